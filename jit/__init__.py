@@ -1,0 +1,1 @@
+"""jit: the native engine of functrans, which compiles jaxprs through loop nests to machine code."""

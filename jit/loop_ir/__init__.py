@@ -1,0 +1,1 @@
+"""The middle language: structured loop nests over flat buffers, between the jaxpr and LLVM."""

@@ -1,0 +1,616 @@
+"""The builder of loop IR: typed, constant-folding, sharing equal operations, hoisting as it goes.
+
+An operation is put in the outermost loop body where its operands are known and is built once
+there: no pass for common subexpressions or loop invariants follows. A lowering reads like the
+loops it makes:
+
+    b = Builder("rowsum")
+    x = b.input("x", "f64", n * m)
+    y = b.output("y", "f64", n)
+    with b.kernel("rowsum"):
+        with b.for_(n, "parallel") as row:
+            with b.for_(m, "vector", [(b.const("f64", -0.0), "add")]) as loop:
+                element = b.load(x, b.add(b.mul(row.i, m), loop.i))
+                loop.yield_(b.add(loop.carries[0], element))
+            b.store(y, row.i, loop.results[0])
+    program = b.finish()
+
+Python numbers are accepted where another operand tells their type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TypeAlias
+
+from jit.loop_ir.fold import Ranges, loop_range, simplify
+from jit.loop_ir.nodes import (
+    COMPARISONS,
+    FLOATS,
+    OPS,
+    Block,
+    Buffer,
+    BufferKind,
+    Callback,
+    CallExtern,
+    Carry,
+    Combine,
+    Const,
+    DType,
+    Fail,
+    For,
+    If,
+    Join,
+    Kernel,
+    Load,
+    LoopKind,
+    Op,
+    Pointer,
+    Program,
+    Store,
+    Value,
+    Var,
+    While,
+    wrap_integer,
+)
+
+Number: TypeAlias = int | float | bool
+Operand: TypeAlias = Value | Number
+Init: TypeAlias = "Value | tuple[Value, Combine | None]"
+
+
+class Scope:
+    """An open block: its statements, what was built in it, and whether pure work may leave it."""
+
+    __slots__ = ("block", "hoists", "runs", "shared")
+
+    def __init__(self, block: Block, hoists: bool, runs: bool) -> None:
+        self.block = block
+        self.hoists = hoists  # pure operations on outer values move out of it
+        self.runs = runs  # entered whenever the block around it is, so that loads may move too
+        self.shared: dict[object, Value] = {}
+
+
+class Builder:
+    """Makes one Program. Every method that answers a Value appends to the innermost open block."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.buffers: list[Buffer] = []
+        self.kernels: list[Kernel] = []
+        self.errors: list[str] = []
+        self.scopes: list[Scope] = []
+        self.ranges: Ranges = {}
+        self._counts: dict[str, int] = {}
+
+    # Buffers
+
+    def buffer(
+        self,
+        name: str,
+        dtype: DType,
+        size: int,
+        kind: BufferKind,
+        place: int = 0,
+        data: bytes = b"",
+    ) -> Buffer:
+        """Declare a buffer; see nodes.Buffer for `kind` and `place`."""
+        made = Buffer(name, dtype, size, kind, place, data)
+        self.buffers.append(made)
+        return made
+
+    def input(self, name: str, dtype: DType, size: int, *, writable: bool = False) -> Buffer:
+        """The next position of the entry's inputs; `writable` for a donated one."""
+        place = self._count("input")
+        return self.buffer(name, dtype, size, "inout" if writable else "input", place)
+
+    def output(self, name: str, dtype: DType, size: int) -> Buffer:
+        """The next position of the entry's outputs."""
+        return self.buffer(name, dtype, size, "output", self._count("output"))
+
+    def temp(self, name: str, dtype: DType, size: int, offset: int) -> Buffer:
+        """`offset` bytes into the arena; temps with disjoint lives may overlap."""
+        return self.buffer(name, dtype, size, "temp", offset)
+
+    def local(self, name: str, dtype: DType, size: int) -> Buffer:
+        """Private to the kernel or parallel body that names it; at most some 64 kB."""
+        return self.buffer(name, dtype, size, "local")
+
+    def constants(self, name: str, dtype: DType, data: bytes, size: int) -> Buffer:
+        """Literal data inside the code."""
+        return self.buffer(name, dtype, size, "const", 0, data)
+
+    def _count(self, key: str) -> int:
+        count = self._counts.get(key, 0)
+        self._counts[key] = count + 1
+        return count
+
+    # Program structure
+
+    @contextmanager
+    def kernel(self, name: str) -> Iterator[None]:
+        """Open the body of the next kernel. Values do not cross kernels: use a temp."""
+        if self.scopes:
+            raise ValueError(f"kernel {name!r} is opened inside another kernel")
+        block = Block()
+        self.scopes.append(Scope(block, hoists=False, runs=False))
+        try:
+            yield
+        finally:
+            self.scopes.clear()
+        self.kernels.append(Kernel(name, block))
+
+    def finish(self, arena_bytes: int = 0) -> Program:
+        """The program; the builder must not be used after."""
+        return Program(self.name, self.buffers, self.kernels, arena_bytes, self.errors)
+
+    def for_(
+        self,
+        extent: int | Value,
+        kind: LoopKind = "serial",
+        carries: Sequence[Init] = (),
+        *,
+        grain: int = 1,
+        hint: str = "i",
+    ) -> Loop:
+        """`with b.for_(n, kind, [(init, combine), ...]) as loop`: loop.i, loop.carries.
+
+        With carries the body ends in loop.yield_(next, ...), and loop.results holds their values
+        after the loop. A carry given as a bare Value has no combine (serial loops only). Value
+        `extent` is i64. `grain`: parallel chunks are whole multiples of so many iterations.
+        """
+        return Loop(self, self.index(extent), kind, carries, grain, hint)
+
+    @contextmanager
+    def nest(
+        self, extents: Sequence[int | Value], kinds: Sequence[LoopKind] | LoopKind = "serial"
+    ) -> Iterator[tuple[Value, ...]]:
+        """Loops without carries, outermost first; one kind stands for the innermost loop."""
+        if isinstance(kinds, str):
+            kinds = ["serial"] * (len(extents) - 1) + [kinds] if extents else []
+        loops: list[Loop] = []
+        for extent, kind in zip(extents, kinds, strict=True):
+            loops.append(self.for_(extent, kind))
+            loops[-1].__enter__()
+        yield tuple(loop.i for loop in loops)
+        for loop in reversed(loops):
+            loop.__exit__(None, None, None)
+
+    def while_(self, inits: Sequence[Value]) -> WhileLoop:
+        """`with b.while_(inits) as loop`: build the test, loop.test(cond), body, loop.yield_."""
+        return WhileLoop(self, inits)
+
+    def if_(self, cond: Value) -> Branch:
+        """`br = b.if_(c)`, `with br.then(): ... br.yield_(x)`, `with br.orelse(): ...`, results."""
+        return Branch(self, cond)
+
+    def append(self, stmt: Store | For | While | If | CallExtern | Callback | Fail) -> None:
+        """Put a statement at the end of the innermost open block."""
+        self.scopes[-1].block.stmts.append(stmt)
+
+    # Values
+
+    def const(self, dtype: DType, value: Number) -> Const:
+        """A literal of `dtype`; integers wrap around."""
+        if dtype == "bool":
+            return Const(dtype, bool(value))
+        return Const(dtype, float(value) if dtype in FLOATS else wrap_integer(dtype, int(value)))
+
+    def index(self, value: int | Value) -> Value:
+        """An i64: a literal for a Python int."""
+        if isinstance(value, Value):
+            return value
+        return Const("i64", value)
+
+    def op(self, name: str, *operands: Operand) -> Value:
+        """Any operation of nodes.OPS whose result type follows from its operands."""
+        dtype = next((v.dtype for v in reversed(operands) if isinstance(v, Value)), None)
+        if dtype is None:
+            raise TypeError(f"{name}: a Python number cannot tell the type of the operation")
+        args = tuple([v if isinstance(v, Value) else self.const(dtype, v) for v in operands])
+        return self.build("bool" if name in COMPARISONS else dtype, name, args)
+
+    def build(self, dtype: DType, name: str, args: tuple[Value, ...]) -> Value:
+        """The operation with its result type given; shared, folded and hoisted."""
+        if name not in OPS:
+            raise ValueError(f"unknown operation {name!r}")
+        if dtype not in FLOATS or name in ("select", "cast"):
+            found = simplify(self.op, self.ranges, dtype, name, args)
+            if found is not None:
+                return found
+        key = (name, dtype, *[literal_key(a) if type(a) is Const else a for a in args])
+        scopes = self.scopes
+        level = len(scopes) - 1
+        lowest = max([a.level for a in args])
+        while level > lowest and scopes[level].hoists:
+            level -= 1
+        for scope in scopes[lowest : level + 1]:
+            known = scope.shared.get(key)
+            if known is not None:
+                return known
+        made = Op(dtype, level, name, args)
+        scopes[level].shared[key] = made
+        scopes[level].block.stmts.append(made)
+        return made
+
+    def load(
+        self,
+        buffer: Buffer,
+        offset: int | Value,
+        where: Value | None = None,
+        other: Operand = 0,
+    ) -> Value:
+        """buffer[offset]; with `where`, the memory is not touched in lanes that give `other`."""
+        offset = self.index(offset)
+        if isinstance(where, Const):
+            if not where.value:
+                return other if isinstance(other, Value) else self.const(buffer.dtype, other)
+            where = None
+        rest = None
+        if where is not None:
+            rest = other if isinstance(other, Value) else self.const(buffer.dtype, other)
+        if buffer.kind not in ("input", "const"):
+            return self._load_here(buffer, offset, where, rest)
+        return self._load_shared(buffer, offset, where, rest)
+
+    def _load_here(
+        self, buffer: Buffer, offset: Value, where: Value | None, other: Value | None
+    ) -> Value:
+        made = Load(len(self.scopes) - 1, buffer, offset, where, other)
+        self.scopes[-1].block.stmts.append(made)
+        return made
+
+    def _load_shared(
+        self, buffer: Buffer, offset: Value, where: Value | None, other: Value | None
+    ) -> Value:
+        """A load of memory that nothing writes: shared and hoisted like an operation."""
+        scopes = self.scopes
+        level = len(scopes) - 1
+        operands = [v for v in (offset, where, other) if v is not None]
+        lowest = max([v.level for v in operands])
+        while level > lowest and scopes[level].hoists and scopes[level].runs:
+            level -= 1
+        key = (
+            "load",
+            buffer.name,
+            *[literal_key(v) if isinstance(v, Const) else v for v in operands],
+        )
+        for scope in scopes[lowest : level + 1]:
+            known = scope.shared.get(key)
+            if known is not None:
+                return known
+        made = Load(level, buffer, offset, where, other)
+        scopes[level].shared[key] = made
+        scopes[level].block.stmts.append(made)
+        return made
+
+    def store(
+        self, buffer: Buffer, offset: int | Value, value: Operand, where: Value | None = None
+    ) -> None:
+        """buffer[offset] = value, where `where` holds."""
+        if not isinstance(value, Value):
+            value = self.const(buffer.dtype, value)
+        self.append(Store(buffer, self.index(offset), value, where))
+
+    # Operations by name, for the reader's sake
+
+    def add(self, a: Operand, b: Operand) -> Value:
+        """a + b."""
+        return self.op("add", a, b)
+
+    def sub(self, a: Operand, b: Operand) -> Value:
+        """a - b."""
+        return self.op("sub", a, b)
+
+    def mul(self, a: Operand, b: Operand) -> Value:
+        """a * b."""
+        return self.op("mul", a, b)
+
+    def div(self, a: Operand, b: Operand) -> Value:
+        """a / b (integers: towards zero, guarded)."""
+        return self.op("div", a, b)
+
+    def rem(self, a: Operand, b: Operand) -> Value:
+        """The remainder of div."""
+        return self.op("rem", a, b)
+
+    def floordiv(self, a: Operand, b: Operand) -> Value:
+        """NumPy's a // b, of integers or floats."""
+        a, b = self._pair(a, b)
+        return self._float_divmod(a, b)[0] if a.dtype in FLOATS else self.op("floordiv", a, b)
+
+    def mod(self, a: Operand, b: Operand) -> Value:
+        """NumPy's a % b, of integers or floats."""
+        a, b = self._pair(a, b)
+        return self._float_divmod(a, b)[1] if a.dtype in FLOATS else self.op("mod", a, b)
+
+    def _pair(self, a: Operand, b: Operand) -> tuple[Value, Value]:
+        dtype = a.dtype if isinstance(a, Value) else b.dtype if isinstance(b, Value) else "i64"
+        return (
+            a if isinstance(a, Value) else self.const(dtype, a),
+            b if isinstance(b, Value) else self.const(dtype, b),
+        )
+
+    def _float_divmod(self, a: Value, b: Value) -> tuple[Value, Value]:
+        """Floor quotient and remainder of floats with NumPy's meaning at 0, inf and NaN.
+
+        The remainder of fmod gets the sign of b; the quotient is (a - mod) / b snapped to the
+        nearest integer; a zero of either takes the sign that the exact value would have.
+        """
+        zero = self.const(a.dtype, 0.0)
+        rem = self.rem(a, b)
+        wrong = self.and_(self.ne(rem, zero), self.xor(self.lt(b, zero), self.lt(rem, zero)))
+        mod = self.select(wrong, self.add(rem, b), rem)
+        mod = self.select(self.eq(mod, zero), self.op("copysign", zero, b), mod)
+        ratio = self.div(a, b)
+        exact = self.div(self.sub(a, rem), b)
+        exact = self.select(wrong, self.sub(exact, 1.0), exact)
+        floor = self.op("floor", exact)
+        snapped = self.select(self.gt(self.sub(exact, floor), 0.5), self.add(floor, 1.0), floor)
+        whole = self.select(self.eq(exact, zero), self.op("copysign", zero, ratio), snapped)
+        by_zero = self.eq(b, zero)
+        return self.select(by_zero, ratio, whole), self.select(by_zero, rem, mod)
+
+    def neg(self, a: Value) -> Value:
+        """-a."""
+        return self.op("neg", a)
+
+    def abs(self, a: Value) -> Value:
+        """|a|."""
+        return self.op("abs", a)
+
+    def min(self, a: Operand, b: Operand) -> Value:
+        """numpy.minimum."""
+        return self.op("min", a, b)
+
+    def max(self, a: Operand, b: Operand) -> Value:
+        """numpy.maximum."""
+        return self.op("max", a, b)
+
+    def fma(self, a: Operand, b: Operand, c: Operand) -> Value:
+        """a * b + c, with one rounding where the machine has it at no cost."""
+        return self.op("fma", a, b, c)
+
+    def and_(self, a: Operand, b: Operand) -> Value:
+        """a & b."""
+        return self.op("and", a, b)
+
+    def or_(self, a: Operand, b: Operand) -> Value:
+        """a | b."""
+        return self.op("or", a, b)
+
+    def xor(self, a: Operand, b: Operand) -> Value:
+        """a ^ b."""
+        return self.op("xor", a, b)
+
+    def not_(self, a: Value) -> Value:
+        """~a of integers, logical not of bool."""
+        return self.op("not", a)
+
+    def eq(self, a: Operand, b: Operand) -> Value:
+        """a == b."""
+        return self.op("eq", a, b)
+
+    def ne(self, a: Operand, b: Operand) -> Value:
+        """a != b (true of NaN)."""
+        return self.op("ne", a, b)
+
+    def lt(self, a: Operand, b: Operand) -> Value:
+        """a < b."""
+        return self.op("lt", a, b)
+
+    def le(self, a: Operand, b: Operand) -> Value:
+        """a <= b."""
+        return self.op("le", a, b)
+
+    def gt(self, a: Operand, b: Operand) -> Value:
+        """a > b."""
+        return self.op("gt", a, b)
+
+    def ge(self, a: Operand, b: Operand) -> Value:
+        """a >= b."""
+        return self.op("ge", a, b)
+
+    def select(self, cond: Value, then: Operand, orelse: Operand) -> Value:
+        """then where cond, else orelse; both are computed."""
+        then, orelse = self._pair(then, orelse)
+        return self.build(then.dtype, "select", (cond, then, orelse))
+
+    def cast(self, value: Value, dtype: DType) -> Value:
+        """NumPy's astype."""
+        return self.build(dtype, "cast", (value,))
+
+    def bitcast(self, value: Value, dtype: DType) -> Value:
+        """The same bits as another type of the same size."""
+        return self.build(dtype, "bitcast", (value,))
+
+    # Effects
+
+    def fail(self, message: str, cond: Value) -> None:
+        """Leave the program with the error `message` when `cond` holds."""
+        if isinstance(cond, Const) and not cond.value:
+            return
+        self.append(Fail(self.error(message), cond))
+
+    def error(self, message: str) -> int:
+        """The status code of `message` (> 0)."""
+        if message not in self.errors:
+            self.errors.append(message)
+        return self.errors.index(message) + 1
+
+    def ref(self, buffer: Buffer, offset: int | Value = 0) -> Pointer:
+        """The address of buffer[offset], for call and callback."""
+        return Pointer(buffer, self.index(offset))
+
+    def call(
+        self,
+        symbol: str,
+        *args: Pointer | Value | int | float,
+        result: DType | None = None,
+    ) -> Value | None:
+        """Call a C function; Python ints are passed as i64, floats as f64."""
+        passed = tuple([self._argument(a) for a in args])
+        out = None if result is None else Var(result, len(self.scopes) - 1, symbol)
+        self.append(CallExtern(symbol, passed, out))
+        return out
+
+    def _argument(self, value: Pointer | Value | int | float) -> Pointer | Value:
+        if isinstance(value, Pointer | Value):
+            return value
+        return self.const("f64" if isinstance(value, float) else "i64", value)
+
+    def callback(self, index: int | Value, pointers: Sequence[Pointer], message: str) -> None:
+        """Run Python function `index` of the process on buffers; `message` when it fails."""
+        self.append(Callback(self.index(index), tuple(pointers), self.error(message)))
+
+
+def literal_key(value: Const) -> object:
+    """Equal exactly for the same literal: 0.0 and -0.0 differ, NaN equals itself."""
+    number = value.value
+    return (value.dtype, number.hex() if isinstance(number, float) else number)
+
+
+def phi(builder: Builder, init: Init, level: int, position: int) -> Carry:
+    """A carry whose next value is not known yet (it stands as init)."""
+    value, combine = init if isinstance(init, tuple) else (init, None)
+    inside = Var(value.dtype, level, f"c{position}")
+    return Carry(value, inside, value, Var(value.dtype, level - 1, f"r{position}"), combine)
+
+
+class Loop:
+    """The context manager of Builder.for_."""
+
+    def __init__(
+        self,
+        builder: Builder,
+        extent: Value,
+        kind: LoopKind,
+        inits: Sequence[Init],
+        grain: int,
+        hint: str,
+    ) -> None:
+        level = len(builder.scopes)
+        self.builder = builder
+        self.i = Var("i64", level, hint)
+        carries = tuple([phi(builder, init, level, k) for k, init in enumerate(inits)])
+        self.node = For(self.i, extent, Block(), carries, kind, grain)
+        self.carries: tuple[Value, ...] = tuple([c.phi for c in carries])
+        self.results: tuple[Value, ...] = tuple([c.result for c in carries])
+        self.yielded = not carries
+
+    def __enter__(self) -> Loop:
+        builder, extent = self.builder, self.node.extent
+        interval = loop_range(extent)
+        if interval is not None:
+            builder.ranges[self.i] = interval
+        runs = isinstance(extent, Const) and int(extent.value) > 0
+        builder.scopes.append(Scope(self.node.body, hoists=True, runs=runs))
+        return self
+
+    def yield_(self, *values: Value) -> None:
+        """Give the carries their next values; the last thing in the body."""
+        for carry, value in zip(self.node.carries, values, strict=True):
+            carry.next = value
+        self.yielded = True
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.builder.scopes.pop()
+        if kind is None and not self.yielded:
+            raise ValueError("a loop with carries must end in yield_")
+        self.builder.append(self.node)
+
+
+class WhileLoop:
+    """The context manager of Builder.while_."""
+
+    def __init__(self, builder: Builder, inits: Sequence[Value]) -> None:
+        level = len(builder.scopes)
+        self.builder = builder
+        carries = tuple([phi(builder, init, level, k) for k, init in enumerate(inits)])
+        self.node = While(carries, Block(), Const("bool", False), Block())
+        self.carries: tuple[Value, ...] = tuple([c.phi for c in carries])
+        self.results: tuple[Value, ...] = tuple([c.result for c in carries])
+
+    def __enter__(self) -> WhileLoop:
+        self.builder.scopes.append(Scope(self.node.test_block, hoists=True, runs=True))
+        return self
+
+    def test(self, cond: Value) -> None:
+        """End the test; what follows is the body, which may use values of the test."""
+        self.node.test = cond
+        self.builder.scopes.append(Scope(self.node.body, hoists=False, runs=False))
+
+    def yield_(self, *values: Value) -> None:
+        """Give the carries their next values; the last thing in the body."""
+        for carry, value in zip(self.node.carries, values, strict=True):
+            carry.next = value
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        depth = len(self.builder.scopes)
+        tested = depth and self.builder.scopes[-1].block is self.node.body
+        del self.builder.scopes[depth - (2 if tested else 1) :]
+        if kind is None and not tested:
+            raise ValueError("a while loop needs its test")
+        self.builder.append(self.node)
+
+
+class Branch:
+    """The two blocks of Builder.if_."""
+
+    def __init__(self, builder: Builder, cond: Value) -> None:
+        self.builder = builder
+        self.node = If(cond, Block(), Block())
+        self.results: tuple[Value, ...] = ()
+        self._yields: list[tuple[Value, ...]] = []
+
+    @contextmanager
+    def _open(self, block: Block) -> Iterator[None]:
+        """Enter a block; the statement moves behind all that was built before the block."""
+        around = self.builder.scopes[-1].block.stmts
+        if self.node in around:
+            around.remove(self.node)
+        around.append(self.node)
+        self.builder.scopes.append(Scope(block, hoists=False, runs=False))
+        try:
+            yield
+        finally:
+            self.builder.scopes.pop()
+
+    @contextmanager
+    def then(self) -> Iterator[None]:
+        """The block that runs when the condition holds."""
+        with self._open(self.node.then):
+            yield
+
+    @contextmanager
+    def orelse(self) -> Iterator[None]:
+        """The block that runs otherwise; after it `results` holds what both yielded."""
+        with self._open(self.node.orelse):
+            yield
+        if len(self._yields) != 2:
+            return
+        then, orelse = self._yields
+        level = len(self.builder.scopes) - 1
+        self.node.joins = tuple(
+            [
+                Join(Var(a.dtype, level, f"j{k}"), a, b)
+                for k, (a, b) in enumerate(zip(then, orelse, strict=True))
+            ]
+        )
+        self.results = tuple([join.result for join in self.node.joins])
+
+    def yield_(self, *values: Value) -> None:
+        """The values that this block leaves behind, the same number and types in both."""
+        self._yields.append(values)

@@ -1,0 +1,356 @@
+"""The nodes of the loop IR: typed scalar SSA values inside structured loops over flat buffers.
+
+The grammar, which check.py enforces and pprint.py prints:
+
+    program ::= buffer* kernel*
+    kernel  ::= block
+    block   ::= stmt*
+    stmt    ::= value := op(value*)                      pure and total: never traps
+              | value := load buffer[offset] (where m else v)
+              | store buffer[offset] = value (where m)
+              | for var < extent (carries) block          serial | vector | parallel | parallel_vector
+              | while (carries) block test value block    not inside a vector loop
+              | if value block else block                 not inside a vector loop
+              | value := call symbol(value | pointer ...) not inside a vector loop
+              | callback index(pointer ...)               not inside a vector loop
+              | fail code when value                      leaves the program with that status
+
+A value is computed once and read only where its definition dominates. Offsets and extents are
+i64. Buffers are dense and flat; a complex buffer is a real one of twice the length.
+
+Values are compared by identity and are immutable once built. They are plain slotted classes and
+not frozen ones because thousands of them are built on the way to a first call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+DType = Literal[
+    "bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f16", "bf16", "f32", "f64"
+]
+BufferKind = Literal["input", "inout", "output", "temp", "local", "const"]
+LoopKind = Literal["serial", "vector", "parallel", "parallel_vector"]
+Combine = Literal["add", "mul", "min", "max", "and", "or", "xor"]
+
+ITEMSIZE: dict[DType, int] = {
+    "bool": 1,
+    "i8": 1,
+    "i16": 2,
+    "i32": 4,
+    "i64": 8,
+    "u8": 1,
+    "u16": 2,
+    "u32": 4,
+    "u64": 8,
+    "f16": 2,
+    "bf16": 2,
+    "f32": 4,
+    "f64": 8,
+}
+FLOATS: frozenset[DType] = frozenset({"f16", "bf16", "f32", "f64"})
+SIGNED: frozenset[DType] = frozenset({"i8", "i16", "i32", "i64"})
+UNSIGNED: frozenset[DType] = frozenset({"u8", "u16", "u32", "u64"})
+INTEGERS: frozenset[DType] = SIGNED | UNSIGNED
+
+# The closed set of operations, by the types they take. "x" marks any one type shared by all
+# operands and the result unless said otherwise.
+ARITHMETIC = frozenset(
+    {
+        "add",  # integers wrap around; bool is not an operand: use or, and, xor
+        "sub",
+        "mul",
+        "div",  # floats: IEEE division; integers: towards zero, x/0 = 0, MIN/-1 = MIN
+        "rem",  # floats: C fmod; integers: sign of the dividend, x%0 = 0, MIN%-1 = 0
+        "floordiv",  # integers only: towards minus infinity, guarded in the same way
+        "mod",  # integers only: sign of the divisor, guarded in the same way
+        "neg",
+        "abs",  # abs(MIN) = MIN
+        "min",  # a NaN operand gives NaN, as numpy.minimum
+        "max",
+        "fmin",  # floats only: a NaN operand gives the other, as numpy.fmin
+        "fmax",
+    }
+)
+FLOAT_ONLY = frozenset({"fma", "sqrt", "floor", "ceil", "trunc", "rint", "copysign"})
+BITWISE = frozenset({"and", "or", "xor", "not"})  # integers and bool
+SHIFTS = frozenset({"shl", "shr"})  # integers; a count >= width (or < 0) shifts everything out
+COUNTS = frozenset({"popcount", "clz", "ctz"})  # integers; clz(0) = ctz(0) = width
+COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})  # result bool; ordered, ne unordered
+# select(bool, x, x) -> x; cast(any) -> any as a C cast in NumPy; bitcast between equal sizes.
+CONVERSIONS = frozenset({"select", "cast", "bitcast"})
+# Elementary functions of floats, result of the same type (float16 and bfloat16 go through f32).
+INTRINSICS = frozenset(
+    {
+        "exp",
+        "exp2",
+        "expm1",
+        "log",
+        "log2",
+        "log10",
+        "log1p",
+        "sin",
+        "cos",
+        "tan",
+        "tanh",
+        "sinh",
+        "cosh",
+        "asin",
+        "acos",
+        "atan",
+        "atan2",
+        "asinh",
+        "acosh",
+        "atanh",
+        "erf",
+        "erfc",
+        "erfinv",
+        "pow",
+        "cbrt",
+        "logistic",
+        "lgamma",
+    }
+)
+OPS = ARITHMETIC | FLOAT_ONLY | BITWISE | SHIFTS | COUNTS | COMPARISONS | CONVERSIONS | INTRINSICS
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A dense one-dimensional run of `size` elements.
+
+    kind says where it lives and `place` where there: input, inout (an input that the program may
+    write) and output: position in the entry's pointer arrays (inputs and inouts share one array);
+    temp: byte offset in the arena, a multiple of 64; local: on the stack of the kernel or of the
+    parallel body that names it, uninitialised there and private to it, so small; const: `data`
+    holds its bytes. Inputs and consts are never written.
+    """
+
+    name: str
+    dtype: DType
+    size: int
+    kind: BufferKind
+    place: int = 0
+    data: bytes = b""
+
+
+class Value:
+    """One scalar of type `dtype`; `level` is the nesting depth of the block that defines it."""
+
+    __slots__ = ("dtype", "level")
+    dtype: DType
+    level: int
+
+
+class Const(Value):
+    """A literal: a Python int for integers, bool for bool, float for floats."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, dtype: DType, value: int | float | bool) -> None:
+        self.dtype = dtype
+        self.level = 0
+        self.value = value
+
+
+class Var(Value):
+    """A value bound by a statement: a loop variable, a carry inside a loop, a result after it."""
+
+    __slots__ = ("hint",)
+
+    def __init__(self, dtype: DType, level: int, hint: str) -> None:
+        self.dtype = dtype
+        self.level = level
+        self.hint = hint
+
+
+class Op(Value):
+    """The result of the operation `name` (one of OPS) on `args`."""
+
+    __slots__ = ("args", "name")
+
+    def __init__(self, dtype: DType, level: int, name: str, args: tuple[Value, ...]) -> None:
+        self.dtype = dtype
+        self.level = level
+        self.name = name
+        self.args = args
+
+
+class Load(Value):
+    """Element `offset` of `buffer`; where `where` is false the memory is not touched: `other`."""
+
+    __slots__ = ("buffer", "offset", "other", "where")
+
+    def __init__(
+        self,
+        level: int,
+        buffer: Buffer,
+        offset: Value,
+        where: Value | None = None,
+        other: Value | None = None,
+    ) -> None:
+        self.dtype = buffer.dtype
+        self.level = level
+        self.buffer = buffer
+        self.offset = offset
+        self.where = where
+        self.other = other
+
+
+@dataclass(slots=True, eq=False)
+class Store:
+    """buffer[offset] = value, only where `where` holds when it is given."""
+
+    buffer: Buffer
+    offset: Value
+    value: Value
+    where: Value | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """Statements in order."""
+
+    stmts: list[Stmt] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Carry:
+    """A value handed from one iteration to the next.
+
+    `phi` is it inside the loop, `next` what the iteration makes of it, `result` it after the
+    loop (init when there was no iteration). `combine` is the monoid by which a vector or parallel
+    loop may split it: next must then equal combine(phi, something that does not read phi).
+    """
+
+    init: Value
+    phi: Var
+    next: Value
+    result: Var
+    combine: Combine | None = None
+
+
+@dataclass(slots=True, eq=False)
+class For:
+    """body for var = 0 .. extent-1 (no iteration when extent <= 0).
+
+    serial: in order. vector: iterations are independent but for carries, which have a combine;
+    the body holds only ops, loads, stores, fails and serial loops of uniform extent. parallel:
+    independent in the same sense, any body; chunks of whole multiples of `grain` iterations run
+    on several threads. parallel_vector: chunks of a vector loop. A carry's value does not depend
+    on the number of threads. A parallel loop inside a parallel loop runs in order.
+    """
+
+    var: Var
+    extent: Value
+    body: Block
+    carries: tuple[Carry, ...] = ()
+    kind: LoopKind = "serial"
+    grain: int = 1
+
+
+@dataclass(slots=True, eq=False)
+class While:
+    """test_block computes `test` from the carries; while it holds, body makes their next values."""
+
+    carries: tuple[Carry, ...]
+    test_block: Block
+    test: Value
+    body: Block
+
+
+@dataclass(slots=True, eq=False)
+class Join:
+    """A value that an `if` leaves behind: `then` or `orelse`, by the branch taken."""
+
+    result: Var
+    then: Value
+    orelse: Value
+
+
+@dataclass(slots=True, eq=False)
+class If:
+    """Exactly one of two blocks."""
+
+    cond: Value
+    then: Block
+    orelse: Block
+    joins: tuple[Join, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """The address of buffer[offset], as an argument of a call."""
+
+    buffer: Buffer
+    offset: Value
+
+
+@dataclass(slots=True, eq=False)
+class CallExtern:
+    """A C call of an imported symbol; values are passed by their dtype (bool as i8)."""
+
+    symbol: str
+    args: tuple[Value | Pointer, ...]
+    result: Var | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Callback:
+    """i32 ft_callback(i64 index, ptr pointers): a Python function on buffers, under the GIL.
+
+    `pointers` is an array of the addresses in order. A status other than 0 leaves the program
+    with `code`.
+    """
+
+    index: Value
+    pointers: tuple[Pointer, ...]
+    code: int
+
+
+@dataclass(slots=True, eq=False)
+class Fail:
+    """Leave the program with status `code` (> 0) when `cond` holds (in any lane)."""
+
+    code: int
+    cond: Value
+
+
+Stmt: TypeAlias = Op | Load | Store | For | While | If | CallExtern | Callback | Fail
+
+
+@dataclass(slots=True, eq=False)
+class Kernel:
+    """One outlined function of the program, over its buffers."""
+
+    name: str
+    body: Block
+
+
+@dataclass(slots=True, eq=False)
+class Program:
+    """`i32 entry(void** inputs, void** outputs, void* arena)`: the kernels in order.
+
+    The status is 0, or k > 0 for errors[k - 1], after which the outputs hold nothing of use.
+    arena_bytes is what the temps need; the arena is 64-byte aligned.
+    """
+
+    name: str
+    buffers: Sequence[Buffer]
+    kernels: Sequence[Kernel]
+    arena_bytes: int = 0
+    errors: Sequence[str] = ()
+
+
+def integer_bounds(dtype: DType) -> tuple[int, int]:
+    """The least and greatest value of an integer type."""
+    bits = 8 * ITEMSIZE[dtype]
+    return (0, (1 << bits) - 1) if dtype in UNSIGNED else (-(1 << bits - 1), (1 << bits - 1) - 1)
+
+
+def wrap_integer(dtype: DType, value: int) -> int:
+    """`value` modulo the width of `dtype`, in its range."""
+    bits = 8 * ITEMSIZE[dtype]
+    value &= (1 << bits) - 1
+    return value - (1 << bits) if dtype in SIGNED and value >> (bits - 1) else value
