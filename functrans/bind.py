@@ -1,0 +1,145 @@
+"""Bind: an operation means what the current interpreter says; here is the one that evaluates."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+
+from functrans.ir import Jaxpr, Literal, Primitive, Source, Var
+
+
+class Interpreter(Protocol):
+    """Gives meaning to bind. `parent` is the interpreter in force around it."""
+
+    parent: Interpreter | None
+
+    def bind(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> list[Any]:
+        """The results of one operation under this interpreter."""
+        ...
+
+
+class Evaluator:
+    """The interpreter that computes: every operation is its `impl`, on NumPy arrays."""
+
+    parent = None
+
+    def bind(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> list[Any]:
+        arrays = [np.asarray(a) for a in args]
+        with np.errstate(all="ignore"):
+            return [out[()] for out in primitive.impl(*arrays, **params)]
+
+
+class _Context(threading.local):
+    interpreter: Interpreter = Evaluator()
+
+
+_context = _Context()
+
+
+def current_interpreter() -> Interpreter:
+    """The interpreter in force in this thread."""
+    return _context.interpreter
+
+
+def is_evaluating() -> bool:
+    """Does bind compute at once in this thread, with nothing being staged?"""
+    return _context.interpreter.parent is None
+
+
+@contextmanager
+def interpreting(interpreter: Interpreter) -> Iterator[None]:
+    """Put `interpreter` in force in this thread for the length of the block."""
+    outer = _context.interpreter
+    _context.interpreter = interpreter
+    try:
+        yield
+    finally:
+        _context.interpreter = outer
+
+
+def bind(primitive: Primitive, *args: Any, **params: Any) -> list[Any]:
+    """Apply `primitive` under the current interpreter: arrays in, a list of arrays out."""
+    return _context.interpreter.bind(primitive, args, params)
+
+
+def eval_jaxpr(jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any]:
+    """The outputs of `jaxpr` on `args` (captured arrays first), under the current interpreter."""
+    interpreter = _context.interpreter
+    if isinstance(interpreter, Evaluator):
+        return _evaluate(jaxpr, args)
+    env: dict[Var, Any] = dict(zip(jaxpr.invars, args, strict=True))
+    for eqn in jaxpr.eqns:
+        inputs = [a.value if isinstance(a, Literal) else env[a] for a in eqn.inputs]
+        with bound_at(eqn.source):
+            outs = interpreter.bind(eqn.primitive, inputs, eqn.params)
+        env.update(zip(eqn.outputs, outs, strict=True))
+    return [a.value if isinstance(a, Literal) else env[a] for a in jaxpr.outvars]
+
+
+def _evaluate(jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any]:
+    """Evaluate with NumPy, dropping each array after its last use."""
+    env: dict[Var, Any] = dict(zip(jaxpr.invars, map(np.asarray, args), strict=True))
+    with np.errstate(all="ignore"):
+        for eqn, dying in zip(jaxpr.eqns, last_uses(jaxpr), strict=True):
+            inputs = [_literal_array(a) if isinstance(a, Literal) else env[a] for a in eqn.inputs]
+            try:
+                outs = eqn.primitive.impl(*inputs, **eqn.params)
+            except Exception as error:
+                add_source(error, eqn.source)
+                raise
+            env.update(zip(eqn.outputs, outs, strict=True))
+            for var in dying:
+                env.pop(var, None)
+    return [_literal_array(a) if isinstance(a, Literal) else env[a] for a in jaxpr.outvars]
+
+
+def _literal_array(literal: Literal) -> np.ndarray[Any, Any]:
+    return np.asarray(literal.value, literal.aval.dtype)
+
+
+def last_uses(jaxpr: Jaxpr) -> list[list[Var]]:
+    """For each equation, the variables that nothing reads after it."""
+    found = jaxpr.cache.get("last_uses")
+    if found is None:
+        seen: set[Var] = {a for a in jaxpr.outvars if isinstance(a, Var)}
+        found = []
+        for eqn in reversed(jaxpr.eqns):
+            mentioned = dict.fromkeys([a for a in eqn.inputs if isinstance(a, Var)] + eqn.outputs)
+            found.append([v for v in mentioned if v not in seen])
+            seen.update(mentioned)
+        found.reverse()
+        jaxpr.cache["last_uses"] = found
+    return found
+
+
+class _SourceOverride(threading.local):
+    source: Source | None = None
+
+
+_override = _SourceOverride()
+
+
+@contextmanager
+def bound_at(source: Source | None) -> Iterator[None]:
+    """Equations recorded in this block belong to the user's line `source`."""
+    outer = _override.source
+    _override.source = source or outer
+    try:
+        yield
+    finally:
+        _override.source = outer
+
+
+def source_override() -> Source | None:
+    """The line that a walk says it is working for, if one does."""
+    return _override.source
+
+
+def add_source(error: BaseException, source: Source | None) -> None:
+    """Note the user's line on an error that arises when a staged program runs."""
+    if source is not None and not getattr(error, "__notes__", None):
+        error.add_note(f"in the operation staged at {source}")

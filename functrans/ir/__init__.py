@@ -1,0 +1,48 @@
+"""The intermediate representation: pure data, with its checker and its one printed form."""
+
+from functrans.ir.aval import Array, Aval, aval_of, is_inexact, same_type, tangent_dtype
+from functrans.ir.check import check_jaxpr
+from functrans.ir.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Source, Var, jaxprs_in
+from functrans.ir.pprint import format_eqn, format_jaxpr
+from functrans.ir.primitive import (
+    Bilinear,
+    Collective,
+    Effect,
+    Elementwise,
+    Linear,
+    LinearIn,
+    MappedAxis,
+    Primitive,
+    Property,
+    Reduction,
+)
+
+__all__ = [
+    "Array",
+    "Atom",
+    "Aval",
+    "Bilinear",
+    "ClosedJaxpr",
+    "Collective",
+    "Effect",
+    "Elementwise",
+    "Eqn",
+    "Jaxpr",
+    "Linear",
+    "LinearIn",
+    "Literal",
+    "MappedAxis",
+    "Primitive",
+    "Property",
+    "Reduction",
+    "Source",
+    "Var",
+    "aval_of",
+    "check_jaxpr",
+    "format_eqn",
+    "format_jaxpr",
+    "is_inexact",
+    "jaxprs_in",
+    "same_type",
+    "tangent_dtype",
+]

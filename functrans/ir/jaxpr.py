@@ -1,0 +1,154 @@
+"""Jaxprs: programs as data, one list of equations in static single assignment.
+
+    jaxpr   ::= { lambda const* ; var* . let eqn* in ( atom* ) }
+    eqn     ::= var* = primitive[ param* ] atom*
+    atom    ::= var | literal
+    param   ::= name = value | name = jaxpr
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from functrans.errors import Source
+from functrans.ir.aval import Aval, aval_of
+from functrans.ir.primitive import Effect, Primitive
+
+
+class Var:
+    """A variable: an identity with an aval. Names are given when a jaxpr is printed."""
+
+    __slots__ = ("__weakref__", "aval")
+
+    def __init__(self, aval: Aval) -> None:
+        self.aval = aval
+
+    def __repr__(self) -> str:
+        return f"Var({self.aval})"
+
+
+class Literal:
+    """A scalar constant written into the program; its value is a NumPy or Python scalar."""
+
+    __slots__ = ("aval", "value")
+
+    def __init__(self, value: Any, aval: Aval | None = None) -> None:
+        self.value = value
+        self.aval = aval_of(value) if aval is None else aval
+
+    def key(self) -> tuple[Any, ...]:
+        """Equal for literals with the same bits and type (so -0.0 differs from 0.0)."""
+        dtype = self.aval.dtype
+        return (dtype.str, self.aval.weak, dtype.type(self.value).tobytes())
+
+    def __repr__(self) -> str:
+        return f"Literal({self.value!r})"
+
+
+Atom: TypeAlias = Var | Literal
+
+
+class Eqn:
+    """One application of a primitive: `outputs = primitive[params] inputs`."""
+
+    __slots__ = ("inputs", "outputs", "params", "primitive", "source")
+
+    def __init__(
+        self,
+        primitive: Primitive,
+        inputs: Sequence[Atom],
+        outputs: Sequence[Var],
+        params: dict[str, Any],
+        source: Source | None = None,
+    ) -> None:
+        self.primitive = primitive
+        self.inputs = list(inputs)
+        self.outputs = list(outputs)
+        self.params = params
+        self.source = source
+
+    @property
+    def effect(self) -> Effect:
+        return self.primitive.effect(self.params)
+
+
+class Jaxpr:
+    """A program: `invars` (the first `num_consts` of them stand for captured arrays) to outvars.
+
+    Immutable once built. `cache` remembers what transforms derived from this jaxpr, so that
+    each is built once.
+    """
+
+    __slots__ = ("__weakref__", "cache", "eqns", "invars", "num_consts", "outvars")
+
+    def __init__(
+        self,
+        invars: Sequence[Var],
+        eqns: Sequence[Eqn],
+        outvars: Sequence[Atom],
+        num_consts: int = 0,
+    ) -> None:
+        self.invars = list(invars)
+        self.eqns = list(eqns)
+        self.outvars = list(outvars)
+        self.num_consts = num_consts
+        self.cache: dict[Any, Any] = {}
+
+    @property
+    def in_avals(self) -> list[Aval]:
+        return [v.aval for v in self.invars]
+
+    @property
+    def out_avals(self) -> list[Aval]:
+        return [a.aval for a in self.outvars]
+
+    @property
+    def effect(self) -> Effect:
+        """The strongest effect of any equation."""
+        found = Effect.NONE
+        for eqn in self.eqns:
+            match eqn.effect:
+                case Effect.ORDERED:
+                    return Effect.ORDERED
+                case Effect.UNORDERED:
+                    found = Effect.UNORDERED
+                case Effect.NONE:
+                    pass
+        return found
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ClosedJaxpr:
+    """A jaxpr with the values of its captured arrays, which come first among its inputs."""
+
+    jaxpr: Jaxpr
+    consts: list[Any]
+
+    @property
+    def in_avals(self) -> list[Aval]:
+        return self.jaxpr.in_avals[len(self.consts) :]
+
+    @property
+    def out_avals(self) -> list[Aval]:
+        return self.jaxpr.out_avals
+
+    @property
+    def eqns(self) -> list[Eqn]:
+        return self.jaxpr.eqns
+
+    def __str__(self) -> str:
+        return str(self.jaxpr)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def jaxprs_in(params: dict[str, Any]) -> Iterator[Jaxpr]:
+    """The jaxprs that an equation's params hold, directly or in a tuple."""
+    for value in params.values():
+        if isinstance(value, Jaxpr):
+            yield value
+        elif isinstance(value, tuple):
+            yield from (v for v in value if isinstance(v, Jaxpr))

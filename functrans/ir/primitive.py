@@ -1,0 +1,111 @@
+"""Primitives: one frozen record holds everything true of an operation, as data and rules."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from functrans.ir.aval import Aval
+
+Params: TypeAlias = dict[str, Any]
+
+
+class Effect(enum.Enum):
+    """What an equation does besides computing its results."""
+
+    NONE = "none"
+    UNORDERED = "unordered"
+    ORDERED = "ordered"
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Stands, in a transpose rule, for an operand that the operation is linear in."""
+
+    aval: Aval
+
+
+@dataclass(frozen=True)
+class MappedAxis:
+    """The axis that a batching walk maps over: how many members, and its name if it has one."""
+
+    size: int
+    name: Any = None
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """Property: the same scalar function at every position.
+
+    `partials(out, *operands)` gives one derivative per operand: an array, 1, -1 or None (zero
+    everywhere); no `partials` at all says that the derivative is zero, or written by hand.
+    `finite` says that every partial is finite wherever it is evaluated, so that a plain product
+    may replace `scale`.
+    """
+
+    partials: Callable[..., Sequence[Any]] | None
+    finite: bool = False
+
+
+@dataclass(frozen=True)
+class LinearIn:
+    """Property: jointly linear in the operands at `operands` (None: in all of them)."""
+
+    operands: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Bilinear:
+    """Property: linear in each of its two operands separately."""
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """Property: folds `axes` with a monoid ("add", "mul", "max", "min", "and", "or")."""
+
+    monoid: str
+
+
+@dataclass(frozen=True)
+class Collective:
+    """Property: talks to the other members of a mapped axis named by param `axis_name`."""
+
+
+Property: TypeAlias = Elementwise | LinearIn | Bilinear | Reduction | Collective | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Primitive:
+    """Everything true of one operation. Arrays positional, params keyword-only, lists out.
+
+    abstract_eval : (*avals, **params) -> [aval]; raises TypeError/ValueError on bad operands
+    impl          : (*ndarrays, **params) -> [ndarray]; NumPy only
+    jvp           : (primals, tangents, **params) -> (outs, out_tangents); a tangent is None
+                    where it is a symbolic zero, in and out
+    transpose     : (cotangents, *operands, **params) -> [cotangent or None]; an operand that
+                    the operation is linear in arrives as `Linear(aval)`
+    batch         : (axis, operands, dims, **params) -> (outs, out_dims); `axis` is the
+                    MappedAxis (size, name); a dim is an axis of the operand, or None where the
+                    operand is the same for every member
+    partial_eval  : see transforms/partial_eval.py; only primitives that hold a jaxpr have one
+    effects       : (**params) -> Effect; what an equation of this primitive does
+    """
+
+    name: str
+    abstract_eval: Callable[..., list[Aval]]
+    impl: Callable[..., list[Any]]
+    jvp: Callable[..., tuple[list[Any], list[Any]]] | None = None
+    transpose: Callable[..., list[Any]] | None = None
+    batch: Callable[..., tuple[list[Any], list[int | None]]] | None = None
+    partial_eval: Callable[..., Any] | None = None
+    effects: Callable[..., Effect] | None = None
+    property: Property = None
+    cheap: bool = field(default=True)
+
+    def effect(self, params: Params) -> Effect:
+        return Effect.NONE if self.effects is None else self.effects(**params)
+
+    def __repr__(self) -> str:
+        return f"{self.name}_p"

@@ -1,0 +1,313 @@
+"""Factories: say the property of a primitive, and its rules are derived from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from functrans.bind import bind
+from functrans.errors import ShapeError, TransformTypeError
+from functrans.ir import (
+    Aval,
+    Bilinear,
+    Elementwise,
+    Linear,
+    LinearIn,
+    MappedAxis,
+    Primitive,
+    aval_of,
+    is_inexact,
+    same_type,
+)
+
+DType: TypeAlias = np.dtype[Any]
+Value: TypeAlias = Any
+"""An array, a NumPy scalar or a tracer: what a rule receives and returns."""
+Dims: TypeAlias = Sequence[int | None]
+
+BOOL = np.dtype(np.bool_)
+
+
+def operation(primitive: Primitive) -> Callable[..., Value]:
+    """The private constructor of a primitive with one result: exact operands, no promotion."""
+
+    def apply(*operands: Value, **params: Any) -> Value:
+        return bind(primitive, *operands, **params)[0]
+
+    apply.__name__ = apply.__qualname__ = primitive.name
+    return apply
+
+
+# -- elementwise ------------------------------------------------------------------------------
+
+
+def elementwise(
+    name: str,
+    function: Callable[..., Any],
+    *,
+    partials: Callable[..., Sequence[Any]] | None = None,
+    finite: bool = False,
+    kinds: str = "fc",
+    result: Callable[[DType], DType] | None = None,
+    jvp: Callable[..., tuple[list[Value], list[Value]]] | None = None,
+    transpose: Callable[..., list[Value]] | None = None,
+    arity: int = 1,
+    cheap: bool = True,
+) -> Primitive:
+    """A primitive that applies one scalar function everywhere.
+
+    `kinds` lists the NumPy kind characters it accepts ("b" bool, "iu" integers, "f", "c").
+    `result` maps the operands' dtype to the result's (itself by default). Without `partials`
+    and `jvp` its derivative is zero everywhere. `cheap` says that computing it again costs less
+    than keeping it in memory.
+    """
+
+    def abstract_eval(*avals: Aval) -> list[Aval]:
+        first = exact_operands(name, avals, arity)
+        require_kind(name, first.dtype, kinds)
+        dtype = first.dtype if result is None else result(first.dtype)
+        return [Aval(first.shape, dtype, all(a.weak for a in avals))]
+
+    def impl(*xs: Any) -> list[Any]:
+        dtype = xs[0].dtype if result is None else result(xs[0].dtype)
+        return [np.asarray(function(*xs), dtype)]
+
+    def derived_jvp(primals: list[Value], tangents: list[Value]) -> tuple[list[Value], list[Value]]:
+        out = bind(primitive, *primals)[0]
+        if partials is None or all(t is None for t in tangents):
+            return [out], [None]
+        terms = [
+            times_partial(t, p, finite)
+            for t, p in zip(tangents, partials(out, *primals), strict=True)
+            if t is not None and p is not None
+        ]
+        return [out], [add_all(terms)]
+
+    primitive = Primitive(
+        name=name,
+        abstract_eval=abstract_eval,
+        impl=impl,
+        jvp=derived_jvp if jvp is None else jvp,
+        transpose=transpose,
+        batch=lambda axis, xs, dims: batch_elementwise(primitive, axis, xs, dims),
+        property=Elementwise(partials, finite),
+        cheap=cheap,
+    )
+    return primitive
+
+
+def times_partial(tangent: Value, partial: Value, finite: bool) -> Value:
+    """A tangent times a partial derivative; 1 and -1 cost nothing and one negation."""
+    if isinstance(partial, int):
+        return tangent if partial == 1 else bind(_neg(), tangent)[0]
+    product = _TABLE["mul"] if finite else _TABLE["scale"]
+    return bind(product, tangent, partial)[0]
+
+
+def add_all(terms: Sequence[Value]) -> Value:
+    """The sum of tangents of one type; None (a symbolic zero) when there is none."""
+    total = None
+    for term in terms:
+        if term is not None:
+            total = term if total is None else bind(_TABLE["add"], total, term)[0]
+    return total
+
+
+_TABLE: dict[str, Primitive] = {}
+
+
+def provide(primitive: Primitive) -> Primitive:
+    """Make add, neg, mul, scale, broadcast and transpose known to the derived rules."""
+    _TABLE[primitive.name] = primitive
+    return primitive
+
+
+def _neg() -> Primitive:
+    return _TABLE["neg"]
+
+
+def batch_elementwise(
+    primitive: Primitive, axis: MappedAxis, xs: Sequence[Value], dims: Dims, **params: Any
+) -> tuple[list[Value], list[int | None]]:
+    """Align the mapped axes of all operands at the front and apply the primitive once."""
+    mapped = {d for d in dims if d is not None}
+    if len(mapped) == 1 and None not in dims:
+        (dim,) = mapped
+        outs = bind(primitive, *xs, **params)
+    else:
+        dim = 0
+        outs = bind(primitive, *to_front(axis, xs, dims), **params)
+    return outs, [dim] * len(outs)
+
+
+# -- linear and bilinear ----------------------------------------------------------------------
+
+
+def linear(
+    name: str,
+    *,
+    abstract_eval: Callable[..., list[Aval]],
+    impl: Callable[..., list[Any]],
+    transpose: Callable[..., list[Value]],
+    batch: Callable[..., tuple[list[Value], list[int | None]]],
+    operands: tuple[int, ...] | None = None,
+    cheap: bool = True,
+) -> Primitive:
+    """A primitive jointly linear in the operands at `operands` (None: all): its jvp is itself."""
+
+    def jvp(
+        primals: list[Value], tangents: list[Value], **params: Any
+    ) -> tuple[list[Value], list[Value]]:
+        outs = bind(primitive, *primals, **params)
+        chosen = range(len(primals)) if operands is None else operands
+        if all(tangents[i] is None for i in chosen):
+            return outs, [None] * len(outs)
+        moved = list(primals)
+        for i in chosen:
+            moved[i] = instantiate(tangents[i], primals[i])
+        return outs, bind(primitive, *moved, **params)
+
+    primitive = Primitive(
+        name=name,
+        abstract_eval=abstract_eval,
+        impl=impl,
+        jvp=jvp,
+        transpose=transpose,
+        batch=batch,
+        property=LinearIn(operands),
+        cheap=cheap,
+    )
+    return primitive
+
+
+def bilinear(
+    name: str,
+    *,
+    abstract_eval: Callable[..., list[Aval]],
+    impl: Callable[..., list[Any]],
+    transpose: Callable[..., list[Value]],
+    batch: Callable[..., tuple[list[Value], list[int | None]]],
+    cheap: bool = False,
+) -> Primitive:
+    """A primitive linear in each of two operands: its jvp is the product rule."""
+
+    def jvp(
+        primals: list[Value], tangents: list[Value], **params: Any
+    ) -> tuple[list[Value], list[Value]]:
+        (x, y), (x_dot, y_dot) = primals, tangents
+        terms = []
+        if x_dot is not None:
+            terms += bind(primitive, x_dot, y, **params)
+        if y_dot is not None:
+            terms += bind(primitive, x, y_dot, **params)
+        return bind(primitive, x, y, **params), [add_all(terms)]
+
+    primitive = Primitive(
+        name=name,
+        abstract_eval=abstract_eval,
+        impl=impl,
+        jvp=jvp,
+        transpose=transpose,
+        batch=batch,
+        property=Bilinear(),
+        cheap=cheap,
+    )
+    return primitive
+
+
+def instantiating(
+    rule: Callable[..., tuple[list[Value], list[Value]]],
+) -> Callable[..., tuple[list[Value], list[Value]]]:
+    """A hand-written jvp rule that never sees a symbolic zero.
+
+    Tangents of floating operands are made arrays; those of other operands stay None. When
+    every tangent is a zero the rule still runs, for its primal results only.
+    """
+
+    def jvp(
+        primals: list[Value], tangents: list[Value], **params: Any
+    ) -> tuple[list[Value], list[Value]]:
+        live = any(t is not None for t in tangents)
+        filled = [
+            instantiate(t, p) if is_inexact(aval_of(p).dtype) else None
+            for p, t in zip(primals, tangents, strict=True)
+        ]
+        outs, out_tangents = rule(primals, filled, **params)
+        return outs, out_tangents if live else [None] * len(outs)
+
+    return jvp
+
+
+# -- helpers of rules -------------------------------------------------------------------------
+
+
+def exact_operands(name: str, avals: Sequence[Aval], arity: int) -> Aval:
+    """The common aval of operands that must agree exactly in shape and dtype."""
+    if len(avals) != arity:
+        raise TransformTypeError(f"{name} takes {arity} operands, but got {len(avals)}")
+    first = avals[0]
+    for other in avals[1:]:
+        if not same_type(first, other):
+            given = ", ".join(map(str, avals))
+            raise ShapeError(f"{name}: the operands must agree in shape and dtype, but are {given}")
+    return first
+
+
+def require_kind(name: str, dtype: DType, kinds: str) -> None:
+    """Raise TypeError unless the dtype's kind is among `kinds` (bfloat16 counts as "f")."""
+    kind = "f" if is_inexact(dtype) and dtype.kind != "c" else dtype.kind
+    if kind not in kinds:
+        raise TransformTypeError(f"{name} is not defined for {dtype.name}")
+
+
+def scalar(value: complex, like: Aval) -> Value:
+    """A NumPy scalar of the dtype of `like`: a literal of the jaxpr."""
+    return like.dtype.type(value)
+
+
+def full(value: complex, like: Aval) -> Value:
+    """An array of the type of `like` that is `value` everywhere."""
+    fill = scalar(value, like)
+    if like.shape == ():
+        return fill
+    return bind(_TABLE["broadcast"], fill, shape=like.shape, axes=tuple(range(like.ndim)))[0]
+
+
+def full_like(x: Value, value: complex) -> Value:
+    """An array of x's shape and dtype that is `value` everywhere."""
+    return full(value, aval_of(x))
+
+
+def instantiate(tangent: Value, primal: Value) -> Value:
+    """The tangent, or zeros of its primal's type where it is a symbolic zero."""
+    return full_like(primal, 0) if tangent is None else tangent
+
+
+def is_linear(operand: Value) -> bool:
+    return isinstance(operand, Linear)
+
+
+def move_axis(x: Value, source: int, destination: int) -> Value:
+    """x with one axis moved; no equation when it stays."""
+    if source == destination:
+        return x
+    ndim = aval_of(x).ndim
+    order = [i for i in range(ndim) if i != source]
+    order.insert(destination, source)
+    return bind(_TABLE["transpose"], x, perm=tuple(order))[0]
+
+
+def broadcast_front(x: Value, size: int) -> Value:
+    """x repeated along a new first axis."""
+    shape = (size, *aval_of(x).shape)
+    return bind(_TABLE["broadcast"], x, shape=shape, axes=(0,))[0]
+
+
+def to_front(axis: MappedAxis, xs: Sequence[Value], dims: Dims) -> list[Value]:
+    """Every operand with its mapped axis first; unmapped ones are repeated."""
+    return [
+        broadcast_front(x, axis.size) if d is None else move_axis(x, d, 0)
+        for x, d in zip(xs, dims, strict=True)
+    ]
