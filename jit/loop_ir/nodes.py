@@ -8,7 +8,7 @@ The grammar, which check.py enforces and pprint.py prints:
     stmt    ::= value := op(value*)                      pure and total: never traps
               | value := load buffer[offset] (where m else v)
               | store buffer[offset] = value (where m)
-              | for var < extent (carries) block          serial | vector | parallel | parallel_vector
+              | for var < extent (carries) block          serial, vector or parallel
               | while (carries) block test value block    not inside a vector loop
               | if value block else block                 not inside a vector loop
               | value := call symbol(value | pointer ...) not inside a vector loop
