@@ -16,6 +16,7 @@ from functrans.ir.primitive import (
     Property,
     Reduction,
 )
+from functrans.ir.prune import prune
 
 __all__ = [
     "Array",
@@ -43,6 +44,7 @@ __all__ = [
     "format_jaxpr",
     "is_inexact",
     "jaxprs_in",
+    "prune",
     "same_type",
     "tangent_dtype",
 ]

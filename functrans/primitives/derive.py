@@ -92,7 +92,7 @@ def elementwise(
         jvp=derived_jvp if jvp is None else jvp,
         transpose=transpose,
         batch=lambda axis, xs, dims: batch_elementwise(primitive, axis, xs, dims),
-        property=Elementwise(partials, finite),
+        property=Elementwise(partials, finite, by_hand=jvp is not None),
         cheap=cheap,
     )
     return primitive

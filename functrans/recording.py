@@ -1,0 +1,446 @@
+"""Recording: the interpreter that stages a function into a jaxpr, and answers asks for values.
+
+Whoever asks for a value closes a segment: the equations recorded since the last ask become one
+jaxpr, which is bound as one `call` in the enclosing interpreter and leaves its values there. A
+function that asks n times is a list of n calls, so that time stays linear in its steps.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from functrans.bind import Interpreter, current_interpreter, interpreting, source_override
+from functrans.errors import (
+    ConcretizationError,
+    DtypeError,
+    LeakedTracerError,
+    MutationError,
+    ThreadError,
+    describe,
+    user_frame,
+    where,
+)
+from functrans.held import hold
+from functrans.ir import (
+    Aval,
+    Effect,
+    Elementwise,
+    Eqn,
+    Jaxpr,
+    Literal,
+    MappedAxis,
+    Primitive,
+    Var,
+    aval_of,
+    is_inexact,
+    prune,
+)
+from functrans.tracing import Tracer
+
+COPY_LIMIT = 1 << 20
+"""Captured arrays up to this many bytes are copied; larger ones are held read-only."""
+
+
+class Record:
+    """An equation of the open segment, with the tracers it reads and those it made."""
+
+    __slots__ = ("eqn", "inputs", "outputs")
+
+    def __init__(self, eqn: Eqn, inputs: list[Tracer], outputs: list[weakref.ref[Tracer]]) -> None:
+        self.eqn = eqn
+        self.inputs = inputs
+        self.outputs = outputs
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What control/ gives to the recorder, which lies below it: the primitives it binds."""
+
+    call: Primitive
+    stop_gradient: Primitive
+
+
+_hooks: list[Hooks] = []
+
+
+def provide_hooks(hooks: Hooks) -> None:
+    _hooks[:] = [hooks]
+
+
+class Trace:
+    """The staging interpreter: bind records an equation and returns tracers.
+
+    `purpose` names the transform for messages. Inputs are given by `argument`; what is met from
+    outside (arrays, tracers of enclosing traces) becomes a captured input.
+    """
+
+    def __init__(
+        self,
+        purpose: str,
+        *,
+        axis: MappedAxis | None = None,
+        copies: bool = True,
+    ) -> None:
+        self.parent: Interpreter | None = current_interpreter()
+        self.purpose = purpose
+        self.axis = axis
+        self.copies = copies
+        self.thread = threading.get_ident()
+        self.open = True
+        self.no_grad = False
+        self.closed_eqns: list[Eqn] = []
+        self.records: list[Record] = []
+        self.captured: list[tuple[Any, Tracer]] = []
+        self._captured_by_id: dict[int, tuple[Any, Tracer]] = {}
+        self._holds: list[Callable[[], None]] = []
+
+    # -- recording ----------------------------------------------------------------------------
+
+    def argument(
+        self, aval: Aval, value: Any = None, *, active: bool = False, scalar: bool | None = None
+    ) -> Tracer:
+        """A new input; `value` is its value in the enclosing interpreter, None when abstract."""
+        abstract = value is None or (type(value) is Tracer and value.abstract)
+        inherits = type(value) is Tracer and value.active
+        differentiable = is_inexact(aval.dtype)
+        tracer = Tracer(self, Var(aval), abstract, (active or inherits) and differentiable)
+        tracer.origin = "argument"
+        tracer.value = value
+        if scalar is not None:
+            tracer.scalar = scalar
+        return tracer
+
+    def bind(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> list[Any]:
+        inputs = [a if type(a) is Tracer and a.trace is self else self.lift(a) for a in args]
+        out_avals = primitive.abstract_eval(*[a.aval for a in inputs], **params)
+        tracers = [a for a in inputs if type(a) is Tracer]
+        abstract = any([t.abstract for t in tracers])
+        active = any([t.active for t in tracers]) and not has_zero_derivative(primitive)
+        outs = [
+            Tracer(self, Var(aval), abstract, active and is_inexact(aval.dtype))
+            for aval in out_avals
+        ]
+        self._record(primitive, inputs, outs, params, tracers)
+        if self.no_grad and active:
+            return [self._stopped(out) for out in outs]
+        return outs
+
+    def _record(
+        self,
+        primitive: Primitive,
+        inputs: list[Tracer | Literal],
+        outs: list[Tracer],
+        params: dict[str, Any],
+        tracers: list[Tracer],
+    ) -> None:
+        atoms = [a.var if type(a) is Tracer else a for a in inputs]
+        source = source_override() or user_frame()
+        eqn = Eqn(primitive, atoms, [o.var for o in outs], params, source)  # type: ignore[arg-type]
+        self.records.append(Record(eqn, tracers, [weakref.ref(o) for o in outs]))
+
+    def _stopped(self, out: Tracer) -> Tracer:
+        """no_grad: the derivative of what is recorded while it is on is zero."""
+        return self.bind(_hooks[0].stop_gradient, [out], {})[0] if out.active else out
+
+    # -- values from outside ------------------------------------------------------------------
+
+    def lift(self, value: Any) -> Tracer | Literal:
+        """A value that bind received as a tracer of this trace, or as a literal."""
+        if type(value) is Tracer:
+            return self._lift_tracer(value)
+        if isinstance(value, np.generic) or type(value) in (bool, int, float, complex):
+            return Literal(value, supported(aval_of(value)))
+        array = np.asarray(value)
+        supported(aval_of(array))
+        return self._capture_array(array)
+
+    def _lift_tracer(self, tracer: Tracer) -> Tracer:
+        if tracer.trace is self:
+            return tracer
+        self._require_ancestor(tracer)
+        known = self._captured_by_id.get(id(tracer))
+        if known is None:
+            inner = Tracer(self, Var(tracer.aval), tracer.abstract, tracer.active, "captured")
+            inner.scalar = tracer.scalar
+            inner.value = tracer
+            known = self._captured_by_id[id(tracer)] = (tracer, inner)
+            self.captured.append((tracer, inner))
+        return known[1]
+
+    def _require_ancestor(self, tracer: Tracer) -> None:
+        owner: Trace = tracer.trace
+        if owner.thread != threading.get_ident():
+            raise ThreadError(
+                f"a {tracer.aval} that is being traced by {owner.purpose} in another thread was "
+                f"used (at {where(user_frame())}). Pass plain arrays to threads, and apply the "
+                "transform inside the thread."
+            )
+        if not owner.open:
+            raise LeakedTracerError(
+                f"a {tracer.aval} that stood for a value while {owner.purpose} traced a function "
+                f"was used after that trace had ended (at {where(user_frame())}). Do not store "
+                "intermediate values in globals, attributes or lists outside: return them instead "
+                "(has_aux=True does that for grad)."
+            )
+        if not any(t is owner for t in enclosing_traces(self)):
+            raise LeakedTracerError(
+                f"a {tracer.aval} of an inner {owner.purpose} was used outside of it (at "
+                f"{where(user_frame())}). Return it from the inner function instead."
+            )
+
+    def _capture_array(self, array: np.ndarray[Any, Any]) -> Tracer:
+        known = self._captured_by_id.get(id(array))
+        if known is not None and _unchanged(array, known[1].value):
+            return known[1]
+        kept = self._keep(array)
+        inner = Tracer(self, Var(aval_of(kept)), False, False, "captured")
+        inner.value = kept
+        self._captured_by_id[id(array)] = (array, inner)
+        self.captured.append((kept, inner))
+        return inner
+
+    def _keep(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """An array counts as it is when it meets a tracer, whatever is written to it later."""
+        if not self.copies:
+            return array
+        if array.nbytes <= COPY_LIMIT:
+            return array.copy()
+        self._holds.append(hold(array))
+        return array
+
+    # -- asking for values --------------------------------------------------------------------
+
+    def force(self, tracer: Tracer) -> np.ndarray[Any, Any]:
+        """The value of a tracer as an array; see this file's first lines."""
+        if threading.get_ident() != self.thread or not self.open:
+            self._require_ancestor(tracer)
+        if tracer.abstract:
+            raise ConcretizationError(self._why_abstract(tracer))
+        value: Any = tracer
+        while type(value) is Tracer:
+            value = value.trace.value_in_parent(value)
+        return np.asarray(value)
+
+    def value_in_parent(self, tracer: Tracer) -> Any:
+        """The value of one of this trace's tracers in the enclosing interpreter."""
+        if tracer.value is None:
+            self._close_segment()
+        return tracer.value
+
+    def _close_segment(self) -> None:
+        ready, rest = _split(self.records)
+        live = _live_outputs(ready, rest)
+        made = {v for r in ready for v in r.eqn.outputs}
+        free = _free_inputs(ready, made)
+        eqns = prune([r.eqn for r in ready], [t.var for t in live])
+        used = {a for e in eqns for a in e.inputs if isinstance(a, Var)}
+        free = [t for t in free if t.var in used]
+        segment = Jaxpr([t.var for t in free], eqns, [t.var for t in live])
+        assert self.parent is not None
+        with interpreting(self.parent):
+            outs = self.parent.bind(
+                _hooks[0].call, [t.value for t in free], {"jaxpr": segment, **_SEGMENT}
+            )
+        self._continue_after(segment, free, live, outs, rest)
+
+    def _continue_after(
+        self,
+        segment: Jaxpr,
+        free: list[Tracer],
+        live: list[Tracer],
+        outs: list[Any],
+        rest: list[Record],
+    ) -> None:
+        """Replace the segment's equations by one call whose outputs are the live tracers."""
+        renamed = {t.var: Var(t.aval) for t in live}
+        params = {"jaxpr": without_effects(segment), **_SEGMENT}
+        inputs = [t.var for t in free]
+        self.closed_eqns.append(Eqn(_hooks[0].call, inputs, list(renamed.values()), params))
+        for tracer, out in zip(live, outs, strict=True):
+            tracer.var, tracer.value = renamed[tracer.var], out
+        for record in rest:
+            record.eqn.inputs = [
+                renamed.get(a, a) if isinstance(a, Var) else a for a in record.eqn.inputs
+            ]
+        self.records = rest
+
+    def _why_abstract(self, tracer: Tracer) -> str:
+        return (
+            f"the value of a {tracer.aval} was asked for (at {where(user_frame())}), but it "
+            f"depends on {self._culprit(tracer)}, which has no value while the function is traced. "
+            "Use functrans.numpy.where or lax.cond for a choice, lax.while_loop or lax.fori_loop "
+            "for a loop, or make the argument static (static_argnums)."
+        )
+
+    def _culprit(self, tracer: Tracer) -> str:
+        trace: Trace = tracer.trace
+        found = trace.culprits.get(tracer.var) if tracer.origin == "argument" else None
+        return found or f"an argument of {abstract_trace(tracer).purpose}"
+
+    @property
+    def culprits(self) -> dict[Var, str]:
+        """What users call the abstract inputs of this trace, for messages."""
+        return {}
+
+    # -- ending -------------------------------------------------------------------------------
+
+    def require_current(self, tracer: Tracer, action: str) -> None:
+        """Raise unless this trace is the one in force: outer tracers are captured values."""
+        if current_interpreter() is self:
+            return
+        self._require_here(tracer, action)
+
+    def _require_here(self, tracer: Tracer, action: str) -> None:
+        if threading.get_ident() != self.thread or not self.open:
+            self._require_ancestor(tracer)
+        raise MutationError(
+            f"a {tracer.aval} of an enclosing {self.purpose} was {action} inside an inner function "
+            f"that is being transformed (at {where(user_frame())}). Work on a copy (y = x.copy()) "
+            "and return it."
+        )
+
+    def finish(self, arguments: Sequence[Tracer], outputs: Sequence[Any]) -> tuple[Jaxpr, list[Any]]:
+        """The jaxpr of what was recorded, and the values of its captured inputs, which come first."""
+        atoms = [o.var if type(o) is Tracer else o for o in map(self.lift, outputs)]
+        eqns = self.closed_eqns + [r.eqn for r in self.records]
+        eqns = prune(eqns, atoms)  # type: ignore[arg-type]
+        invars = [t.var for _, t in self.captured] + [t.var for t in arguments]
+        jaxpr = Jaxpr(invars, eqns, atoms, len(self.captured))  # type: ignore[arg-type]
+        return jaxpr, [value for value, _ in self.captured]
+
+    def close(self) -> None:
+        """End the trace: its tracers are leaked from now on, and its records are dropped."""
+        self.open = False
+        self.records = []
+        self.closed_eqns = []
+        self._captured_by_id = {}
+
+    def release(self) -> None:
+        """Give large captured arrays their writeable flag back, once the run has ended."""
+        for undo in self._holds:
+            undo()
+        self._holds = []
+
+
+_SEGMENT: dict[str, Any] = {"name": "segment", "engine": None}
+
+
+def has_zero_derivative(primitive: Primitive) -> bool:
+    """Is the derivative of this primitive zero everywhere (floor, comparisons, stop_gradient)?"""
+    match primitive.property:
+        case Elementwise(partials=None, by_hand=False):
+            return True
+        case _:
+            return False
+
+
+def supported(aval: Aval) -> Aval:
+    """The aval, or DtypeError where functrans has no such dtype (objects, strings, dates)."""
+    if aval.dtype.kind in "biufc" and aval.dtype.itemsize <= 16 and aval.dtype.isnative:
+        if aval.dtype.name not in ("float128", "longdouble"):
+            return aval
+    if aval.dtype.name == "bfloat16":
+        return aval
+    raise DtypeError(
+        f"arrays of dtype {aval.dtype} cannot be traced (at {where(user_frame())}): functrans has "
+        "bool, integers of 8 to 64 bits, float16, float32, float64, complex64 and complex128. "
+        "Convert with .astype."
+    )
+
+
+def enclosing_traces(trace: Interpreter | None) -> Iterator[Trace]:
+    """The traces around an interpreter, the innermost first, itself included."""
+    while isinstance(trace, Trace):
+        yield trace
+        trace = trace.parent
+
+
+def abstract_trace(tracer: Tracer) -> Trace:
+    """The outermost trace to which the abstractness of a tracer can be followed."""
+    while type(tracer.value) is Tracer:
+        tracer = tracer.value
+    return tracer.trace
+
+
+def _unchanged(array: np.ndarray[Any, Any], kept: np.ndarray[Any, Any]) -> bool:
+    return array is kept or (
+        array.shape == kept.shape
+        and array.dtype == kept.dtype
+        and array.nbytes <= COPY_LIMIT
+        and array.tobytes() == kept.tobytes()
+    )
+
+
+def _split(records: list[Record]) -> tuple[list[Record], list[Record]]:
+    """The records whose equations can run now, and those that reach an abstract input."""
+    ready, rest = [], []
+    for record in records:
+        (rest if any(t.abstract for t in record.inputs) else ready).append(record)
+    return ready, rest
+
+
+def _live_outputs(ready: list[Record], rest: list[Record]) -> list[Tracer]:
+    """The tracers made by `ready` that can still be referred to, by users or by `rest`."""
+    made = {v for r in ready for v in r.eqn.outputs}
+    live: dict[Var, Tracer] = {}
+    for record in rest:
+        live.update({t.var: t for t in record.inputs if t.var in made})
+    for record in ready:
+        for ref in record.outputs:
+            tracer = ref()
+            if tracer is not None and tracer.var in made:
+                live.setdefault(tracer.var, tracer)
+    return list(live.values())
+
+
+def _free_inputs(ready: list[Record], made: set[Var]) -> list[Tracer]:
+    """The tracers that `ready` reads but does not make, in order of first use."""
+    free: dict[Var, Tracer] = {}
+    for record in ready:
+        free.update({t.var: t for t in record.inputs if t.var not in made and t.var not in free})
+    return list(free.values())
+
+
+def without_effects(jaxpr: Jaxpr) -> Jaxpr:
+    """The jaxpr less its effects, which took place when the segment ran."""
+    if jaxpr.effect is Effect.NONE:
+        return jaxpr
+    eqns = [e for e in jaxpr.eqns if e.effect is Effect.NONE or e.outputs]
+    return Jaxpr(jaxpr.invars, eqns, jaxpr.outvars, jaxpr.num_consts)
+
+
+@contextmanager
+def tracing(trace: Trace) -> Iterator[Trace]:
+    """Put a trace in force for the block and end it afterwards, whatever happens."""
+    with interpreting(trace):
+        try:
+            yield trace
+        finally:
+            trace.close()
+
+
+def stage_walk(walk: Callable[..., Sequence[Any]], avals: Sequence[Aval], purpose: str) -> Jaxpr:
+    """The jaxpr of a walk over another jaxpr: abstract inputs, nothing captured."""
+    with tracing(Trace(purpose, copies=False)) as trace:
+        arguments = [trace.argument(aval) for aval in avals]
+        jaxpr, captured = trace.finish(arguments, walk(*arguments))
+    assert not captured, f"{purpose}: the walk captured {describe(captured)}"
+    return jaxpr
+
+
+def axis_size(name: Any) -> int:
+    """The size of the mapped axis called `name` in force here; NameError when there is none."""
+    for trace in enclosing_traces(current_interpreter()):
+        if trace.axis is not None and trace.axis.name == name and name is not None:
+            return trace.axis.size
+    raise NameError(
+        f"no mapped axis is called {name!r} here (at {where(user_frame())}). Collectives such as "
+        f"psum work inside vmap(f, axis_name={name!r})."
+    )

@@ -1,0 +1,415 @@
+"""Tracers: stand for arrays while a function is staged, and behave as NumPy arrays do.
+
+A tracer is a cell whose variable is its current value: an in-place write replaces the variable
+of the array and at once of every live view, so that reading stays one attribute.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from functrans import surface
+from functrans.errors import ConcretizationError, MutationError, UnsupportedError, describe, where
+from functrans.errors import user_frame
+from functrans.ir import Array, Aval, Source, Var
+from functrans.surface.declare import NUMPY_TABLE
+from functrans.surface.indexing import put
+
+
+class Recorder(Protocol):
+    """What a tracer needs of the trace it belongs to."""
+
+    def force(self, tracer: Tracer) -> np.ndarray[Any, Any]:
+        """The value of the tracer, or an error that says why it has none."""
+        ...
+
+    def require_current(self, tracer: Tracer, action: str) -> None:
+        """Raise unless this is the trace in force in this thread."""
+        ...
+
+
+class Tracer:
+    """Stands for an array while a function is staged. Never made by users.
+
+    trace    the trace it belongs to
+    var      its current variable there
+    abstract does its value depend on an abstract input, so that it cannot be asked for?
+    active   does it carry a derivative of an enclosing transform?
+    origin   "made" inside the trace, an "argument", or "captured"
+    scalar   is it what NumPy would return as a scalar (immutable), not a 0-d array?
+    value    its value in the enclosing interpreter, once known
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_link",
+        "_views",
+        "abstract",
+        "active",
+        "origin",
+        "scalar",
+        "trace",
+        "value",
+        "var",
+    )
+    __hash__ = None  # type: ignore[assignment]  # as arrays: equality is elementwise
+    __array_priority__ = 1000.0
+
+    def __init__(
+        self, trace: Any, var: Var, abstract: bool, active: bool, origin: str = "made"
+    ) -> None:
+        self.trace = trace
+        self.var = var
+        self.abstract = abstract
+        self.active = active
+        self.origin = origin
+        self.scalar = var.aval.shape == ()
+        self.value: Any = None
+        self._link: View | None = None
+        self._views: list[weakref.ref[Tracer]] | None = None
+
+    # -- what it is ---------------------------------------------------------------------------
+
+    @property
+    def aval(self) -> Aval:
+        return self.var.aval
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.var.aval.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.var.aval.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.var.aval.shape)
+
+    @property
+    def size(self) -> int:
+        return self.var.aval.size
+
+    @property
+    def itemsize(self) -> int:
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.itemsize
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of unsized object")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self.shape:
+            raise TypeError("iteration over a 0-d array")
+        return (self[i] for i in range(self.shape[0]))
+
+    # -- asking for its value -----------------------------------------------------------------
+
+    def _ask(self) -> np.ndarray[Any, Any]:
+        return self.trace.force(self)
+
+    def __bool__(self) -> bool:
+        return bool(self._ask())
+
+    def __int__(self) -> int:
+        return int(self._ask())
+
+    def __index__(self) -> int:
+        if self.shape or self.dtype.kind not in "iu":
+            raise TypeError("only integer scalar arrays can be converted to a scalar index")
+        return int(self._ask())
+
+    def item(self, *args: Any) -> Any:
+        """The value as a Python scalar. It is a constant for derivatives."""
+        return self._ask().item(*args)
+
+    def tolist(self) -> Any:
+        """The values as nested Python lists. They are constants for derivatives."""
+        return self._ask().tolist()
+
+    def __contains__(self, value: Any) -> bool:
+        return bool((self == value).any())
+
+    def __float__(self) -> float:
+        return float(self._ask_without_derivative("float(x)"))
+
+    def __complex__(self) -> complex:
+        return complex(self._ask_without_derivative("complex(x)"))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        return np.array(self._ask_without_derivative("NumPy"), dtype=dtype)
+
+    def _ask_without_derivative(self, what: str) -> np.ndarray[Any, Any]:
+        if self.active and not self.abstract:
+            raise ConcretizationError(
+                f"{what} asked for the plain number behind a {self.aval} that carries a "
+                f"derivative, which would silently be lost (at {where(user_frame())}). Use the "
+                "functions of functrans.numpy or numpy itself on it (np.sin(x), fnp.array([x, y]), "
+                "fnp.zeros(n)), or say that no derivative is wanted: x.item() or "
+                "functrans.stop_gradient(x)."
+            )
+        return self._ask()
+
+    def __format__(self, spec: str) -> str:
+        if self.abstract:
+            return repr(self)
+        value = self._ask()
+        return format(value.item() if value.ndim == 0 else value, spec)
+
+    def __repr__(self) -> str:
+        return f"Tracer<{self.aval}>"
+
+    def __str__(self) -> str:
+        return repr(self) if self.abstract else str(self._ask())
+
+    # -- NumPy's protocols --------------------------------------------------------------------
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        out = kwargs.pop("out", None)
+        function = NUMPY_TABLE.get(ufunc) if method == "__call__" else _ufunc_method(ufunc, method)
+        if function is None:
+            raise _unsupported(f"numpy.{ufunc.__name__}" + _suffix(method))
+        result = function(*inputs, **kwargs)
+        return result if out is None else _write_out(out, result, ufunc)
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        function = NUMPY_TABLE.get(func)
+        if function is None:
+            raise _unsupported(f"{func.__module__}.{func.__name__}")
+        return function(*args, **kwargs)
+
+    # -- in-place writes ----------------------------------------------------------------------
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        if self.scalar:
+            raise TypeError(f"'numpy.{self.dtype.name}' object does not support item assignment")
+        self.trace.require_current(self, "written to")
+        require_writable(self)
+        updated = put(self, index, value)
+        if self._link is not None:
+            write_through(self, updated)
+        else:
+            self._become(updated)
+            refresh_views(self)
+
+    def fill(self, value: Any) -> None:
+        """Set every element to `value`, in place."""
+        self[...] = value
+
+    def _become(self, other: Tracer) -> None:
+        self.var, self.value = other.var, other.value
+        self.abstract, self.active = other.abstract, other.active
+
+    @property
+    def at(self) -> Any:
+        """`x.at[i].set(v)`: functional updates; on plain arrays use `functrans.numpy.at(x)`."""
+        return surface.at(self)
+
+    @property
+    def flat(self) -> Any:
+        return iter(self.reshape(-1))
+
+
+Array.register(Tracer)
+
+
+class View:
+    """How a view comes from its parent: `function(parent)`."""
+
+    __slots__ = ("function", "parent")
+
+    def __init__(self, parent: Tracer, function: Callable[[Any], Any]) -> None:
+        self.parent = parent
+        self.function = function
+
+
+def as_view(result: Any, parent: Any, function: Callable[[Any], Any]) -> Any:
+    """Note that `result` is `function(parent)`, which NumPy may compute as a view.
+
+    Called for every function declared as returning views. Views of arguments and of captured
+    arrays are as read-only as those are.
+    """
+    if type(result) is not Tracer or type(parent) is not Tracer or result.trace is not parent.trace:
+        return result
+    if result is parent:
+        result = Tracer(parent.trace, parent.var, parent.abstract, parent.active, parent.origin)
+        result.value = parent.value
+    if parent.origin != "made":
+        result.origin = parent.origin
+        return result
+    if result.var.aval.shape == () and parent.shape == ():
+        result.scalar = parent.scalar
+    result._link = View(parent, function)
+    views = parent._views
+    if views is None:
+        views = parent._views = []
+    elif len(views) >= 8 and not len(views) & (len(views) - 1):
+        views[:] = [ref for ref in views if ref() is not None]
+    views.append(weakref.ref(result))
+    return result
+
+
+def as_created(result: Any) -> Any:
+    """Note that `result` is a new array: a 0-d one is an array, not a NumPy scalar."""
+    if type(result) is Tracer:
+        result.scalar = False
+    return result
+
+
+surface.declare.hooks.view = as_view
+surface.declare.hooks.created = as_created
+
+
+def require_writable(tracer: Tracer) -> None:
+    """Raise MutationError for arguments, captured arrays and views of them."""
+    if tracer.origin == "made":
+        return
+    whose = "an argument" if tracer.origin == "argument" else "a captured array"
+    raise MutationError(
+        f"{describe(tracer)} is {whose} of a function being transformed and cannot be written to "
+        f"in place (at {where(user_frame())}): the caller's array must not change. Write to a copy "
+        "(y = x.copy(); y[i] = v), or use functrans.numpy.at(x)[i].set(v), which returns a new one."
+    )
+
+
+def write_through(view: Tracer, updated: Tracer) -> None:
+    """Write the new value of a view to the array it is a view of, then refresh every view.
+
+    Which elements a view covers is asked of NumPy itself: the same view of an array of
+    positions. Where NumPy would have copied, the "view" is an array of its own.
+    """
+    chain = [view]
+    while chain[-1]._link is not None:
+        chain.append(chain[-1]._link.parent)
+    root = chain.pop()
+    positions: np.ndarray[Any, Any] = np.arange(root.size).reshape(root.shape)
+    for step in reversed(chain):
+        assert step._link is not None
+        seen = step._link.function(positions)
+        if not (isinstance(seen, np.ndarray) and np.may_share_memory(seen, positions)):
+            _detach(step)
+            if step is view:
+                view._become(updated)
+                refresh_views(view)
+            else:
+                write_through(view, updated)
+            return
+        positions = seen
+    flat = put(root.reshape(-1), positions.reshape(-1), updated.reshape(-1))
+    root._become(flat.reshape(root.shape))
+    refresh_views(root)
+
+
+def _detach(view: Tracer) -> None:
+    """Make an array of its own of what NumPy would have copied."""
+    assert view._link is not None
+    siblings = view._link.parent._views
+    if siblings is not None:
+        siblings[:] = [ref for ref in siblings if ref() is not view]
+    view._link = None
+
+
+def refresh_views(base: Tracer) -> None:
+    """Recompute every live view of an array that was written to."""
+    if base._views is None:
+        return
+    shadow = np.empty(base.shape, base.dtype)
+    for ref in list(base._views):
+        view = ref()
+        if view is None or view._link is None:
+            continue
+        seen = view._link.function(shadow)
+        if not (isinstance(seen, np.ndarray) and np.may_share_memory(seen, shadow)):
+            if base.size:
+                _detach(view)
+            continue
+        view._become(view._link.function(base))
+        refresh_views(view)
+
+
+def _in_place(operator: Callable[[Any, Any], Any], symbol: str) -> Callable[[Tracer, Any], Any]:
+    """`x += v` and its like: a write for arrays, a rebinding for NumPy scalars."""
+
+    def apply(self: Tracer, other: Any) -> Any:
+        result = operator(self, other)
+        if self.scalar:
+            return result
+        if not np.can_cast(result.dtype, self.dtype, casting="same_kind"):
+            raise TypeError(
+                f"x {symbol} y: cannot cast the result from {result.dtype} to {self.dtype}, the "
+                f"dtype of the array being written to (at {where(user_frame())})"
+            )
+        self[...] = result
+        return self
+
+    return apply
+
+
+def _write_out(out: Any, result: Any, ufunc: Any) -> Any:
+    targets = out if isinstance(out, tuple) else (out,)
+    results = result if isinstance(result, tuple) else (result,)
+    for target, value in zip(targets, results, strict=True):
+        if type(target) is not Tracer:
+            raise UnsupportedError(
+                f"numpy.{ufunc.__name__}: out= is a plain array, which cannot hold a traced result "
+                f"(at {where(user_frame())}). Drop out=, or make the array with functrans.numpy."
+            )
+        target[...] = value
+    return targets[0] if len(targets) == 1 else targets
+
+
+def _ufunc_method(ufunc: Any, method: str) -> Callable[..., Any] | None:
+    return surface.declare.UFUNC_METHODS.get((ufunc, method))
+
+
+def _suffix(method: str) -> str:
+    return "" if method == "__call__" else f".{method}"
+
+
+def _unsupported(name: str) -> UnsupportedError:
+    source: Source | None = user_frame()
+    return UnsupportedError(
+        f"{name} is not supported on values that are being traced (at {where(source)}). "
+        "See functrans.numpy for what is; for a value that needs no derivative, pass "
+        "numpy.asarray(functrans.stop_gradient(x))."
+    )
+
+
+def _install() -> None:
+    """Give Tracer the operators and methods of ndarray, all of them surface functions."""
+    for name, function in surface.operators.items():
+        setattr(Tracer, name, function)
+    for name, function in surface.methods.items():
+        setattr(Tracer, name, function)
+    for name, function in surface.attributes.items():
+        setattr(Tracer, name, property(function))
+    for symbol, name in _IN_PLACE.items():
+        setattr(Tracer, f"__i{name}__", _in_place(surface.operators[f"__{name}__"], symbol))
+
+
+_IN_PLACE = {
+    "+=": "add",
+    "-=": "sub",
+    "*=": "mul",
+    "/=": "truediv",
+    "//=": "floordiv",
+    "%=": "mod",
+    "**=": "pow",
+    "@=": "matmul",
+    "&=": "and",
+    "|=": "or",
+    "^=": "xor",
+    "<<=": "lshift",
+    ">>=": "rshift",
+}
+
+_install()
