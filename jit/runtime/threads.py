@@ -1,0 +1,106 @@
+"""The process-wide thread pool of compiled programs: its size, its symbols, its restart after fork.
+
+Invariant: how work is cut into pieces never depends on the number of threads, so results do not.
+"""
+
+import ctypes
+import os
+import platform
+import sys
+from functools import cache
+
+from jit.runtime.objects import build_object, library_symbols, link_object
+from jit.runtime.threads_text import Platform, Processor, imported_names, pool_text
+
+EXPORTS = ("ft_parallel_for", "ft_pool_size", "ft_pool_resize", "ft_pool_forget", "ft_init")
+TASK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+
+
+def num_threads() -> int:
+    """How many threads compiled programs use, the calling one included."""
+    return _size
+
+
+def set_num_threads(count: int) -> None:
+    """Use `count` threads (at least 1) from the next parallel loop on.
+
+    A program that is running keeps the number it has. Without native threads on this platform the
+    number stays 1.
+    """
+    global _size
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ValueError(
+            f"set_num_threads: the number must be an integer >= 1, but it is {count!r}."
+        )
+    _size = count if has_threads() else 1
+    if _pool.cache_info().currsize:
+        _call("ft_pool_resize", _size)
+
+
+def has_threads() -> bool:
+    """Whether this platform offers the threads the pool is built on."""
+    return os.name == "posix"
+
+
+@cache
+def symbols() -> dict[str, int]:
+    """Addresses for the linker: ft_parallel_for and ft_pool_size."""
+    return {name: _pool()[name] for name in ("ft_parallel_for", "ft_pool_size")}
+
+
+def this_platform() -> Platform:
+    """The pool's description of the running machine."""
+    machine = platform.machine().lower()
+    linux = sys.platform == "linux"
+    set_mask = 2 if linux else 3
+    known: dict[str, Processor] = {
+        "x86_64": "x86_64",
+        "amd64": "x86_64",
+        "aarch64": "aarch64",
+        "arm64": "aarch64",
+    }
+    processor: Processor = known.get(machine, "other")
+    if not has_threads():
+        return Platform(processor, "none")
+    return Platform(processor, "futex" if linux and processor != "other" else "condition", set_mask)
+
+
+def load_pool(machine: Platform, name: str) -> dict[str, int]:
+    """Compile and link a pool of its own; the process uses one, tests may make more."""
+    imports = library_symbols(imported_names(machine))
+    addresses = link_object(name, build_object(pool_text(machine)), imports, EXPORTS)
+    ctypes.CFUNCTYPE(None)(addresses["ft_init"])()
+    return addresses
+
+
+@cache
+def _pool() -> dict[str, int]:
+    addresses = load_pool(this_platform(), "ft_threads")
+    ctypes.CFUNCTYPE(None, ctypes.c_int64)(addresses["ft_pool_resize"])(_size)
+    if has_threads():
+        os.register_at_fork(after_in_child=lambda: _call("ft_pool_forget"))
+    return addresses
+
+
+def _call(name: str, *arguments: int) -> None:
+    kinds = [ctypes.c_int64] * len(arguments)
+    ctypes.CFUNCTYPE(None, *kinds)(_pool()[name])(*arguments)
+
+
+def _initial_size() -> int:
+    given = os.environ.get("FUNCTRANS_NUM_THREADS", "").strip()
+    if not has_threads():
+        return 1
+    if given:
+        if not given.isdecimal() or int(given) < 1:
+            raise ValueError(
+                f"FUNCTRANS_NUM_THREADS: expected an integer >= 1, but it is {given!r}. "
+                "Unset it to use every processor this process may run on."
+            )
+        return int(given)
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+_size = _initial_size()

@@ -1,0 +1,443 @@
+"""The LLVM text of the thread pool: a ticket pool whose caller works too and never waits for sleepers.
+
+Invariant: the word `@ft_word` is (generation << 32 | tickets left). A ticket is claimed by one
+compare-and-swap of the whole word, so a claim that succeeds proves that the job fields read before
+it belong to the claimed ticket: they are rewritten only while no ticket is left.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+# About 20 to 50 microseconds of pauses, by processor; a worker sleeps after that, and so does a join.
+SPINS = 2000
+MAX_TICKETS = 2**31 - 1
+
+
+Processor = Literal["x86_64", "aarch64", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What the pool needs to know of the machine: processor family and operating system."""
+
+    processor: Processor
+    sleeping: Literal["futex", "condition", "none"]  # none: no threads, every loop is serial
+    set_mask: int = 2  # SIG_SETMASK
+
+    @property
+    def pause(self) -> str:
+        """The instruction that tells the core it is in a spin loop."""
+        match self.processor:
+            case "x86_64":
+                return "call void @llvm.x86.sse2.pause()"
+            case "aarch64":
+                return "call void @llvm.aarch64.hint(i32 1)"
+            case "other":
+                return "call i32 @sched_yield()" if self.sleeping != "none" else "fence acquire"
+
+
+def pool_text(platform: Platform) -> str:
+    """The whole module of the pool for one platform."""
+    match platform.sleeping:
+        case "futex":
+            text = _START + _FUTEX
+        case "condition":
+            text = _START + _CONDITION
+        case "none":
+            text = _ALONE
+    text = _STATE + _CLAIM + _WORKER + _SIZE + _PARALLEL_FOR + text
+    for name, value in {
+        "PAUSE": platform.pause,
+        "SPINS": str(SPINS),
+        "MAX_TICKETS": str(MAX_TICKETS),
+        "SET_MASK": str(platform.set_mask),
+        "SYSCALL": "202" if platform.processor == "x86_64" else "98",
+    }.items():
+        text = text.replace(name, value)
+    return text + _declarations(platform)
+
+
+def imported_names(platform: Platform) -> tuple[str, ...]:
+    """The C library functions the module calls."""
+    threads = ("pthread_create", "pthread_detach", "pthread_sigmask", "sigfillset")
+    waiting = (
+        "mutex_init",
+        "mutex_lock",
+        "mutex_unlock",
+        "cond_init",
+        "cond_wait",
+        "cond_broadcast",
+    )
+    match platform.sleeping:
+        case "futex":
+            return (*threads, "syscall")
+        case "condition":
+            extra = ("sched_yield",) if platform.processor == "other" else ()
+            return (*threads, *extra, *(f"pthread_{name}" for name in waiting))
+        case "none":
+            return ()
+
+
+def _declarations(platform: Platform) -> str:
+    match platform.processor:
+        case "x86_64":
+            return "declare void @llvm.x86.sse2.pause()\n"
+        case "aarch64":
+            return "declare void @llvm.aarch64.hint(i32)\n"
+        case "other":
+            return "declare i32 @sched_yield()\n" if platform.sleeping != "none" else ""
+
+
+# Each word that several threads write has two cache lines of its own (processors prefetch in pairs).
+_STATE = """
+@ft_word = internal global [16 x i64] zeroinitializer, align 128
+@ft_signal = internal global [32 x i32] zeroinitializer, align 128
+@ft_sleepers = internal global [32 x i32] zeroinitializer, align 128
+@ft_done = internal global [32 x i32] zeroinitializer, align 128
+@ft_joining = internal global [32 x i32] zeroinitializer, align 128
+@ft_busy = internal global [32 x i32] zeroinitializer, align 128
+@ft_epoch = internal global i64 0, align 128
+@ft_size = internal global i64 1, align 8
+@ft_started = internal global i64 1, align 8
+@ft_job_fn = internal global ptr null, align 128
+@ft_job_ctx = internal global ptr null, align 8
+@ft_job_n = internal global i64 0, align 8
+@ft_job_grain = internal global i64 1, align 8
+@ft_job_tickets = internal global i64 0, align 8
+@ft_mutex = internal global [16 x i64] zeroinitializer, align 16
+@ft_condition = internal global [16 x i64] zeroinitializer, align 16
+"""
+
+_CLAIM = """
+; Claim and run tickets of the current job until none is left.
+define internal void @ft_drain() nounwind {
+entry:
+  br label %look
+look:
+  %word = load atomic i64, ptr @ft_word acquire, align 8
+  %left = and i64 %word, 4294967295
+  %none = icmp eq i64 %left, 0
+  br i1 %none, label %out, label %read
+read:
+  %fn = load atomic ptr, ptr @ft_job_fn monotonic, align 8
+  %ctx = load atomic ptr, ptr @ft_job_ctx monotonic, align 8
+  %n = load atomic i64, ptr @ft_job_n monotonic, align 8
+  %grain = load atomic i64, ptr @ft_job_grain monotonic, align 8
+  %tickets = load atomic i64, ptr @ft_job_tickets monotonic, align 8
+  %after = sub i64 %word, 1
+  %pair = cmpxchg ptr @ft_word, i64 %word, i64 %after acq_rel monotonic, align 8
+  %mine = extractvalue { i64, i1 } %pair, 1
+  br i1 %mine, label %run, label %look
+run:
+  %ticket = sub i64 %tickets, %left
+  %lo = mul i64 %ticket, %grain
+  %rest = sub i64 %n, %lo
+  %short = icmp slt i64 %rest, %grain
+  %size = select i1 %short, i64 %rest, i64 %grain
+  %hi = add i64 %lo, %size
+  call void %fn(ptr %ctx, i64 %lo, i64 %hi)
+  %old = atomicrmw add ptr @ft_done, i32 1 seq_cst, align 4
+  %joining = load atomic i32, ptr @ft_joining seq_cst, align 4
+  %waited = icmp ne i32 %joining, 0
+  br i1 %waited, label %tell, label %look
+tell:
+  call void @ft_wake(ptr @ft_done, i64 1)
+  br label %look
+out:
+  ret void
+}
+"""
+
+_WORKER = """
+; A worker lives as long as the epoch it was started in.
+define internal ptr @ft_worker(ptr %argument) nounwind {
+entry:
+  %epoch = ptrtoint ptr %argument to i64
+  br label %look
+look:
+  %spins = phi i64 [0, %entry], [0, %work], [0, %sleep], [%spun, %spin]
+  %now = load atomic i64, ptr @ft_epoch acquire, align 8
+  %current = icmp eq i64 %now, %epoch
+  br i1 %current, label %check, label %out
+check:
+  %signal = load atomic i32, ptr @ft_signal acquire, align 4
+  %word = load atomic i64, ptr @ft_word acquire, align 8
+  %left = and i64 %word, 4294967295
+  %none = icmp eq i64 %left, 0
+  br i1 %none, label %idle, label %work
+work:
+  call void @ft_drain()
+  br label %look
+idle:
+  %patient = icmp slt i64 %spins, SPINS
+  br i1 %patient, label %spin, label %sleep
+spin:
+  PAUSE
+  %spun = add i64 %spins, 1
+  br label %look
+sleep:
+  %a = atomicrmw add ptr @ft_sleepers, i32 1 seq_cst, align 4
+  call void @ft_wait(ptr @ft_signal, i32 %signal)
+  %b = atomicrmw sub ptr @ft_sleepers, i32 1 seq_cst, align 4
+  br label %look
+out:
+  ret ptr null
+}
+"""
+
+_START = """
+; Tell the workers that something changed, and wake up to %count of those that sleep.
+define internal void @ft_call(i64 %count) nounwind {
+entry:
+  %old = atomicrmw add ptr @ft_signal, i32 1 seq_cst, align 4
+  %sleepers = load atomic i32, ptr @ft_sleepers seq_cst, align 4
+  %asleep = icmp ne i32 %sleepers, 0
+  br i1 %asleep, label %wake, label %out
+wake:
+  call void @ft_wake(ptr @ft_signal, i64 %count)
+  br label %out
+out:
+  ret void
+}
+
+; Replace the workers by %size - 1 new ones. Signals stay with the threads of the program. Where the
+; system refuses a thread the pool is smaller: the caller drains what nobody else claims.
+define internal void @ft_start(i64 %size) nounwind {
+entry:
+  %thread = alloca i64, align 8
+  %all = alloca [16 x i64], align 16
+  %before = alloca [16 x i64], align 16
+  %old = atomicrmw add ptr @ft_epoch, i64 1 seq_cst, align 8
+  %epoch = add i64 %old, 1
+  %argument = inttoptr i64 %epoch to ptr
+  call void @ft_call(i64 MAX_TICKETS)
+  %s = call i32 @sigfillset(ptr %all)
+  %m = call i32 @pthread_sigmask(i32 SET_MASK, ptr %all, ptr %before)
+  br label %next
+next:
+  %i = phi i64 [1, %entry], [%following, %detach]
+  %more = icmp slt i64 %i, %size
+  br i1 %more, label %create, label %out
+create:
+  %failed = call i32 @pthread_create(ptr %thread, ptr null, ptr @ft_worker, ptr %argument)
+  %fine = icmp eq i32 %failed, 0
+  br i1 %fine, label %detach, label %out
+detach:
+  %handle = load i64, ptr %thread, align 8
+  %d = call i32 @pthread_detach(i64 %handle)
+  %following = add i64 %i, 1
+  br label %next
+out:
+  %r = call i32 @pthread_sigmask(i32 SET_MASK, ptr %before, ptr null)
+  store i64 %size, ptr @ft_started, align 8
+  ret void
+}
+
+declare i32 @pthread_create(ptr, ptr, ptr, ptr)
+declare i32 @pthread_detach(i64)
+declare i32 @pthread_sigmask(i32, ptr, ptr)
+declare i32 @sigfillset(ptr)
+"""
+
+_SIZE = """
+; The number of threads that the next job will use, the caller's included.
+define i64 @ft_pool_size() nounwind {
+entry:
+  %size = load atomic i64, ptr @ft_size monotonic, align 8
+  ret i64 %size
+}
+
+define void @ft_pool_resize(i64 %size) nounwind {
+entry:
+  store atomic i64 %size, ptr @ft_size monotonic, align 8
+  ret void
+}
+
+; Forget threads and locks that a fork left behind; the next job starts new workers.
+define void @ft_pool_forget() nounwind {
+entry:
+  store i64 1, ptr @ft_started, align 8
+  store atomic i64 0, ptr @ft_word seq_cst, align 8
+  store atomic i32 0, ptr @ft_sleepers seq_cst, align 4
+  store atomic i32 0, ptr @ft_joining seq_cst, align 4
+  store atomic i32 0, ptr @ft_busy seq_cst, align 4
+  call void @ft_init()
+  ret void
+}
+"""
+
+_PARALLEL_FOR = """
+; Call fn(ctx, lo, hi) for the pieces [c * grain, (c + 1) * grain) of [0, n), each once, on any
+; thread, and return when all have run. A second job, of another thread or nested, runs serially.
+define void @ft_parallel_for(ptr %fn, ptr %ctx, i64 %n, i64 %grain.given) nounwind {
+entry:
+  %tiny = icmp slt i64 %grain.given, 1
+  %grain = select i1 %tiny, i64 1, i64 %grain.given
+  %n.less = sub i64 %n, 1
+  %whole = udiv i64 %n.less, %grain
+  %tickets = add i64 %whole, 1
+  %empty = icmp slt i64 %n, 1
+  br i1 %empty, label %out, label %sized
+sized:
+  %single = icmp eq i64 %tickets, 1
+  %vast = icmp sgt i64 %tickets, MAX_TICKETS
+  %size = load atomic i64, ptr @ft_size monotonic, align 8
+  %alone = icmp slt i64 %size, 2
+  %no.1 = or i1 %single, %vast
+  %no = or i1 %no.1, %alone
+  br i1 %no, label %serial, label %enter
+enter:
+  %pair = cmpxchg ptr @ft_busy, i32 0, i32 1 acquire monotonic, align 4
+  %got = extractvalue { i32, i1 } %pair, 1
+  br i1 %got, label %held, label %serial
+held:
+  %started = load i64, ptr @ft_started, align 8
+  %ready = icmp eq i64 %started, %size
+  br i1 %ready, label %publish, label %start
+start:
+  call void @ft_start(i64 %size)
+  br label %publish
+publish:
+  store atomic ptr %fn, ptr @ft_job_fn monotonic, align 8
+  store atomic ptr %ctx, ptr @ft_job_ctx monotonic, align 8
+  store atomic i64 %n, ptr @ft_job_n monotonic, align 8
+  store atomic i64 %grain, ptr @ft_job_grain monotonic, align 8
+  store atomic i64 %tickets, ptr @ft_job_tickets monotonic, align 8
+  store atomic i32 0, ptr @ft_done monotonic, align 4
+  %last = load atomic i64, ptr @ft_word monotonic, align 8
+  %generation = add i64 %last, 4294967296
+  %word = or i64 %generation, %tickets
+  store atomic i64 %word, ptr @ft_word seq_cst, align 8
+  %others = sub i64 %tickets, 1
+  call void @ft_call(i64 %others)
+  call void @ft_drain()
+  %goal = trunc i64 %tickets to i32
+  br label %join
+join:
+  %spins = phi i64 [0, %publish], [%spun, %spin]
+  %done = load atomic i32, ptr @ft_done acquire, align 4
+  %finished = icmp eq i32 %done, %goal
+  br i1 %finished, label %leave, label %unfinished
+unfinished:
+  %patient = icmp slt i64 %spins, SPINS
+  br i1 %patient, label %spin, label %doze
+spin:
+  PAUSE
+  %spun = add i64 %spins, 1
+  br label %join
+doze:
+  store atomic i32 1, ptr @ft_joining seq_cst, align 4
+  br label %again
+again:
+  %seen = load atomic i32, ptr @ft_done seq_cst, align 4
+  %complete = icmp eq i32 %seen, %goal
+  br i1 %complete, label %awake, label %sleep
+sleep:
+  call void @ft_wait(ptr @ft_done, i32 %seen)
+  br label %again
+awake:
+  store atomic i32 0, ptr @ft_joining monotonic, align 4
+  br label %leave
+leave:
+  store atomic i32 0, ptr @ft_busy release, align 4
+  ret void
+serial:
+  %lo = phi i64 [0, %sized], [0, %enter], [%hi, %serial]
+  %rest = sub i64 %n, %lo
+  %short = icmp slt i64 %rest, %grain
+  %piece = select i1 %short, i64 %rest, i64 %grain
+  %hi = add i64 %lo, %piece
+  call void %fn(ptr %ctx, i64 %lo, i64 %hi)
+  %more = icmp slt i64 %hi, %n
+  br i1 %more, label %serial, label %out
+out:
+  ret void
+}
+"""
+
+# FUTEX_WAIT_PRIVATE = 128, FUTEX_WAKE_PRIVATE = 129.
+_FUTEX = """
+define internal void @ft_wait(ptr %word, i32 %seen) nounwind {
+entry:
+  %r = call i64 (i64, ...) @syscall(i64 SYSCALL, ptr %word, i64 128, i32 %seen, ptr null, ptr null, i64 0)
+  ret void
+}
+
+define internal void @ft_wake(ptr %word, i64 %count) nounwind {
+entry:
+  %r = call i64 (i64, ...) @syscall(i64 SYSCALL, ptr %word, i64 129, i64 %count, ptr null, ptr null, i64 0)
+  ret void
+}
+
+define void @ft_init() nounwind {
+entry:
+  ret void
+}
+declare i64 @syscall(i64, ...)
+"""
+
+_CONDITION = """
+define internal void @ft_wait(ptr %word, i32 %seen) nounwind {
+entry:
+  %l = call i32 @pthread_mutex_lock(ptr @ft_mutex)
+  br label %look
+look:
+  %value = load atomic i32, ptr %word seq_cst, align 4
+  %same = icmp eq i32 %value, %seen
+  br i1 %same, label %sleep, label %out
+sleep:
+  %w = call i32 @pthread_cond_wait(ptr @ft_condition, ptr @ft_mutex)
+  br label %look
+out:
+  %u = call i32 @pthread_mutex_unlock(ptr @ft_mutex)
+  ret void
+}
+
+define internal void @ft_wake(ptr %word, i64 %count) nounwind {
+entry:
+  %l = call i32 @pthread_mutex_lock(ptr @ft_mutex)
+  %b = call i32 @pthread_cond_broadcast(ptr @ft_condition)
+  %u = call i32 @pthread_mutex_unlock(ptr @ft_mutex)
+  ret void
+}
+
+define void @ft_init() nounwind {
+entry:
+  %m = call i32 @pthread_mutex_init(ptr @ft_mutex, ptr null)
+  %c = call i32 @pthread_cond_init(ptr @ft_condition, ptr null)
+  ret void
+}
+declare i32 @pthread_mutex_init(ptr, ptr)
+declare i32 @pthread_mutex_lock(ptr)
+declare i32 @pthread_mutex_unlock(ptr)
+declare i32 @pthread_cond_init(ptr, ptr)
+declare i32 @pthread_cond_wait(ptr, ptr)
+declare i32 @pthread_cond_broadcast(ptr)
+"""
+
+_ALONE = """
+define internal void @ft_wait(ptr %word, i32 %seen) nounwind {
+entry:
+  ret void
+}
+
+define internal void @ft_wake(ptr %word, i64 %count) nounwind {
+entry:
+  ret void
+}
+
+define internal void @ft_call(i64 %count) nounwind {
+entry:
+  ret void
+}
+
+define internal void @ft_start(i64 %size) nounwind {
+entry:
+  ret void
+}
+
+define void @ft_init() nounwind {
+entry:
+  ret void
+}
+"""
