@@ -1,0 +1,47 @@
+"""What every test gets: the lanes, the seeds, and a cache of compiled code of its own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+# Before functrans is imported: tests neither read nor leave compiled code in the user's cache.
+os.environ.setdefault("FUNCTRANS_CACHE_DIR", tempfile.mkdtemp(prefix="functrans-tests-"))
+
+import numpy as np
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("functrans")
+    group.addoption("--full", action="store_true", help="also run the slow tests (full lane)")
+    group.addoption("--fuzz-seconds", type=float, default=0.0, help="how long fuzzers search on")
+    group.addoption("--update-snapshots", action="store_true", help="write what tests pin")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the full lane's tests out of the normal one (deselected, not skipped)."""
+    if config.getoption("--full"):
+        return
+    slow = [item for item in items if item.get_closest_marker("full")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A generator of random numbers with a fixed seed."""
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def fuzz_seconds(pytestconfig: pytest.Config) -> float:
+    """How long a fuzzer should search beyond its fixed programs; 0 in the normal lane."""
+    return float(pytestconfig.getoption("--fuzz-seconds"))
+
+
+@pytest.fixture(scope="session")
+def update_snapshots(pytestconfig: pytest.Config) -> bool:
+    """Should a pinned text be written instead of compared?"""
+    return bool(pytestconfig.getoption("--update-snapshots"))
