@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from functrans.errors import TreeError
@@ -139,7 +139,10 @@ def fields_kind(
 
     def make(aux: tuple[Any, ...], order: Order, children: list[Any]) -> Any:
         tree = object.__new__(cls)
-        for name, value in _pairs(defaults().items(), zip(data, children), zip(static, aux)):
+        fields = defaults()
+        fields.update(zip(data, children, strict=True))
+        fields.update(zip(static, aux, strict=True))
+        for name, value in fields.items():
             object.__setattr__(tree, name, value)
         return tree
 
@@ -148,11 +151,6 @@ def fields_kind(
         return _show_fields(cls, names, [*children, *(repr(value) for value in aux)])
 
     return Kind(cls, take, make, keys=lambda tree, aux: keys, show=show, plain=not static)
-
-
-def _pairs(*groups: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, Any]]:
-    for group in groups:
-        yield from group
 
 
 def _show_fields(cls: type[Any], names: Sequence[str], values: Sequence[str]) -> str:

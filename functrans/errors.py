@@ -124,7 +124,7 @@ def definition_of(f: Callable[..., Any]) -> Source | None:
 
 
 def name_of(f: Any) -> str:
-    """The name to call a function by: `loss`, `Model.loss`'s last part, `<lambda>`, a class name."""
+    """The name to call a function by: `loss`, `<lambda>`, the name of a class."""
     inner = _unwrap(f)
     name = getattr(inner, "__name__", None)
     return name if isinstance(name, str) else type(inner).__name__
@@ -143,12 +143,14 @@ def _unwrap(f: Any) -> Any:
             break
     if hasattr(f, "__code__") or isinstance(f, type):
         return f
-    call = getattr(type(f), "__call__", None)
-    return call if hasattr(call, "__code__") and not hasattr(f, "__name__") else f
+    if hasattr(f, "__name__"):
+        return f
+    call = getattr(type(f), "__call__")  # noqa: B004, B009 (the method, not whether there is one)
+    return call if hasattr(call, "__code__") else f
 
 
 def where(place: Source | tuple[str, int, str] | Callable[..., Any] | None) -> str:
-    """`loss at train.py:12` for a source line or a function; `an unknown place` where none is known."""
+    """`loss at train.py:12` for a source line or a function; `an unknown place` for None."""
     if callable(place):
         source = definition_of(place)
         return str(source) if source else name_of(place)

@@ -226,7 +226,7 @@ def all_leaves(values: Iterable[Any], is_leaf: IsLeaf | None = None) -> bool:
 
 
 def transpose(outer: PyTreeDef, inner: PyTreeDef | None, tree: Any) -> Any:
-    """Turn a tree of the structure `outer` whose leaves are trees of the structure `inner` inside out.
+    """Turn inside out a tree of the structure `outer` whose leaves have the structure `inner`.
 
     `inner` may be None: it is then the structure of the first of them.
 
@@ -322,7 +322,7 @@ def register_pytree_node_class(cls: Class) -> Class:
 
 
 def register_pytree_with_keys_class(cls: Class) -> Class:
-    """Class decorator: a node with `tree_flatten_with_keys()` and `tree_unflatten(aux, children)`."""
+    """Class decorator: a node with `tree_flatten_with_keys()`, `tree_unflatten(aux, children)`."""
     register_pytree_with_keys(
         cls, cls.tree_flatten_with_keys, cls.tree_unflatten, getattr(cls, "tree_flatten", None)
     )
@@ -351,7 +351,7 @@ def _register(
 
 
 def register_dataclass(
-    cls: Class | None = None,
+    cls: type[Any] | None = None,
     data_fields: Sequence[str] | None = None,
     meta_fields: Sequence[str] | None = None,
     drop_fields: Sequence[str] = (),
@@ -371,7 +371,8 @@ def register_dataclass(
         )
     if (data_fields is None) != (meta_fields is None):
         raise TransformTypeError(
-            f"register_dataclass({cls.__name__}): give both data_fields and meta_fields, or neither."
+            f"register_dataclass({cls.__name__}): give both data_fields and meta_fields, "
+            "or neither."
         )
     fields = {f.name: f for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else {}
     if data_fields is None or meta_fields is None:

@@ -131,7 +131,7 @@ class PyTreeDef:
             len(children) == len(self._nested)
             and kind.compared(aux) == self.key
             and all(
-                [c._take_up_to(child, out) for c, child in zip(self._nested, children, strict=True)]
+                c._take_up_to(child, out) for c, child in zip(self._nested, children, strict=True)
             )
         )
 
@@ -271,7 +271,7 @@ def register_finder(finder: Callable[[type[Any]], Kind | None]) -> None:
 
 
 def register_leaf_class(cls: Class) -> Class:
-    """Make instances of a dataclass or namedtuple leaves instead of nodes; usable as a decorator."""
+    """Class decorator: instances of this dataclass or namedtuple are leaves, not nodes."""
     _registered[cls] = LEAF_KIND
     _kinds[cls] = LEAF_KIND
     return cls
