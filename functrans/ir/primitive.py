@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from functrans.ir.aval import Aval
@@ -93,6 +93,8 @@ class Primitive:
                     operand is the same for every member
     partial_eval  : see transforms/partial_eval.py; only primitives that hold a jaxpr have one
     effects       : (**params) -> Effect; what an equation of this primitive does
+    cheap         : computing it again costs less than keeping its result
+    opaque        : simplification and fusion may not look through it or merge two of it
     """
 
     name: str
@@ -104,7 +106,8 @@ class Primitive:
     partial_eval: Callable[..., Any] | None = None
     effects: Callable[..., Effect] | None = None
     property: Property = None
-    cheap: bool = field(default=True)
+    cheap: bool = True
+    opaque: bool = False
 
     def effect(self, params: Params) -> Effect:
         return Effect.NONE if self.effects is None else self.effects(**params)

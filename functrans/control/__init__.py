@@ -1,0 +1,1 @@
+"""Primitives that hold a jaxpr: calls, checkpoints and functions with rules of their own."""

@@ -1,0 +1,113 @@
+"""The call primitive: a jaxpr as one equation, with the engine that runs it travelling along."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from functrans.bind import bind, eval_jaxpr
+from functrans.ir import Aval, Effect, Eqn, Jaxpr, Linear, MappedAxis, Primitive, Var
+from functrans.primitives.structural import stop_gradient_p
+from functrans.recording import Hooks, provide_hooks
+from functrans.transforms.batching import batch_jaxpr
+from functrans.transforms.jvp import jvp_jaxpr
+from functrans.transforms.partial_eval import partial_eval_jaxpr
+from functrans.transforms.simplify import simplify
+from functrans.transforms.transpose import transpose_jaxpr
+
+
+class Engine(Protocol):
+    """What compiles and runs a jaxpr."""
+
+    def execute(self, jaxpr: Jaxpr, args: list[Any]) -> list[Any]:
+        """The outputs of the jaxpr on NumPy arrays, freshly allocated."""
+        ...
+
+
+def call(jaxpr: Jaxpr, *args: Any, name: str, engine: Engine | None) -> list[Any]:
+    """Bind a jaxpr as one equation."""
+    return bind(call_p, *args, jaxpr=jaxpr, name=name, engine=engine)
+
+
+def call_abstract_eval(*avals: Aval, jaxpr: Jaxpr, name: str, engine: Any) -> list[Aval]:
+    return jaxpr.out_avals
+
+
+def call_impl(*args: Any, jaxpr: Jaxpr, name: str, engine: Engine | None) -> list[Any]:
+    return eval_jaxpr(jaxpr, args) if engine is None else engine.execute(jaxpr, list(args))
+
+
+def call_jvp(
+    primals: list[Any], tangents: list[Any], *, jaxpr: Jaxpr, name: str, engine: Any
+) -> tuple[list[Any], list[Any]]:
+    """The call of the jvp's jaxpr."""
+    nonzero = tuple(t is not None for t in tangents)
+    pushed, out_nonzero = jvp_jaxpr(jaxpr, nonzero)
+    given = [t for t in tangents if t is not None]
+    results = call(pushed, *primals, *given, name=f"jvp({name})", engine=engine)
+    outs, dots = results[: len(out_nonzero)], iter(results[len(out_nonzero) :])
+    return outs, [next(dots) if flag else None for flag in out_nonzero]
+
+
+def call_transpose(
+    cts: list[Any], *operands: Any, jaxpr: Jaxpr, name: str, engine: Any
+) -> list[Any]:
+    """The call of the transposed jaxpr."""
+    linear = tuple(isinstance(o, Linear) for o in operands)
+    turned, out_nonzero = transpose_jaxpr(jaxpr, linear, (True,) * len(cts))
+    others = [o for o in operands if not isinstance(o, Linear)]
+    results = iter(call(turned, *others, *cts, name=f"transpose({name})", engine=engine))
+    nonzero = iter(out_nonzero)
+    return [next(results) if flag and next(nonzero) else None for flag in linear]
+
+
+def call_batch(
+    axis: MappedAxis,
+    operands: list[Any],
+    dims: list[int | None],
+    *,
+    jaxpr: Jaxpr,
+    name: str,
+    engine: Any,
+) -> tuple[list[Any], list[int | None]]:
+    """The call of the batched jaxpr."""
+    batched, out_dims = batch_jaxpr(jaxpr, axis, tuple(dims))
+    outs = call(batched, *operands, name=f"vmap({name})", engine=engine)
+    return outs, list(out_dims)
+
+
+def call_partial_eval(eqn: Eqn, unknown: tuple[bool, ...]) -> tuple[list[Eqn], list[Eqn]]:
+    """One call for what is known, with residuals, and one for what waits."""
+    split = partial_eval_jaxpr(eqn.params["jaxpr"], unknown)
+    known, waiting = simplify(split.known), simplify(split.waiting)
+    residuals = [Var(a) for a in known.out_avals[len(known.outvars) - split.num_residuals :]]
+    known_in = [a for a, flag in zip(eqn.inputs, unknown, strict=True) if not flag]
+    unknown_in = [a for a, flag in zip(eqn.inputs, unknown, strict=True) if flag]
+    pairs = list(zip(eqn.outputs, split.out_unknown, strict=True))
+    known_out = [v for v, flag in pairs if not flag]
+    unknown_out = [v for v, flag in pairs if flag]
+    now = Eqn(
+        call_p, known_in, [*known_out, *residuals], {**eqn.params, "jaxpr": known}, eqn.source
+    )
+    later = Eqn(
+        call_p, [*residuals, *unknown_in], unknown_out, {**eqn.params, "jaxpr": waiting}, eqn.source
+    )
+    return [now], [later]
+
+
+def call_effects(*, jaxpr: Jaxpr, name: str, engine: Any) -> Effect:
+    return jaxpr.effect
+
+
+call_p = Primitive(
+    name="call",
+    abstract_eval=call_abstract_eval,
+    impl=call_impl,
+    jvp=call_jvp,
+    transpose=call_transpose,
+    batch=call_batch,
+    partial_eval=call_partial_eval,
+    effects=call_effects,
+    cheap=False,
+)
+
+provide_hooks(Hooks(call=call_p, stop_gradient=stop_gradient_p))

@@ -1,0 +1,22 @@
+"""What can be done to a jaxpr: differentiate, split, transpose, batch, simplify; one walk a file."""
+
+from functrans.transforms.batching import batch_jaxpr, eval_batch
+from functrans.transforms.jvp import eval_jvp, jvp_jaxpr
+from functrans.transforms.linearize import Linearized, linearize_jaxpr
+from functrans.transforms.partial_eval import PartialEval, partial_eval_jaxpr
+from functrans.transforms.simplify import simplify
+from functrans.transforms.transpose import eval_transpose, transpose_jaxpr
+
+__all__ = [
+    "Linearized",
+    "PartialEval",
+    "batch_jaxpr",
+    "eval_batch",
+    "eval_jvp",
+    "eval_transpose",
+    "jvp_jaxpr",
+    "linearize_jaxpr",
+    "partial_eval_jaxpr",
+    "simplify",
+    "transpose_jaxpr",
+]

@@ -1,0 +1,307 @@
+"""Simplify: remove dead, repeated and trivial equations from a jaxpr, exactly.
+
+Values stay what they were, NaN and infinity included: 0*x is never 0 and x+0 never x. The one
+exception is that constant factors are collected, rounding aside, where both factors came from
+literals. Nothing is merged across a barrier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from functrans.ir import Atom, Effect, Eqn, Jaxpr, Literal, Primitive, Var, prune
+
+Key = tuple[Any, ...]
+
+
+def simplify(jaxpr: Jaxpr) -> Jaxpr:
+    """The same program, simplified: linear in the number of equations."""
+    work = _Simplifier()
+    for eqn in jaxpr.eqns:
+        work.add(eqn)
+    outvars = [work.resolve(a) for a in jaxpr.outvars]
+    return Jaxpr(jaxpr.invars, prune(work.eqns, outvars), outvars, jaxpr.num_consts)
+
+
+class _Simplifier:
+    """The equations kept so far, what each variable stands for, and who defines it."""
+
+    def __init__(self) -> None:
+        self.eqns: list[Eqn] = []
+        self.definition: dict[Var, Eqn] = {}
+        self._alias: dict[Var, Atom] = {}
+        self._known: dict[Key, list[Var]] = {}
+
+    def resolve(self, atom: Atom) -> Atom:
+        return self._alias.get(atom, atom) if isinstance(atom, Var) else atom
+
+    def add(self, eqn: Eqn) -> None:
+        """Keep an equation, or let its outputs stand for something there already is."""
+        inputs = [self.resolve(a) for a in eqn.inputs]
+        if len(eqn.outputs) == 1:
+            (out,) = eqn.outputs
+            self._alias[out] = self.apply(eqn, eqn.primitive, inputs, eqn.params, out)
+            if self._alias[out] is out:
+                del self._alias[out]
+            return
+        self._keep_or_merge(Eqn(eqn.primitive, inputs, eqn.outputs, eqn.params, eqn.source))
+
+    def apply(
+        self,
+        origin: Eqn,
+        primitive: Primitive,
+        inputs: list[Atom],
+        params: dict[str, Any],
+        out: Var | None = None,
+    ) -> Atom:
+        """The atom that holds `primitive` of `inputs`: rewritten, found again, or a new equation."""
+        rule = RULES.get(primitive.name)
+        if rule is not None:
+            found = rule(self, origin, inputs, params)
+            if found is not None and _same(found, origin, out):
+                return found
+        aval = origin.outputs[0].aval if out is None else out.aval
+        var = out or Var(aval)
+        eqn = Eqn(primitive, inputs, [var], params, origin.source)
+        return self._keep_or_merge(eqn)[0]
+
+    def _keep_or_merge(self, eqn: Eqn) -> list[Var]:
+        key = eqn_key(eqn)
+        found = None if key is None else self._known.get(key)
+        if found is not None:
+            self._alias.update(zip(eqn.outputs, found, strict=True))
+            return found
+        self.eqns.append(eqn)
+        for var in eqn.outputs:
+            self.definition[var] = eqn
+        if key is not None:
+            self._known[key] = eqn.outputs
+        return eqn.outputs
+
+    def defined_by(self, atom: Atom, name: str) -> Eqn | None:
+        """The equation of primitive `name` that defines the atom, if it does."""
+        eqn = self.definition.get(atom) if isinstance(atom, Var) else None
+        return eqn if eqn is not None and eqn.primitive.name == name else None
+
+
+def _same(found: Atom, origin: Eqn, out: Var | None) -> bool:
+    """May `found` stand for the output? Types agree, weakness included."""
+    return out is None or found.aval == origin.outputs[0].aval
+
+
+COMMUTING = {"add", "mul", "scale", "max", "min", "and", "or", "xor", "eq", "ne", "hypot"}
+
+
+def eqn_key(eqn: Eqn) -> Key | None:
+    """Equal for equations that compute the same; None for those that may not be merged."""
+    if eqn.primitive.opaque or eqn.effect is not Effect.NONE:
+        return None
+    inputs = [atom_key(a) for a in eqn.inputs]
+    if eqn.primitive.name in COMMUTING and hash(inputs[0]) > hash(inputs[1]):
+        inputs.reverse()
+    try:
+        key = (eqn.primitive, tuple(inputs), tuple(sorted(eqn.params.items())))
+        hash(key)
+    except TypeError:
+        return None
+    return (*key, tuple(v.aval for v in eqn.outputs))
+
+
+def atom_key(atom: Atom) -> Any:
+    return atom.key() if isinstance(atom, Literal) else atom
+
+
+# -- rewriting rules: exact identities, by the primitive at the root ---------------------------
+
+Rule = Callable[[_Simplifier, Eqn, list[Atom], dict[str, Any]], Atom | None]
+
+
+def constant(work: _Simplifier, atom: Atom) -> Any:
+    """The scalar that an atom is everywhere, or None."""
+    if isinstance(atom, Literal):
+        return atom.value
+    eqn = work.definition.get(atom)
+    if eqn is not None and eqn.primitive.name == "broadcast" and isinstance(eqn.inputs[0], Literal):
+        return eqn.inputs[0].value
+    return None
+
+
+def _is(value: Any, number: float) -> bool:
+    return value is not None and not isinstance(value, (bool, np.bool_)) and value == number
+
+
+PRIMITIVES: dict[str, Primitive] = {}
+"""The primitives that rules build equations of, by name; filled from primitives.ALL."""
+
+
+def _make(work: _Simplifier, origin: Eqn, name: str, *inputs: Atom) -> Atom:
+    return work.apply(origin, PRIMITIVES[name], list(inputs), {})
+
+
+def _neg(work: _Simplifier, origin: Eqn, inputs: list[Atom], params: dict[str, Any]) -> Atom | None:
+    inner = work.defined_by(inputs[0], "neg")
+    return None if inner is None else inner.inputs[0]
+
+
+def _add(work: _Simplifier, origin: Eqn, inputs: list[Atom], params: dict[str, Any]) -> Atom | None:
+    x, y = inputs
+    negated = work.defined_by(y, "neg")
+    if negated is not None:
+        return _make(work, origin, "sub", x, negated.inputs[0])
+    negated = work.defined_by(x, "neg")
+    if negated is not None:
+        return _make(work, origin, "sub", y, negated.inputs[0])
+    return _like_terms(work, origin, x, y)
+
+
+def _sub(work: _Simplifier, origin: Eqn, inputs: list[Atom], params: dict[str, Any]) -> Atom | None:
+    x, y = inputs
+    negated = work.defined_by(y, "neg")
+    if negated is not None:
+        return _make(work, origin, "add", x, negated.inputs[0])
+    return None
+
+
+def _like_terms(work: _Simplifier, origin: Eqn, x: Atom, y: Atom) -> Atom | None:
+    """x + x is 2*x, and c*x + x is (c+1)*x: constant factors are collected."""
+    if not _inexact(x):
+        return None
+    (cx, bx), (cy, by) = _factored(work, x), _factored(work, y)
+    if atom_key(bx) != atom_key(by) or isinstance(bx, Literal):
+        return None
+    return _times(work, origin, (1 if cx is None else cx) + (1 if cy is None else cy), bx)
+
+
+def _factored(work: _Simplifier, atom: Atom) -> tuple[Any, Atom]:
+    """An atom as a constant times the rest; None and the atom itself where there is none."""
+    eqn = work.defined_by(atom, "mul")
+    if eqn is not None:
+        for i in (0, 1):
+            value = constant(work, eqn.inputs[i])
+            if value is not None:
+                return value, eqn.inputs[1 - i]
+    return None, atom
+
+
+def _times(work: _Simplifier, origin: Eqn, factor: Any, x: Atom) -> Atom:
+    """factor * x, with the factor broadcast to x's shape."""
+    aval = x.aval
+    literal: Atom = Literal(aval.dtype.type(factor), None)
+    if aval.shape:
+        broadcast = PRIMITIVES["broadcast"]
+        params = {"shape": aval.shape, "axes": tuple(range(aval.ndim))}
+        var = Var(aval.strengthen())
+        literal = work._keep_or_merge(Eqn(broadcast, [literal], [var], params, origin.source))[0]
+    return work.apply(origin, PRIMITIVES["mul"], [literal, x], {})
+
+
+def _mul(work: _Simplifier, origin: Eqn, inputs: list[Atom], params: dict[str, Any]) -> Atom | None:
+    for x, y in (inputs, inputs[::-1]):
+        value = constant(work, x)
+        if _is(value, 1):
+            return y
+        if _is(value, -1) and _inexact(y):
+            return _make(work, origin, "neg", y)
+    if not _inexact(inputs[0]):
+        return None
+    return _pull_out_signs(work, origin, inputs, "mul") or _collect(work, origin, inputs, "mul")
+
+
+def _scale(
+    work: _Simplifier, origin: Eqn, inputs: list[Atom], params: dict[str, Any]
+) -> Atom | None:
+    for x, y in (inputs, inputs[::-1]):
+        value = constant(work, x)
+        if _is(value, 1):
+            return y
+        if value is not None and np.isfinite(value) and value != 0:
+            return _make(work, origin, "mul", x, y)
+    return _pull_out_signs(work, origin, inputs, "scale") or _collect(work, origin, inputs, "scale")
+
+
+def _pull_out_signs(work: _Simplifier, origin: Eqn, inputs: list[Atom], name: str) -> Atom | None:
+    """(-x) * y is -(x * y): products with one sign are found again."""
+    for x, y in (inputs, inputs[::-1]):
+        negated = work.defined_by(x, "neg")
+        if negated is not None:
+            return _make(work, origin, "neg", _make(work, origin, name, negated.inputs[0], y))
+    return None
+
+
+def _collect(work: _Simplifier, origin: Eqn, inputs: list[Atom], name: str) -> Atom | None:
+    """c * (d * x) is (c*d) * x, and (c * x) * y is c * (x * y): factors move outward."""
+    for x, y in (inputs, inputs[::-1]):
+        value = constant(work, x)
+        factor, rest = _factored(work, y)
+        if factor is None or not _usable(factor):
+            continue
+        if value is not None and _usable(value):
+            return _times(work, origin, factor * value, rest)
+        if value is None:
+            product = _make(work, origin, name, x, rest)
+            return _times(work, origin, factor, product)
+    return None
+
+
+def _usable(factor: Any) -> bool:
+    """May this factor be moved? Finite, not zero, and far from overflow and underflow."""
+    return bool(np.isfinite(factor)) and 1e-3 < abs(factor) < 1e6
+
+
+def _inexact(atom: Atom) -> bool:
+    return atom.aval.dtype.kind in "fc"
+
+
+def _identity_params(key: str, same: Callable[[Atom, Any], bool]) -> Rule:
+    def rule(
+        work: _Simplifier, origin: Eqn, inputs: list[Atom], params: dict[str, Any]
+    ) -> Atom | None:
+        return inputs[0] if same(inputs[0], params[key]) else None
+
+    return rule
+
+
+def _transpose(
+    work: _Simplifier, origin: Eqn, inputs: list[Atom], params: dict[str, Any]
+) -> Atom | None:
+    perm: tuple[int, ...] = params["perm"]
+    if perm == tuple(range(len(perm))):
+        return inputs[0]
+    inner = work.defined_by(inputs[0], "transpose")
+    if inner is None:
+        return None
+    composed = tuple(inner.params["perm"][p] for p in perm)
+    return work.apply(origin, origin.primitive, [inner.inputs[0]], {"perm": composed})
+
+
+def _reshape(
+    work: _Simplifier, origin: Eqn, inputs: list[Atom], params: dict[str, Any]
+) -> Atom | None:
+    if inputs[0].aval.shape == params["shape"]:
+        return inputs[0]
+    inner = work.defined_by(inputs[0], "reshape")
+    return None if inner is None else work.apply(origin, inner.primitive, inner.inputs, params)
+
+
+def _convert(
+    work: _Simplifier, origin: Eqn, inputs: list[Atom], params: dict[str, Any]
+) -> Atom | None:
+    (x,) = inputs
+    return x if x.aval.dtype == params["dtype"] and x.aval.weak == params["weak"] else None
+
+
+RULES: dict[str, Rule] = {
+    "neg": _neg,
+    "add": _add,
+    "sub": _sub,
+    "mul": _mul,
+    "scale": _scale,
+    "transpose": _transpose,
+    "reshape": _reshape,
+    "convert": _convert,
+    "broadcast": _identity_params("axes", lambda x, axes: axes == ()),
+    "reduce_sum": _identity_params("axes", lambda x, axes: axes == ()),
+}
