@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 # Each layer is a set of modules or packages that may import each other and all that is lower.
 FUNCTRANS = [
     {"errors"},
-    {"keypath", "treedef", "containers", "tree", "tree_util"},
+    {"keypath", "treedef", "containers", "registration", "tree", "tree_util"},
     {"ir"},
     {"bind"},
     {"primitives"},

@@ -23,18 +23,3 @@ def test_every_file_opens_with_a_sentence(package: str) -> None:
         str(f.relative_to(ROOT)): GENERATOR["first_sentence"](f) for f in source_files(package)
     }
     assert [file for file, text in sentences.items() if not text.endswith(".")] == []
-
-
-def test_long_files_give_a_reason() -> None:
-    """A file over 450 lines says in its docstring why it is one room."""
-    long = [f for p in ("functrans", "jit") for f in source_files(p) if lines(f) > 450]
-    unexplained = [str(f.relative_to(ROOT)) for f in long if "one file" not in head(f)]
-    assert unexplained == []
-
-
-def lines(file: Any) -> int:
-    return file.read_text().count("\n")
-
-
-def head(file: Any) -> str:
-    return " ".join(file.read_text()[:1200].split())
