@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from functrans.bind import bind
-from functrans.errors import ShapeError, TransformTypeError
+from functrans.errors import DtypeError, ShapeError, TransformTypeError
 from functrans.ir import (
     Aval,
     Bilinear,
@@ -17,6 +17,7 @@ from functrans.ir import (
     LinearIn,
     MappedAxis,
     Primitive,
+    Property,
     aval_of,
     is_inexact,
     same_type,
@@ -50,7 +51,7 @@ def elementwise(
     partials: Callable[..., Sequence[Any]] | None = None,
     finite: bool = False,
     kinds: str = "fc",
-    result: Callable[[DType], DType] | None = None,
+    result: Callable[..., DType] | None = None,
     jvp: Callable[..., tuple[list[Value], list[Value]]] | None = None,
     transpose: Callable[..., list[Value]] | None = None,
     arity: int = 1,
@@ -60,27 +61,29 @@ def elementwise(
 
     `kinds` lists the NumPy kind characters it accepts ("b" bool, "iu" integers, "f", "c").
     `result` maps the operands' dtype to the result's (itself by default). Without `partials`
-    and `jvp` its derivative is zero everywhere. `cheap` says that computing it again costs less
-    than keeping it in memory.
+    and `jvp` its derivative is zero everywhere. Params go to all of them as keywords. `cheap`
+    says that computing it again costs less than keeping it in memory.
     """
 
-    def abstract_eval(*avals: Aval) -> list[Aval]:
+    def abstract_eval(*avals: Aval, **params: Any) -> list[Aval]:
         first = exact_operands(name, avals, arity)
         require_kind(name, first.dtype, kinds)
-        dtype = first.dtype if result is None else result(first.dtype)
+        dtype = first.dtype if result is None else result(first.dtype, **params)
         return [Aval(first.shape, dtype, all(a.weak for a in avals))]
 
-    def impl(*xs: Any) -> list[Any]:
-        dtype = xs[0].dtype if result is None else result(xs[0].dtype)
-        return [np.asarray(function(*xs), dtype)]
+    def impl(*xs: Any, **params: Any) -> list[Any]:
+        dtype = xs[0].dtype if result is None else result(xs[0].dtype, **params)
+        return [np.asarray(function(*xs, **params), dtype)]
 
-    def derived_jvp(primals: list[Value], tangents: list[Value]) -> tuple[list[Value], list[Value]]:
-        out = bind(primitive, *primals)[0]
+    def derived_jvp(
+        primals: list[Value], tangents: list[Value], **params: Any
+    ) -> tuple[list[Value], list[Value]]:
+        out = bind(primitive, *primals, **params)[0]
         if partials is None or all(t is None for t in tangents):
             return [out], [None]
         terms = [
             times_partial(t, p, finite)
-            for t, p in zip(tangents, partials(out, *primals), strict=True)
+            for t, p in zip(tangents, partials(out, *primals, **params), strict=True)
             if t is not None and p is not None
         ]
         return [out], [add_all(terms)]
@@ -91,7 +94,7 @@ def elementwise(
         impl=impl,
         jvp=derived_jvp if jvp is None else jvp,
         transpose=transpose,
-        batch=lambda axis, xs, dims: batch_elementwise(primitive, axis, xs, dims),
+        batch=batching_elementwise(lambda: primitive),
         property=Elementwise(partials, finite, by_hand=jvp is not None),
         cheap=cheap,
     )
@@ -99,11 +102,14 @@ def elementwise(
 
 
 def times_partial(tangent: Value, partial: Value, finite: bool) -> Value:
-    """A tangent times a partial derivative; 1 and -1 cost nothing and one negation."""
+    """A tangent times a partial derivative; 1 and -1 cost nothing and one negation.
+
+    A literal is known to be finite when it is, whatever the primitive says of its partials.
+    """
     if isinstance(partial, int):
-        return tangent if partial == 1 else bind(_neg(), tangent)[0]
-    product = _TABLE["mul"] if finite else _TABLE["scale"]
-    return bind(product, tangent, partial)[0]
+        return tangent if partial == 1 else bind(provided("neg"), tangent)[0]
+    known = finite or (isinstance(partial, np.generic) and bool(np.isfinite(partial)))
+    return bind(provided("mul" if known else "scale"), tangent, partial)[0]
 
 
 def add_all(terms: Sequence[Value]) -> Value:
@@ -111,7 +117,7 @@ def add_all(terms: Sequence[Value]) -> Value:
     total = None
     for term in terms:
         if term is not None:
-            total = term if total is None else bind(_TABLE["add"], total, term)[0]
+            total = term if total is None else bind(provided("add"), total, term)[0]
     return total
 
 
@@ -119,27 +125,27 @@ _TABLE: dict[str, Primitive] = {}
 
 
 def provide(primitive: Primitive) -> Primitive:
-    """Make add, neg, mul, scale, broadcast and transpose known to the derived rules."""
+    """Make a primitive known, by name, to rules that stand below it in the import order."""
     _TABLE[primitive.name] = primitive
     return primitive
 
 
-def _neg() -> Primitive:
-    return _TABLE["neg"]
+def provided(name: str) -> Primitive:
+    """The primitive that `provide` was given under this name."""
+    return _TABLE[name]
 
 
-def batch_elementwise(
-    primitive: Primitive, axis: MappedAxis, xs: Sequence[Value], dims: Dims, **params: Any
-) -> tuple[list[Value], list[int | None]]:
-    """Align the mapped axes of all operands at the front and apply the primitive once."""
-    mapped = {d for d in dims if d is not None}
-    if len(mapped) == 1 and None not in dims:
-        (dim,) = mapped
-        outs = bind(primitive, *xs, **params)
-    else:
-        dim = 0
-        outs = bind(primitive, *to_front(axis, xs, dims), **params)
-    return outs, [dim] * len(outs)
+def batching_elementwise(primitive: Callable[[], Primitive]) -> Callable[..., Any]:
+    """The batch rule of anything that acts position by position on operands of one shape."""
+
+    def batch(
+        axis: MappedAxis, xs: Sequence[Value], dims: Dims, **params: Any
+    ) -> tuple[list[Value], list[int | None]]:
+        dim = first_mapped(dims)
+        outs = bind(primitive(), *align(axis, xs, dims, dim), **params)
+        return outs, [dim] * len(outs)
+
+    return batch
 
 
 # -- linear and bilinear ----------------------------------------------------------------------
@@ -153,9 +159,13 @@ def linear(
     transpose: Callable[..., list[Value]],
     batch: Callable[..., tuple[list[Value], list[int | None]]],
     operands: tuple[int, ...] | None = None,
+    property: Property = None,
     cheap: bool = True,
 ) -> Primitive:
-    """A primitive jointly linear in the operands at `operands` (None: all): its jvp is itself."""
+    """A primitive jointly linear in the operands at `operands` (None: all): its jvp is itself.
+
+    `property` replaces LinearIn(operands) where something stronger holds.
+    """
 
     def jvp(
         primals: list[Value], tangents: list[Value], **params: Any
@@ -176,7 +186,7 @@ def linear(
         jvp=jvp,
         transpose=transpose,
         batch=batch,
-        property=LinearIn(operands),
+        property=LinearIn(operands) if property is None else property,
         cheap=cheap,
     )
     return primitive
@@ -259,7 +269,7 @@ def require_kind(name: str, dtype: DType, kinds: str) -> None:
     """Raise TypeError unless the dtype's kind is among `kinds` (bfloat16 counts as "f")."""
     kind = "f" if is_inexact(dtype) and dtype.kind != "c" else dtype.kind
     if kind not in kinds:
-        raise TransformTypeError(f"{name} is not defined for {dtype.name}")
+        raise DtypeError(f"{name} is not defined for {dtype.name}")
 
 
 def scalar(value: complex, like: Aval) -> Value:
@@ -272,7 +282,7 @@ def full(value: complex, like: Aval) -> Value:
     fill = scalar(value, like)
     if like.shape == ():
         return fill
-    return bind(_TABLE["broadcast"], fill, shape=like.shape, axes=tuple(range(like.ndim)))[0]
+    return bind(provided("broadcast"), fill, shape=like.shape, axes=tuple(range(like.ndim)))[0]
 
 
 def full_like(x: Value, value: complex) -> Value:
@@ -296,18 +306,40 @@ def move_axis(x: Value, source: int, destination: int) -> Value:
     ndim = aval_of(x).ndim
     order = [i for i in range(ndim) if i != source]
     order.insert(destination, source)
-    return bind(_TABLE["transpose"], x, perm=tuple(order))[0]
+    return bind(provided("transpose"), x, perm=tuple(order))[0]
 
 
-def broadcast_front(x: Value, size: int) -> Value:
-    """x repeated along a new first axis."""
-    shape = (size, *aval_of(x).shape)
-    return bind(_TABLE["broadcast"], x, shape=shape, axes=(0,))[0]
+def broadcast_at(x: Value, size: int, dim: int) -> Value:
+    """x repeated along a new axis at position `dim` of the result."""
+    shape = aval_of(x).shape
+    return bind(provided("broadcast"), x, shape=(*shape[:dim], size, *shape[dim:]), axes=(dim,))[0]
+
+
+def first_mapped(dims: Dims) -> int | None:
+    """The batch dim of the first mapped operand; None when no operand is mapped."""
+    return next((d for d in dims if d is not None), None)
+
+
+def align(axis: MappedAxis, xs: Sequence[Value], dims: Dims, dim: int | None) -> list[Value]:
+    """Every operand with its mapped axis at `dim`; unmapped ones are repeated there."""
+    if dim is None:
+        return list(xs)
+    return [
+        broadcast_at(x, axis.size, dim) if d is None else move_axis(x, d, dim)
+        for x, d in zip(xs, dims, strict=True)
+    ]
 
 
 def to_front(axis: MappedAxis, xs: Sequence[Value], dims: Dims) -> list[Value]:
     """Every operand with its mapped axis first; unmapped ones are repeated."""
-    return [
-        broadcast_front(x, axis.size) if d is None else move_axis(x, d, 0)
-        for x, d in zip(xs, dims, strict=True)
-    ]
+    return align(axis, xs, dims, 0)
+
+
+def shifted(axes: Sequence[int], dim: int) -> tuple[int, ...]:
+    """Where `axes` of an operand lie once a mapped axis stands at `dim` of it."""
+    return tuple(a + (a >= dim) for a in axes)
+
+
+def inserted(items: Sequence[Any], position: int, item: Any) -> tuple[Any, ...]:
+    """`items` as a tuple with `item` before the one at `position`."""
+    return (*items[:position], item, *items[position:])
