@@ -1,4 +1,4 @@
-"""The LLVM text of the thread pool: a ticket pool whose caller works too and never waits for sleepers.
+"""The LLVM text of the thread pool: its caller works too and never waits for a worker that sleeps.
 
 Invariant: the word `@ft_word` is (generation << 32 | tickets left). A ticket is claimed by one
 compare-and-swap of the whole word, so a claim that succeeds proves that the job fields read before
@@ -8,7 +8,7 @@ it belong to the claimed ticket: they are rewritten only while no ticket is left
 from dataclasses import dataclass
 from typing import Literal
 
-# About 20 to 50 microseconds of pauses, by processor; a worker sleeps after that, and so does a join.
+# About 20 to 50 us of pauses, by processor; a worker sleeps after that, and so does a join.
 SPINS = 2000
 MAX_TICKETS = 2**31 - 1
 
@@ -88,7 +88,7 @@ def _declarations(platform: Platform) -> str:
             return "declare i32 @sched_yield()\n" if platform.sleeping != "none" else ""
 
 
-# Each word that several threads write has two cache lines of its own (processors prefetch in pairs).
+# Each word that several threads write has two cache lines of its own: they are fetched in pairs.
 _STATE = """
 @ft_word = internal global [16 x i64] zeroinitializer, align 128
 @ft_signal = internal global [32 x i32] zeroinitializer, align 128
@@ -359,13 +359,13 @@ out:
 _FUTEX = """
 define internal void @ft_wait(ptr %word, i32 %seen) nounwind {
 entry:
-  %r = call i64 (i64, ...) @syscall(i64 SYSCALL, ptr %word, i64 128, i32 %seen, ptr null, ptr null, i64 0)
+  %r = call i64 (i64, ...) @syscall(i64 SYSCALL, ptr %word, i64 128, i32 %seen, ptr null)
   ret void
 }
 
 define internal void @ft_wake(ptr %word, i64 %count) nounwind {
 entry:
-  %r = call i64 (i64, ...) @syscall(i64 SYSCALL, ptr %word, i64 129, i64 %count, ptr null, ptr null, i64 0)
+  %r = call i64 (i64, ...) @syscall(i64 SYSCALL, ptr %word, i64 129, i64 %count)
   ret void
 }
 

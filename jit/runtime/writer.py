@@ -1,17 +1,17 @@
-"""Writes one LLVM function as text, block by block, so that generators read like the loops they emit.
+"""Writes one LLVM function as text, so that generators read like the loops they emit.
 
 Invariant: every value name is fresh within its function, and exactly one block is open at a time.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 
 class Function:
     """The text of one function under construction.
 
-    `f("add i64 %a, 1")` appends an instruction and returns the name of its value; `f.do(...)` appends
-    one without a value. Loops and conditions are context managers; `text()` closes the function.
+    `f("add i64 %a, 1")` appends an instruction and returns the name of its value; `f.do(...)`
+    appends one without a value. Loops and conditions are context managers; `text()` closes it.
     """
 
     def __init__(self, signature: str, attributes: str = "nounwind") -> None:
@@ -112,7 +112,7 @@ class Function:
     # Control flow.
 
     @contextmanager
-    def loop(self, start: str, stop: str, step: str = "1") -> Iterator[str]:
+    def loop(self, start: str, stop: str, step: str = "1") -> Generator[str]:
         """for index in range(start, stop, step), with a positive step; yields the index."""
         with self.fold(start, stop, step, []) as (index, _, _):
             yield index
@@ -120,11 +120,11 @@ class Function:
     @contextmanager
     def fold(
         self, start: str, stop: str, step: str, carries: list[tuple[str, str]]
-    ) -> Iterator[tuple[str, list[str], Callable[..., None]]]:
+    ) -> Generator[tuple[str, list[str], Callable[..., None]]]:
         """A loop with carried values: yields (index, values, set_next).
 
-        `carries` lists (type, initial value). The body calls `set_next(new values...)` once; after the
-        loop the yielded names hold the final values.
+        `carries` lists (type, initial value). The body calls `set_next(new values...)` once; after
+        the loop the yielded names hold the final values.
         """
         head, body, done = self.label("head"), self.label("body"), self.label("done")
         index, values = self._fresh("i"), [self._fresh("c") for _ in carries]
@@ -145,7 +145,7 @@ class Function:
         self.open(done)
 
     @contextmanager
-    def when(self, condition: str) -> Iterator[None]:
+    def when(self, condition: str) -> Generator[None]:
         """Run the body only where the condition holds."""
         yes, end = self.label("then"), self.label("end")
         self.split(condition, yes, end)

@@ -26,7 +26,7 @@ def restore_size() -> Iterator[None]:
     threads.set_num_threads(before)
 
 
-def run(n: int, grain: int, body: Callable[[int, int], None] | None = None) -> Pieces:
+def run(n: int, grain: int, body: Callable[[int, int], object] | None = None) -> Pieces:
     """The pieces a parallel loop was called with, sorted."""
     pieces: Pieces = []
 
@@ -57,7 +57,7 @@ def test_every_piece_runs_once(size: int, n: int, grain: int) -> None:
 def test_workers_take_part() -> None:
     threads.set_num_threads(2)
     both = threading.Barrier(2, timeout=30)
-    assert run(2, 1, lambda lo, hi: both.wait() and None) == [(0, 1), (1, 2)]
+    assert run(2, 1, lambda lo, hi: both.wait()) == [(0, 1), (1, 2)]
 
 
 def test_nested_loops_are_complete() -> None:
@@ -99,7 +99,7 @@ def test_the_pool_restarts_in_a_forked_child() -> None:
     if child == 0:
         code = 1
         try:
-            code = 0 if run(2, 1, lambda lo, hi: both.wait() and None) == expected(2, 1) else 2
+            code = 0 if run(2, 1, lambda lo, hi: both.wait()) == expected(2, 1) else 2
         finally:
             os._exit(code)
     assert os.waitpid(child, 0)[1] == 0

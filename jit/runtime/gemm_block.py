@@ -1,0 +1,177 @@
+"""The LLVM text of one task of the matrix product: blocks of k and rows, then panels of columns.
+
+Invariant: how k is cut follows from k alone, so the bits of an element do not depend on its task.
+"""
+
+from jit.runtime.gemm_text import Kind, kernel_name
+from jit.runtime.writer import Function
+
+# Up to this many columns a block of A is used at most twice: it is read where it lies.
+UNPACKED_COLUMNS = 64
+
+PRODUCT = (
+    "i64 %m, i64 %n, i64 %k, ptr %a, i64 %rsa, i64 %csa, ptr %b, i64 %rsb, i64 %csb, "
+    "ptr %c, i64 %ldc"
+)
+
+
+def parts(kind: Kind) -> list[str]:
+    """Every definition of this file for one element type."""
+    return [_kernel_tables(kind), _block(kind)]
+
+
+def _kernel_tables(kind: Kind) -> str:
+    tables: list[str] = []
+    for rows in (kind.tile.rows, kind.tile.rows // 2):
+        names = [kernel_name(kind, rows, w + 1) for w in range(kind.tile.vectors)]
+        entries = ", ".join(f"ptr {name}" for name in names)
+        tables.append(f"@table_{rows} = internal constant [{len(names)} x ptr] [{entries}]")
+    return "\n".join(tables)
+
+
+def _block(kind: Kind) -> str:
+    """One task: C = or += A B, serially. %space is a workspace for blocks of A, or null."""
+    tile, ty, name = kind.tile, kind.scalar, kind.name
+    rows, panel = tile.rows, kind.panel
+    f = Function(f"internal void @block_{name}({PRODUCT}, i1 %more, i1 %pairs, ptr %space)")
+    most = tile.block_k
+    packed_b = f(f"alloca [{most * panel} x {ty}], align 64")
+    packed_row = f(f"alloca [{most * rows} x {ty}], align 64")
+    scratch = f(f"alloca [{rows * panel} x {ty}], align 64")
+    one_step = f.test("eq", "%csa", "1")
+    must_pack = f.both("%pairs", f.negate(one_step))
+    pays = f.test("sgt", "%n", str(UNPACKED_COLUMNS))
+    roomy = f("icmp ne ptr %space, null")
+    packing = f.either(must_pack, f.both(pays, roomy))
+    packed_a = f.select(roomy, "%space", packed_row, "ptr")
+
+    k_blocks = f.ceil_div("%k", str(most))
+    k_size = f.round_up(f.ceil_div("%k", k_blocks), 8)
+    most_rows = tile.block_bytes // (most * kind.bytes) // rows * rows
+    m_blocks = f.ceil_div("%m", str(most_rows))
+    m_fair = f.round_up(f.ceil_div("%m", m_blocks), rows)
+    m_size = f.select(f.both(packing, f.negate(roomy)), str(rows), m_fair)
+
+    # Steps and strides of the kernel's A: packed, or where it lies.
+    ars = f.select(packing, "1", "%rsa")
+    aks = f.select(packing, str(rows), "%csa")
+
+    with f.loop("0", "%k", k_size) as k0, f.loop("0", "%m", m_size) as i0:
+        steps = f.min(k_size, f.sub("%k", k0))
+        height = f.min(m_size, f.sub("%m", i0))
+        more = f.either("%more", f.test("ne", k0, "0"))
+        a_block = f.at(ty, "%a", f.add(f.mul(i0, "%rsa"), f.mul(k0, "%csa")))
+        with f.when(packing), f.loop("0", height, str(rows)) as i:
+            valid = f.min(str(rows), f.sub(height, i))
+            arguments = (
+                f"ptr {f.at(ty, a_block, f.mul(i, '%rsa'))}, i64 %rsa, i64 %csa, i64 {valid}, "
+                f"i64 {steps}, ptr {f.at(ty, packed_a, f.mul(i, steps))}, i64 {rows}"
+            )
+            f.choose(
+                must_pack,
+                lambda arguments=arguments: f.do(f"call void @pack_pairs_a_{name}({arguments})"),
+                lambda arguments=arguments: f.do(f"call void @pack_a_{name}({arguments})"),
+            )
+        a_start = f.select(packing, packed_a, a_block, "ptr")
+        a_stride = f.select(packing, steps, "%rsa")
+        few = f.test("sle", height, str(2 * rows))
+        straight = f.both(f.test("eq", "%csb", "1"), f.negate("%pairs"))
+        _panels(
+            f,
+            kind,
+            k0,
+            i0,
+            steps,
+            height,
+            more,
+            a_start,
+            a_stride,
+            ars,
+            aks,
+            f.both(few, straight),
+            packed_b,
+            scratch,
+        )
+    return f.text()
+
+
+def _panels(
+    f: Function,
+    kind: Kind,
+    k0: str,
+    i0: str,
+    steps: str,
+    height: str,
+    more: str,
+    a_start: str,
+    a_stride: str,
+    ars: str,
+    aks: str,
+    raw: str,
+    packed_b: str,
+    scratch: str,
+) -> None:
+    """Multiply one block of A with every panel of B, from left to right."""
+    tile, ty, name = kind.tile, kind.scalar, kind.name
+    rows, lanes = tile.rows, kind.lanes
+    head, body, done = f.label("panel"), f.label("panel.body"), f.label("panel.done")
+    start = f.block
+    f.jump(head)
+    f.open(head)
+    f.do(f"%j = phi i64 [0, %{start}], [%j.next, %panel.end]")
+    f.split(f.test("slt", "%j", "%n"), body, done)
+    f.open(body)
+    rest = f.sub("%n", "%j")
+    vectors = f.ceil_div(rest, str(lanes))
+    w = f.min(vectors, str(tile.vectors))
+    if tile.vectors == 3:
+        # Four vectors left are two and two: three and one would waste the narrow kernel.
+        w = f.select(f.test("eq", vectors, "4"), "2", w)
+    width = f.mul(w, str(lanes))
+    columns = f.min(width, rest)
+    whole = f.test("eq", width, columns)
+    b_block = f.at(ty, "%b", f.add(f.mul(k0, "%rsb"), f.mul("%j", "%csb")))
+    in_place = f.both(raw, whole)
+    arguments = (
+        f"ptr {b_block}, i64 %csb, i64 %rsb, i64 {columns}, i64 {steps}, "
+        f"ptr {packed_b}, i64 {width}"
+    )
+    with f.when(f.negate(in_place)):
+        f.choose(
+            "%pairs",
+            lambda: f.do(f"call void @pack_pairs_b_{name}({arguments})"),
+            lambda: f.do(f"call void @pack_b_{name}({arguments})"),
+        )
+    b_start = f.select(in_place, b_block, packed_b, "ptr")
+    ldb = f.select(in_place, "%rsb", width)
+    index = f.sub(w, "1")
+    full_kernel = f.load("ptr", f.at("ptr", f"@table_{rows}", index))
+    half_kernel = f.load("ptr", f.at("ptr", f"@table_{rows // 2}", index))
+    with f.loop("0", height, str(rows)) as i:
+        valid = f.min(str(rows), f.sub(height, i))
+        half = f.test("sle", valid, str(rows // 2))
+        chosen = f.select(half, half_kernel, full_kernel, "ptr")
+        exact = f.either(f.test("eq", valid, str(rows)), f.test("eq", valid, str(rows // 2)))
+        a_tile = f.at(ty, a_start, f.mul(i, a_stride))
+        c_tile = f.at(ty, "%c", f.add(f.mul(f.add(i0, i), "%ldc"), "%j"))
+        common = (
+            f"i64 {steps}, ptr {a_tile}, i64 {ars}, i64 {aks}, i64 {valid}, "
+            f"ptr {b_start}, i64 {ldb}"
+        )
+
+        def straight() -> None:
+            f.do(f"call void {chosen}({common}, ptr {c_tile}, i64 %ldc, i1 {more})")
+
+        def around() -> None:
+            f.do(f"call void {chosen}({common}, ptr {scratch}, i64 {width}, i1 false)")
+            f.do(
+                f"call void @edge_{name}(ptr {scratch}, i64 {width}, ptr {c_tile}, i64 %ldc, "
+                f"i64 {valid}, i64 {columns}, i1 {more})"
+            )
+
+        f.choose(f.both(whole, exact), straight, around)
+    f.jump("panel.end")
+    f.open("panel.end")
+    f.do(f"%j.next = add i64 %j, {width}")
+    f.jump(head)
+    f.open(done)

@@ -1,0 +1,386 @@
+"""The LLVM text of the matrix product's inner parts: micro-kernels, packing, and edge tiles.
+
+A micro-kernel multiplies `rows` rows of A by `w` vectors of B for one block of k, keeping the tile
+in registers. It computes whole tiles: the last valid row serves for those that are missing.
+Invariant: every element of a tile is one chain of fused multiply-adds in the order of k, so its
+bits depend neither on the tile nor on where the operands were read from.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+from jit.runtime.writer import Function
+
+
+@dataclass(frozen=True)
+class Tile:
+    """How a machine multiplies: vector width in bytes, rows and vectors of a register tile.
+
+    `rows` is a power of two; the panel of A is `rows` wide. `block_k` and `block_bytes` size the
+    packed panel of B for the first cache and the packed block of A for the second.
+    """
+
+    width: int
+    rows: int
+    vectors: int
+    fused: bool
+    block_k: int
+    block_bytes: int
+
+
+def tile_for(features: frozenset[str], aarch64: bool) -> Tile:
+    """The tile for a processor with these LLVM feature names."""
+    if aarch64:
+        return Tile(16, 8, 3, fused=True, block_k=256, block_bytes=192 * 1024)
+    if "avx512f" in features:
+        return Tile(64, 8, 3, fused=True, block_k=192, block_bytes=384 * 1024)
+    if "avx2" in features and "fma" in features:
+        return Tile(32, 4, 3, fused=True, block_k=256, block_bytes=192 * 1024)
+    return Tile(16, 4, 2, fused=False, block_k=256, block_bytes=192 * 1024)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A real element type on a tile, with the spellings that the text needs."""
+
+    name: str  # f32 or f64
+    tile: Tile
+
+    @cached_property
+    def bytes(self) -> int:
+        return 4 if self.name == "f32" else 8
+
+    @cached_property
+    def scalar(self) -> str:
+        return "float" if self.name == "f32" else "double"
+
+    @cached_property
+    def lanes(self) -> int:
+        return self.tile.width // self.bytes
+
+    @cached_property
+    def panel(self) -> int:
+        """Columns of a full panel of B."""
+        return self.tile.vectors * self.lanes
+
+    def vector(self, lanes: int) -> str:
+        return f"<{lanes} x {self.scalar}>"
+
+    def suffix(self, lanes: int) -> str:
+        """The overload suffix of intrinsics on vectors of `lanes` elements."""
+        return f"v{lanes}{self.name}"
+
+
+# Building blocks.
+
+
+def multiply_add(f: Function, kind: Kind, lanes: int, a: str, b: str, c: str) -> str:
+    """a * b + c, fused where the machine can."""
+    v = kind.vector(lanes)
+    if kind.tile.fused:
+        return f(f"call {v} @llvm.fma.{kind.suffix(lanes)}({v} {a}, {v} {b}, {v} {c})")
+    return f(f"fadd {v} {f(f'fmul {v} {a}, {b}')}, {c}")
+
+
+def splat(f: Function, kind: Kind, lanes: int, pointer: str) -> str:
+    """The scalar at `pointer` in every lane."""
+    v = kind.vector(lanes)
+    value = f.load(kind.scalar, pointer, kind.bytes)
+    first = f(f"insertelement {v} poison, {kind.scalar} {value}, i32 0")
+    return f(f"shufflevector {v} {first}, {v} poison, <{lanes} x i32> zeroinitializer")
+
+
+def lane_mask(f: Function, lanes: int, count: str) -> str:
+    """The mask whose first `count` (i64, any sign or size) lanes are on."""
+    v = f"<{lanes} x i64>"
+    first = f(f"insertelement {v} poison, i64 {count}, i32 0")
+    every = f(f"shufflevector {v} {first}, {v} poison, <{lanes} x i32> zeroinitializer")
+    steps = ", ".join(f"i64 {i}" for i in range(lanes))
+    return f(f"icmp slt {v} <{steps}>, {every}")
+
+
+def masked_load(f: Function, kind: Kind, lanes: int, pointer: str, mask: str) -> str:
+    """The lanes that are on, and zero elsewhere."""
+    v = kind.vector(lanes)
+    return f(
+        f"call {v} @llvm.masked.load.{kind.suffix(lanes)}.p0(ptr {pointer}, i32 {kind.bytes}, "
+        f"<{lanes} x i1> {mask}, {v} zeroinitializer)"
+    )
+
+
+def masked_store(f: Function, kind: Kind, lanes: int, value: str, pointer: str, mask: str) -> None:
+    v = kind.vector(lanes)
+    f.do(
+        f"call void @llvm.masked.store.{kind.suffix(lanes)}.p0({v} {value}, "
+        f"ptr {pointer}, i32 {kind.bytes}, <{lanes} x i1> {mask})"
+    )
+
+
+def declarations(kind: Kind) -> str:
+    """The intrinsics used by the texts of this package, for every vector length in use."""
+    lines = ["declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"]
+    for lanes in sorted({kind.lanes, kind.tile.rows}):
+        v, s, m = kind.vector(lanes), kind.suffix(lanes), f"<{lanes} x i1>"
+        lines += [
+            f"declare {v} @llvm.fma.{s}({v}, {v}, {v})",
+            f"declare {v} @llvm.masked.load.{s}.p0(ptr, i32 immarg, {m}, {v})",
+            f"declare void @llvm.masked.store.{s}.p0({v}, ptr, i32 immarg, {m})",
+        ]
+    return "\n".join(lines)
+
+
+# The micro-kernel.
+
+
+def kernel_name(kind: Kind, rows: int, w: int) -> str:
+    return f"@kernel_{kind.name}_{rows}x{w}"
+
+
+def kernel(kind: Kind, rows: int, w: int) -> str:
+    """C (rows x w vectors) = or += A times B, over %k >= 1 steps.
+
+    Element (r, step) of A is %a[min(r, %valid - 1) * %ars + step * %aks]; vector j of row `step` of
+    B starts at %b[step * %ldb + j * lanes].
+    """
+    lanes, ty = kind.lanes, kind.scalar
+    v = kind.vector(lanes)
+    f = Function(
+        f"internal void {kernel_name(kind, rows, w)}(i64 %k, ptr noalias %a, i64 %ars, i64 %aks, "
+        "i64 %valid, ptr noalias %b, i64 %ldb, ptr noalias %c, i64 %ldc, i1 %more)"
+    )
+    last = f.sub("%valid", "1")
+    a_rows = [f.at(ty, "%a", f.mul(f.min(str(r), last), "%ars")) for r in range(rows)]
+    c_rows = [f.at(ty, "%c", f.mul("%ldc", str(r))) for r in range(rows)]
+    for c_row in c_rows:
+        f.do(f"call void @llvm.prefetch.p0(ptr {c_row}, i32 1, i32 3, i32 1)")
+    cells = list(product(range(rows), range(w)))
+    f.jump("step")
+    f.open("step")
+    f.do("%left = phi i64 [%k, %entry], [%left.next, %step]")
+    f.do("%at = phi i64 [0, %entry], [%at.next, %step]")
+    f.do("%row = phi ptr [%b, %entry], [%row.next, %step]")
+    for r, j in cells:
+        f.do(f"%s{r}.{j} = phi {v} [zeroinitializer, %entry], [%n{r}.{j}, %step]")
+    b = [f.load(v, f.at(v, "%row", str(j)), kind.bytes) for j in range(w)]
+    for r in range(rows):
+        a = splat(f, kind, lanes, f.at(ty, a_rows[r], "%at"))
+        for j in range(w):
+            if kind.tile.fused:
+                call = (
+                    f"call {v} @llvm.fma.{kind.suffix(lanes)}({v} {a}, {v} {b[j]}, {v} %s{r}.{j})"
+                )
+            else:
+                call = f"fadd {v} {f(f'fmul {v} {a}, {b[j]}')}, %s{r}.{j}"
+            f.do(f"%n{r}.{j} = {call}")
+    f.do("%at.next = add i64 %at, %aks")
+    f.do(f"%row.next = getelementptr {ty}, ptr %row, i64 %ldb")
+    f.do("%left.next = sub i64 %left, 1")
+    f.split(f.test("sgt", "%left.next", "0"), "step", "end")
+    f.open("end")
+
+    def put(adding: bool) -> None:
+        for r, j in cells:
+            cell, value = f.at(v, c_rows[r], str(j)), f"%n{r}.{j}"
+            if adding:
+                value = f(f"fadd {v} {f.load(v, cell, kind.bytes)}, {value}")
+            f.store(v, value, cell, kind.bytes)
+
+    f.choose("%more", lambda: put(True), lambda: put(False))
+    return f.text()
+
+
+def edge(kind: Kind) -> str:
+    """Copy (or add, with %more) the valid %rows x %columns of a whole tile to C."""
+    lanes, ty = kind.lanes, kind.scalar
+    v = kind.vector(lanes)
+    f = Function(
+        f"internal void @edge_{kind.name}(ptr noalias %tile, i64 %ldt, ptr noalias %c, i64 %ldc, "
+        "i64 %rows, i64 %columns, i1 %more)"
+    )
+    old_lanes = f.select("%more", "%columns", "0")
+    with f.loop("0", "%columns", str(lanes)) as j:
+        mask = lane_mask(f, lanes, f.sub("%columns", j))
+        old_mask = lane_mask(f, lanes, f.sub(old_lanes, j))
+        with f.loop("0", "%rows") as r:
+            new = f.load(v, f.at(ty, "%tile", f.add(f.mul(r, "%ldt"), j)), kind.bytes)
+            cell = f.at(ty, "%c", f.add(f.mul(r, "%ldc"), j))
+            old = masked_load(f, kind, lanes, cell, old_mask)
+            total = f(f"fadd {v} {old}, {new}")
+            kept = f(f"select i1 %more, {v} {total}, {v} {new}")
+            masked_store(f, kind, lanes, kept, cell, mask)
+    return f.text()
+
+
+# Packing: dst[step * lanes + lane] = src[lane * s_lane + step * s_k].
+
+
+def pack_signature(name: str) -> str:
+    return (
+        f"internal void {name}(ptr noalias %src, i64 %s_lane, i64 %s_k, i64 %valid, i64 %k, "
+        "ptr noalias %dst, i64 %lanes)"
+    )
+
+
+def pack(kind: Kind, name: str, copy: int, square: int) -> str:
+    """Pack %k steps of a panel of %lanes lanes, of which the first %valid >= 1 exist.
+
+    Lanes side by side in memory are copied by vectors of `copy` elements, steps side by side are
+    transposed in squares of `square`, and anything else goes element by element. Missing lanes hold
+    anything.
+    """
+    f = Function(pack_signature(name))
+    f.choose(
+        f.test("eq", "%s_lane", "1"),
+        lambda: _pack_copy(f, kind, copy),
+        lambda: f.choose(
+            f.test("eq", "%s_k", "1"),
+            lambda: _pack_transpose(f, kind, square),
+            lambda: _pack_elements(f, kind),
+        ),
+    )
+    return f.text()
+
+
+def _pack_copy(f: Function, kind: Kind, copy: int) -> None:
+    v, ty = kind.vector(copy), kind.scalar
+    whole = f.sub("%valid", f.rem("%valid", str(copy)))
+    with f.loop("0", "%k") as step:
+        source = f.at(ty, "%src", f.mul(step, "%s_k"))
+        ahead = f.at(ty, source, f.mul("%s_k", "16"))
+        target = f.at(ty, "%dst", f.mul(step, "%lanes"))
+        with f.loop("0", whole, str(copy)) as lane:
+            f.do(f"call void @llvm.prefetch.p0(ptr {f.at(ty, ahead, lane)}, i32 0, i32 3, i32 1)")
+            value = f.load(v, f.at(ty, source, lane), kind.bytes)
+            f.store(v, value, f.at(ty, target, lane), kind.bytes)
+    with f.when(f.test("slt", whole, "%valid")):
+        mask = lane_mask(f, copy, f.sub("%valid", whole))
+        with f.loop("0", "%k") as step:
+            source = f.at(ty, "%src", f.add(f.mul(step, "%s_k"), whole))
+            value = masked_load(f, kind, copy, source, mask)
+            f.store(v, value, f.at(ty, "%dst", f.add(f.mul(step, "%lanes"), whole)), kind.bytes)
+
+
+def transpose(f: Function, kind: Kind, rows: list[str]) -> list[str]:
+    """The transpose of a square of vectors, by log2(n) rounds of interleaving halves."""
+    n = len(rows)
+    v = kind.vector(n)
+    half = n // 2
+    low = ", ".join(f"i32 {i // 2 + n * (i % 2)}" for i in range(n))
+    high = ", ".join(f"i32 {half + i // 2 + n * (i % 2)}" for i in range(n))
+    for _ in range(n.bit_length() - 1):
+        rows = [
+            f(f"shufflevector {v} {rows[i]}, {v} {rows[i + half]}, <{n} x i32> <{which}>")
+            for i in range(half)
+            for which in (low, high)
+        ]
+    return rows
+
+
+def _pack_transpose(f: Function, kind: Kind, n: int) -> None:
+    v, ty = kind.vector(n), kind.scalar
+    last = f.sub("%valid", "1")
+    whole = f.sub("%k", f.rem("%k", str(n)))
+    with f.loop("0", "%valid", str(n)) as lane:
+        sources = [
+            f.at(ty, "%src", f.mul(f.min(f.add(lane, str(r)), last), "%s_lane")) for r in range(n)
+        ]
+        with f.loop("0", whole, str(n)) as step:
+            rows = [f.load(v, f.at(ty, source, step), kind.bytes) for source in sources]
+            for i, row in enumerate(transpose(f, kind, rows)):
+                position = f.add(f.mul(f.add(step, str(i)), "%lanes"), lane)
+                f.store(v, row, f.at(ty, "%dst", position), kind.bytes)
+        with f.loop(whole, "%k") as step:
+            target = f.at(ty, "%dst", f.add(f.mul(step, "%lanes"), lane))
+            for r, source in enumerate(sources):
+                f.store(ty, f.load(ty, f.at(ty, source, step)), f.at(ty, target, str(r)))
+
+
+def _pack_elements(f: Function, kind: Kind) -> None:
+    ty = kind.scalar
+    with f.loop("0", "%valid") as lane:
+        source, target = f.at(ty, "%src", f.mul(lane, "%s_lane")), f.at(ty, "%dst", lane)
+        with f.loop("0", "%k") as step:
+            value = f.load(ty, f.at(ty, source, f.mul(step, "%s_k")))
+            f.store(ty, value, f.at(ty, target, f.mul(step, "%lanes")))
+
+
+# Complex operands, as interleaved reals. With A as (re, im) along k and B as the rows (re, im) and
+# (-im, re), the complex product is the real one over twice the steps and columns. %s_lane and %s_k
+# count complex elements, but lanes and steps count reals.
+
+
+def pack_pairs_a(kind: Kind, name: str) -> str:
+    """Pack complex rows of A whose steps are not side by side: re and im become two steps."""
+    f, ty = Function(pack_signature(name)), kind.scalar
+    with f.loop("0", "%valid") as lane:
+        source, target = f.at(ty, "%src", f.mul(lane, "%s_lane")), f.at(ty, "%dst", lane)
+        with f.loop("0", "%k", "2") as step:
+            element = f.at(ty, source, f.mul(step, "%s_k"))
+            for part in range(2):
+                value = f.load(ty, f.at(ty, element, str(part)))
+                f.store(ty, value, f.at(ty, target, f.mul(f.add(step, str(part)), "%lanes")))
+    return f.text()
+
+
+def pack_pairs_b(kind: Kind, name: str) -> str:
+    """Pack complex columns of B: the rows (re, im) and (-im, re) for each complex step."""
+    f = Function(pack_signature(name))
+    f.choose(
+        f.test("eq", "%s_lane", "1"),
+        lambda: _pairs_by_vectors(f, kind),
+        lambda: _pairs_by_elements(f, kind),
+    )
+    return f.text()
+
+
+def _pairs_by_vectors(f: Function, kind: Kind) -> None:
+    lanes, ty = kind.lanes, kind.scalar
+    v = kind.vector(lanes)
+    swap = ", ".join(f"i32 {i ^ 1}" for i in range(lanes))
+    mixed = ", ".join(f"i32 {i if i % 2 else i + lanes}" for i in range(lanes))
+    with f.loop("0", "%valid", str(lanes)) as lane:
+        mask = lane_mask(f, lanes, f.sub("%valid", lane))
+        with f.loop("0", "%k", "2") as step:
+            source = f.at(ty, "%src", f.add(f.mul(step, "%s_k"), lane))
+            value = masked_load(f, kind, lanes, source, mask)
+            swapped = f(f"shufflevector {v} {value}, {v} poison, <{lanes} x i32> <{swap}>")
+            minus = f(f"fneg {v} {swapped}")
+            turned = f(f"shufflevector {v} {swapped}, {v} {minus}, <{lanes} x i32> <{mixed}>")
+            for part, row in enumerate((value, turned)):
+                position = f.add(f.mul(f.add(step, str(part)), "%lanes"), lane)
+                f.store(v, row, f.at(ty, "%dst", position), kind.bytes)
+
+
+def _pairs_by_elements(f: Function, kind: Kind) -> None:
+    ty = kind.scalar
+    with f.loop("0", "%valid", "2") as lane:
+        source, target = f.at(ty, "%src", f.mul(lane, "%s_lane")), f.at(ty, "%dst", lane)
+        with f.loop("0", "%k", "2") as step:
+            element = f.at(ty, source, f.mul(step, "%s_k"))
+            re, im = (f.load(ty, f.at(ty, element, str(part))) for part in range(2))
+            rows = (re, im), (f(f"fneg {ty} {im}"), re)
+            for part, values in enumerate(rows):
+                row = f.at(ty, target, f.mul(f.add(step, str(part)), "%lanes"))
+                for column, value in enumerate(values):
+                    f.store(ty, value, f.at(ty, row, str(column)))
+
+
+def parts(kind: Kind) -> list[str]:
+    """Every function of this file for one element type."""
+    tile = kind.tile
+    square = min(tile.rows, kind.lanes)
+    kernels: list[Callable[[], str]] = [
+        lambda rows=rows, w=w: kernel(kind, rows, w)
+        for rows in (tile.rows, tile.rows // 2)
+        for w in range(1, tile.vectors + 1)
+    ]
+    return [
+        *(make() for make in kernels),
+        edge(kind),
+        pack(kind, f"@pack_a_{kind.name}", tile.rows, tile.rows),
+        pack(kind, f"@pack_b_{kind.name}", kind.lanes, square),
+        pack_pairs_a(kind, f"@pack_pairs_a_{kind.name}"),
+        pack_pairs_b(kind, f"@pack_pairs_b_{kind.name}"),
+    ]

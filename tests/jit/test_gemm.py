@@ -1,0 +1,273 @@
+"""The emitted matrix product agrees with NumPy for every shape and layout, in the same bits."""
+
+import ctypes
+import mmap
+import os
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from jit.runtime import gemm, threads
+from jit.runtime.gemm_loops import gemm_module
+from jit.runtime.gemm_text import Tile, tile_for
+
+Matrix = NDArray[Any]
+NAMES = {"f": "f32", "d": "f64", "F": "c64", "D": "c128"}
+REAL: dict[str, gemm.RealName] = {"f": "f32", "F": "f32", "d": "f64", "D": "f64"}
+_I, _P = ctypes.c_int64, ctypes.c_void_p
+CALL = ctypes.CFUNCTYPE(None, _I, _I, _I, _P, _I, _I, _P, _I, _I, _P, _I, _I, _I, _I, _I, _I)
+TILES = {
+    "avx512": tile_for(frozenset({"avx512f"}), aarch64=False),
+    "avx2": tile_for(frozenset({"avx2", "fma"}), aarch64=False),
+    "sse2": tile_for(frozenset(), aarch64=False),
+    "neon": tile_for(frozenset(), aarch64=True),
+}
+# A machine without wide registers runs the wide tiles too: the compiler splits the vectors.
+
+
+@cache
+def product_of(char: str, tile: str) -> Any:
+    name = REAL[char]
+    table = (
+        gemm.symbols(name)
+        if tile == "host"
+        else gemm.load_gemm(name, TILES[tile], f"test_gemm_{char}_{tile}")
+    )
+    return CALL(table[f"ft_gemm_{NAMES[char]}"])
+
+
+def call(a: Matrix, b: Matrix, c: Matrix, accumulate: bool = False, tile: str = "host") -> Matrix:
+    """C = or += A B through the emitted product; operands are (m, k) or (batch, m, k)."""
+    size = a.itemsize
+    a3, b3, c3 = (x if x.ndim == 3 else x[None] for x in (a, b, c))
+    strides = [[s // size for s in x.strides] for x in (a3, b3, c3)]
+    (sa, rsa, csa), (sb, rsb, csb), (sc, ldc, one) = strides
+    batch, m, n = c3.shape
+    assert one == 1 or n <= 1 or c.size == 0
+    product_of(a.dtype.char, tile)(
+        *(m, n, a3.shape[2], a3.ctypes.data, rsa, csa, b3.ctypes.data, rsb, csb),
+        *(c3.ctypes.data, ldc, batch, sa, sb, sc, int(accumulate)),
+    )
+    return c
+
+
+def random(rng: np.random.Generator, shape: tuple[int, ...], char: str) -> Matrix:
+    x = rng.standard_normal(shape)
+    return (x + 1j * rng.standard_normal(shape) if char in "FD" else x).astype(char)
+
+
+def laid_out(x: Matrix, how: str) -> Matrix:
+    """The same matrix (or stack of matrices) with other strides."""
+    match how:
+        case "rows":
+            return np.ascontiguousarray(x)
+        case "columns":
+            return np.ascontiguousarray(x.swapaxes(-1, -2)).swapaxes(-1, -2)
+        case "strided":
+            big = np.empty((*x.shape[:-2], x.shape[-2] * 2 + 1, x.shape[-1] * 3 + 1), x.dtype)
+            view = big[..., : x.shape[-2] * 2 : 2, : x.shape[-1] * 3 : 3]
+            view[...] = x
+            return view
+        case _:
+            return np.ascontiguousarray(x[..., ::-1, ::-1])[..., ::-1, ::-1]
+
+
+LAYOUTS = ("rows", "columns", "strided", "reversed")
+
+
+def allclose(got: Matrix, want: Matrix, k: int) -> bool:
+    eps = float(np.finfo(got.dtype).eps)
+    scale = 1.0 + float(np.abs(want).max()) if want.size else 1.0
+    return bool(np.all(np.abs(got - want) <= eps * scale * (4 + k**0.5 * 4)))
+
+
+@pytest.fixture(autouse=True)
+def restore_size() -> Iterator[None]:
+    before = threads.num_threads()
+    yield
+    threads.set_num_threads(before)
+
+
+SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 31, 33, 47, 48, 49, 64, 65, 97, 150)
+
+
+@pytest.mark.parametrize("tile", ["host", *TILES])
+@pytest.mark.parametrize("char", "fdFD")
+def test_random_shapes_and_layouts(char: str, tile: str) -> None:
+    rng = np.random.default_rng(len(tile) * 7 + ord(char))
+    for _ in range(150 if tile == "host" else 60):
+        m, n, k = (int(s) for s in rng.choice(SIZES, 3))
+        a = laid_out(random(rng, (m, k), char), rng.choice(LAYOUTS))
+        b = laid_out(random(rng, (k, n), char), rng.choice(LAYOUTS))
+        # The margin right of C must not be touched, nor a NaN in it be read.
+        room = np.full((m, n + 3), np.nan, char)
+        accumulate = bool(rng.integers(2))
+        start = random(rng, (m, n), char)
+        if accumulate:
+            room[:, :n] = start
+        want = a.astype("D") @ b.astype("D") + (start if accumulate else 0)
+        call(a, b, room[:, :n], accumulate, tile)
+        assert allclose(room[:, :n], want, k), (m, n, k, a.strides, b.strides)
+        assert np.isnan(room[:, n:]).all()
+
+
+@pytest.mark.parametrize("char", "fdFD")
+@pytest.mark.parametrize("tile", ["host", "avx2", "sse2"])
+def test_several_blocks(char: str, tile: str) -> None:
+    rng = np.random.default_rng(1)
+    for layout_a, layout_b in (("rows", "rows"), ("columns", "rows"), ("strided", "columns")):
+        a = laid_out(random(rng, (533, 470), char), layout_a)
+        b = laid_out(random(rng, (470, 131), char), layout_b)
+        got = call(a, b, np.empty((533, 131), char), tile=tile)
+        assert allclose(got, a.astype("D") @ b.astype("D"), 470)
+
+
+@pytest.mark.parametrize("char", "fdFD")
+def test_empty_sides(char: str) -> None:
+    for m, n, k in ((0, 3, 3), (3, 0, 3), (0, 0, 0), (3, 4, 0), (1, 1, 0)):
+        a, b = np.ones((m, k), char), np.ones((k, n), char)
+        c = np.full((m, n), 7, char)
+        assert np.array_equal(call(a, b, c.copy()), np.zeros((m, n)))
+        assert np.array_equal(call(a, b, c.copy(), accumulate=True), c if k == 0 else a @ b + c)
+    untouched = np.full((5, 2, 2), 3.0, char)
+    call(np.ones((0, 2, 2), char), np.ones((0, 2, 2), char), untouched[:0])
+    assert (untouched == 3).all()
+
+
+@pytest.mark.parametrize("char", "fdFD")
+@pytest.mark.parametrize(
+    "shape", [(3, 5, 6, 7), (40, 64, 17, 33), (2, 200, 150, 97), (7, 1, 30, 9)]
+)
+@pytest.mark.parametrize("shared", [None, "a", "b"])
+def test_batches(char: str, shape: tuple[int, int, int, int], shared: str | None) -> None:
+    rng = np.random.default_rng(2)
+    batch, m, n, k = shape
+    a, b = random(rng, (batch, m, k), char), random(rng, (batch, k, n), char)
+    if shared == "a":
+        a = np.broadcast_to(a[:1], a.shape)
+    if shared == "b":
+        b = laid_out(b, "columns")
+        b = np.broadcast_to(b[:1], b.shape)
+    want = a.astype("D") @ b.astype("D")
+    for count in (1, 3):
+        threads.set_num_threads(count)
+        assert allclose(call(a, b, np.full((batch, m, n), np.nan, char)), want, k)
+
+
+SHAPES = (
+    *((300, 517, 203), (1500, 40, 90), (30, 2000, 100), (260, 260, 260)),
+    *((1, 3000, 700), (3000, 1, 701), (2000, 7, 1000)),
+)
+
+
+@pytest.mark.parametrize("char", "fdFD")
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("layouts", [("rows", "rows"), ("columns", "columns"), ("strided", "rows")])
+def test_bits_do_not_depend_on_threads(
+    char: str, shape: tuple[int, int, int], layouts: tuple[str, str]
+) -> None:
+    rng = np.random.default_rng(3)
+    m, n, k = shape
+    a, b = (
+        laid_out(random(rng, (m, k), char), layouts[0]),
+        laid_out(random(rng, (k, n), char), layouts[1]),
+    )
+    results: list[bytes] = []
+    for count in (1, 2, 3, 5):
+        threads.set_num_threads(count)
+        results.append(call(a, b, np.empty((m, n), char)).tobytes())
+    assert len(set(results)) == 1
+
+
+@pytest.mark.parametrize("char", "fd")
+def test_bits_do_not_depend_on_layout_or_neighbours(char: str) -> None:
+    rng = np.random.default_rng(4)
+    a, b = random(rng, (300, 517), char), random(rng, (517, 203), char)
+    first = call(a, b, np.empty((300, 203), char))
+    for layout_a in LAYOUTS:
+        for layout_b in LAYOUTS:
+            again = call(laid_out(a, layout_a), laid_out(b, layout_b), np.empty((300, 203), char))
+            assert again.tobytes() == first.tobytes()
+    part = call(a[7:20], b[:, 5:60], np.empty((13, 55), char))
+    assert part.tobytes() == first[7:20, 5:60].tobytes()
+
+
+@pytest.mark.parametrize("char", "fd")
+@pytest.mark.parametrize("shape", [(9, 20, 30), (1, 50, 40), (50, 1, 40), (100, 100, 100)])
+def test_values_that_are_not_finite(char: str, shape: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(5)
+    m, n, k = shape
+    a, b = random(rng, (m, k), char), random(rng, (k, n), char)
+    for array in (a, b):
+        where = rng.integers(array.size, size=4)
+        array.flat[where] = [np.nan, np.inf, -np.inf, 1e-310 if char == "d" else 1e-40]
+    with np.errstate(invalid="ignore"):
+        want = a @ b
+    got = call(a, b, np.empty((m, n), char))
+    assert np.array_equal(np.isnan(got), np.isnan(want))
+    fine = ~np.isnan(want)
+    assert np.array_equal(np.isinf(got[fine]), np.isinf(want[fine]))
+    assert allclose(got[np.isfinite(want)], want[np.isfinite(want)], k)
+
+
+@pytest.mark.parametrize("char", "FD")
+def test_complex_infinities_do_not_spread_to_other_elements(char: str) -> None:
+    a, b = np.ones((20, 30), char), np.ones((30, 40), char)
+    a[3, 4] = complex(np.inf, 0)
+    b[5, 6] = complex(0, np.nan)
+    got = call(a, b, np.empty((20, 40), char))
+    clean = np.ones((20, 40), bool)
+    clean[3, :] = clean[:, 6] = False
+    assert (got[clean] == 30).all()
+    assert not np.isfinite(got[~clean]).any()
+
+
+def guarded(shape: tuple[int, int], char: str) -> Matrix:
+    """An array that ends where a page without access begins."""
+    page = mmap.PAGESIZE
+    size = shape[0] * shape[1] * np.dtype(char).itemsize
+    room = (size + page - 1) // page * page
+    flat = np.frombuffer(mmap.mmap(-1, room + page), np.uint8)
+    library: Any = ctypes.CDLL(None)
+    assert library.mprotect(ctypes.c_void_p(flat.ctypes.data + room), page, 0) == 0
+    return flat[room - size : room].view(char).reshape(shape)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs mprotect")
+@pytest.mark.parametrize("char", "fdFD")
+@pytest.mark.parametrize("shape", [(5, 7, 11), (8, 48, 6), (13, 1, 17), (1, 19, 5), (70, 70, 70)])
+def test_nothing_outside_the_operands_is_touched(char: str, shape: tuple[int, int, int]) -> None:
+    """Reading or writing past the end would end the process."""
+    m, n, k = shape
+    for a in (guarded((m, k), char), guarded((k, m), char).T):
+        for b in (guarded((k, n), char), guarded((n, k), char).T):
+            a[...], b[...] = 1, 2
+            assert (call(a, b, guarded((m, n), char)) == 2 * k).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.skipif(not threads.has_threads(), reason="no native threads here")
+def test_a_forked_child_gets_the_same_bits() -> None:
+    threads.set_num_threads(2)
+    rng = np.random.default_rng(6)
+    a, b = random(rng, (300, 200), "f"), random(rng, (200, 300), "f")
+    before = call(a, b, np.empty((300, 300), "f")).tobytes()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = 0 if call(a, b, np.empty((300, 300), "f")).tobytes() == before else 2
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    assert call(a, b, np.empty((300, 300), "f")).tobytes() == before
+
+
+@pytest.mark.parametrize("name", ["f32", "f64"])
+@pytest.mark.parametrize("tile", TILES.values(), ids=TILES.keys())
+def test_the_text_is_deterministic(name: str, tile: Tile) -> None:
+    assert gemm_module(name, tile) == gemm_module(name, tile)
