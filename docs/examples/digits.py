@@ -120,7 +120,7 @@ def gradient_norms(params: Params, x: Array, y: Array) -> Array:
 @ft.jit
 def hessian_times(params: Params, x: Array, y: Array, v: Params) -> Params:
     """The Hessian of the loss times a tree like the parameters, without ever forming it."""
-    return ft.hvp(lambda p: loss(p, x, y), (params,), (v,))
+    return ft.hvp(lambda p: loss(p, x, y), params, v)
 
 
 def norm(t: Params) -> float:
