@@ -95,18 +95,29 @@ class Trace:
         self.thread = threading.get_ident()
         self.open = True
         self.no_grad = False
+        self.no_grad = False
         self.closed_eqns: list[Eqn] = []
         self.records: list[Record] = []
         self.captured: list[tuple[Any, Tracer]] = []
         self._captured_by_id: dict[int, tuple[Any, Tracer]] = {}
         self._holds: list[Callable[[], None]] = []
+        self._names: dict[Var, str] = {}
 
     # -- recording ----------------------------------------------------------------------------
 
     def argument(
-        self, aval: Aval, value: Any = None, *, active: bool = False, scalar: bool | None = None
+        self,
+        aval: Aval,
+        value: Any = None,
+        *,
+        active: bool = False,
+        scalar: bool | None = None,
+        name: str | None = None,
     ) -> Tracer:
-        """A new input; `value` is its value in the enclosing interpreter, None when abstract."""
+        """A new input; `value` is its value in the enclosing interpreter, None when abstract.
+
+        `name` is what messages call it.
+        """
         abstract = value is None or (type(value) is Tracer and value.abstract)
         inherits = type(value) is Tracer and value.active
         differentiable = is_inexact(aval.dtype)
@@ -115,6 +126,8 @@ class Trace:
         tracer.value = value
         if scalar is not None:
             tracer.scalar = scalar
+        if name is not None:
+            self._names[tracer.var] = name
         return tracer
 
     def bind(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> list[Any]:
@@ -280,14 +293,15 @@ class Trace:
         )
 
     def _culprit(self, tracer: Tracer) -> str:
-        trace: Trace = tracer.trace
-        found = trace.culprits.get(tracer.var) if tracer.origin == "argument" else None
-        return found or f"an argument of {abstract_trace(tracer).purpose}"
-
-    @property
-    def culprits(self) -> dict[Var, str]:
-        """What users call the abstract inputs of this trace, for messages."""
-        return {}
+        """The abstract argument that a tracer depends on, as users call it."""
+        while True:
+            while type(tracer.value) is Tracer:
+                tracer = tracer.value
+            owner: Trace = tracer.trace
+            maker = next((r for r in owner.records if tracer.var in r.eqn.outputs), None)
+            if maker is None:
+                return owner._names.get(tracer.var) or f"an argument of {owner.purpose}"
+            tracer = next(t for t in maker.inputs if t.abstract)
 
     # -- ending -------------------------------------------------------------------------------
 
@@ -360,13 +374,6 @@ def enclosing_traces(trace: Interpreter | None) -> Iterator[Trace]:
     while isinstance(trace, Trace):
         yield trace
         trace = trace.parent
-
-
-def abstract_trace(tracer: Tracer) -> Trace:
-    """The outermost trace to which the abstractness of a tracer can be followed."""
-    while type(tracer.value) is Tracer:
-        tracer = tracer.value
-    return tracer.trace
 
 
 def _unchanged(array: np.ndarray[Any, Any], kept: np.ndarray[Any, Any]) -> bool:

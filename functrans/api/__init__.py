@@ -1,0 +1,37 @@
+"""What users call: each transform flattens its arguments, stages the function and rewrites it."""
+
+from functrans.api.custom_rules import custom_gradient, custom_jvp, custom_vjp
+from functrans.api.forward import jvp, linear_transpose, linearize
+from functrans.api.inspecting import ShapeDtypeStruct, closure_convert, eval_shape, make_jaxpr
+from functrans.api.jacobians import hessian, hvp, jacfwd, jacobian, jacrev, vhp
+from functrans.api.mapping import vmap
+from functrans.api.modes import enable_grad, no_grad, stop_gradient
+from functrans.api.remat import checkpoint
+from functrans.api.reverse import grad, value_and_grad, vjp
+
+__all__ = [
+    "ShapeDtypeStruct",
+    "checkpoint",
+    "closure_convert",
+    "custom_gradient",
+    "custom_jvp",
+    "custom_vjp",
+    "enable_grad",
+    "eval_shape",
+    "grad",
+    "hessian",
+    "hvp",
+    "jacfwd",
+    "jacobian",
+    "jacrev",
+    "jvp",
+    "linear_transpose",
+    "linearize",
+    "make_jaxpr",
+    "no_grad",
+    "stop_gradient",
+    "value_and_grad",
+    "vhp",
+    "vjp",
+    "vmap",
+]

@@ -1,0 +1,115 @@
+"""Arguments: which of a call's arguments a transform is about, by position or by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from functrans import tree
+from functrans.errors import TransformTypeError, argument_name, name_of, where
+
+Argnums: TypeAlias = int | str | Sequence[int | str]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A call's arguments, split into the chosen ones (as flat leaves) and the others.
+
+    `rebuild(leaves)` is the whole call's `args, kwargs` with new leaves in the chosen places;
+    `pick(values)` arranges one value per leaf as the chosen arguments are.
+    """
+
+    leaves: list[Any]
+    names: list[str]
+    rebuild: Callable[[Sequence[Any]], tuple[tuple[Any, ...], dict[str, Any]]]
+    pick: Callable[[Sequence[Any]], Any]
+
+    def call(self, f: Callable[..., Any], leaves: Sequence[Any]) -> Any:
+        """f on the whole call's arguments, with these leaves in the chosen places."""
+        args, kwargs = self.rebuild(leaves)
+        return f(*args, **kwargs)
+
+
+def split_arguments(
+    f: Callable[..., Any], argnums: Argnums, args: tuple[Any, ...], kwargs: dict[str, Any], what: str
+) -> Split:
+    """Take the arguments that `argnums` names out of a call of `f`."""
+    single = isinstance(argnums, (int, str))
+    chosen = resolve(f, (argnums,) if single else tuple(argnums), args, kwargs, what)  # type: ignore[arg-type]
+    values = tuple(args[c] if isinstance(c, int) else kwargs[c] for c in chosen)
+    paths, treedef = tree.flatten_with_path(values)
+    names = [_leaf_name(f, chosen, path) for path, _ in paths]
+
+    def rebuild(leaves: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        new_args, new_kwargs = list(args), dict(kwargs)
+        for place, value in zip(chosen, tree.unflatten(treedef, leaves), strict=True):
+            if isinstance(place, int):
+                new_args[place] = value
+            else:
+                new_kwargs[place] = value
+        return tuple(new_args), new_kwargs
+
+    def pick(results: Sequence[Any]) -> Any:
+        parts = tree.unflatten(treedef, results)
+        return parts[0] if single else parts
+
+    return Split([leaf for _, leaf in paths], names, rebuild, pick)
+
+
+def _leaf_name(f: Callable[..., Any], chosen: list[int | str], path: tree.KeyPath) -> str:
+    place = chosen[path[0].idx]  # type: ignore[union-attr]  # the outer container is a tuple
+    base = argument_name(f, place) if isinstance(place, int) else f"argument {place!r}"
+    return f"{base}{tree.keystr(path[1:])} of {name_of(f)}"
+
+
+def resolve(
+    f: Callable[..., Any],
+    argnums: tuple[int | str, ...],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    what: str,
+) -> list[int | str]:
+    """Each of `argnums` as a position among `args` or a key of `kwargs`."""
+    found = [_resolve_one(f, a, args, kwargs, what) for a in argnums]
+    if not found:
+        raise TransformTypeError(f"{what}: argnums is empty, so there is nothing to differentiate")
+    if len(set(found)) < len(found):
+        raise TransformTypeError(f"{what}: argnums {argnums} names an argument twice")
+    return found
+
+
+def _resolve_one(
+    f: Callable[..., Any], argnum: Any, args: tuple[Any, ...], kwargs: dict[str, Any], what: str
+) -> int | str:
+    if isinstance(argnum, str):
+        return _resolve_name(f, argnum, args, kwargs, what)
+    if isinstance(argnum, bool) or not hasattr(argnum, "__index__"):
+        raise TransformTypeError(
+            f"{what}: argnums must be ints or argument names, but got {argnum!r}"
+        )
+    position = int(argnum)
+    if not -len(args) <= position < len(args):
+        raise TransformTypeError(
+            f"{what}: argnums={position} asks for an argument that {name_of(f)} was not given: "
+            f"it was called with {len(args)} positional argument{'s' if len(args) != 1 else ''} "
+            f"({where(f)})"
+        )
+    return position % len(args)
+
+
+def _resolve_name(
+    f: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any], what: str
+) -> int | str:
+    if name in kwargs:
+        return name
+    try:
+        positions = list(inspect.signature(f).parameters)
+    except (TypeError, ValueError):
+        positions = []
+    if name in positions and positions.index(name) < len(args):
+        return positions.index(name)
+    raise TransformTypeError(
+        f"{what}: argnums={name!r} is not an argument that {name_of(f)} was called with ({where(f)})"
+    )

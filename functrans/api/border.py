@@ -1,0 +1,179 @@
+"""The border between users and traces: leaves in, a staged jaxpr, finished NumPy values out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from functrans import tree
+from functrans.bind import eval_jaxpr
+from functrans.errors import DtypeError, TransformTypeError, describe, where
+from functrans.ir import Aval, Jaxpr, MappedAxis, aval_of
+from functrans.ir.aval import float0
+from functrans.recording import Trace, supported, tracing
+from functrans.tracing import Tracer
+from functrans.transforms import simplify
+
+Function = Callable[..., Any]
+
+
+def array_leaf(value: Any, what: str) -> Any:
+    """A leaf as a tracer, a native ndarray, a NumPy scalar or a Python number.
+
+    `what` names the leaf in the error raised for anything else.
+    """
+    if type(value) is Tracer or type(value) in (bool, int, float, complex):
+        return value
+    if isinstance(value, (np.ma.MaskedArray, np.matrix)):
+        raise DtypeError(
+            f"{what} is a {type(value).__name__}, whose operations differ from those of arrays. "
+            "Pass numpy.asarray(x), with a mask as an argument of its own."
+        )
+    if isinstance(value, (np.ndarray, np.generic)):
+        native = _native(value)
+        supported(aval_of(native))
+        return native
+    if hasattr(value, "__array__"):
+        return array_leaf(np.asarray(value), what)
+    raise TransformTypeError(
+        f"{what} is {describe(value)}, but only arrays and numbers (or containers of them) can be "
+        "traced. Close over it, or declare it static where the transform has such an option."
+    )
+
+
+def _native(value: Any) -> Any:
+    """The value with native byte order and without subclass."""
+    if isinstance(value, np.ndarray):
+        value = value if type(value) is np.ndarray else np.asarray(value)
+        return value if value.dtype.isnative else value.astype(value.dtype.newbyteorder("="))
+    return value
+
+
+def is_scalar(value: Any) -> bool:
+    """Is this leaf immutable, as Python and NumPy scalars are?"""
+    return value.scalar if type(value) is Tracer else not isinstance(value, np.ndarray)
+
+
+@dataclass(frozen=True, eq=False)
+class Staged:
+    """A traced call: the jaxpr with the values of its captured inputs, and its result's tree.
+
+    A context manager: large captured arrays are read-only until the block ends.
+    """
+
+    jaxpr: Jaxpr
+    captured: list[Any]
+    out_tree: tree.PyTreeDef
+    release: Callable[[], None]
+
+    def __enter__(self) -> Staged:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
+
+
+def stage(
+    function: Function,
+    leaves: Sequence[Any],
+    *,
+    purpose: str,
+    avals: Sequence[Aval] | None = None,
+    active: Sequence[bool] | None = None,
+    known: Sequence[bool] | bool = True,
+    axis: MappedAxis | None = None,
+    copies: bool = True,
+    names: Sequence[str] | None = None,
+) -> Staged:
+    """Trace `function(*leaves) -> pytree` and simplify what was recorded.
+
+    `avals` replaces the leaves' own avals (a mapped argument is traced as one member). `known`
+    says which leaves may be asked for their values, `active` which are differentiated; `names`
+    is what messages call them.
+    """
+    count = len(leaves)
+    known_flags = [known] * count if isinstance(known, bool) else known
+    types = [aval_of(x) for x in leaves] if avals is None else avals
+    trace = Trace(purpose, axis=axis, copies=copies)
+    try:
+        with tracing(trace):
+            arguments = [
+                trace.argument(
+                    types[i],
+                    leaves[i] if known_flags[i] else None,
+                    active=active is not None and active[i],
+                    scalar=is_scalar(leaves[i]) if avals is None else types[i].shape == (),
+                    name=names[i] if names else None,
+                )
+                for i in range(count)
+            ]
+            out_leaves, out_tree = tree.flatten(function(*arguments))
+            checked = [_output_leaf(x, function, purpose) for x in out_leaves]
+            jaxpr, captured = trace.finish(arguments, checked)
+    except BaseException:
+        trace.release()
+        raise
+    return Staged(simplify(jaxpr), captured, out_tree, trace.release)
+
+
+def _output_leaf(value: Any, function: Function, purpose: str) -> Any:
+    try:
+        return array_leaf(value, "the result")
+    except (TransformTypeError, DtypeError):
+        raise TransformTypeError(
+            f"{purpose}: the function returned {describe(value)} ({where(function)}), but results "
+            "must be arrays, numbers or containers of them."
+        ) from None
+
+
+def run(jaxpr: Jaxpr, inputs: Sequence[Any]) -> list[Any]:
+    """Evaluate under the interpreter in force; at the outermost level, finish the outputs."""
+    return finish(eval_jaxpr(jaxpr, inputs), jaxpr.out_avals, inputs)
+
+
+def finish(outputs: Sequence[Any], avals: Sequence[Aval], inputs: Sequence[Any]) -> list[Any]:
+    """What users get: fresh C-contiguous arrays, NumPy scalars, Python scalars for weak results.
+
+    No array aliases an input or another output. Tracers pass through.
+    """
+    taken = {id(x) for x in inputs}
+    finished: list[Any] = []
+    for value, aval in zip(outputs, avals, strict=True):
+        if type(value) is not Tracer:
+            value = _finish_array(value, aval, taken)
+        finished.append(value)
+    return finished
+
+
+def _finish_array(value: Any, aval: Aval, taken: set[int]) -> Any:
+    if aval.weak:
+        return value.item() if isinstance(value, (np.ndarray, np.generic)) else value
+    array = np.asarray(value)
+    if array.ndim == 0:
+        return array[()]
+    if id(array) in taken or not (array.flags.owndata and array.flags.c_contiguous):
+        array = array.copy(order="C")
+    taken.add(id(array))
+    return array
+
+
+def unaliased(values: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
+    """The values, copied where they share memory with an input (residuals must not)."""
+    arrays = [x for x in inputs if isinstance(x, np.ndarray)]
+    return [
+        v.copy() if isinstance(v, np.ndarray) and any(np.may_share_memory(v, a) for a in arrays) else v
+        for v in values
+    ]
+
+
+def zeros(aval: Aval) -> Any:
+    """The zero tangent or cotangent of a value: float0 for integers and booleans."""
+    if aval.dtype.kind not in "fc" and aval.dtype.name != "bfloat16":
+        return np.zeros(aval.shape, float0)
+    if aval.weak:
+        return aval.dtype.type(0).item()
+    out: Any = np.zeros(aval.shape, aval.dtype)
+    return out if aval.shape else out[()]

@@ -1,0 +1,183 @@
+"""Forward mode for users: jvp, linearize and linear_transpose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from functrans import tree
+from functrans.api.arguments import split_arguments
+from functrans.api.border import Function, array_leaf, run, stage, zeros
+from functrans.api.inspecting import shaped
+from functrans.api.reverse import AuxOutput, check_tangents, run_primal
+from functrans.errors import TransformTypeError, describe, name_of, where
+from functrans.ir import Aval, Jaxpr, aval_of, is_inexact
+from functrans.transforms import jvp_jaxpr, linearize_jaxpr, transpose_jaxpr
+
+
+def jvp(
+    f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False
+) -> Any:
+    """The value of f and its derivative in the direction `tangents`.
+
+    jvp : (a -> b) -> (a, T a) -> (b, T b). `primals` and `tangents` are tuples with one entry
+    for each argument, of the same structure, shapes and dtypes. With `has_aux` f returns
+    `(result, aux)` and jvp `(result, tangent, aux)`.
+
+    >>> jvp(lambda x: x**2, (3.0,), (1.0,))
+    (9.0, 6.0)
+    """
+    require_tuples(primals, tangents, f, "jvp")
+    split = split_arguments(f, range(len(primals)), tuple(primals), {}, "jvp") if primals else None
+    if split is None:
+        raise TransformTypeError(f"jvp: {name_of(f)} was given no primals ({where(f)})")
+    leaves = [array_leaf(x, f"jvp: {n}") for x, n in zip(split.leaves, split.names, strict=True)]
+    avals = [aval_of(x) for x in leaves]
+    in_tree = tree.structure(tuple(primals))
+    dots = check_tangents(tuple(tangents), in_tree, avals, f"jvp of {name_of(f)}", "tangent")
+    active = [is_inexact(a.dtype) for a in avals]
+    aux = AuxOutput(f, has_aux, "jvp")
+    with stage(
+        lambda *xs: aux.split(split.call(f, xs)),
+        leaves,
+        purpose="jvp",
+        active=active,
+        names=split.names,
+    ) as staged:
+        mask = (False,) * len(staged.captured) + tuple(active)
+        pushed, nonzero = jvp_jaxpr(staged.jaxpr, mask)
+        given = [d for d, flag in zip(dots, active, strict=True) if flag]
+        results = run(pushed, [*staged.captured, *leaves, *given])
+    num_outs = len(nonzero)
+    outs, moved = results[:num_outs], iter(results[num_outs:])
+    out_avals = staged.jaxpr.out_avals
+    out_dots = [next(moved) if f else zeros(a) for a, f in zip(out_avals, nonzero, strict=True)]
+    num_results = num_outs - aux.count
+    result = tree.unflatten(aux.tree, outs[:num_results])
+    tangent = tree.unflatten(aux.tree, out_dots[:num_results])
+    return (result, tangent, aux.join(outs[num_results:])) if has_aux else (result, tangent)
+
+
+def require_tuples(primals: Any, tangents: Any, f: Function, what: str) -> None:
+    """Raise unless both are tuples or lists of one length."""
+    for word, value in (("primals", primals), ("tangents", tangents)):
+        if not isinstance(value, (tuple, list)):
+            raise TransformTypeError(
+                f"{what}: {word} must be a tuple with one entry for each argument of {name_of(f)}, "
+                f"but got {describe(value)}. Write ({word[:-1]},) for a single argument."
+            )
+    if len(primals) != len(tangents):
+        raise TransformTypeError(
+            f"{what}: {name_of(f)} got {len(primals)} primals but {len(tangents)} tangents "
+            f"({where(f)}); give one tangent for each primal."
+        )
+
+
+def linearize(f: Function, *primals: Any, has_aux: bool = False) -> Any:
+    """The value of f and its derivative at `primals` as a linear function of tangents.
+
+    linearize : (a -> b) -> a -> (b, T a -o T b). f is computed once; the linear function can be
+    called many times.
+
+    >>> y, derivative = linearize(lambda x: x**2, 3.0)
+    >>> derivative(1.0), derivative(10.0)
+    (6.0, 60.0)
+    """
+    split = split_arguments(f, range(len(primals)), primals, {}, "linearize")
+    leaves = [
+        array_leaf(x, f"linearize: {n}") for x, n in zip(split.leaves, split.names, strict=True)
+    ]
+    active = [is_inexact(aval_of(x).dtype) for x in leaves]
+    aux = AuxOutput(f, has_aux, "linearize")
+    with stage(
+        lambda *xs: aux.split(split.call(f, xs)),
+        leaves,
+        purpose="linearize",
+        active=active,
+        names=split.names,
+    ) as staged:
+        linear = linearize_jaxpr(staged.jaxpr, (False,) * len(staged.captured) + tuple(active))
+        outs, residuals = run_primal(linear, staged, leaves)
+    num_results = len(outs) - aux.count
+    derivative = Derivative(
+        name_of(f),
+        linear.tangent,
+        linear.out_nonzero[:num_results],
+        residuals,
+        tree.structure(primals),
+        [aval_of(x) for x in leaves],
+        aux.tree,
+        staged.jaxpr.out_avals[:num_results],
+    )
+    result = tree.unflatten(aux.tree, outs[:num_results])
+    return (result, derivative, aux.join(outs[num_results:])) if has_aux else (result, derivative)
+
+
+class Derivative:
+    """The derivative of a function at a point, as a linear function of tangents."""
+
+    def __init__(
+        self,
+        name: str,
+        tangent: Jaxpr,
+        nonzero: tuple[bool, ...],
+        residuals: list[Any],
+        in_tree: tree.PyTreeDef,
+        in_avals: list[Aval],
+        out_tree: tree.PyTreeDef,
+        out_avals: list[Aval],
+    ) -> None:
+        self._name, self._tangent, self._nonzero, self._residuals = name, tangent, nonzero, residuals
+        self._in_tree, self._in_avals = in_tree, in_avals
+        self._out_tree, self._out_avals = out_tree, out_avals
+
+    def __call__(self, *tangents: Any) -> Any:
+        """The tangent of the result, for one tangent for each argument."""
+        what = f"the derivative of {self._name}"
+        dots = check_tangents(tangents, self._in_tree, self._in_avals, what, "tangent")
+        pairs = zip(dots, self._in_avals, strict=True)
+        given = [d for d, a in pairs if is_inexact(a.dtype)]
+        moved = iter(run(self._tangent, [*self._residuals, *given]))
+        avals = zip(self._out_avals, self._nonzero, strict=True)
+        return tree.unflatten(
+            self._out_tree, [next(moved) if flag else zeros(a) for a, flag in avals]
+        )
+
+    def __repr__(self) -> str:
+        return f"<derivative of {self._name}>"
+
+
+def linear_transpose(f: Function, *examples: Any) -> Callable[[Any], tuple[Any, ...]]:
+    """The transpose of a function that is linear in all its arguments.
+
+    linear_transpose : (a -o b) -> (T b -o T a). `examples` give the shapes and dtypes of the
+    arguments (arrays, or ShapeDtypeStructs); their values do not matter. The result takes a
+    cotangent of f's result and returns a tuple. Raises TypeError, naming the operation, when f
+    is not linear.
+
+    >>> linear_transpose(lambda x: 3.0 * x, 1.0)(2.0)
+    (6.0,)
+    """
+    flat, in_tree = tree.flatten(examples)
+    avals = [shaped(x, "linear_transpose: an argument") for x in flat]
+    out_tree: list[tree.PyTreeDef] = []
+
+    def flat_f(*xs: Any) -> list[Any]:
+        leaves, treedef = tree.flatten(f(*tree.unflatten(in_tree, xs)))
+        out_tree.append(treedef)
+        return leaves
+
+    with stage(flat_f, flat, purpose="linear_transpose", avals=avals, known=False) as staged:
+        mask = (False,) * len(staged.captured) + (True,) * len(flat)
+        captured = [x.copy() if hasattr(x, "copy") else x for x in staged.captured]
+    jaxpr = staged.jaxpr
+
+    def transposed(cotangent: Any) -> tuple[Any, ...]:
+        what = f"the transpose of {name_of(f)}"
+        bars = check_tangents(cotangent, out_tree[0], jaxpr.out_avals, what, "cotangent")
+        backward, nonzero = transpose_jaxpr(jaxpr, mask, (True,) * len(bars))
+        results = iter(run(backward, [*captured, *bars]))
+        grads = [next(results) if flag else zeros(a) for a, flag in zip(avals, nonzero, strict=True)]
+        return tuple(tree.unflatten(in_tree, grads))
+
+    return transposed

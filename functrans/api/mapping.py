@@ -1,0 +1,205 @@
+"""vmap: map a function over an axis of its arguments, as one program on all members."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from functrans import tree
+from functrans.api.border import Function, array_leaf, run, stage
+from functrans.bind import eval_jaxpr
+from functrans.errors import ShapeError, TransformTypeError, argument_name, describe, name_of, where
+from functrans.ir import Aval, Jaxpr, MappedAxis, aval_of
+from functrans.recording import stage_walk
+from functrans.transforms import batch_jaxpr
+from functrans.transforms.batching import move_to
+
+
+def vmap(
+    f: Function,
+    in_axes: Any = 0,
+    out_axes: Any = 0,
+    axis_name: Any = None,
+    axis_size: int | None = None,
+) -> Function:
+    """f mapped over an axis of its arguments.
+
+    `in_axes` is an int, None, or a tuple with one entry for each positional argument, whose
+    entries may be pytrees matching the argument: the axis to map over (negative ones count from
+    the end), or None for what every call gets whole and untouched. Keyword arguments are mapped
+    over axis 0. `out_axes` says likewise where the mapped axis of the results goes; None is for
+    results that are the same for every member. Inside, collectives (`lax.psum`, ...) see the
+    other members under `axis_name`. `axis_size` is needed when nothing is mapped.
+
+    Raises ValueError when mapped axes differ in size.
+
+    >>> vmap(lambda x, y: x * y, in_axes=(0, None))(np.arange(3.), 2.0)
+    array([0., 2., 4.])
+    """
+    if not callable(f):
+        raise TransformTypeError(
+            f"vmap takes a function, but got {describe(f)}. Write vmap(f)(x), not vmap(f(x))."
+        )
+    if isinstance(in_axes, list):
+        raise TransformTypeError(
+            f"vmap: in_axes must be an int, None or a tuple with one entry for each argument of "
+            f"{name_of(f)}, but got the list {in_axes}. Write tuple(in_axes)."
+        )
+
+    @functools.wraps(f, updated=())
+    def mapped(*args: Any, **kwargs: Any) -> Any:
+        call = _Call(f, in_axes, args, kwargs)
+        axis = MappedAxis(call.axis_size(axis_size), axis_name)
+        places = [i for i, d in enumerate(call.axes) if d is not None]
+        leaves = [call.leaves[i] for i in places]
+        dims = [call.axes[i] for i in places]
+        pairs = zip(leaves, dims, strict=True)
+        avals = [_member(aval_of(x), d) for x, d in pairs]
+        out_tree: list[tree.PyTreeDef] = []
+
+        def flat_f(*xs: Any) -> list[Any]:
+            out, treedef = tree.flatten(call.apply(places, xs))
+            out_tree.append(treedef)
+            return out
+
+        with stage(
+            flat_f,
+            leaves,
+            purpose="vmap",
+            avals=avals,
+            known=False,
+            axis=axis,
+            names=[call.names[i] for i in places],
+        ) as staged:
+            wanted = _out_dims(out_axes, out_tree[0], f)
+            all_dims = (*[None] * len(staged.captured), *dims)
+            must = tuple(w is not None for w in wanted)
+            batched, found = batch_jaxpr(staged.jaxpr, axis, all_dims, must)
+            _require_unmapped(found, wanted, f)
+            outs = run(_placed(batched, axis, wanted), [*staged.captured, *leaves])
+        return tree.unflatten(out_tree[0], outs)
+
+    return mapped
+
+
+class _Call:
+    """The arguments of one call as leaves, each with its mapped axis or None."""
+
+    def __init__(
+        self, f: Function, in_axes: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        if isinstance(in_axes, tuple) and len(in_axes) != len(args):
+            raise TransformTypeError(
+                f"vmap: in_axes has {len(in_axes)} entries, but {name_of(f)} was called with "
+                f"{len(args)} positional arguments ({where(f)}). Give one entry for each."
+            )
+        self.f = f
+        paths, self.treedef = tree.flatten_with_path((args, kwargs))
+        self.names = [_name(f, path) for path, _ in paths]
+        per_arg = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
+        axes: list[Any] = []
+        for i, (prefix, arg) in enumerate(zip(per_arg, args, strict=True)):
+            axes += _spread(prefix, arg, f"vmap: in_axes of {argument_name(f, i)} of {name_of(f)}")
+        axes += [0] * (len(paths) - len(axes))
+        self.leaves: list[Any] = []
+        self.axes: list[int | None] = []
+        for (_, leaf), axis, name in zip(paths, axes, self.names, strict=True):
+            self.leaves.append(leaf if axis is None else array_leaf(leaf, f"vmap: {name}"))
+            self.axes.append(None if axis is None else self._normal(axis, self.leaves[-1], name))
+
+    def _normal(self, axis: Any, leaf: Any, name: str) -> int:
+        aval = aval_of(leaf)
+        if isinstance(axis, bool) or not hasattr(axis, "__index__"):
+            raise TransformTypeError(f"vmap: in_axes must hold ints and None, but got {axis!r}")
+        axis = int(axis)
+        if not -aval.ndim <= axis < aval.ndim:
+            raise ShapeError(
+                f"vmap: {name} is {aval}, which has no axis {axis} to map over. Give it one, or "
+                "put None in its place in in_axes so that every call gets it whole."
+            )
+        return axis % aval.ndim
+
+    def axis_size(self, given: int | None) -> int:
+        """The size that all mapped axes share."""
+        sizes = [
+            (aval_of(x).shape[d], n, d)
+            for x, d, n in zip(self.leaves, self.axes, self.names, strict=True)
+            if d is not None
+        ]
+        if not sizes and given is None:
+            raise TransformTypeError(
+                f"vmap: no argument of {name_of(self.f)} is mapped ({where(self.f)}). Give in_axes "
+                "an int for at least one of them, or axis_size=n."
+            )
+        distinct = {s for s, _, _ in sizes} | ({given} if given is not None else set())
+        if len(distinct) > 1:
+            listing = "; ".join(f"axis {d} of {n} has size {s}" for s, n, d in sizes)
+            also = "" if given is None else f"; axis_size={given}"
+            raise ShapeError(f"vmap: mapped axes must have one size, but {listing}{also}.")
+        return distinct.pop()
+
+    def apply(self, places: Sequence[int], xs: Sequence[Any]) -> Any:
+        leaves = list(self.leaves)
+        for i, x in zip(places, xs, strict=True):
+            leaves[i] = x
+        args, kwargs = tree.unflatten(self.treedef, leaves)
+        return self.f(*args, **kwargs)
+
+
+def _name(f: Function, path: tree.KeyPath) -> str:
+    section, place = path[0].idx, path[1]  # type: ignore[union-attr]
+    base = argument_name(f, place.idx) if section == 0 else f"argument {place.key!r}"  # type: ignore[union-attr]
+    return f"{base}{tree.keystr(path[2:])} of {name_of(f)}"
+
+
+def _spread(prefix: Any, value: Any, what: str) -> list[Any]:
+    """One axis for each leaf of `value`, from a prefix of its tree; None is a leaf of the prefix."""
+    if prefix is None or isinstance(prefix, int):
+        return [prefix] * len(tree.leaves(value))
+    try:
+        return tree.broadcast(prefix, value, is_leaf=lambda x: x is None)
+    except ValueError as error:
+        raise TransformTypeError(
+            f"{what} does not match the argument: {error}. Give an int, None, or a pytree like it."
+        ) from None
+
+
+def _out_dims(out_axes: Any, out_tree: tree.PyTreeDef, f: Function) -> list[int | None]:
+    value = tree.unflatten(out_tree, [0] * out_tree.num_leaves)
+    return _spread(out_axes, value, f"vmap: out_axes of {name_of(f)}")
+
+
+def _member(aval: Aval, dim: int | None) -> Aval:
+    """The aval of one member of an array mapped along `dim`."""
+    assert dim is not None
+    return Aval(aval.shape[:dim] + aval.shape[dim + 1 :], aval.dtype)
+
+
+def _require_unmapped(found: Sequence[int | None], wanted: list[int | None], f: Function) -> None:
+    for i, (d, w) in enumerate(zip(found, wanted, strict=True)):
+        if w is None and d is not None:
+            raise TransformTypeError(
+                f"vmap: out_axes is None for result {i} of {name_of(f)}, but it differs between "
+                f"the members ({where(f)}). Give it an axis, or reduce it over the mapped axis."
+            )
+
+
+def _placed(jaxpr: Jaxpr, axis: MappedAxis, wanted: list[int | None]) -> Jaxpr:
+    """The batched jaxpr with its mapped outputs moved from axis 0 to where they are wanted."""
+    if all(w is None or w == 0 for w in wanted):
+        return jaxpr
+    def walk(*args: Any) -> list[Any]:
+        outs = eval_jaxpr(jaxpr, args)
+        return [
+            o if w is None else move_to(o, axis, 0, _position(w, aval_of(o), "vmap: out_axes"))
+            for o, w in zip(outs, wanted, strict=True)
+        ]
+
+    return stage_walk(walk, jaxpr.in_avals, "vmap")
+
+
+def _position(wanted: int, aval: Aval, what: str) -> int:
+    if not -aval.ndim <= wanted < aval.ndim:
+        raise ShapeError(f"{what} {wanted} is out of range for a result that is {aval}")
+    return wanted % aval.ndim

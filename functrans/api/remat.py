@@ -1,0 +1,56 @@
+"""checkpoint for users: trade computing again for memory."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from functrans import tree
+from functrans.api.border import Function, array_leaf, stage
+from functrans.bind import bind, is_evaluating
+from functrans.control.checkpoint import Policy, checkpoint_p
+from functrans.errors import TransformTypeError, describe, name_of
+
+
+def checkpoint(
+    f: Function | None = None,
+    *,
+    policy: Policy | None = None,
+    static_argnums: int | Sequence[int] = (),
+) -> Function:
+    """f, computed again in the backward pass instead of keeping its residuals.
+
+    Only the arguments are kept, and what `policy` allows (see `checkpoint_policies`). Values and
+    derivatives are those of f. Use it as `checkpoint(f)` or as a decorator with options.
+
+    >>> from functrans import grad
+    >>> grad(checkpoint(lambda x: x**3))(2.0)
+    12.0
+    """
+    if f is None:
+        return functools.partial(checkpoint, policy=policy, static_argnums=static_argnums)
+    if not callable(f):
+        raise TransformTypeError(f"checkpoint takes a function, but got {describe(f)}")
+    static = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+
+    @functools.wraps(f, updated=())
+    def checkpointed(*args: Any, **kwargs: Any) -> Any:
+        if is_evaluating():
+            return f(*args, **kwargs)
+        fixed = {n % len(args) for n in static} if args else set[int]()
+        dynamic = {i: a for i, a in enumerate(args) if i not in fixed}
+        flat, treedef = tree.flatten((dynamic, kwargs))
+        leaves = [array_leaf(x, f"checkpoint: an argument of {name_of(f)}") for x in flat]
+
+        def flat_f(*xs: Any) -> Any:
+            filled, keywords = tree.unflatten(treedef, xs)
+            return f(*[filled.get(i, a) for i, a in enumerate(args)], **keywords)
+
+        with stage(flat_f, leaves, purpose="checkpoint") as staged:
+            outs = bind(
+                checkpoint_p, *staged.captured, *leaves, jaxpr=staged.jaxpr, policy=policy
+            )
+        return tree.unflatten(staged.out_tree, outs)
+
+    return checkpointed

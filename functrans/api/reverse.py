@@ -1,0 +1,361 @@
+"""Reverse mode for users: vjp, grad and value_and_grad."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from functrans import tree
+from functrans.api.arguments import Argnums, Split, split_arguments
+from functrans.api.border import Function, Staged, array_leaf, finish, run, stage, unaliased, zeros
+from functrans.bind import eval_jaxpr
+from functrans.errors import ShapeError, TransformTypeError, describe, name_of, where
+from functrans.ir import Aval, Jaxpr, aval_of, is_inexact, same_type
+from functrans.primitives.derive import full
+from functrans.recording import stage_walk
+from functrans.tracing import Tracer
+from functrans.transforms import Linearized, linearize_jaxpr, simplify, transpose_jaxpr
+from functrans.transforms.cache import derived
+
+Unused = Literal["zeros", "error"]
+
+
+def grad(
+    f: Function,
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    unused: Unused = "zeros",
+) -> Function:
+    """The gradient of a scalar function, by reverse mode.
+
+    grad : (a -> scalar) -> a -> T a. `argnums` says with respect to which arguments, by position
+    or name; a tuple gives a tuple of gradients. Gradients have the structure, shapes and dtypes
+    of their arguments. With `has_aux` f returns `(value, aux)` and grad `(gradient, aux)`. For
+    complex arguments the gradient of a real function of z = x + iy is df/dx - i df/dy;
+    `holomorphic=True` differentiates a complex function. `unused="error"` refuses arguments that
+    f does not depend on, which otherwise get zeros.
+
+    Raises TypeError when f does not return a real scalar or an argument is not floating.
+
+    >>> grad(lambda x: x**3)(2.0)
+    12.0
+    """
+    value_and_gradient = value_and_grad(f, argnums, has_aux, holomorphic, unused, _what="grad")
+
+    @functools.wraps(f, updated=())
+    def gradient(*args: Any, **kwargs: Any) -> Any:
+        value, grads = value_and_gradient(*args, **kwargs)
+        return (grads, value[1]) if has_aux else grads
+
+    return gradient
+
+
+def value_and_grad(
+    f: Function,
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    unused: Unused = "zeros",
+    *,
+    _what: str = "value_and_grad",
+) -> Function:
+    """Like `grad`, but returns `(value, gradient)`; with `has_aux`, `((value, aux), gradient)`.
+
+    >>> value_and_grad(lambda x: x**2 + 3*x + 1)(2.0)
+    (11.0, 7.0)
+    """
+    if not callable(f):
+        raise TransformTypeError(
+            f"{_what} takes a function, but got {describe(f)}. Give it the function itself and "
+            f"call the result: {_what}(f)(x)."
+        )
+
+    @functools.wraps(f, updated=())
+    def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
+        split = split_arguments(f, argnums, args, kwargs, _what)
+        leaves = [
+            differentiable_leaf(x, n, _what, holomorphic)
+            for x, n in zip(split.leaves, split.names, strict=True)
+        ]
+        aux = AuxOutput(f, has_aux, _what)
+        with stage(
+            lambda *xs: aux.split_scalar(split.call(f, xs)),
+            leaves,
+            purpose=_what,
+            active=[True] * len(leaves),
+            names=split.names,
+        ) as staged:
+            _require_scalar(staged.jaxpr.out_avals[0], f, _what, holomorphic)
+            return _gradient(staged, leaves, split, aux, f, unused, _what)
+
+    return value_and_gradient
+
+
+def _gradient(
+    staged: Staged, leaves: list[Any], split: Split, aux: AuxOutput, f: Function, unused: str, what: str
+) -> Any:
+    active = (False,) * len(staged.captured) + (True,) * len(leaves)
+    program, nonzero = value_and_grad_jaxpr(staged.jaxpr, active)
+    if unused == "error" and not all(nonzero):
+        name = split.names[nonzero.index(False)]
+        raise TransformTypeError(
+            f"{what}: the result does not depend on {name} ({where(f)}), and unused='error' was "
+            "asked for. Leave it out of argnums, or use unused='zeros'."
+        )
+    results = run(program, [*staged.captured, *leaves])
+    num_outs = len(staged.jaxpr.outvars)
+    given = iter(results[num_outs:])
+    avals = [aval_of(x) for x in leaves]
+    grads = [next(given) if flag else zeros(a) for a, flag in zip(avals, nonzero, strict=True)]
+    value = (results[0], aux.join(results[1:num_outs])) if aux.has_aux else results[0]
+    return value, split.pick(grads)
+
+
+@derived
+def value_and_grad_jaxpr(
+    jaxpr: Jaxpr, active: tuple[bool, ...]
+) -> tuple[Jaxpr, tuple[bool, ...]]:
+    """(inputs) -> outputs and the gradients, of the first output, that are not zero."""
+    linear = linearize_jaxpr(jaxpr, active)
+    nonzero: tuple[bool, ...] = (False,) * sum(active)
+    if not linear.out_nonzero[0]:
+        return linear.primal, nonzero
+    backward, nonzero = transposed_tangent(linear, active, (True, *[False] * (sum(linear.out_nonzero) - 1)))
+    num_outs = len(jaxpr.outvars)
+
+    def walk(*inputs: Any) -> list[Any]:
+        results = eval_jaxpr(linear.primal, inputs)
+        outs, residuals = results[:num_outs], results[num_outs:]
+        return [*outs, *eval_jaxpr(backward, [*residuals, full(1, jaxpr.out_avals[0])])]
+
+    return simplify(stage_walk(walk, jaxpr.in_avals, "grad")), nonzero
+
+
+def transposed_tangent(
+    linear: Linearized, active: tuple[bool, ...], given: tuple[bool, ...]
+) -> tuple[Jaxpr, tuple[bool, ...]]:
+    """The backward program: (residuals, cotangents) -> cotangents of the active inputs."""
+    mask = (False,) * linear.num_residuals + (True,) * sum(active)
+    return transpose_jaxpr(linear.tangent, mask, given)
+
+
+class AuxOutput:
+    """Separates the outputs of `f` from its aux, both pytrees."""
+
+    def __init__(self, f: Function, has_aux: bool, what: str) -> None:
+        self.f, self.has_aux, self.what = f, has_aux, what
+        self.tree: tree.PyTreeDef = tree.structure(None)
+        self.count = 0
+        self._kept: list[Any] = []
+        self._aux_tree = self.tree
+
+    def split(self, result: Any) -> list[Any]:
+        if not self.has_aux:
+            leaves, self.tree = tree.flatten(result)
+            return leaves
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise TransformTypeError(
+                f"{self.what}: with has_aux=True the function must return (result, aux), but it "
+                f"returned {describe(result)} ({where(self.f)})"
+            )
+        leaves, self.tree = tree.flatten(result[0])
+        aux_leaves, self._aux_tree = tree.flatten(result[1])
+        self._kept = [None if _is_array(x) else (x,) for x in aux_leaves]
+        arrays = [x for x in aux_leaves if _is_array(x)]
+        self.count = len(arrays)
+        return [*leaves, *arrays]
+
+    def split_scalar(self, result: Any) -> list[Any]:
+        """As `split`, for a function whose result must be one leaf."""
+        flat = self.split(result)
+        value = result[0] if self.has_aux else result
+        _require_one_leaf(self.tree, value, self.f, self.what)
+        return flat
+
+    def join(self, outputs: list[Any]) -> Any:
+        """The aux pytree, from the outputs that belong to it."""
+        given = iter(outputs)
+        leaves = [next(given) if k is None else k[0] for k in self._kept]
+        return tree.unflatten(self._aux_tree, leaves)
+
+
+def _is_array(value: Any) -> bool:
+    return type(value) is Tracer or isinstance(value, (np.ndarray, np.generic, int, float, complex))
+
+
+def _require_one_leaf(out_tree: tree.PyTreeDef, result: Any, f: Function, what: str) -> None:
+    if not tree.treedef_is_leaf(out_tree):
+        raise TransformTypeError(
+            f"{what}: the function must return a scalar, but it returned {describe(result)} "
+            f"({where(f)}). Return one number; further results go through has_aux=True."
+        )
+
+
+def _require_scalar(aval: Aval, f: Function, what: str, holomorphic: bool) -> None:
+    if aval.shape != ():
+        raise TransformTypeError(
+            f"{what}: the function must return a scalar, but it returned {aval} ({where(f)}). "
+            "Take a sum or mean, or use jacrev, or vjp with a cotangent."
+        )
+    if holomorphic and aval.dtype.kind != "c":
+        raise TransformTypeError(
+            f"{what}: holomorphic=True needs a complex result, but it is {aval} ({where(f)})"
+        )
+    if not holomorphic and aval.dtype.kind == "c":
+        raise TransformTypeError(
+            f"{what}: the function must return a real scalar, but it returned {aval} ({where(f)}). "
+            "Take its real part or its absolute value, or give holomorphic=True."
+        )
+    if not is_inexact(aval.dtype):
+        raise TransformTypeError(
+            f"{what}: the function must return a floating scalar, but it returned {aval} "
+            f"({where(f)}), which has no derivative."
+        )
+
+
+def differentiable_leaf(value: Any, name: str, what: str, holomorphic: bool = False) -> Any:
+    """A leaf to differentiate with respect to: a Python int becomes a float, other ints an error."""
+    leaf = array_leaf(value, f"{what}: {name}")
+    if type(leaf) is int:
+        leaf = float(leaf)
+    aval = aval_of(leaf)
+    if not is_inexact(aval.dtype):
+        raise TransformTypeError(
+            f"{what}: {name} is {aval}, and derivatives exist with respect to floating values "
+            "only. Convert it with .astype(float), or leave it out of argnums."
+        )
+    if holomorphic and aval.dtype.kind != "c":
+        raise TransformTypeError(
+            f"{what}: holomorphic=True needs complex arguments, but {name} is {aval}"
+        )
+    return leaf
+
+
+# -- vjp --------------------------------------------------------------------------------------
+
+
+def vjp(f: Function, *primals: Any, has_aux: bool = False) -> Any:
+    """The value of f and its pullback, which takes a cotangent of the result to the arguments'.
+
+    vjp : (a -> b) -> a -> (b, T b -o T a). The pullback returns a tuple with one entry for each
+    of `primals`; it can be called any number of times, with the tree, shapes and dtypes of the
+    result. With `has_aux` f returns `(result, aux)` and vjp `(result, pullback, aux)`.
+
+    >>> y, pullback = vjp(lambda x: x + 1, np.array([1., 2., 3.]))
+    >>> pullback(np.ones(3))
+    (array([1., 1., 1.]),)
+    """
+    split = split_arguments(f, range(len(primals)), primals, {}, "vjp")
+    leaves = [array_leaf(x, f"vjp: {n}") for x, n in zip(split.leaves, split.names, strict=True)]
+    active = [is_inexact(aval_of(x).dtype) for x in leaves]
+    aux = AuxOutput(f, has_aux, "vjp")
+    with stage(
+        lambda *xs: aux.split(split.call(f, xs)),
+        leaves,
+        purpose="vjp",
+        active=active,
+        names=split.names,
+    ) as staged:
+        mask = (False,) * len(staged.captured) + tuple(active)
+        linear = linearize_jaxpr(staged.jaxpr, mask)
+        outs, residuals = run_primal(linear, staged, leaves)
+    num_results = len(outs) - aux.count
+    pullback = Pullback(
+        name_of(f),
+        linear,
+        mask,
+        residuals,
+        aux.tree,
+        staged.jaxpr.out_avals[:num_results],
+        [aval_of(x) for x in leaves],
+        active,
+        split.pick,
+    )
+    result = tree.unflatten(aux.tree, outs[:num_results])
+    return (result, pullback, aux.join(outs[num_results:])) if has_aux else (result, pullback)
+
+
+def run_primal(
+    linear: Linearized, staged: Staged, leaves: list[Any]
+) -> tuple[list[Any], list[Any]]:
+    """The finished outputs of a linearized call, and its residuals, which alias nothing."""
+    inputs = [*staged.captured, *leaves]
+    raw = eval_jaxpr(linear.primal, inputs)
+    num_outs = len(staged.jaxpr.outvars)
+    residuals = unaliased(raw[num_outs:], inputs)
+    outs = finish(raw[:num_outs], staged.jaxpr.out_avals, [*inputs, *residuals])
+    return outs, residuals
+
+
+class Pullback:
+    """The linear map from a cotangent of a result to cotangents of the arguments."""
+
+    def __init__(
+        self,
+        name: str,
+        linear: Linearized,
+        mask: tuple[bool, ...],
+        residuals: list[Any],
+        out_tree: tree.PyTreeDef,
+        out_avals: list[Aval],
+        in_avals: list[Aval],
+        active: list[bool],
+        pick: Any,
+    ) -> None:
+        self._name, self._linear, self._mask, self._residuals = name, linear, mask, residuals
+        self._out_tree, self._out_avals, self._in_avals = out_tree, out_avals, in_avals
+        self._active, self._pick = active, pick
+
+    def __call__(self, cotangent: Any) -> tuple[Any, ...]:
+        """The cotangents of the arguments, one entry for each."""
+        bars = check_tangents(
+            cotangent, self._out_tree, self._out_avals, f"the pullback of {self._name}", "cotangent"
+        )
+        flags = self._linear.out_nonzero
+        given = [b for b, flag in zip(bars, flags, strict=False) if flag]
+        # Outputs after the result are aux: they get no cotangent.
+        mask = tuple(i < len(bars) for i, flag in enumerate(flags) if flag)
+        backward, nonzero = transposed_tangent(self._linear, self._mask, mask)
+        results = iter(run(backward, [*self._residuals, *given]))
+        found = iter(nonzero)
+        grads = [
+            next(results) if flag and next(found) else zeros(a)
+            for a, flag in zip(self._in_avals, self._active, strict=True)
+        ]
+        return tuple(self._pick(grads))
+
+    def __repr__(self) -> str:
+        return f"<pullback of {self._name}>"
+
+
+def check_tangents(
+    value: Any, treedef: tree.PyTreeDef, avals: Sequence[Aval], what: str, word: str
+) -> list[Any]:
+    """The leaves of a tangent or cotangent, checked leaf by leaf; None stands for float0."""
+    tree.check_structure(treedef, value, f"{what}: the {word}")
+    paths, _ = tree.flatten_with_path(value)
+    return [_check_tangent(x, a, what, f"{word}{tree.keystr(p)}") for (p, x), a in zip(paths, avals, strict=True)]
+
+
+def _check_tangent(value: Any, aval: Aval, what: str, word: str) -> Any:
+    if not is_inexact(aval.dtype):
+        return value
+    leaf = array_leaf(value, f"{what}: the {word}")
+    given = aval_of(leaf)
+    if given.shape != aval.shape:
+        raise ShapeError(
+            f"{what}: the {word} must have the shape of the value it belongs to, {aval}, but it is "
+            f"{given}. Give one like it, e.g. numpy.ones_like(y)."
+        )
+    if same_type(given, aval):
+        return leaf
+    if given.weak and np.can_cast(given.dtype, aval.dtype, "same_kind"):
+        return aval.dtype.type(leaf) if type(leaf) is not Tracer else leaf.astype(aval.dtype)
+    raise TransformTypeError(
+        f"{what}: the {word} must have the dtype of the value it belongs to, {aval}, but it is "
+        f"{given}. Convert it with .astype({aval.dtype.name!r})."
+    )
