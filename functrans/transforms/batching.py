@@ -7,7 +7,7 @@ from typing import Any
 
 from functrans.bind import bind, bound_at
 from functrans.ir import Aval, Collective, Eqn, Jaxpr, Literal, MappedAxis, Var, jaxprs_in
-from functrans.primitives.derive import broadcast_front, move_axis
+from functrans.primitives.derive import broadcast_at, move_axis
 from functrans.recording import stage_walk
 from functrans.transforms.cache import derived
 from functrans.transforms.simplify import simplify
@@ -52,7 +52,7 @@ def mapped_aval(aval: Aval, axis: MappedAxis, dim: int | None) -> Aval:
 def move_to(x: Any, axis: MappedAxis, dim: int | None, wanted: int | None) -> Any:
     """x with its mapped axis at `wanted`; repeated when every member has the same."""
     if dim is None:
-        return x if wanted is None else move_axis(broadcast_front(x, axis.size), 0, wanted)
+        return x if wanted is None else broadcast_at(x, axis.size, wanted)
     assert wanted is not None
     return move_axis(x, dim, wanted)
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from functrans.ir import Atom, Effect, Eqn, Jaxpr, Literal, Primitive, Var, prune
+from functrans.primitives import ALL
 
 Key = tuple[Any, ...]
 
@@ -133,12 +134,8 @@ def _is(value: Any, number: float) -> bool:
     return value is not None and not isinstance(value, (bool, np.bool_)) and value == number
 
 
-PRIMITIVES: dict[str, Primitive] = {}
-"""The primitives that rules build equations of, by name; filled from primitives.ALL."""
-
-
 def _make(work: _Simplifier, origin: Eqn, name: str, *inputs: Atom) -> Atom:
-    return work.apply(origin, PRIMITIVES[name], list(inputs), {})
+    return work.apply(origin, ALL[name], list(inputs), {})
 
 
 def _neg(work: _Simplifier, origin: Eqn, inputs: list[Atom], params: dict[str, Any]) -> Atom | None:
@@ -191,11 +188,11 @@ def _times(work: _Simplifier, origin: Eqn, factor: Any, x: Atom) -> Atom:
     aval = x.aval
     literal: Atom = Literal(aval.dtype.type(factor), None)
     if aval.shape:
-        broadcast = PRIMITIVES["broadcast"]
+        broadcast = ALL["broadcast"]
         params = {"shape": aval.shape, "axes": tuple(range(aval.ndim))}
         var = Var(aval.strengthen())
         literal = work._keep_or_merge(Eqn(broadcast, [literal], [var], params, origin.source))[0]
-    return work.apply(origin, PRIMITIVES["mul"], [literal, x], {})
+    return work.apply(origin, ALL["mul"], [literal, x], {})
 
 
 def _mul(work: _Simplifier, origin: Eqn, inputs: list[Atom], params: dict[str, Any]) -> Atom | None:
