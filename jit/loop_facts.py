@@ -1,0 +1,124 @@
+"""What the emitter must know of a loop before it writes it: weight, element size, strides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jit.loop_ir.nodes import (
+    INTRINSICS,
+    ITEMSIZE,
+    Block,
+    Carry,
+    Const,
+    For,
+    Load,
+    Op,
+    Store,
+    Value,
+)
+from jit.vectors import Target
+
+AFFINE = frozenset({"add", "sub", "mul"})
+# The body of a loop that weighs more than this is written once, under a mask where there is one.
+LARGE = 60
+
+
+def static_extent(stmt: For) -> int | None:
+    """The number of iterations when it is known."""
+    return max(int(stmt.extent.value), 0) if isinstance(stmt.extent, Const) else None
+
+
+def weigh(block: Block) -> int:
+    """Roughly the number of instructions of a body; an intrinsic counts as a call."""
+    total = 0
+    for stmt in block.stmts:
+        match stmt:
+            case Op():
+                total += 4 if stmt.name in INTRINSICS else 1
+            case For():
+                total += 4 + weigh(stmt.body)
+            case _:
+                total += 1
+    return total
+
+
+def widest(block: Block, carries: Sequence[Carry]) -> int:
+    """The size in bytes of the widest data in a loop; index arithmetic does not count."""
+    sizes = [ITEMSIZE[carry.init.dtype] for carry in carries]
+    for stmt in block.stmts:
+        match stmt:
+            case Op() if stmt.dtype != "i64" and stmt.dtype != "bool":
+                sizes.append(ITEMSIZE[stmt.dtype])
+            case Load() | Store():
+                sizes.append(ITEMSIZE[stmt.buffer.dtype])
+            case For():
+                sizes.append(widest(stmt.body, stmt.carries))
+            case _:
+                pass
+    return max(sizes, default=1)
+
+
+def stride_of(value: Value, var: Value, known: dict[Value, int | None]) -> int | None:
+    """By how much an offset grows with var: 0, a constant, or None when it is not linear."""
+    if value is var:
+        return 1
+    if not isinstance(value, Op):
+        return None if isinstance(value, Load) else 0
+    if value not in known:
+        strides = [stride_of(a, var, known) for a in value.args]
+        known[value] = combine_strides(value, strides)
+    return known[value]
+
+
+def combine_strides(op: Op, strides: Sequence[int | None]) -> int | None:
+    """The stride of an operation from those of its operands."""
+    if not any(strides) and None not in strides:
+        return 0
+    if op.dtype != "i64" or op.name not in AFFINE or None in strides:
+        return None
+    a, b = strides[0] or 0, strides[1] or 0
+    if op.name == "mul":
+        factor = op.args[1]
+        return a * int(factor.value) if isinstance(factor, Const) else None
+    return a + b if op.name == "add" else a - b
+
+
+def is_contiguous(block: Block, var: Value, known: dict[Value, int | None]) -> bool:
+    """Whether all memory accesses of a vector loop have stride 0 or 1."""
+    for stmt in block.stmts:
+        match stmt:
+            case Load() | Store():
+                if stride_of(stmt.offset, var, known) not in (0, 1):
+                    return False
+            case For():
+                if not is_contiguous(stmt.body, var, known):
+                    return False
+            case _:
+                pass
+    return True
+
+
+def lane_count(target: Target, stmt: For) -> int:
+    """How many lanes a vector loop runs on."""
+    size = widest(stmt.body, stmt.carries)
+    lanes = max(target.vector_bytes // size, 1)
+    if lanes > 16 and not is_contiguous(stmt.body, stmt.var, {}):
+        lanes = 16
+    n = static_extent(stmt)
+    while n is not None and stmt.kind == "vector" and lanes >= 2 * max(n, 1):
+        lanes //= 2
+    return lanes
+
+
+def unroll_count(stmt: For, lanes: int) -> int:
+    """How many vectors one iteration of the main loop takes."""
+    weight = weigh(stmt.body)
+    if any(isinstance(s, For) for s in stmt.body.stmts):
+        return 1
+    count = 4 if weight <= 12 else 2 if weight <= 30 else 1
+    if not stmt.carries:
+        count = 2 if weight <= 12 else 1
+    n = static_extent(stmt)
+    while n is not None and count > 1 and n < 2 * lanes * count:
+        count //= 2
+    return count

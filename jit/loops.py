@@ -1,0 +1,379 @@
+"""Writes the for loops of a function: serial, vector with masked or scalar tails, parallel.
+
+Every choice here depends on the program and the target only: the grid of chunks, the number of
+accumulators and the order in which partial results are combined never on the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jit.loop_facts import LARGE, lane_count, static_extent, unroll_count, weigh
+from jit.loop_ir.nodes import FLOATS, Carry, Combine, DType, For, Value
+from jit.operations import OPERATIONS
+from jit.statements import CONTEXT, STATUS, Module, Reg, StatementEmitter
+from jit.vectors import indices, literal, register, vector
+
+PARALLEL = "ft_parallel_for"
+# A parallel reduction keeps one partial result for each chunk, at most this many.
+MOST_CHUNKS = 256
+NO_STATUS = 0x7FFFFFFF
+
+
+def rounds_up(count: int, unit: int) -> int:
+    """The least multiple of unit that is >= count."""
+    return -(-count // unit) * unit
+
+
+def identity(combine: Combine, dtype: DType, init: str) -> str:
+    """A scalar that changes nothing when combined; for idempotent monoids the initial value."""
+    match combine:
+        case "add":
+            return literal(dtype, -0.0) if dtype in FLOATS else "0"
+        case "mul":
+            return literal(dtype, 1)
+        case "xor":
+            return "false" if dtype == "bool" else "0"
+        case _:
+            return init
+
+
+def combined(f: StatementEmitter, carry: Carry, lanes: int, a: str, b: str) -> str:
+    """The monoid of a carry on two operands."""
+    return OPERATIONS[carry.combine or "add"](f.w, carry.init.dtype, lanes, (a, b))
+
+
+def need_parallel(module: Module) -> None:
+    """Declare the parallel loop of the runtime, or define one that calls the body once."""
+    if module.parallel:
+        module.externals.add(PARALLEL)
+        module.declares.add(f"declare void @{PARALLEL}(ptr, ptr, i64, i64)")
+        return
+    serial = (
+        f"define internal void @{PARALLEL}(ptr %fn, ptr %ctx, i64 %n, i64 %grain) nounwind {{\n"
+        "  call void %fn(ptr %ctx, i64 0, i64 %n)\n  ret void\n}"
+    )
+    if serial not in module.functions:
+        module.functions.append(serial)
+
+
+class FunctionEmitter(StatementEmitter):
+    """A whole LLVM function: a kernel, or the outlined body of a parallel loop."""
+
+    def loop(self, stmt: For) -> None:
+        """A for loop by its kind."""
+        n = static_extent(stmt)
+        if n == 0:
+            for carry in stmt.carries:
+                self.env[carry.result] = self.reg(carry.init)
+            return
+        single = n is not None and n <= stmt.grain
+        if stmt.kind.startswith("parallel") and self.parent is None and not single:
+            self.parallel(stmt)
+            return
+        inits = [self.wide(c.init) for c in stmt.carries]
+        results = self.span(stmt, "0", self.scalar(stmt.extent), n, inits)
+        for carry, value in zip(stmt.carries, results, strict=True):
+            self.define(carry.result, value)
+
+    def define(self, value: Value, operand: str) -> None:
+        """Bind a value to an operand of the current number of lanes."""
+        if self.lanes == 1:
+            self.env[value] = Reg(operand)
+        else:
+            self.env[value] = Reg("", None, operand, True)
+
+    def span(
+        self, stmt: For, start: str, stop: str, n: int | None, inits: Sequence[str]
+    ) -> list[str]:
+        """Iterations start .. stop-1 (n of them if known) on this thread; the final carries."""
+        vectors = stmt.kind in ("vector", "parallel_vector") and self.lanes == 1
+        lanes = lane_count(self.module.target, stmt) if vectors else 1
+        if lanes > 1:
+            return VectorLoop(self, stmt, lanes).emit(start, stop, n, inits)
+        return self.serial(stmt, start, stop, n, inits)
+
+    def serial(
+        self, stmt: For, start: str, stop: str, n: int | None, inits: Sequence[str]
+    ) -> list[str]:
+        """In order, one iteration at a time, in the current number of lanes."""
+
+        def body(i: str, values: Sequence[str]) -> list[str]:
+            self.env[stmt.var] = Reg(i, inside=self.lanes > 1)
+            for carry, value in zip(stmt.carries, values, strict=True):
+                self.define(carry.phi, value)
+            self.block(stmt.body)
+            return [self.wide(c.next) for c in stmt.carries]
+
+        if n is not None and n * weigh(stmt.body) <= 32 and start == "0":
+            values: Sequence[str] = inits
+            for i in range(n):
+                values = body(str(i), values)
+            return list(values)
+        carried = [
+            (register(c.init.dtype, self.lanes), init)
+            for c, init in zip(stmt.carries, inits, strict=True)
+        ]
+        return self.counted(start, stop, 1, n, carried, body)
+
+    # Parallel loops
+
+    def parallel(self, stmt: For) -> None:
+        """Outline the body and hand chunks of it to the threads."""
+        need_parallel(self.module)
+        self.bodies += 1
+        body = FunctionEmitter(self.module, f"{self.name}.body{self.bodies}", self)
+        for slot, array in enumerate(("inputs", "outputs", "arena")):
+            body.preamble.append(f"  %{array}.at = getelementptr ptr, ptr %ctx, i64 {slot}")
+            body.preamble.append(f"  %{array} = load ptr, ptr %{array}.at, align 8")
+        if stmt.carries:
+            self.parallel_reduction(stmt, body)
+            return
+        grain = stmt.grain
+        if stmt.kind == "parallel_vector":
+            grain = rounds_up(grain, 4 * lane_count(self.module.target, stmt))
+        body.span(stmt, "%lo", "%hi", None, [])
+        self.run_body(body, self.scalar(stmt.extent), str(grain))
+
+    def run_body(self, body: StatementEmitter, count: str, grain: str) -> None:
+        """Close the outlined function, fill the context, run, and pass a failure on."""
+        body.w.do("ret void")
+        header = f"define internal void @{body.name}(ptr %ctx, i64 %lo, i64 %hi) nounwind"
+        self.module.functions.append(body.text(header))
+        w, ctx = self.w, f"%ctx{self.bodies}"
+        self.preamble.append(f"  {ctx} = alloca [{CONTEXT + len(body.shared)} x i64], align 16")
+        handed = [("ptr", "%inputs"), ("ptr", "%outputs"), ("ptr", "%arena")]
+        handed += [("i32", str(NO_STATUS)), *body.shared]
+        for slot, (kind, operand) in enumerate(handed):
+            at = w(f"getelementptr i64, ptr {ctx}, i64 {slot}")
+            w.do(f"store {kind} {operand}, ptr {at}, align 8")
+        w.do(f"call void @{PARALLEL}(ptr @{body.name}, ptr {ctx}, i64 {count}, i64 {grain})")
+        if body.fails:
+            at = w(f"getelementptr i64, ptr {ctx}, i64 {STATUS}")
+            found = w(f"load i32, ptr {at}, align 8")
+            failed, on = w.fresh("fail"), w.fresh("on")
+            w.branch(w(f"icmp ne i32 {found}, {NO_STATUS}"), failed, on)
+            w.open(failed)
+            self.leave(found)
+            w.open(on)
+
+    def parallel_reduction(self, stmt: For, body: FunctionEmitter) -> None:
+        """One partial result for each chunk, combined in the order of the chunks.
+
+        The grid of chunks is computed from the extent and the grain alone.
+        """
+        w, extent = self.w, self.scalar(stmt.extent)
+        chunk = w(f"add i64 {extent}, {MOST_CHUNKS - 1}")
+        chunk = w(f"sdiv i64 {chunk}, {MOST_CHUNKS}")
+        fine = w(f"icmp slt i64 {chunk}, {stmt.grain}")
+        chunk = w(f"select i1 {fine}, i64 {stmt.grain}, i64 {chunk}")
+        chunks = w(f"add i64 {extent}, {chunk}")
+        chunks = w(f"sub i64 {chunks}, 1")
+        chunks = w(f"sdiv i64 {chunks}, {chunk}")
+        partials = [f"%part{self.bodies}.{k}" for k in range(len(stmt.carries))]
+        for name in partials:
+            self.preamble.append(f"  {name} = alloca [{MOST_CHUNKS} x i64], align 64")
+        self.reduce_chunks(stmt, body, extent, chunk, partials)
+        self.run_body(body, chunks, "1")
+        self.combine_partials(stmt, partials, chunks)
+
+    def reduce_chunks(
+        self, stmt: For, body: FunctionEmitter, extent: str, chunk: str, partials: Sequence[str]
+    ) -> None:
+        """The outlined function of a reduction: each chunk in [lo, hi) into its partial result."""
+        w = body.w
+        extent, chunk = body.share("i64", extent), body.share("i64", chunk)
+        partials = [body.share("ptr", name) for name in partials]
+
+        def one(c: str, _: Sequence[str]) -> list[str]:
+            start = w(f"mul i64 {c}, {chunk}")
+            stop = w(f"add i64 {start}, {chunk}")
+            over = w(f"icmp sgt i64 {stop}, {extent}")
+            stop = w(f"select i1 {over}, i64 {extent}, i64 {stop}")
+            inits = [
+                identity(c.combine or "add", c.init.dtype, body.scalar(c.init))
+                for c in stmt.carries
+            ]
+            values = body.span(stmt, start, stop, None, inits)
+            for carry, value, partial in zip(stmt.carries, values, partials, strict=True):
+                at = w(f"getelementptr i64, ptr {partial}, i64 {c}")
+                w.do(f"store {register(carry.init.dtype, 1)} {value}, ptr {at}, align 8")
+            return []
+
+        body.counted("%lo", "%hi", 1, None, [], one)
+
+    def combine_partials(self, stmt: For, partials: Sequence[str], chunks: str) -> None:
+        """Fold the partial results into the initial values."""
+        w = self.w
+        kinds = [register(c.init.dtype, 1) for c in stmt.carries]
+        carried = list(zip(kinds, [self.scalar(c.init) for c in stmt.carries], strict=True))
+
+        def one(c: str, values: Sequence[str]) -> list[str]:
+            found: list[str] = []
+            for carry, kind, value, partial in zip(
+                stmt.carries, kinds, values, partials, strict=True
+            ):
+                at = w(f"getelementptr i64, ptr {partial}, i64 {c}")
+                part = w(f"load {kind}, ptr {at}, align 8")
+                found.append(combined(self, carry, 1, value, part))
+            return found
+
+        results = self.counted("0", chunks, 1, None, carried, one)
+        for carry, value in zip(stmt.carries, results, strict=True):
+            self.env[carry.result] = Reg(value)
+
+
+class VectorLoop:
+    """One vector loop: the full steps, the rest, and the horizontal sums of its accumulators."""
+
+    def __init__(self, f: FunctionEmitter, stmt: For, lanes: int) -> None:
+        self.f = f
+        self.stmt = stmt
+        self.lanes = lanes
+        self.unroll = unroll_count(stmt, lanes)
+        self.kinds = [register(c.init.dtype, lanes) for c in stmt.carries]
+
+    def emit(self, start: str, stop: str, n: int | None, inits: Sequence[str]) -> list[str]:
+        """Write the loop; answers the final values of the carries."""
+        f, w = self.f, self.f.w
+        around, w.lines = w.lines, []
+        f.hoisted, f.splats = [], {}
+        accumulators = [
+            self.neutral(c, init) for c, init in zip(self.stmt.carries, inits, strict=True)
+        ]
+        results = self.phases(start, stop, n, inits, accumulators)
+        around += f.hoisted
+        around += w.lines
+        w.lines = around
+        return results
+
+    def neutral(self, carry: Carry, init: str) -> str:
+        """What each lane of an accumulator starts from."""
+        start = identity(carry.combine or "add", carry.init.dtype, init)
+        kind = register(carry.init.dtype, 1)
+        if not start.startswith("%"):
+            return f"splat ({kind} {start})"
+        self.f.lanes = self.lanes
+        made = self.f.hoisted_splat(kind, start)
+        self.f.lanes = 1
+        return made
+
+    def phases(
+        self, start: str, stop: str, n: int | None, inits: Sequence[str], vectors: list[str]
+    ) -> list[str]:
+        """Full steps without a mask, then what is left."""
+        masks = self.f.module.target.masks
+        whole = n is not None and n % self.lanes == 0
+        if not (masks and weigh(self.stmt.body) > LARGE and not whole):
+            start, n, vectors = self.full(start, stop, n, vectors, self.unroll)
+            if self.unroll > 1 and (whole or not masks):
+                start, n, vectors = self.full(start, stop, n, vectors, 1)
+        if n != 0 and (masks or n is not None):
+            vectors = self.masked(start, stop, n, vectors)
+        results = [
+            combined(self.f, c, 1, init, self.horizontal(c, v))
+            for c, init, v in zip(self.stmt.carries, inits, vectors, strict=True)
+        ]
+        if not masks and n is None:
+            return self.f.serial(self.stmt, start, stop, None, results)
+        return results
+
+    def copy(self, i: str, values: Sequence[str], mask: str | None) -> list[str]:
+        """One vector of iterations from i on; answers the accumulators."""
+        f = self.f
+        f.lanes, f.mask = self.lanes, mask
+        f.env[self.stmt.var] = Reg(i, 1, "", True)
+        for carry, value in zip(self.stmt.carries, values, strict=True):
+            f.env[carry.phi] = Reg("", None, value, True)
+        f.block(self.stmt.body)
+        nexts = [f.wide(c.next) for c in self.stmt.carries]
+        f.lanes, f.mask = 1, None
+        if mask is None:
+            return nexts
+        flags = vector("i1", self.lanes)
+        return [
+            f.w(f"select {flags} {mask}, {kind} {new}, {kind} {old}")
+            for kind, new, old in zip(self.kinds, nexts, values, strict=True)
+        ]
+
+    def full(
+        self, start: str, stop: str, n: int | None, vectors: list[str], unroll: int
+    ) -> tuple[str, int | None, list[str]]:
+        """Steps of whole vectors; answers where they end, how much is left, the accumulators."""
+        w, step = self.f.w, self.lanes * unroll
+        if n is None:
+            count = w(f"sub i64 {stop}, {start}")
+            some = w(f"icmp sgt i64 {count}, 0")
+            count = w(f"select i1 {some}, i64 {count}, i64 0")
+            count = w(f"and i64 {count}, {-step}")
+            end, trips = w(f"add i64 {start}, {count}"), None
+        else:
+            trips = n // step
+            end = str(int(start) + trips * step)
+
+        def body(i: str, values: Sequence[str]) -> list[str]:
+            found: list[str] = []
+            width = len(self.kinds)
+            for k in range(unroll):
+                at = self.f.index_op("add", i, str(k * self.lanes))
+                found += self.copy(at, values[k * width : (k + 1) * width], None)
+            return found
+
+        carried = list(zip(self.kinds * unroll, vectors * unroll, strict=True))
+        found = self.f.counted(start, end, step, trips, carried, body)
+        left = None if n is None else n % step
+        return end, left, self.joined(found, unroll)
+
+    def joined(self, vectors: list[str], unroll: int) -> list[str]:
+        """One accumulator for each carry, from several, pairwise."""
+        width = len(self.kinds)
+        while unroll > 1:
+            unroll //= 2
+            half = unroll * width
+            vectors = [
+                combined(self.f, c, self.lanes, vectors[k], vectors[k + half])
+                for k, c in enumerate(self.stmt.carries * unroll)
+            ]
+        return vectors
+
+    def masked(self, start: str, stop: str, n: int | None, vectors: list[str]) -> list[str]:
+        """The last iterations, fewer than a vector at the very end."""
+        if n is not None and n < self.lanes:
+            bits = ", ".join([f"i1 {'true' if k < n else 'false'}" for k in range(self.lanes)])
+            return self.copy(start, vectors, f"<{bits}>")
+
+        def body(i: str, values: Sequence[str]) -> list[str]:
+            return self.copy(i, values, self.active(i, stop))
+
+        carried = list(zip(self.kinds, vectors, strict=True))
+        trips = None if n is None else -(-n // self.lanes)
+        return self.f.counted(start, stop, self.lanes, trips, carried, body)
+
+    def active(self, i: str, stop: str) -> str:
+        """The mask of the lanes k with i + k < stop, compared in one register."""
+        w, lanes = self.f.w, self.lanes
+        number = f"i{8 * min(self.f.module.target.vector_bytes // lanes, 8)}"
+        left = w(f"sub i64 {stop}, {i}")
+        if number != "i64":
+            over = w(f"icmp sgt i64 {left}, {lanes}")
+            left = w(f"select i1 {over}, i64 {lanes}, i64 {left}")
+            left = w(f"trunc i64 {left} to {number}")
+        limit = w.spread(number, left, lanes)
+        ramp = "<" + ", ".join([f"{number} {k}" for k in range(lanes)]) + ">"
+        return w(f"icmp sgt {vector(number, lanes)} {limit}, {ramp}")
+
+    def horizontal(self, carry: Carry, operand: str) -> str:
+        """The lanes of an accumulator combined by halves."""
+        lanes, dtype = self.lanes, carry.init.dtype
+        while lanes > 1:
+            kind, half = register(dtype, lanes), lanes // 2
+            low, high = (self.part(kind, operand, first, half) for first in (0, half))
+            operand, lanes = combined(self.f, carry, half, low, high), half
+        return operand
+
+    def part(self, kind: str, operand: str, first: int, count: int) -> str:
+        """`count` lanes of a vector of type `kind`."""
+        if count == 1:
+            return self.f.w.lane(kind, operand, first)
+        picked = indices(range(first, first + count))
+        return self.f.w(f"shufflevector {kind} {operand}, {kind} poison, {picked}")

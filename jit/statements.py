@@ -1,0 +1,520 @@
+"""Writes the statements of one LLVM function; for loops are added by its subclass in loops.py.
+
+A value is held as a Reg: in a vector loop that says whether it is uniform, linear in the lane, or
+a vector, so that index arithmetic stays scalar and contiguous accesses are recognised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from jit.intrinsics import Intrinsics
+from jit.loop_facts import AFFINE
+from jit.loop_ir.nodes import (
+    FLOATS,
+    ITEMSIZE,
+    UNSIGNED,
+    Block,
+    Buffer,
+    Callback,
+    CallExtern,
+    Const,
+    DType,
+    Fail,
+    For,
+    If,
+    Load,
+    Op,
+    Pointer,
+    Stmt,
+    Store,
+    Value,
+    While,
+)
+from jit.memory import Place, load_scalar, load_vector, store_scalar, store_vector
+from jit.operations import OPERATIONS, write_bitcast, write_cast, write_select
+from jit.vectors import Target, Writer, literal, memory, register, steps, vector
+
+CALLBACK = "ft_callback"
+# The context of a parallel body: inputs, outputs, arena, status, then what it shares.
+CONTEXT = 4
+STATUS = 3
+
+
+def symbol(name: str) -> str:
+    """A name with only what LLVM allows unquoted."""
+    return "".join([c if c.isalnum() and c.isascii() else "_" for c in name])
+
+
+class Reg:
+    """Where a value is while code for it is emitted.
+
+    In scalar code `scalar` is its operand. In a vector loop, stride 0 is a uniform value and
+    stride k a value that grows by k from lane to lane (`scalar` is lane 0); stride None is a
+    vector. `inside` says that it was made inside the current vector loop; `vector` is then good
+    within block `label`.
+    """
+
+    __slots__ = ("inside", "label", "scalar", "stride", "vector")
+
+    def __init__(
+        self, scalar: str, stride: int | None = 0, vector: str = "", inside: bool = False
+    ) -> None:
+        self.scalar = scalar
+        self.stride = stride
+        self.vector = vector
+        self.inside = inside
+        self.label = ""
+
+
+class Module:
+    """What the functions of one program share."""
+
+    def __init__(self, target: Target, parallel: bool) -> None:
+        self.target = target
+        self.parallel = parallel
+        self.declares: set[str] = set()
+        self.externals: set[str] = set()
+        self.functions: list[str] = []
+        self.globals: list[str] = []
+        self.intrinsics = Intrinsics(target)
+
+
+class StatementEmitter:
+    """One LLVM function: a kernel, or the outlined body of a parallel loop (with its parent)."""
+
+    def __init__(self, module: Module, name: str, parent: StatementEmitter | None) -> None:
+        self.module = module
+        self.name = name
+        self.parent = parent
+        self.w = Writer(module.target, module.declares, module.externals)
+        self.w.label = "start"
+        self.preamble: list[str] = []
+        self.env: dict[Value, Reg] = {}
+        self.bases: dict[str, str] = {}
+        self.shared: list[tuple[str, str]] = []
+        self.fails = False
+        self.bodies = 0
+        self.lanes = 1
+        self.mask: str | None = None
+        self.hoisted: list[str] = []
+        self.splats: dict[tuple[str, str], str] = {}
+
+    def text(self, header: str) -> str:
+        """The whole function."""
+        top = [header + " {", "entry:", *self.preamble, "  br label %start", "start:"]
+        return "\n".join(top + self.w.lines + ["}"])
+
+    # Values
+
+    def reg(self, value: Value) -> Reg:
+        """Where a value is; a value of the parent is captured."""
+        found = self.env.get(value)
+        if found is not None:
+            return found
+        if isinstance(value, Const):
+            return Reg(literal(value.dtype, value.value))
+        if self.parent is None:
+            raise KeyError(f"{self.name}: a value is read that was not defined")
+        return self.capture(value, self.parent)
+
+    def capture(self, value: Value, parent: StatementEmitter) -> Reg:
+        """A value of the parent, through the context."""
+        found = Reg(self.share(register(value.dtype, 1), parent.scalar(value)))
+        self.env[value] = found
+        return found
+
+    def share(self, kind: str, operand: str) -> str:
+        """An operand of the parent, fetched from the context in the preamble."""
+        slot = CONTEXT + len(self.shared)
+        self.shared.append((kind, operand))
+        self.preamble.append(f"  %x{slot}.at = getelementptr i64, ptr %ctx, i64 {slot}")
+        self.preamble.append(f"  %x{slot} = load {kind}, ptr %x{slot}.at, align 8")
+        return f"%x{slot}"
+
+    def scalar(self, value: Value) -> str:
+        """The operand of a value that is the same in all lanes."""
+        found = self.reg(value)
+        if found.stride != 0:
+            raise ValueError(f"{self.name}: a value that differs between lanes is used as one")
+        return found.scalar
+
+    def wide(self, value: Value) -> str:
+        """The operand of a value in the current number of lanes."""
+        found = self.reg(value)
+        return found.scalar if self.lanes == 1 else self.widened(found, value.dtype)
+
+    def widened(self, found: Reg, dtype: DType) -> str:
+        """A register in vector form."""
+        if found.stride is None:
+            return found.vector
+        kind = register(dtype, 1)
+        if found.stride == 0 and not found.scalar.startswith("%"):
+            return f"splat ({kind} {found.scalar})"
+        if found.vector and found.label == self.w.label:
+            return found.vector
+        if not found.inside and found.stride == 0:
+            return self.hoisted_splat(kind, found.scalar)
+        made = self.w.spread(kind, found.scalar, self.lanes)
+        if found.stride:
+            offsets = steps(self.lanes, found.stride)
+            made = self.w(f"add {vector('i64', self.lanes)} {made}, {offsets}")
+        found.vector, found.label = made, self.w.label
+        return made
+
+    def hoisted_splat(self, kind: str, operand: str) -> str:
+        """A vector of a value from outside the vector loop, made before the loop."""
+        key = (operand, kind)
+        made = self.splats.get(key)
+        if made is None:
+            lines, self.w.lines = self.w.lines, self.hoisted
+            made = self.splats[key] = self.w.spread(kind, operand, self.lanes)
+            self.w.lines = lines
+        return made
+
+    def base(self, buffer: Buffer) -> str:
+        """The address of a buffer, fetched once in the preamble."""
+        found = self.bases.get(buffer.name)
+        if found is None:
+            found = self.bases[buffer.name] = self.fetch(buffer)
+        return found
+
+    def fetch(self, buffer: Buffer) -> str:
+        """Code in the preamble for the address of a buffer."""
+        if buffer.kind == "const":
+            return f"@c.{symbol(buffer.name)}"
+        name = f"%b{len(self.bases)}.{symbol(buffer.name)}"
+        say = self.preamble.append
+        match buffer.kind:
+            case "temp":
+                say(f"  {name} = getelementptr i8, ptr %arena, i64 {buffer.place}")
+            case "local":
+                size = max(buffer.size * ITEMSIZE[buffer.dtype], 1)
+                say(f"  {name} = alloca [{size} x i8], align 64")
+            case _:
+                array = "%outputs" if buffer.kind == "output" else "%inputs"
+                say(f"  {name}.at = getelementptr ptr, ptr {array}, i64 {buffer.place}")
+                say(f"  {name} = load ptr, ptr {name}.at, align 8")
+        return name
+
+    def place(self, buffer: Buffer, offset: Value) -> Place:
+        """The elements of an access."""
+        found = self.reg(offset)
+        return Place(buffer.dtype, self.base(buffer), found.scalar, found.stride, found.vector)
+
+    # Statements
+
+    def block(self, block: Block) -> None:
+        """All statements in order."""
+        for stmt in block.stmts:
+            if type(stmt) is Op:
+                self.op(stmt)
+            else:
+                self.stmt(stmt)
+
+    def stmt(self, stmt: Stmt) -> None:
+        """One statement."""
+        match stmt:
+            case Op():
+                self.op(stmt)
+            case Load():
+                self.load(stmt)
+            case Store():
+                self.store(stmt)
+            case For():
+                self.loop(stmt)
+            case While():
+                self.while_loop(stmt)
+            case If():
+                self.branch(stmt)
+            case CallExtern():
+                self.call(stmt)
+            case Callback():
+                self.callback(stmt)
+            case Fail():
+                self.fail(stmt.code, self.any_lane(stmt.cond))
+
+    def op(self, op: Op) -> None:
+        """An operation: on scalars where nothing varies, on strides, or on vectors."""
+        regs = [self.reg(a) for a in op.args]
+        if self.lanes == 1:
+            self.env[op] = Reg(self.write(op, 1, tuple([r.scalar for r in regs])))
+            return
+        strides = [r.stride for r in regs]
+        if not any(strides) and None not in strides:
+            made = Reg(self.write(op, 1, tuple([r.scalar for r in regs])), inside=True)
+        elif op.dtype == "i64" and op.name in AFFINE and None not in strides:
+            made = self.affine(op, regs)
+        else:
+            made = self.vector_op(op, regs)
+        self.env[op] = made
+
+    def vector_op(self, op: Op, regs: Sequence[Reg]) -> Reg:
+        """An operation on vectors."""
+        args = [self.widened(r, a.dtype) for r, a in zip(regs, op.args, strict=True)]
+        return Reg("", None, self.write(op, self.lanes, tuple(args)), True)
+
+    def affine(self, op: Op, regs: Sequence[Reg]) -> Reg:
+        """Index arithmetic: lane 0 and the stride are enough."""
+        a, b = regs
+        left, right = a.stride or 0, b.stride or 0
+        if op.name == "mul":
+            if left and right or (a if right else b).scalar.startswith("%"):
+                return self.vector_op(op, regs)
+            stride = int(a.scalar) * right if right else left * int(b.scalar)
+        else:
+            stride = left + right if op.name == "add" else left - right
+        return Reg(self.index_op(op.name, a.scalar, b.scalar), stride, "", True)
+
+    def index_op(self, name: str, a: str, b: str) -> str:
+        """An i64 operation; literals are folded."""
+        if b == "0" and name != "mul":
+            return a
+        if not (a.startswith("%") or b.startswith("%")):
+            left, right = int(a), int(b)
+            value = left + right if name == "add" else left - right if name == "sub" else 0
+            return str(left * right if name == "mul" else value)
+        return self.w(f"{name} i64 {a}, {b}")
+
+    def write(self, op: Op, lanes: int, args: tuple[str, ...]) -> str:
+        """The instructions of an operation."""
+        name, dtype = op.name, op.args[0].dtype
+        writer = OPERATIONS.get(name)
+        if writer is not None:
+            if lanes == 1 and dtype == "i64" and name in AFFINE:
+                return self.index_op(name, args[0], args[1])
+            return writer(self.w, dtype, lanes, args)
+        if name == "select":
+            return write_select(self.w, op.dtype, lanes, args)
+        if name == "cast":
+            return write_cast(self.w, dtype, op.dtype, lanes, args[0])
+        if name == "bitcast":
+            return write_bitcast(self.w, dtype, op.dtype, lanes, args[0])
+        return self.module.intrinsics.call(self.w, name, dtype, lanes, args)
+
+    def both(self, where: Value | None) -> str | None:
+        """The mask of the loop and a condition of the statement, in the current lanes."""
+        if where is None:
+            return self.mask
+        own = self.wide(where)
+        if self.mask is None:
+            return own
+        return self.w(f"and {vector('i1', self.lanes)} {self.mask}, {own}")
+
+    def load(self, stmt: Load) -> None:
+        """A load: one element when neither offset nor condition varies."""
+        buffer = stmt.buffer
+        if buffer.size == 0 and stmt.other is not None:
+            self.env[stmt] = self.reg(stmt.other)
+            return
+        place = self.place(buffer, stmt.offset)
+        where = stmt.where
+        varies = where is not None and self.reg(where).stride != 0
+        if self.lanes == 1 or (place.stride == 0 and not varies):
+            cond = None if where is None else self.scalar(where)
+            if stmt.other is None or self.reg(stmt.other).stride == 0:
+                other = "" if stmt.other is None else self.scalar(stmt.other)
+                value = load_scalar(self.w, place, cond, other)
+                self.env[stmt] = Reg(value, inside=self.lanes > 1)
+                return
+        other = "" if stmt.other is None else self.wide(stmt.other)
+        mask = self.both(where)
+        value = load_vector(self.w, self.moving(place), self.lanes, mask, other)
+        self.env[stmt] = Reg("", None, value, True)
+
+    def moving(self, place: Place) -> Place:
+        """The same place with a vector of offsets where it would be one element for all lanes."""
+        if place.stride != 0:
+            return place
+        offsets = self.w.spread("i64", place.first, self.lanes)
+        return Place(place.dtype, place.base, "", None, offsets)
+
+    def store(self, stmt: Store) -> None:
+        """A store; in a vector loop to one element only when the value is one as well."""
+        place = self.place(stmt.buffer, stmt.offset)
+        if self.lanes == 1:
+            cond = None if stmt.where is None else self.scalar(stmt.where)
+            store_scalar(self.w, place, self.scalar(stmt.value), cond)
+        elif place.stride == 0:
+            cond = None if stmt.where is None else self.any_lane(stmt.where)
+            store_scalar(self.w, place, self.scalar(stmt.value), cond)
+        else:
+            mask = self.both(stmt.where)
+            store_vector(self.w, place, self.lanes, self.wide(stmt.value), mask)
+
+    def any_lane(self, cond: Value) -> str:
+        """Whether a condition holds in any active lane, as i1."""
+        if self.lanes == 1 or self.reg(cond).stride == 0:
+            return self.scalar(cond)
+        return self.w.any_lane(self.both(cond) or "", self.lanes)
+
+    def fail(self, code: int, cond: str) -> None:
+        """Leave with a status when `cond` holds."""
+        w = self.w
+        failed, on = w.fresh("fail"), w.fresh("on")
+        w.branch(cond, failed, on)
+        w.open(failed)
+        self.leave(str(code))
+        w.open(on)
+
+    def leave(self, status: str) -> None:
+        """Return with a status: the least one counts when several chunks fail."""
+        self.fails = True
+        if self.parent is None:
+            self.w.do(f"ret i32 {status}")
+            return
+        slot = self.w(f"getelementptr i64, ptr %ctx, i64 {STATUS}")
+        self.w(f"atomicrmw umin ptr {slot}, i32 {status} monotonic")
+        self.w.do("ret void")
+
+    # Calls
+
+    def pointer(self, pointer: Pointer) -> str:
+        """The address of an element."""
+        base, offset = self.base(pointer.buffer), self.scalar(pointer.offset)
+        if offset == "0":
+            return base
+        return self.w(f"getelementptr {memory(pointer.buffer.dtype, 1)}, ptr {base}, i64 {offset}")
+
+    def argument(self, value: Value | Pointer) -> str:
+        """An argument of a C call with its type and extension."""
+        if isinstance(value, Pointer):
+            return f"ptr {self.pointer(value)}"
+        operand, dtype = self.scalar(value), value.dtype
+        if dtype == "bool":
+            return f"i8 zeroext {self.w(f'zext i1 {operand} to i8')}"
+        kind = register(dtype, 1)
+        if dtype in FLOATS or ITEMSIZE[dtype] >= 4:
+            return f"{kind} {operand}"
+        return f"{kind} {'zeroext' if dtype in UNSIGNED else 'signext'} {operand}"
+
+    def call(self, stmt: CallExtern) -> None:
+        """A C call. The declaration has no types: each call carries its own."""
+        args = ", ".join([self.argument(a) for a in stmt.args])
+        self.module.externals.add(stmt.symbol)
+        self.module.declares.add(f"declare void @{stmt.symbol}()")
+        if stmt.result is None:
+            self.w.do(f"call void @{stmt.symbol}({args})")
+            return
+        dtype = stmt.result.dtype
+        kind = "i8" if dtype == "bool" else register(dtype, 1)
+        found = self.w(f"call {kind} @{stmt.symbol}({args})")
+        if dtype == "bool":
+            found = self.w(f"icmp ne i8 {found}, 0")
+        self.env[stmt.result] = Reg(found)
+
+    def callback(self, stmt: Callback) -> None:
+        """A Python function: an array of addresses on the stack, and the status that comes back."""
+        count = len(stmt.pointers)
+        array = f"%p{len(self.preamble)}"
+        self.preamble.append(f"  {array} = alloca [{max(count, 1)} x ptr], align 8")
+        for k, pointer in enumerate(stmt.pointers):
+            slot = self.w(f"getelementptr ptr, ptr {array}, i64 {k}")
+            self.w.do(f"store ptr {self.pointer(pointer)}, ptr {slot}, align 8")
+        self.module.externals.add(CALLBACK)
+        self.module.declares.add(f"declare void @{CALLBACK}()")
+        index = self.scalar(stmt.index)
+        status = self.w(f"call i32 @{CALLBACK}(i64 {index}, ptr {array})")
+        self.fail(stmt.code, self.w(f"icmp ne i32 {status}, 0"))
+
+    # Control
+
+    def loop(self, stmt: For) -> None:
+        """A for loop; see loops.py."""
+        raise NotImplementedError
+
+    def branch(self, stmt: If) -> None:
+        """An if with phis for its joins."""
+        w = self.w
+        then, orelse, after = w.fresh("then"), w.fresh("else"), w.fresh("after")
+        w.branch(self.scalar(stmt.cond), then, orelse)
+        ends: list[tuple[list[str], str]] = []
+        sides = [(then, stmt.then, [j.then for j in stmt.joins])]
+        sides.append((orelse, stmt.orelse, [j.orelse for j in stmt.joins]))
+        for label, block, values in sides:
+            w.open(label)
+            self.block(block)
+            ends.append(([self.scalar(v) for v in values], w.label))
+            w.jump(after)
+        w.open(after)
+        for k, join in enumerate(stmt.joins):
+            kind = register(join.result.dtype, 1)
+            incoming = ", ".join([f"[ {values[k]}, %{label} ]" for values, label in ends])
+            self.env[join.result] = Reg(w(f"phi {kind} {incoming}"))
+
+    def while_loop(self, stmt: While) -> None:
+        """Test, body, test again."""
+        w = self.w
+        head, body, after = w.fresh("test"), w.fresh("body"), w.fresh("done")
+        before = w.label
+        inits = [self.scalar(c.init) for c in stmt.carries]
+        w.jump(head)
+        w.open(head)
+        lines, at = w.lines, len(w.lines)
+        names = [f"%{head}.{k}" for k in range(len(inits))]
+        lines.append("")
+        for carry, name in zip(stmt.carries, names, strict=True):
+            self.env[carry.phi] = Reg(name)
+        self.block(stmt.test_block)
+        w.branch(self.scalar(stmt.test), body, after)
+        w.open(body)
+        self.block(stmt.body)
+        nexts = [self.scalar(c.next) for c in stmt.carries]
+        latch = w.label
+        w.jump(head)
+        lines[at] = "\n".join(
+            [
+                f"  {name} = phi {register(c.init.dtype, 1)} [ {init}, %{before} ],"
+                f" [ {value}, %{latch} ]"
+                for name, c, init, value in zip(names, stmt.carries, inits, nexts, strict=True)
+            ]
+        )
+        w.open(after)
+        for carry, name in zip(stmt.carries, names, strict=True):
+            self.env[carry.result] = Reg(name)
+
+    def counted(
+        self,
+        start: str,
+        stop: str,
+        step: int,
+        trips: int | None,
+        carried: Sequence[tuple[str, str]],
+        body: Callable[[str, Sequence[str]], Sequence[str]],
+    ) -> list[str]:
+        """A loop over i = start, start + step, ... below stop; answers the final carries.
+
+        trips is the number of iterations, None when unknown (maybe 0). carried: (type, initial
+        operand); body(i, values) writes one iteration and answers the next values.
+        """
+        inits = [init for _, init in carried]
+        if trips == 0:
+            return inits
+        if trips == 1:
+            return list(body(start, inits))
+        w = self.w
+        head, after = w.fresh("loop"), w.fresh("after")
+        before = w.label
+        if trips is None:
+            w.branch(w(f"icmp slt i64 {start}, {stop}"), head, after)
+        else:
+            w.jump(head)
+        w.open(head)
+        lines, at = w.lines, len(w.lines)
+        lines.append("")
+        names = [f"%{head}.{k}" for k in range(len(carried))]
+        nexts = list(body(f"%{head}.i", names))
+        latch = w.label
+        further = w(f"add nsw i64 %{head}.i, {step}")
+        w.branch(w(f"icmp slt i64 {further}, {stop}"), head, after)
+        phis = [f"  %{head}.i = phi i64 [ {start}, %{before} ], [ {further}, %{latch} ]"]
+        for name, (kind, init), value in zip(names, carried, nexts, strict=True):
+            phis.append(f"  {name} = phi {kind} [ {init}, %{before} ], [ {value}, %{latch} ]")
+        lines[at] = "\n".join(phis)
+        w.open(after)
+        if trips is not None:
+            return nexts
+        return [
+            w(f"phi {kind} [ {init}, %{before} ], [ {value}, %{latch} ]")
+            for (kind, init), value in zip(carried, nexts, strict=True)
+        ]
