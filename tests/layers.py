@@ -21,7 +21,7 @@ FUNCTRANS = [
     {"transforms"},
     {"control"},
     {"api"},
-    {"numpy", "lax", "scipy", "random", "nn", "optim"},
+    {"numpy", "lax", "scipy", "random", "nn", "optim", "draw", "flatten_util"},
     {"extend"},
 ]
 JIT = [
@@ -29,8 +29,9 @@ JIT = [
     {"lowering"},
     {"fusion"},
     {"passes"},
+    {"vectors", "operations", "memory"},
     {"intrinsics"},
-    {"emit"},
+    {"loop_facts", "statements", "loops", "emit"},
     {"native"},
     {"runtime"},
     {"dispatch"},
