@@ -124,8 +124,8 @@ def load_run(w: Writer, place: Place, first: str, lanes: int, mask: str | None) 
         return w(f"load {kind}, ptr {pointer}, align {place.align}")
     name = f"llvm.masked.load.{mangled(place.scalar, lanes)}.p0"
     flags = vector("i1", lanes)
-    w.declares.add(f"declare {kind} @{name}(ptr, i32, {flags}, {kind})")
-    passed = f"ptr {pointer}, i32 {place.align}, {flags} {mask}, {kind} zeroinitializer"
+    w.declares.add(f"declare {kind} @{name}(ptr, {flags}, {kind})")
+    passed = f"ptr align {place.align} {pointer}, {flags} {mask}, {kind} zeroinitializer"
     return w(f"call {kind} @{name}({passed})")
 
 
@@ -140,10 +140,10 @@ def gather(w: Writer, place: Place, lanes: int, mask: str | None) -> str:
     """Elements from anywhere by one instruction, in memory form."""
     kind, flags, where = memory(place.dtype, lanes), vector("i1", lanes), vector("ptr", lanes)
     name = f"llvm.masked.gather.{mangled(place.scalar, lanes)}.{mangled('ptr', lanes)}"
-    w.declares.add(f"declare {kind} @{name}({where}, i32, {flags}, {kind})")
+    w.declares.add(f"declare {kind} @{name}({where}, {flags}, {kind})")
     active = mask if mask is not None else const("bool", True, lanes)
     aimed = pointers(w, place, lanes)
-    passed = f"{where} {aimed}, i32 {place.align}, {flags} {active}, {kind} zeroinitializer"
+    passed = f"{where} align {place.align} {aimed}, {flags} {active}, {kind} zeroinitializer"
     return w(f"call {kind} @{name}({passed})")
 
 
@@ -180,7 +180,7 @@ def store_vector(w: Writer, place: Place, lanes: int, value: str, mask: str | No
     elif place.stride == 1 and mask and (is_literal(mask) or has_masked_moves(w, place.dtype)):
         pointer = address(w, place, place.first)
         name = f"llvm.masked.store.{mangled(place.scalar, lanes)}.p0"
-        w.declares.add(f"declare void @{name}({kind}, ptr, i32, {flags})")
+        w.declares.add(f"declare void @{name}({kind}, ptr, {flags})")
         w.do(
             f"call void @{name}({kind} {value}, ptr align {place.align} {pointer}, {flags} {mask})"
         )
@@ -194,11 +194,11 @@ def scatter(w: Writer, place: Place, lanes: int, value: str, mask: str | None) -
     """Elements to anywhere by one instruction; a later lane wins over an earlier one."""
     kind, flags, where = memory(place.dtype, lanes), vector("i1", lanes), vector("ptr", lanes)
     name = f"llvm.masked.scatter.{mangled(place.scalar, lanes)}.{mangled('ptr', lanes)}"
-    w.declares.add(f"declare void @{name}({kind}, {where}, i32, {flags})")
+    w.declares.add(f"declare void @{name}({kind}, {where}, {flags})")
     active = mask if mask is not None else const("bool", True, lanes)
     aimed = pointers(w, place, lanes)
     w.do(
-        f"call void @{name}({kind} {value}, {where} {aimed}, i32 {place.align}, {flags} {active})"
+        f"call void @{name}({kind} {value}, {where} align {place.align} {aimed}, {flags} {active})"
     )
 
 
