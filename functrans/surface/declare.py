@@ -1,0 +1,236 @@
+"""Declarations: `@surface` makes a function of arrays public, and NumPy's protocols find it here.
+
+Every public array function, operator and method goes through it, so that there is one place
+where a call is sorted into operands and statics. While nothing is being staged a declared
+function is its NumPy counterpart; while staging, its body binds primitives.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from functrans.bind import is_evaluating
+from functrans.errors import UnsupportedError, user_frame, where
+
+Function: TypeAlias = Callable[..., Any]
+
+NUMPY_TABLE: dict[Any, Function] = {}
+"""NumPy function or ufunc -> the declared function that stands for it on tracers."""
+
+UFUNC_METHODS: dict[tuple[Any, str], Function] = {}
+"""(ufunc, "reduce" or another method) -> the declared function that stands for it."""
+
+DECLARED: list[Declaration] = []
+"""Every declared function, in the order of declaration."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Declaration:
+    """What is known of a public array function before it is called.
+
+    name         the name in messages, as the user wrote it
+    body         binds primitives on whatever it is given
+    counterpart  the NumPy function with the same meaning, or None
+    operands     the parameters that are arrays; all others are static
+    creates      is the result a new array whatever the operands are?
+    views        may NumPy's result be a view of the first operand?
+    """
+
+    name: str
+    body: Function
+    counterpart: Function | None
+    operands: frozenset[str]
+    signature: inspect.Signature
+    creates: bool
+    views: bool
+
+    def sort(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments of a call as (operands in order, statics by name, defaults filled in)."""
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        operands: list[Any] = []
+        statics: dict[str, Any] = {}
+        for name, value in bound.arguments.items():
+            if name not in self.operands:
+                statics[name] = value
+            elif self.signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL:
+                operands.extend(value)
+            else:
+                operands.append(value)
+        return operands, statics
+
+
+class Hooks:
+    """What tracing adds to the results of declared functions, plugged in from above."""
+
+    @staticmethod
+    def _unchanged(result: Any, *_: Any) -> Any:
+        return result
+
+    view: Function = _unchanged
+    """(result, first operand, function of it) -> result, noted as a view."""
+    created: Function = _unchanged
+    """(result) -> result, noted as a new array that may be written in place."""
+
+
+hooks = Hooks()
+
+
+def surface(
+    counterpart: Any = None,
+    *,
+    name: str | None = None,
+    creates: bool = False,
+    views: bool = False,
+    aliases: tuple[Any, ...] = (),
+    methods: Mapping[str, Function] | None = None,
+) -> Callable[[Function], Function]:
+    """Declare a public array function.
+
+    `counterpart` is NumPy's function of the same meaning; `aliases` are other NumPy functions
+    that mean the same on tracers; `methods` gives the ufunc methods ("reduce", ...) that exist.
+    Parameters annotated with ArrayLike are operands, the others static. Every declared function
+    takes `out=`, which must be an array made inside the traced function.
+    """
+
+    def declare(body: Function) -> Function:
+        declaration = _declaration(counterpart, name, body, creates, views)
+        staged = _staging(declaration)
+        for numpy_function in (counterpart, *aliases):
+            if numpy_function is not None:
+                NUMPY_TABLE[numpy_function] = staged
+        for method, function in (methods or {}).items():
+            UFUNC_METHODS[counterpart, method] = function
+        DECLARED.append(declaration)
+        return _caller(declaration, staged)
+
+    return declare
+
+
+def _declaration(
+    counterpart: Any, name: str | None, body: Function, creates: bool, views: bool
+) -> Declaration:
+    signature = inspect.signature(body)
+    return Declaration(
+        name=name or body.__name__,
+        body=body,
+        counterpart=counterpart,
+        operands=frozenset(
+            p.name for p in signature.parameters.values() if "ArrayLike" in str(p.annotation)
+        ),
+        signature=signature,
+        creates=creates,
+        views=views,
+    )
+
+
+def _staging(declaration: Declaration) -> Function:
+    """The body, with the options and marks of the declaration; what NumPy's protocols call."""
+    body = declaration.body
+    keywords = _keywords(declaration.signature)
+    if _takes_any_keyword(declaration.signature):
+        return body
+
+    @functools.wraps(body)
+    def staged(*args: Any, **kwargs: Any) -> Any:
+        out = None
+        if kwargs and not kwargs.keys() <= keywords:
+            kwargs, out = _known_options(declaration, kwargs, keywords)
+        result = body(*args, **kwargs)
+        if out is not None:
+            return write_out(declaration.name, out, result)
+        if declaration.views:
+            return _as_view(declaration, result, args, kwargs)
+        return hooks.created(result) if declaration.creates else result
+
+    return staged
+
+
+def _caller(declaration: Declaration, staged: Function) -> Function:
+    """The function that users call: NumPy's own where nothing is staged."""
+    eager = declaration.counterpart or declaration.body
+
+    @functools.wraps(declaration.body)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return eager(*args, **kwargs) if is_evaluating() else staged(*args, **kwargs)
+
+    call.body = declaration.body  # type: ignore[attr-defined]
+    call.staged = staged  # type: ignore[attr-defined]
+    call.declaration = declaration  # type: ignore[attr-defined]
+    return call
+
+
+def _keywords(signature: inspect.Signature) -> frozenset[str]:
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return frozenset(p.name for p in signature.parameters.values() if p.kind in kinds)
+
+
+def _as_view(
+    declaration: Declaration, result: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Tell tracing that the result may be a view, and how to take the same view again."""
+    if not args:
+        return result
+    base, *rest = args
+
+    def again(x: Any) -> Any:
+        plain = isinstance(x, np.ndarray) and declaration.counterpart is not None
+        function: Any = declaration.counterpart if plain else declaration.body
+        return function(x, *rest, **kwargs)
+
+    return hooks.view(result, base, again)
+
+
+def _known_options(
+    declaration: Declaration, kwargs: dict[str, Any], known: frozenset[str]
+) -> tuple[dict[str, Any], Any]:
+    """The options that the body takes, and `out=`; NumPy's defaults may be spelt out."""
+    kwargs = dict(kwargs)
+    out = kwargs.pop("out", None)
+    for option, harmless in _NUMPY_DEFAULTS.items():
+        if option not in known and option in kwargs and kwargs[option] in harmless:
+            del kwargs[option]
+    unknown = [k for k in kwargs if k not in known]
+    if unknown:
+        raise UnsupportedError(
+            f"{declaration.name}: the option `{unknown[0]}` is not supported on values that are "
+            f"being traced (at {where(user_frame())}). It takes {', '.join(sorted(known))} and out."
+        )
+    return kwargs, out
+
+
+_NUMPY_DEFAULTS: dict[str, tuple[Any, ...]] = {
+    "order": ("C", "K", "A", None),
+    "casting": ("same_kind",),
+    "subok": (True, False),
+    "like": (None,),
+    "device": (None, "cpu"),
+}
+
+
+def _takes_any_keyword(signature: inspect.Signature) -> bool:
+    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values())
+
+
+def write_out(name: str, out: Any, result: Any) -> Any:
+    """Write `result` to the array given as `out=` and return that array, as NumPy does."""
+    targets = out if isinstance(out, tuple) else (out,)
+    results = result if isinstance(result, tuple) else (result,)
+    for target, value in zip(targets, results, strict=True):
+        if target is None:
+            continue
+        if isinstance(target, np.ndarray):
+            raise UnsupportedError(
+                f"{name}: out= is a plain array, which cannot hold a traced result "
+                f"(at {where(user_frame())}). Drop out=, or make the array with functrans.numpy."
+            )
+        target[...] = value
+    return results[0] if all(t is None for t in targets) else targets[0]

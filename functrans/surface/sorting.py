@@ -1,0 +1,137 @@
+"""Sorting and searching: sort, argsort, lexsort, partition, searchsorted, digitize."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from functrans.bind import bind
+from functrans.errors import ShapeError
+from functrans.ir import aval_of
+from functrans.primitives import elementwise as e
+from functrans.primitives import structural as p
+from functrans.primitives.derive import Value, full_like
+from functrans.primitives.ordering import sort_p
+from functrans.primitives.reduction import cumsum_p
+from functrans.surface.axes import normal_axis
+from functrans.surface.declare import surface
+from functrans.surface.promotion import INT, as_operand, cast, promote
+from functrans.surface.selection import take
+from functrans.surface.shaping import array_of
+from functrans.typing import ArrayLike
+
+
+def ordered(operands: Sequence[Value], axis: int, num_keys: int) -> list[Value]:
+    """All operands in the stable order of the first `num_keys`, along one axis."""
+    return bind(sort_p, *operands, axis=axis, num_keys=num_keys)
+
+
+def _flat(a: Value, axis: int | None, name: str) -> tuple[Value, int]:
+    if axis is None:
+        return p.reshape(a, (aval_of(a).size,)), 0
+    return a, normal_axis(axis, aval_of(a).ndim, name)
+
+
+@surface(np.sort)
+def sort(
+    a: ArrayLike, axis: int | None = -1, kind: Any = None, *, stable: bool | None = None
+) -> Value:
+    """The values in increasing order along an axis, NaN last. Always stable."""
+    a, place = _flat(array_of(a, "sort"), axis, "sort")
+    return ordered([a], place, 1)[0]
+
+
+@surface(np.argsort)
+def argsort(
+    a: ArrayLike, axis: int | None = -1, kind: Any = None, *, stable: bool | None = None
+) -> Value:
+    """The positions that put the values in increasing order along an axis. Always stable."""
+    a, place = _flat(array_of(a, "argsort"), axis, "argsort")
+    return ordered([a, p.iota(aval_of(a).shape, INT, place)], place, 1)[1]
+
+
+@surface(np.partition)
+def partition(a: ArrayLike, kth: Any, axis: int | None = -1, kind: str = "introselect") -> Value:
+    """The values with the kth in its sorted place; here the whole array is sorted."""
+    return sort.body(a, axis)
+
+
+@surface(np.argpartition)
+def argpartition(a: ArrayLike, kth: Any, axis: int | None = -1, kind: str = "introselect") -> Value:
+    """The positions of `partition`; here those of the sorted array."""
+    return argsort.body(a, axis)
+
+
+@surface(np.lexsort)
+def lexsort(keys: Sequence[ArrayLike], axis: int = -1) -> Value:
+    """The positions that sort by the last key, ties by the one before, and so on."""
+    operands = [array_of(k, "lexsort") for k in keys][::-1]
+    place = normal_axis(axis, aval_of(operands[0]).ndim, "lexsort")
+    index = p.iota(aval_of(operands[0]).shape, INT, place)
+    return ordered([*operands, index], place, len(operands))[-1]
+
+
+@surface(np.sort_complex)
+def sort_complex(a: ArrayLike) -> Value:
+    """The values as complex numbers, sorted by real part, then imaginary part."""
+    a = array_of(a, "sort_complex")
+    return sort.body(cast(a, np.result_type(aval_of(a).dtype, np.complex64)))
+
+
+@surface(np.searchsorted)
+def searchsorted(
+    a: ArrayLike, v: ArrayLike, side: str = "left", sorter: ArrayLike | None = None
+) -> Value:
+    """Where the values v belong in the sorted array a: before ("left") or after equal ones."""
+    if side not in ("left", "right"):
+        raise ValueError(f"searchsorted: side must be 'left' or 'right', but got {side!r}")
+    row, wanted = promote(as_operand(a, "searchsorted"), as_operand(v, "searchsorted"))
+    if aval_of(row).ndim != 1:
+        raise ShapeError(f"searchsorted: `a` must have one dimension, but is {aval_of(row)}")
+    if sorter is not None:
+        row = take.body(row, sorter)
+    shape = aval_of(wanted).shape
+    flat = p.reshape(wanted, (aval_of(wanted).size,))
+    return p.reshape(_ranks(row, flat, side), shape)
+
+
+def _ranks(row: Value, wanted: Value, side: str) -> Value:
+    """Sort both together; how many of `row` come before each wanted value."""
+    n, m = aval_of(row).size, aval_of(wanted).size
+    values = p.concatenate([wanted, row] if side == "left" else [row, wanted], 0)
+    is_row = _marks(n, m, first=side == "right")
+    place = p.iota((n + m,), INT)
+    _, row_mark, source = ordered([values, is_row, place], 0, 1)
+    before = e.sub(_running_total(row_mark), row_mark)
+    found = ordered([source, before], 0, 1)[1]
+    start = 0 if side == "left" else n
+    return p.slice_axis(found, 0, start, start + m)
+
+
+def _marks(n: int, m: int, first: bool) -> Value:
+    """1 for the n elements of the row, 0 for the m wanted ones."""
+    place = p.iota((n + m,), INT)
+    edge = full_like(place, n if first else m)
+    return cast(e.lt(place, edge) if first else e.ge(place, edge), INT)
+
+
+def _running_total(x: Value) -> Value:
+    return bind(cumsum_p, x, axis=0, reverse=False)[0]
+
+
+@surface(np.digitize)
+def digitize(x: ArrayLike, bins: ArrayLike, right: bool = False) -> Value:
+    """The number of the bin that each value falls in; the bins may decrease."""
+    bins = array_of(bins, "digitize")
+    rising = searchsorted.body(bins, x, "left" if right else "right")
+    (n,) = aval_of(bins).shape
+    turned = searchsorted.body(p.reverse(bins, (0,)), x, "right" if right else "left")
+    falling = e.sub(full_like(turned, n), turned)
+    if n < 2:
+        return rising
+    ends = p.slice_axis(bins, 0, 0, 1), p.slice_axis(bins, 0, n - 1, n)
+    is_rising = p.reshape(e.le(*ends), ())
+    shape = aval_of(rising).shape
+    return p.select(p.broadcast(is_rising, shape, tuple(range(len(shape)))), rising, falling)
