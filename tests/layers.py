@@ -21,7 +21,7 @@ FUNCTRANS = [
     {"transforms"},
     {"control"},
     {"api"},
-    {"numpy", "lax", "scipy", "random", "nn", "optim", "draw", "flatten_util"},
+    {"numpy", "lax", "scipy", "random", "nn", "optim", "drawing", "flatten_util"},
     {"extend"},
 ]
 JIT = [
