@@ -14,14 +14,15 @@ FUNCTRANS = [
     {"errors"},
     {"keypath", "treedef", "containers", "registration", "tree", "tree_util"},
     {"ir"},
-    {"bind"},
+    {"bind", "held"},
     {"primitives"},
     {"surface"},
     {"tracing", "recording"},
     {"transforms"},
     {"control"},
     {"api"},
-    {"numpy", "lax", "scipy", "random", "nn", "optim", "drawing", "flatten_util"},
+    {"numpy", "lax", "scipy", "random", "nn", "optim", "drawing", "flatten_util", "ops", "dtypes", "typing", "debug", "test_util", "checkpoint_policies"},
+    {"engine"},
     {"extend"},
 ]
 JIT = [

@@ -1,0 +1,116 @@
+"""functrans: composable transformations of functions of NumPy arrays, compiled to native code.
+
+    import functrans as ft
+    ft.grad(loss)(params);  ft.jacrev(f)(x);  ft.vmap(ft.grad(f), in_axes=(None, 0))(p, xs)
+
+This file holds the public names, and the one line that plugs the native engine in.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from functrans import tree, tree_util
+from functrans.api import (
+    ShapeDtypeStruct,
+    checkpoint,
+    closure_convert,
+    custom_gradient,
+    custom_jvp,
+    custom_vjp,
+    enable_grad,
+    eval_shape,
+    grad,
+    hessian,
+    hvp,
+    jacfwd,
+    jacobian,
+    jacrev,
+    jvp,
+    linear_transpose,
+    linearize,
+    make_jaxpr,
+    no_grad,
+    stop_gradient,
+    value_and_grad,
+    vhp,
+    vjp,
+    vmap,
+)
+from functrans.errors import FunctransError
+from functrans.extend import jit, plug
+from functrans.ir import Array
+
+__version__ = "0.1.0"
+
+remat = checkpoint
+
+plug("jit.api", __version__)
+
+_MODULES = frozenset(
+    {
+        "checkpoint_policies",
+        "debug",
+        "dtypes",
+        "errors",
+        "extend",
+        "flatten_util",
+        "lax",
+        "nn",
+        "numpy",
+        "ops",
+        "optim",
+        "random",
+        "scipy",
+        "test_util",
+        "typing",
+    }
+)
+
+
+def __getattr__(name: str) -> Any:
+    """The library's packages are imported when they are first named."""
+    if name in _MODULES:
+        return importlib.import_module(f"functrans.{name}")
+    if name == "draw":
+        return importlib.import_module("functrans.drawing").draw
+    raise AttributeError(f"module 'functrans' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES, "draw"})
+
+
+__all__ = [
+    "Array",
+    "FunctransError",
+    "ShapeDtypeStruct",
+    "checkpoint",
+    "closure_convert",
+    "custom_gradient",
+    "custom_jvp",
+    "custom_vjp",
+    "enable_grad",
+    "eval_shape",
+    "grad",
+    "hessian",
+    "hvp",
+    "jacfwd",
+    "jacobian",
+    "jacrev",
+    "jit",
+    "jvp",
+    "linear_transpose",
+    "linearize",
+    "make_jaxpr",
+    "no_grad",
+    "remat",
+    "stop_gradient",
+    "tree",
+    "tree_util",
+    "value_and_grad",
+    "vhp",
+    "vjp",
+    "vmap",
+]

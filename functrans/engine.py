@@ -1,0 +1,56 @@
+"""The engine interface: the native engine is found, checked and imported when it is first used."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from functrans.errors import EngineError
+
+_plugged: dict[str, str] = {}
+
+
+def plug(module: str, version: str) -> None:
+    """Name the module that compiles, and the version that it must have. Nothing is imported."""
+    _plugged.update(module=module, version=version)
+
+
+def native_engine() -> ModuleType:
+    """The plugged module, imported; EngineError names what shadows it when it is not ours."""
+    package = importlib.import_module(_plugged["module"].split(".")[0])
+    file = package.__file__ or "a namespace package without a file"
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    beside = os.path.dirname(os.path.dirname(os.path.abspath(file)))
+    version = getattr(package, "__version__", None)
+    if beside != ours or version != _plugged["version"]:
+        raise EngineError(
+            f"functrans {_plugged['version']} needs the package {package.__name__!r} that was "
+            f"installed with it in {ours}, but importing it gave {file} (version {version}). "
+            "Rename or remove the file that shadows it."
+        )
+    return importlib.import_module(_plugged["module"])
+
+
+def engine_name() -> str:
+    """`native`, or `numpy` where FUNCTRANS_ENGINE asks for the reference evaluator."""
+    name = os.environ.get("FUNCTRANS_ENGINE", "native")
+    if name not in ("native", "numpy"):
+        raise EngineError(f"FUNCTRANS_ENGINE is {name!r}, but must be 'native' or 'numpy'")
+    return name
+
+
+def jit(f: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """f compiled to native code, one program for each signature of its arguments.
+
+    Use it as `jit(f)` or as a decorator with options: `static_argnums`, `static_argnames` (values
+    that are part of the program, hashable), `donate_argnums` (arrays whose memory the results may
+    take). The result has `.lower(*args).as_text(stage)` and `.trace(*args).jaxpr`. It composes
+    with every transform, inside and outside.
+
+    >>> jit(lambda x: x * 2.0 + 1.0)(3.0)
+    7.0
+    """
+    return native_engine().jit(f, **options)
