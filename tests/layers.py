@@ -17,7 +17,7 @@ FUNCTRANS = [
     {"bind", "held"},
     {"primitives"},
     {"surface"},
-    {"tracing", "recording"},
+    {"held", "tracing", "recording"},
     {"transforms"},
     {"control"},
     {"api"},
