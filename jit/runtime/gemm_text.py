@@ -6,7 +6,6 @@ Invariant: every element of a tile is one chain of fused multiply-adds in the or
 bits depend neither on the tile nor on where the operands were read from.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -153,9 +152,10 @@ def kernel(kind: Kind, rows: int, w: int) -> str:
     last = f.sub("%valid", "1")
     a_rows = [f.at(ty, "%a", f.mul(f.min(str(r), last), "%ars")) for r in range(rows)]
     c_rows = [f.at(ty, "%c", f.mul("%ldc", str(r))) for r in range(rows)]
-    for c_row in c_rows:
-        f.do(f"call void @llvm.prefetch.p0(ptr {c_row}, i32 1, i32 3, i32 1)")
     cells = list(product(range(rows), range(w)))
+    for r, j in cells:
+        cell = f.at(v, c_rows[r], str(j))
+        f.do(f"call void @llvm.prefetch.p0(ptr {cell}, i32 1, i32 3, i32 1)")
     f.jump("step")
     f.open("step")
     f.do("%left = phi i64 [%k, %entry], [%left.next, %step]")
@@ -231,19 +231,21 @@ def pack(kind: Kind, name: str, copy: int, square: int) -> str:
     anything.
     """
     f = Function(pack_signature(name))
+    call = "(ptr %src, i64 %s_lane, i64 %s_k, i64 %valid, i64 %k, ptr %dst, i64 %lanes)"
     f.choose(
         f.test("eq", "%s_lane", "1"),
-        lambda: _pack_copy(f, kind, copy),
+        lambda: f.do(f"call void @pack_copy_{kind.name}_{copy}{call}"),
         lambda: f.choose(
             f.test("eq", "%s_k", "1"),
-            lambda: _pack_transpose(f, kind, square),
-            lambda: _pack_elements(f, kind),
+            lambda: f.do(f"call void @pack_transpose_{kind.name}_{square}{call}"),
+            lambda: f.do(f"call void @pack_elements_{kind.name}{call}"),
         ),
     )
     return f.text()
 
 
-def _pack_copy(f: Function, kind: Kind, copy: int) -> None:
+def _pack_copy(kind: Kind, copy: int) -> str:
+    f = Function(pack_signature(f"@pack_copy_{kind.name}_{copy}"))
     v, ty = kind.vector(copy), kind.scalar
     whole = f.sub("%valid", f.rem("%valid", str(copy)))
     with f.loop("0", "%k") as step:
@@ -260,25 +262,28 @@ def _pack_copy(f: Function, kind: Kind, copy: int) -> None:
             source = f.at(ty, "%src", f.add(f.mul(step, "%s_k"), whole))
             value = masked_load(f, kind, copy, source, mask)
             f.store(v, value, f.at(ty, "%dst", f.add(f.mul(step, "%lanes"), whole)), kind.bytes)
+    return f.text()
 
 
 def transpose(f: Function, kind: Kind, rows: list[str]) -> list[str]:
-    """The transpose of a square of vectors, by log2(n) rounds of interleaving halves."""
+    """The transpose of a square of vectors: for each bit, rows that differ in it trade lanes.
+
+    (Full interleaving takes as many shuffles, but LLVM takes twice the time to select them.)
+    """
     n = len(rows)
     v = kind.vector(n)
-    half = n // 2
-    low = ", ".join(f"i32 {i // 2 + n * (i % 2)}" for i in range(n))
-    high = ", ".join(f"i32 {half + i // 2 + n * (i % 2)}" for i in range(n))
-    for _ in range(n.bit_length() - 1):
-        rows = [
-            f(f"shufflevector {v} {rows[i]}, {v} {rows[i + half]}, <{n} x i32> <{which}>")
-            for i in range(half)
-            for which in (low, high)
-        ]
+    bit = 1
+    while bit < n:
+        low = ", ".join(f"i32 {lane if not lane & bit else n + lane - bit}" for lane in range(n))
+        high = ", ".join(f"i32 {lane + bit if not lane & bit else n + lane}" for lane in range(n))
+        pairs = [(rows[i & ~bit], rows[i | bit], high if i & bit else low) for i in range(n)]
+        rows = [f(f"shufflevector {v} {a}, {v} {b}, <{n} x i32> <{p}>") for a, b, p in pairs]
+        bit *= 2
     return rows
 
 
-def _pack_transpose(f: Function, kind: Kind, n: int) -> None:
+def _pack_transpose(kind: Kind, n: int) -> str:
+    f = Function(pack_signature(f"@pack_transpose_{kind.name}_{n}"))
     v, ty = kind.vector(n), kind.scalar
     last = f.sub("%valid", "1")
     whole = f.sub("%k", f.rem("%k", str(n)))
@@ -288,22 +293,25 @@ def _pack_transpose(f: Function, kind: Kind, n: int) -> None:
         ]
         with f.loop("0", whole, str(n)) as step:
             rows = [f.load(v, f.at(ty, source, step), kind.bytes) for source in sources]
-            for i, row in enumerate(transpose(f, kind, rows)):
-                position = f.add(f.mul(f.add(step, str(i)), "%lanes"), lane)
-                f.store(v, row, f.at(ty, "%dst", position), kind.bytes)
+            target = f.at(ty, "%dst", f.add(f.mul(step, "%lanes"), lane))
+            for row in transpose(f, kind, rows):
+                f.store(v, row, target, kind.bytes)
+                target = f.at(ty, target, "%lanes")
         with f.loop(whole, "%k") as step:
             target = f.at(ty, "%dst", f.add(f.mul(step, "%lanes"), lane))
             for r, source in enumerate(sources):
                 f.store(ty, f.load(ty, f.at(ty, source, step)), f.at(ty, target, str(r)))
+    return f.text()
 
 
-def _pack_elements(f: Function, kind: Kind) -> None:
-    ty = kind.scalar
+def _pack_elements(kind: Kind) -> str:
+    f, ty = Function(pack_signature(f"@pack_elements_{kind.name}")), kind.scalar
     with f.loop("0", "%valid") as lane:
         source, target = f.at(ty, "%src", f.mul(lane, "%s_lane")), f.at(ty, "%dst", lane)
         with f.loop("0", "%k") as step:
             value = f.load(ty, f.at(ty, source, f.mul(step, "%s_k")))
             f.store(ty, value, f.at(ty, target, f.mul(step, "%lanes")))
+    return f.text()
 
 
 # Complex operands, as interleaved reals. With A as (re, im) along k and B as the rows (re, im) and
@@ -371,14 +379,16 @@ def parts(kind: Kind) -> list[str]:
     """Every function of this file for one element type."""
     tile = kind.tile
     square = min(tile.rows, kind.lanes)
-    kernels: list[Callable[[], str]] = [
-        lambda rows=rows, w=w: kernel(kind, rows, w)
-        for rows in (tile.rows, tile.rows // 2)
-        for w in range(1, tile.vectors + 1)
-    ]
     return [
-        *(make() for make in kernels),
+        *(
+            kernel(kind, rows, w)
+            for rows in (tile.rows, tile.rows // 2)
+            for w in range(1, tile.vectors + 1)
+        ),
         edge(kind),
+        *(_pack_copy(kind, copy) for copy in sorted({tile.rows, kind.lanes})),
+        *(_pack_transpose(kind, n) for n in sorted({tile.rows, square})),
+        _pack_elements(kind),
         pack(kind, f"@pack_a_{kind.name}", tile.rows, tile.rows),
         pack(kind, f"@pack_b_{kind.name}", kind.lanes, square),
         pack_pairs_a(kind, f"@pack_pairs_a_{kind.name}"),
