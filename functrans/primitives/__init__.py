@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import ModuleType
 
 from functrans.ir import Primitive
-from functrans.primitives import elementwise, structural
+from functrans.primitives import elementwise, reduction, structural
 
-MODULES: tuple[ModuleType, ...] = (structural, elementwise)
+MODULES: tuple[ModuleType, ...] = (structural, elementwise, reduction)
 
 
 def _records() -> dict[str, Primitive]:

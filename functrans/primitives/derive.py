@@ -18,6 +18,7 @@ from functrans.ir import (
     MappedAxis,
     Primitive,
     Property,
+    Reduction,
     aval_of,
     is_inexact,
     same_type,
@@ -167,29 +168,37 @@ def linear(
     `property` replaces LinearIn(operands) where something stronger holds.
     """
 
-    def jvp(
-        primals: list[Value], tangents: list[Value], **params: Any
-    ) -> tuple[list[Value], list[Value]]:
-        outs = bind(primitive, *primals, **params)
-        chosen = range(len(primals)) if operands is None else operands
-        if all(tangents[i] is None for i in chosen):
-            return outs, [None] * len(outs)
-        moved = list(primals)
-        for i in chosen:
-            moved[i] = instantiate(tangents[i], primals[i])
-        return outs, bind(primitive, *moved, **params)
-
     primitive = Primitive(
         name=name,
         abstract_eval=abstract_eval,
         impl=impl,
-        jvp=jvp,
+        jvp=linear_jvp(lambda: primitive, operands),
         transpose=transpose,
         batch=batch,
         property=LinearIn(operands) if property is None else property,
         cheap=cheap,
     )
     return primitive
+
+
+def linear_jvp(
+    primitive: Callable[[], Primitive], operands: tuple[int, ...] | None = None
+) -> Callable[..., tuple[list[Value], list[Value]]]:
+    """The jvp rule of what is jointly linear in `operands`: itself, on the tangents of those."""
+
+    def jvp(
+        primals: list[Value], tangents: list[Value], **params: Any
+    ) -> tuple[list[Value], list[Value]]:
+        outs = bind(primitive(), *primals, **params)
+        chosen = range(len(primals)) if operands is None else operands
+        if all(tangents[i] is None for i in chosen):
+            return outs, [None] * len(outs)
+        moved = list(primals)
+        for i in chosen:
+            moved[i] = instantiate(tangents[i], primals[i])
+        return outs, bind(primitive(), *moved, **params)
+
+    return jvp
 
 
 def bilinear(
@@ -250,6 +259,71 @@ def instantiating(
     return jvp
 
 
+# -- reductions -------------------------------------------------------------------------------
+
+
+def reduction(
+    name: str,
+    function: Callable[..., Any],
+    monoid: str,
+    *,
+    kinds: str,
+    jvp: Callable[..., tuple[list[Value], list[Value]]] | None = None,
+    transpose: Callable[..., list[Value]] | None = None,
+    has_identity: bool = True,
+) -> Primitive:
+    """A primitive that folds the axes in param `axes` with `function(x, axis=axes)`.
+
+    With a `transpose` it is linear; with neither it has no derivative. Where there is no
+    identity, something must be there to fold.
+    """
+
+    def abstract_eval(x: Aval, *, axes: Sequence[int]) -> list[Aval]:
+        require_kind(name, x.dtype, kinds)
+        check_axes(name, axes, x.ndim)
+        result = Aval(without(x.shape, axes), x.dtype)
+        if not has_identity and x.size == 0 and result.size:
+            raise ShapeError(f"{name}: nothing to reduce in {x} along axes {tuple(axes)}")
+        return [result]
+
+    def batch(
+        axis: MappedAxis, xs: Sequence[Value], dims: Dims, *, axes: Sequence[int]
+    ) -> tuple[list[Value], list[int | None]]:
+        (dim,) = dims
+        if dim is None:
+            return bind(primitive, *xs, axes=axes), [None]
+        moved = shifted(axes, dim)
+        return bind(primitive, *xs, axes=moved), [dim - sum(a < dim for a in moved)]
+
+    if jvp is None:
+        jvp = linear_jvp(lambda: primitive) if transpose else without_derivative(lambda: primitive)
+    primitive = Primitive(
+        name=name,
+        abstract_eval=abstract_eval,
+        impl=lambda x, *, axes: [np.asarray(function(x, axis=axes), x.dtype)],
+        jvp=jvp,
+        transpose=transpose,
+        batch=batch,
+        property=Reduction(monoid),
+        cheap=False,
+    )
+    return primitive
+
+
+def without_derivative(
+    primitive: Callable[[], Primitive],
+) -> Callable[..., tuple[list[Value], list[Value]]]:
+    """The jvp rule of what is constant almost everywhere, or has no floating result."""
+
+    def jvp(
+        primals: list[Value], tangents: list[Value], **params: Any
+    ) -> tuple[list[Value], list[Value]]:
+        outs = bind(primitive(), *primals, **params)
+        return outs, [None] * len(outs)
+
+    return jvp
+
+
 # -- helpers of rules -------------------------------------------------------------------------
 
 
@@ -270,6 +344,17 @@ def require_kind(name: str, dtype: DType, kinds: str) -> None:
     kind = "f" if is_inexact(dtype) and dtype.kind != "c" else dtype.kind
     if kind not in kinds:
         raise DtypeError(f"{name} is not defined for {dtype.name}")
+
+
+def check_axes(name: str, axes: Sequence[int], ndim: int) -> None:
+    """Raise ShapeError unless `axes` are distinct and lie in [0, ndim)."""
+    if len(set(axes)) != len(axes) or not all(0 <= a < ndim for a in axes):
+        raise ShapeError(f"{name}: {tuple(axes)} are not distinct axes of {ndim} dimensions")
+
+
+def without(shape: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
+    """The shape that is left when `axes` are removed."""
+    return tuple(n for i, n in enumerate(shape) if i not in axes)
 
 
 def scalar(value: complex, like: Aval) -> Value:

@@ -1,4 +1,4 @@
-"""NumPy evaluations of the scalar functions that NumPy lacks; half precisions go through float32."""
+"""NumPy evaluations of scalar functions that NumPy lacks; half precisions go through float32."""
 
 from __future__ import annotations
 

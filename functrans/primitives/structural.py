@@ -10,7 +10,7 @@ import numpy as np
 
 from functrans.bind import bind
 from functrans.errors import DtypeError, ShapeError
-from functrans.ir import Aval, Linear, MappedAxis, Primitive, Reduction, aval_of, is_inexact
+from functrans.ir import Aval, Linear, MappedAxis, Primitive, aval_of, is_inexact
 from functrans.primitives.derive import (
     BOOL,
     Dims,
@@ -18,6 +18,7 @@ from functrans.primitives.derive import (
     Value,
     align,
     batching_elementwise,
+    check_axes,
     elementwise,
     first_mapped,
     full,
@@ -28,9 +29,11 @@ from functrans.primitives.derive import (
     operation,
     provide,
     provided,
+    reduction,
     require_kind,
     shifted,
     to_front,
+    without,
 )
 
 Axes: TypeAlias = tuple[int, ...]
@@ -45,12 +48,6 @@ def _neg(x: Value) -> Value:
     return bind(provided("neg"), x)[0]
 
 
-def _check_axes(name: str, axes: Axes, ndim: int) -> None:
-    """Axes must be distinct and lie in [0, ndim)."""
-    if len(set(axes)) != len(axes) or not all(0 <= a < ndim for a in axes):
-        raise ShapeError(f"{name}: the axes {axes} are not distinct axes of {ndim} dimensions")
-
-
 def _check_lengths(name: str, aval: Aval, **params: Sequence[int]) -> None:
     """Every param must have one entry per axis."""
     for key, value in params.items():
@@ -62,7 +59,7 @@ def _check_lengths(name: str, aval: Aval, **params: Sequence[int]) -> None:
 
 
 def _broadcast_abstract_eval(x: Aval, *, shape: Shape, axes: Axes) -> list[Aval]:
-    _check_axes("broadcast", axes, len(shape))
+    check_axes("broadcast", axes, len(shape))
     own = tuple(n for i, n in enumerate(shape) if i not in axes)
     if own != x.shape:
         raise ShapeError(f"broadcast: {x} cannot fill {shape} with new axes {axes}")
@@ -109,48 +106,18 @@ def broadcast(x: Value, shape: Shape, axes: Axes) -> Value:
     return bind(broadcast_p, x, shape=tuple(shape), axes=tuple(axes))[0]
 
 
-def without(shape: Shape, axes: Axes) -> Shape:
-    """The shape that is left when `axes` are removed."""
-    return tuple(n for i, n in enumerate(shape) if i not in axes)
-
-
-def _reduce_sum_abstract_eval(x: Aval, *, axes: Axes) -> list[Aval]:
-    require_kind("reduce_sum", x.dtype, "iufc")
-    _check_axes("reduce_sum", axes, x.ndim)
-    return [Aval(without(x.shape, axes), x.dtype)]
-
-
-def _reduce_sum_impl(x: Any, *, axes: Axes) -> list[Any]:
-    return [np.asarray(np.sum(x, axis=axes, dtype=x.dtype))]
-
-
 def reduce_sum_transpose(cts: list[Value], x: Linear, *, axes: Axes) -> list[Value]:
     """Summing forgets positions; its adjoint hands every position the same cotangent."""
     return [broadcast(cts[0], x.aval.shape, axes)]
 
 
-def reduced_dim(dim: int, axes: Axes) -> int:
-    """Where the mapped axis at `dim` lies after the axes at `axes` of the mapped operand go."""
-    return dim - sum(a < dim for a in axes)
-
-
-def _reduce_sum_batch(axis: MappedAxis, xs: Sequence[Value], dims: Dims, *, axes: Axes) -> Batched:
-    (dim,) = dims
-    if dim is None:
-        return bind(reduce_sum_p, *xs, axes=axes), [None]
-    moved = shifted(axes, dim)
-    return bind(reduce_sum_p, *xs, axes=moved), [reduced_dim(dim, moved)]
-
-
 reduce_sum_p = provide(
-    linear(
+    reduction(
         "reduce_sum",
-        abstract_eval=_reduce_sum_abstract_eval,
-        impl=_reduce_sum_impl,
+        lambda x, axis: np.sum(x, axis=axis, dtype=x.dtype),
+        "add",
+        kinds="iufc",
         transpose=reduce_sum_transpose,
-        batch=_reduce_sum_batch,
-        property=Reduction("add"),
-        cheap=False,
     )
 )
 
@@ -440,7 +407,7 @@ def _concatenate_abstract_eval(*xs: Aval, axis: int) -> list[Aval]:
     if not xs:
         raise ShapeError("concatenate: at least one operand is needed")
     first = xs[0]
-    _check_axes("concatenate", (axis,), first.ndim)
+    check_axes("concatenate", (axis,), first.ndim)
     rest = without(first.shape, (axis,))
     for x in xs:
         if x.dtype != first.dtype or x.ndim != first.ndim or without(x.shape, (axis,)) != rest:
@@ -486,7 +453,7 @@ def concatenate(xs: Sequence[Value], axis: int) -> Value:
 
 
 def _reverse_abstract_eval(x: Aval, *, axes: Axes) -> list[Aval]:
-    _check_axes("reverse", axes, x.ndim)
+    check_axes("reverse", axes, x.ndim)
     return [Aval(x.shape, x.dtype)]
 
 
@@ -685,7 +652,7 @@ complex = operation(complex_p)
 
 def _iota_abstract_eval(*, shape: Shape, dtype: DType, axis: int) -> list[Aval]:
     require_kind("iota", dtype, "iufc")
-    _check_axes("iota", (axis,), len(shape))
+    check_axes("iota", (axis,), len(shape))
     return [Aval(shape, dtype)]
 
 

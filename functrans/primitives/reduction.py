@@ -1,0 +1,345 @@
+"""Reductions and cumulative reductions; ties share a derivative, products never divide by data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from functrans.bind import bind
+from functrans.errors import ShapeError
+from functrans.ir import Aval, Linear, MappedAxis, Primitive, aval_of, is_inexact
+from functrans.primitives.derive import (
+    Dims,
+    Value,
+    check_axes,
+    full_like,
+    instantiating,
+    linear,
+    provided,
+    reduction,
+    require_kind,
+    shifted,
+    without,
+    without_derivative,
+)
+from functrans.primitives.elementwise import (
+    eq,
+    logaddexp_p,
+    mask,
+    mul,
+    mul_p,
+    reciprocal,
+    scale,
+)
+from functrans.primitives.structural import (
+    Axes,
+    Batched,
+    broadcast,
+    iota,
+    pad,
+    reduce_sum,
+    reshape,
+    select,
+    transpose,
+)
+
+Jvp = tuple[list[Value], list[Value]]
+
+# -- products ---------------------------------------------------------------------------------
+
+
+def _products_of_others(x: Value, axis: int) -> Value:
+    """At each position the product of all the others along `axis`: what is before times after."""
+    before = cumprod(_shift(x, axis, 1, 1, reverse=False), axis, reverse=False)
+    after = cumprod(_shift(x, axis, 1, 1, reverse=True), axis, reverse=True)
+    return mul(before, after)
+
+
+def _shift(x: Value, axis: int, steps: int, fill: float, *, reverse: bool) -> Value:
+    """x moved `steps` places up `axis` (down when `reverse`), `fill` where nothing came."""
+    aval = aval_of(x)
+    up = tuple(steps if i == axis else 0 for i in range(aval.ndim))
+    down = tuple(-n for n in up)
+    low, high = (down, up) if reverse else (up, down)
+    return pad(x, aval.dtype.type(fill), low, high)
+
+
+@instantiating
+def reduce_prod_jvp(primals: list[Value], tangents: list[Value], *, axes: Axes) -> Jvp:
+    """Each factor moves the product by the product of the others."""
+    (x,), (t,) = primals, tangents
+    out = reduce_prod(x, axes)
+    if t is None:
+        return [out], [None]
+    rows, t_rows = _as_rows(x, axes), _as_rows(t, axes)
+    axis = aval_of(rows).ndim - 1
+    return [out], [reduce_sum(scale(t_rows, _products_of_others(rows, axis)), (axis,))]
+
+
+def _as_rows(x: Value, axes: Axes) -> Value:
+    """The axes in `axes` flattened into one last axis."""
+    shape = aval_of(x).shape
+    kept = tuple(i for i in range(len(shape)) if i not in axes)
+    size = math.prod(shape[a] for a in axes)
+    return reshape(transpose(x, (*kept, *axes)), (*(shape[i] for i in kept), size))
+
+
+# -- maxima, minima, logic --------------------------------------------------------------------
+
+
+def _extremum_jvp(primitive: Callable[[], Primitive]) -> Callable[..., Jvp]:
+    """The mean of the tangents of the elements that attain the extremum."""
+
+    @instantiating
+    def jvp(primals: list[Value], tangents: list[Value], *, axes: Axes) -> Jvp:
+        (x,), (t,) = primals, tangents
+        (out,) = bind(primitive(), x, axes=axes)
+        if t is None:
+            return [out], [None]
+        attained = eq(x, broadcast(out, aval_of(x).shape, axes))
+        share = reciprocal(reduce_sum(mask(attained, x), axes))
+        moved = reduce_sum(select(attained, t, full_like(t, 0)), axes)
+        return [out], [scale(moved, share)]
+
+    return jvp
+
+
+reduce_prod_p = reduction(
+    "reduce_prod",
+    lambda x, axis: np.prod(x, axis=axis, dtype=x.dtype),
+    "mul",
+    kinds="iufc",
+    jvp=reduce_prod_jvp,
+)
+reduce_max_p = reduction(
+    "reduce_max",
+    np.max,
+    "max",
+    kinds="biuf",
+    jvp=_extremum_jvp(lambda: reduce_max_p),
+    has_identity=False,
+)
+reduce_min_p = reduction(
+    "reduce_min",
+    np.min,
+    "min",
+    kinds="biuf",
+    jvp=_extremum_jvp(lambda: reduce_min_p),
+    has_identity=False,
+)
+reduce_and_p = reduction("reduce_and", np.all, "and", kinds="b")
+reduce_or_p = reduction("reduce_or", np.any, "or", kinds="b")
+
+
+def _reducer(primitive: Primitive) -> Callable[[Value, Axes], Value]:
+    def apply(x: Value, axes: Axes) -> Value:
+        return bind(primitive, x, axes=tuple(axes))[0] if axes else x
+
+    apply.__name__ = apply.__qualname__ = primitive.name
+    return apply
+
+
+reduce_prod, reduce_max, reduce_min = map(_reducer, (reduce_prod_p, reduce_max_p, reduce_min_p))
+reduce_and, reduce_or = map(_reducer, (reduce_and_p, reduce_or_p))
+
+
+def _position(name: str, function: Callable[..., Any]) -> Primitive:
+    """The int64 index along `axis` of the first extremum; a NaN counts as the extremum."""
+
+    def abstract_eval(x: Aval, *, axis: int) -> list[Aval]:
+        require_kind(name, x.dtype, "biuf")
+        check_axes(name, (axis,), x.ndim)
+        if x.shape[axis] == 0:
+            raise ShapeError(f"{name}: axis {axis} of {x} is empty")
+        return [Aval(without(x.shape, (axis,)), np.dtype(np.int64))]
+
+    def batch(axis: MappedAxis, xs: Sequence[Value], dims: Dims, **params: int) -> Batched:
+        (dim,) = dims
+        if dim is None:
+            return bind(primitive, *xs, **params), [None]
+        (moved,) = shifted((params["axis"],), dim)
+        return bind(primitive, *xs, axis=moved), [dim - (moved < dim)]
+
+    primitive = Primitive(
+        name=name,
+        abstract_eval=abstract_eval,
+        impl=lambda x, *, axis: [np.asarray(function(x, axis), np.int64)],
+        jvp=without_derivative(lambda: primitive),
+        batch=batch,
+        cheap=False,
+    )
+    return primitive
+
+
+argmax_p = _position("argmax", np.argmax)
+argmin_p = _position("argmin", np.argmin)
+
+
+def argmax(x: Value, axis: int) -> Value:
+    """The index of the first maximum along `axis`, int64; a NaN counts as the maximum."""
+    return bind(argmax_p, x, axis=axis)[0]
+
+
+def argmin(x: Value, axis: int) -> Value:
+    """The index of the first minimum along `axis`, int64; a NaN counts as the minimum."""
+    return bind(argmin_p, x, axis=axis)[0]
+
+
+# -- cumulative reductions --------------------------------------------------------------------
+
+
+def _cumulative_abstract_eval(name: str, kinds: str) -> Callable[..., list[Aval]]:
+    def abstract_eval(x: Aval, *, axis: int, reverse: bool) -> list[Aval]:
+        require_kind(name, x.dtype, kinds)
+        check_axes(name, (axis,), x.ndim)
+        return [Aval(x.shape, x.dtype)]
+
+    return abstract_eval
+
+
+def _cumulative_impl(function: Callable[..., Any]) -> Callable[..., list[Any]]:
+    def impl(x: Any, *, axis: int, reverse: bool) -> list[Any]:
+        if not reverse:
+            return [function(x, axis)]
+        return [np.flip(function(np.flip(x, axis), axis), axis)]
+
+    return impl
+
+
+def _cumulative_batch(primitive: Callable[[], Primitive]) -> Callable[..., Batched]:
+    def batch(
+        mapped: MappedAxis, xs: Sequence[Value], dims: Dims, *, axis: int, reverse: bool
+    ) -> Batched:
+        (dim,) = dims
+        place = axis if dim is None else axis + (axis >= dim)
+        return bind(primitive(), *xs, axis=place, reverse=reverse), [dim]
+
+    return batch
+
+
+def _cumulative(
+    name: str, function: Callable[..., Any], kinds: str, jvp: Callable[..., Jvp]
+) -> Primitive:
+    """A primitive whose result k along `axis` folds elements 0 to k (k to the last: reverse)."""
+    primitive = Primitive(
+        name=name,
+        abstract_eval=_cumulative_abstract_eval(name, kinds),
+        impl=_cumulative_impl(function),
+        jvp=jvp,
+        batch=_cumulative_batch(lambda: primitive),
+        cheap=False,
+    )
+    return primitive
+
+
+def _doubling_jvp(
+    primitive: Callable[[], Primitive], combine: Primitive, identity: float
+) -> Callable[..., Jvp]:
+    """Fold runs of 1, 2, 4, ... elements (Hillis and Steele), tangents by the rule of `combine`."""
+
+    @instantiating
+    def jvp(primals: list[Value], tangents: list[Value], *, axis: int, reverse: bool) -> Jvp:
+        (x,), (t,) = primals, tangents
+        outs = bind(primitive(), x, axis=axis, reverse=reverse)
+        if t is None:
+            return outs, [None]
+        rule = combine.jvp
+        assert rule is not None
+        steps = 1
+        while steps < aval_of(x).shape[axis]:
+            earlier = _shift(x, axis, steps, identity, reverse=reverse)
+            t_earlier = _shift(t, axis, steps, 0, reverse=reverse)
+            (x,), (t,) = rule([earlier, x], [t_earlier, t])
+            steps *= 2
+        return outs, [t]
+
+    return jvp
+
+
+def _tracking_jvp(primitive: Callable[[], Primitive]) -> Callable[..., Jvp]:
+    """Follow where the running extremum was last attained, and take the tangent from there."""
+
+    @instantiating
+    def jvp(primals: list[Value], tangents: list[Value], *, axis: int, reverse: bool) -> Jvp:
+        (x,), (t,) = primals, tangents
+        (out,) = bind(primitive(), x, axis=axis, reverse=reverse)
+        if t is None:
+            return [out], [None]
+        return [out], [take_along(t, _last_attained(x, out, axis, reverse), axis)]
+
+    return jvp
+
+
+def _last_attained(x: Value, out: Value, axis: int, reverse: bool) -> Value:
+    """For each position along `axis` the index of the element that `out` equals, the nearest."""
+    aval = aval_of(x)
+    places = iota(aval.shape, np.dtype(np.int64), axis)
+    edge = full_like(places, aval.shape[axis] - 1 if reverse else 0)
+    attained = select(eq(x, out), places, edge)
+    return (cummin if reverse else cummax)(attained, axis, reverse)
+
+
+def take_along(x: Value, index: Value, axis: int) -> Value:
+    """x with element index[..., k, ...] of `axis` at place k, all else in place."""
+    aval = aval_of(index)
+    indices = [
+        index if i == axis else iota(aval.shape, np.dtype(np.int64), i) for i in range(aval.ndim)
+    ]
+    axes = tuple(range(aval.ndim))
+    return bind(provided("gather"), x, *indices, axes=axes, mode="clip")[0]
+
+
+def cumsum_transpose(cts: list[Value], x: Linear, *, axis: int, reverse: bool) -> list[Value]:
+    """The sum from the other end."""
+    return [cumsum(cts[0], axis, not reverse)]
+
+
+def _accumulate_half(ufunc: np.ufunc) -> Callable[..., Any]:
+    """ufunc.accumulate, float16 and bfloat16 through float32."""
+
+    def accumulate(x: Any, axis: int) -> Any:
+        half = is_inexact(x.dtype) and x.dtype.itemsize == 2
+        out = ufunc.accumulate(x.astype(np.float32) if half else x, axis)
+        return out.astype(x.dtype)
+
+    return accumulate
+
+
+cumsum_p = linear(
+    "cumsum",
+    abstract_eval=_cumulative_abstract_eval("cumsum", "iufc"),
+    impl=_cumulative_impl(lambda x, axis: np.cumsum(x, axis, x.dtype)),
+    transpose=cumsum_transpose,
+    batch=_cumulative_batch(lambda: cumsum_p),
+    cheap=False,
+)
+cumprod_p = _cumulative(
+    "cumprod",
+    lambda x, axis: np.cumprod(x, axis, x.dtype),
+    "iufc",
+    _doubling_jvp(lambda: cumprod_p, mul_p, 1),
+)
+cummax_p = _cumulative("cummax", np.maximum.accumulate, "biuf", _tracking_jvp(lambda: cummax_p))
+cummin_p = _cumulative("cummin", np.minimum.accumulate, "biuf", _tracking_jvp(lambda: cummin_p))
+cumlogsumexp_p = _cumulative(
+    "cumlogsumexp",
+    _accumulate_half(np.logaddexp),
+    "f",
+    _doubling_jvp(lambda: cumlogsumexp_p, logaddexp_p, -math.inf),
+)
+
+
+def _accumulator(primitive: Primitive) -> Callable[..., Value]:
+    def apply(x: Value, axis: int, reverse: bool = False) -> Value:
+        return bind(primitive, x, axis=axis, reverse=reverse)[0]
+
+    apply.__name__ = apply.__qualname__ = primitive.name
+    return apply
+
+
+cumsum, cumprod, cummax, cummin, cumlogsumexp = map(
+    _accumulator, (cumsum_p, cumprod_p, cummax_p, cummin_p, cumlogsumexp_p)
+)
