@@ -14,14 +14,16 @@ FUNCTRANS = [
     {"errors"},
     {"keypath", "treedef", "containers", "registration", "tree", "tree_util"},
     {"ir"},
+    {"typing"},
     {"bind", "held"},
     {"primitives"},
     {"surface"},
-    {"held", "tracing", "recording"},
+    {"tracing", "recording"},
     {"transforms"},
     {"control"},
     {"api"},
-    {"numpy", "lax", "scipy", "random", "nn", "optim", "drawing", "flatten_util", "ops", "dtypes", "typing", "debug", "test_util", "checkpoint_policies"},
+    {"numpy", "lax", "scipy", "random", "nn", "optim"}
+    | {"checkpoint_policies", "debug", "drawing", "dtypes", "flatten_util", "ops", "test_util"},
     {"engine"},
     {"extend"},
 ]
