@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -25,7 +25,7 @@ class Interpreter(Protocol):
 class Evaluator:
     """The interpreter that computes: every operation is its `impl`, on NumPy arrays."""
 
-    parent = None
+    parent: Interpreter | None = None
 
     def bind(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> list[Any]:
         arrays = [np.asarray(a) for a in args]
@@ -51,7 +51,7 @@ def is_evaluating() -> bool:
 
 
 @contextmanager
-def interpreting(interpreter: Interpreter) -> Iterator[None]:
+def interpreting(interpreter: Interpreter) -> Generator[None]:
     """Put `interpreter` in force in this thread for the length of the block."""
     outer = _context.interpreter
     _context.interpreter = interpreter
@@ -124,7 +124,7 @@ _override = _SourceOverride()
 
 
 @contextmanager
-def bound_at(source: Source | None) -> Iterator[None]:
+def bound_at(source: Source | None) -> Generator[None]:
     """Equations recorded in this block belong to the user's line `source`."""
     outer = _override.source
     _override.source = source or outer

@@ -7,7 +7,12 @@ from functrans.api.inspecting import ShapeDtypeStruct, make_jaxpr, shaped
 from functrans.bind import bind, current_interpreter, eval_jaxpr, is_evaluating, last_uses
 from functrans.control.call import Engine, call, call_p
 from functrans.control.checkpoint import barrier_p, checkpoint_p
-from functrans.control.custom import custom_jvp_call_p, custom_tangent_p, custom_vjp_call_p, forward_of
+from functrans.control.custom import (
+    custom_jvp_call_p,
+    custom_tangent_p,
+    custom_vjp_call_p,
+    forward_of,
+)
 from functrans.engine import engine_name, jit, native_engine, plug
 from functrans.errors import (
     ConcretizationError,

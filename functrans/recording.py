@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -134,8 +134,8 @@ class Trace:
         inputs = [a if type(a) is Tracer and a.trace is self else self.lift(a) for a in args]
         out_avals = primitive.abstract_eval(*[a.aval for a in inputs], **params)
         tracers = [a for a in inputs if type(a) is Tracer]
-        abstract = any([t.abstract for t in tracers])
-        active = any([t.active for t in tracers]) and not has_zero_derivative(primitive)
+        abstract = any(t.abstract for t in tracers)
+        active = any(t.active for t in tracers) and not has_zero_derivative(primitive)
         outs = [
             Tracer(self, Var(aval), abstract, active and is_inexact(aval.dtype))
             for aval in out_avals
@@ -320,8 +320,10 @@ class Trace:
             "and return it."
         )
 
-    def finish(self, arguments: Sequence[Tracer], outputs: Sequence[Any]) -> tuple[Jaxpr, list[Any]]:
-        """The jaxpr of what was recorded, and the values of its captured inputs, which come first."""
+    def finish(
+        self, arguments: Sequence[Tracer], outputs: Sequence[Any]
+    ) -> tuple[Jaxpr, list[Any]]:
+        """The jaxpr of what was recorded, and the values of its captured inputs, which go first."""
         atoms = [o.var if type(o) is Tracer else o for o in map(self.lift, outputs)]
         eqns = self.closed_eqns + [r.eqn for r in self.records]
         eqns = prune(eqns, atoms)  # type: ignore[arg-type]
@@ -424,7 +426,7 @@ def without_effects(jaxpr: Jaxpr) -> Jaxpr:
 
 
 @contextmanager
-def tracing(trace: Trace) -> Iterator[Trace]:
+def tracing(trace: Trace) -> Generator[Trace]:
     """Put a trace in force for the block and end it afterwards, whatever happens."""
     with interpreting(trace):
         try:

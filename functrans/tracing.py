@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from functrans import surface
-from functrans.errors import ConcretizationError, MutationError, UnsupportedError, describe, where
-from functrans.errors import user_frame
+from functrans.errors import (
+    ConcretizationError,
+    MutationError,
+    UnsupportedError,
+    describe,
+    user_frame,
+    where,
+)
 from functrans.ir import Array, Aval, Source, Var
 from functrans.surface.declare import NUMPY_TABLE
 from functrans.surface.indexing import put
@@ -32,7 +38,7 @@ class Recorder(Protocol):
         ...
 
 
-class Tracer:
+class Tracer(Array):
     """Stands for an array while a function is staged. Never made by users.
 
     trace    the trace it belongs to
@@ -71,6 +77,11 @@ class Tracer:
         self.value: Any = None
         self._link: View | None = None
         self._views: list[weakref.ref[Tracer]] | None = None
+
+    if TYPE_CHECKING:
+        # The operators and methods of ndarray, which are installed from the surface below.
+        def __getattr__(self, name: str) -> Any: ...
+        def __getitem__(self, index: Any) -> Any: ...
 
     # -- what it is ---------------------------------------------------------------------------
 
@@ -217,9 +228,6 @@ class Tracer:
     @property
     def flat(self) -> Any:
         return iter(self.reshape(-1))
-
-
-Array.register(Tracer)
 
 
 class View:

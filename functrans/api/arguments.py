@@ -33,7 +33,11 @@ class Split:
 
 
 def split_arguments(
-    f: Callable[..., Any], argnums: Argnums, args: tuple[Any, ...], kwargs: dict[str, Any], what: str
+    f: Callable[..., Any],
+    argnums: Argnums,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    what: str,
 ) -> Split:
     """Take the arguments that `argnums` names out of a call of `f`."""
     single = isinstance(argnums, (int, str))
@@ -111,5 +115,6 @@ def _resolve_name(
     if name in positions and positions.index(name) < len(args):
         return positions.index(name)
     raise TransformTypeError(
-        f"{what}: argnums={name!r} is not an argument that {name_of(f)} was called with ({where(f)})"
+        f"{what}: argnums={name!r} is not an argument that {name_of(f)} was called with "
+        f"({where(f)})"
     )

@@ -164,7 +164,9 @@ def unaliased(values: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
     """The values, copied where they share memory with an input (residuals must not)."""
     arrays = [x for x in inputs if isinstance(x, np.ndarray)]
     return [
-        v.copy() if isinstance(v, np.ndarray) and any(np.may_share_memory(v, a) for a in arrays) else v
+        v.copy()
+        if isinstance(v, np.ndarray) and any(np.may_share_memory(v, a) for a in arrays)
+        else v
         for v in values
     ]
 

@@ -204,7 +204,13 @@ class custom_jvp(_Custom):
                 f"not like that of {name} itself ({where(self._rule)})"
             )
         avals = primal.jaxpr.out_avals
-        dots = _like_outputs(pair[1], out_tree, avals, f"custom_jvp: the tangent that the rule of {name} returned", self._rule)
+        dots = _like_outputs(
+            pair[1],
+            out_tree,
+            avals,
+            f"custom_jvp: the tangent that the rule of {name} returned",
+            self._rule,
+        )
         return [
             *[conform(o, a) for o, a in zip(outs, avals, strict=True)],
             *[d for d, a in zip(dots, avals, strict=True) if is_inexact(a.dtype)],
@@ -218,8 +224,7 @@ def _like_outputs(
     flat, _ = tree.flatten(value, is_leaf=lambda x: x is None)
     if len(flat) != len(avals):
         raise TransformTypeError(
-            f"{what} is {describe(value)}, which has not the structure {treedef} "
-            f"({where(rule)})"
+            f"{what} is {describe(value)}, which has not the structure {treedef} ({where(rule)})"
         )
     return [_like(x, a, what, rule) for x, a in zip(flat, avals, strict=True)]
 

@@ -15,9 +15,7 @@ from functrans.ir import Aval, Jaxpr, aval_of, is_inexact
 from functrans.transforms import jvp_jaxpr, linearize_jaxpr, transpose_jaxpr
 
 
-def jvp(
-    f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False
-) -> Any:
+def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
     """The value of f and its derivative in the direction `tangents`.
 
     jvp : (a -> b) -> (a, T a) -> (b, T b). `primals` and `tangents` are tuples with one entry
@@ -127,7 +125,12 @@ class Derivative:
         out_tree: tree.PyTreeDef,
         out_avals: list[Aval],
     ) -> None:
-        self._name, self._tangent, self._nonzero, self._residuals = name, tangent, nonzero, residuals
+        self._name, self._tangent, self._nonzero, self._residuals = (
+            name,
+            tangent,
+            nonzero,
+            residuals,
+        )
         self._in_tree, self._in_avals = in_tree, in_avals
         self._out_tree, self._out_avals = out_tree, out_avals
 
@@ -177,7 +180,9 @@ def linear_transpose(f: Function, *examples: Any) -> Callable[[Any], tuple[Any, 
         bars = check_tangents(cotangent, out_tree[0], jaxpr.out_avals, what, "cotangent")
         backward, nonzero = transpose_jaxpr(jaxpr, mask, (True,) * len(bars))
         results = iter(run(backward, [*captured, *bars]))
-        grads = [next(results) if flag else zeros(a) for a, flag in zip(avals, nonzero, strict=True)]
+        grads = [
+            next(results) if flag else zeros(a) for a, flag in zip(avals, nonzero, strict=True)
+        ]
         return tuple(tree.unflatten(in_tree, grads))
 
     return transposed

@@ -192,7 +192,7 @@ def _require_inexact(result: Any, f: Function, what: str, holomorphic: bool) -> 
 
 
 def _basis(leaves: Sequence[Any]) -> list[Any]:
-    """For each leaf, an array whose first axis runs over the unit vectors of all leaves together."""
+    """For each leaf, an array whose first axis runs over the unit vectors of all leaves."""
     avals = [aval_of(x) for x in leaves]
     total = sum(a.size for a in avals)
     basis, start = [], 0

@@ -154,7 +154,7 @@ def _name(f: Function, path: tree.KeyPath) -> str:
 
 
 def _spread(prefix: Any, value: Any, what: str) -> list[Any]:
-    """One axis for each leaf of `value`, from a prefix of its tree; None is a leaf of the prefix."""
+    """One axis for each leaf of `value`, from a prefix of its tree, whose leaves may be None."""
     if prefix is None or isinstance(prefix, int):
         return [prefix] * len(tree.leaves(value))
     try:
@@ -189,6 +189,7 @@ def _placed(jaxpr: Jaxpr, axis: MappedAxis, wanted: list[int | None]) -> Jaxpr:
     """The batched jaxpr with its mapped outputs moved from axis 0 to where they are wanted."""
     if all(w is None or w == 0 for w in wanted):
         return jaxpr
+
     def walk(*args: Any) -> list[Any]:
         outs = eval_jaxpr(jaxpr, args)
         return [

@@ -48,9 +48,7 @@ def checkpoint(
             return f(*[filled.get(i, a) for i, a in enumerate(args)], **keywords)
 
         with stage(flat_f, leaves, purpose="checkpoint") as staged:
-            outs = bind(
-                checkpoint_p, *staged.captured, *leaves, jaxpr=staged.jaxpr, policy=policy
-            )
+            outs = bind(checkpoint_p, *staged.captured, *leaves, jaxpr=staged.jaxpr, policy=policy)
         return tree.unflatten(staged.out_tree, outs)
 
     return checkpointed

@@ -96,7 +96,13 @@ def value_and_grad(
 
 
 def _gradient(
-    staged: Staged, leaves: list[Any], split: Split, aux: AuxOutput, f: Function, unused: str, what: str
+    staged: Staged,
+    leaves: list[Any],
+    split: Split,
+    aux: AuxOutput,
+    f: Function,
+    unused: str,
+    what: str,
 ) -> Any:
     active = (False,) * len(staged.captured) + (True,) * len(leaves)
     program, nonzero = value_and_grad_jaxpr(staged.jaxpr, active)
@@ -116,15 +122,15 @@ def _gradient(
 
 
 @derived
-def value_and_grad_jaxpr(
-    jaxpr: Jaxpr, active: tuple[bool, ...]
-) -> tuple[Jaxpr, tuple[bool, ...]]:
+def value_and_grad_jaxpr(jaxpr: Jaxpr, active: tuple[bool, ...]) -> tuple[Jaxpr, tuple[bool, ...]]:
     """(inputs) -> outputs and the gradients, of the first output, that are not zero."""
     linear = linearize_jaxpr(jaxpr, active)
     nonzero: tuple[bool, ...] = (False,) * sum(active)
     if not linear.out_nonzero[0]:
         return linear.primal, nonzero
-    backward, nonzero = transposed_tangent(linear, active, (True, *[False] * (sum(linear.out_nonzero) - 1)))
+    backward, nonzero = transposed_tangent(
+        linear, active, (True, *[False] * (sum(linear.out_nonzero) - 1))
+    )
     num_outs = len(jaxpr.outvars)
 
     def walk(*inputs: Any) -> list[Any]:
@@ -218,7 +224,7 @@ def _require_scalar(aval: Aval, f: Function, what: str, holomorphic: bool) -> No
 
 
 def differentiable_leaf(value: Any, name: str, what: str, holomorphic: bool = False) -> Any:
-    """A leaf to differentiate with respect to: a Python int becomes a float, other ints an error."""
+    """A leaf to differentiate by: a Python int becomes a float, other ints an error."""
     leaf = array_leaf(value, f"{what}: {name}")
     if type(leaf) is int:
         leaf = float(leaf)
@@ -338,7 +344,10 @@ def check_tangents(
     """The leaves of a tangent or cotangent, checked leaf by leaf; None stands for float0."""
     tree.check_structure(treedef, value, f"{what}: the {word}")
     paths, _ = tree.flatten_with_path(value)
-    return [_check_tangent(x, a, what, f"{word}{tree.keystr(p)}") for (p, x), a in zip(paths, avals, strict=True)]
+    return [
+        _check_tangent(x, a, what, f"{word}{tree.keystr(p)}")
+        for (p, x), a in zip(paths, avals, strict=True)
+    ]
 
 
 def _check_tangent(value: Any, aval: Aval, what: str, word: str) -> Any:

@@ -92,9 +92,7 @@ def checkpoint_partial_eval(eqn: Eqn, unknown: tuple[bool, ...]) -> tuple[list[E
     kept = _kept_by(policy, split.known)
     saved = [Var(v.aval) for v in kept]
     num_known = len(split.known.outvars) - split.num_residuals
-    forward = Jaxpr(
-        split.known.invars, split.known.eqns, [*split.known.outvars[:num_known], *kept]
-    )
+    forward = Jaxpr(split.known.invars, split.known.eqns, [*split.known.outvars[:num_known], *kept])
     later_jaxpr = _recomputing(jaxpr, kept, split.out_unknown)
     params = {**eqn.params, "jaxpr": forward}
     now = Eqn(checkpoint_p, known_in, [*known_out, *saved], params, eqn.source)

@@ -25,9 +25,7 @@ def custom_jvp_call_jvp(
     return split_tangents(results, jaxpr.out_avals)
 
 
-def differentiable_tangents(
-    primals: list[Any], tangents: list[Any], num_consts: int
-) -> list[Any]:
+def differentiable_tangents(primals: list[Any], tangents: list[Any], num_consts: int) -> list[Any]:
     """A tangent, zeros where it is a symbolic zero, for each inexact argument."""
     pairs = list(zip(primals, tangents, strict=True))[num_consts:]
     return [instantiate(t, p) for p, t in pairs if is_inexact(aval_of(p).dtype)]
@@ -63,7 +61,9 @@ def custom_jvp_call_batch(
     front = (True,) * len(jaxpr.outvars)
     batched, _ = batch_jaxpr(jaxpr, axis, tuple(dims), front)
     dot_dims = [
-        d for a, d in list(zip(jaxpr.in_avals, dims, strict=True))[num_consts:] if is_inexact(a.dtype)
+        d
+        for a, d in list(zip(jaxpr.in_avals, dims, strict=True))[num_consts:]
+        if is_inexact(a.dtype)
     ]
     all_front = (True,) * len(rule.outvars)
     batched_rule, _ = batch_jaxpr(rule, axis, (*dims, *dot_dims), all_front)

@@ -58,6 +58,8 @@ def short_dtype(dtype: np.dtype[Any]) -> str:
 class Array(ABC):
     """What functrans calls an array: np.ndarray, NumPy scalars and tracers satisfy it."""
 
+    __slots__ = ()
+
     @property
     @abstractmethod
     def shape(self) -> Shape: ...

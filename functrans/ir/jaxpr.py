@@ -1,9 +1,9 @@
 """Jaxprs: programs as data, one list of equations in static single assignment.
 
-    jaxpr   ::= { lambda const* ; var* . let eqn* in ( atom* ) }
-    eqn     ::= var* = primitive[ param* ] atom*
-    atom    ::= var | literal
-    param   ::= name = value | name = jaxpr
+jaxpr   ::= { lambda const* ; var* . let eqn* in ( atom* ) }
+eqn     ::= var* = primitive[ param* ] atom*
+atom    ::= var | literal
+param   ::= name = value | name = jaxpr
 """
 
 from __future__ import annotations

@@ -45,7 +45,8 @@ def format_jaxpr(jaxpr: Jaxpr) -> str:
     return f"{head}\n{body}\n  {tail}"
 
 
-Jaxpr.__str__ = Jaxpr.__repr__ = format_jaxpr
+setattr(Jaxpr, "__str__", format_jaxpr)  # noqa: B010  # the printer lies above the data
+setattr(Jaxpr, "__repr__", format_jaxpr)  # noqa: B010
 
 
 def format_eqn(eqn: Eqn) -> str:

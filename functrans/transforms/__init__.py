@@ -1,4 +1,4 @@
-"""What can be done to a jaxpr: differentiate, split, transpose, batch, simplify; one walk a file."""
+"""What can be done to a jaxpr: differentiate, split, transpose, batch, simplify; a walk a file."""
 
 from functrans.transforms.batching import batch_jaxpr, eval_batch
 from functrans.transforms.jvp import eval_jvp, jvp_jaxpr

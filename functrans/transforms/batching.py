@@ -39,7 +39,9 @@ def eval_batch(
 
 def _knows_the_axis(eqn: Eqn) -> bool:
     """May this equation depend on the mapped axis though its operands do not?"""
-    return isinstance(eqn.primitive.property, Collective) or any(True for _ in jaxprs_in(eqn.params))
+    return isinstance(eqn.primitive.property, Collective) or any(
+        True for _ in jaxprs_in(eqn.params)
+    )
 
 
 def mapped_aval(aval: Aval, axis: MappedAxis, dim: int | None) -> Aval:

@@ -36,4 +36,3 @@ def linearize_jaxpr(jaxpr: Jaxpr, active: Mask) -> Linearized:
     return Linearized(
         simplify(split.known), simplify(split.waiting), out_nonzero, split.num_residuals
     )
-

@@ -26,14 +26,12 @@ class PartialEval:
 
 
 @derived
-def partial_eval_jaxpr(
-    jaxpr: Jaxpr, unknown: Mask, instantiate: Mask | None = None
-) -> PartialEval:
+def partial_eval_jaxpr(jaxpr: Jaxpr, unknown: Mask, instantiate: Mask | None = None) -> PartialEval:
     """Split `jaxpr` by the inputs that `unknown` marks.
 
-    `instantiate` marks outputs that come from `waiting` whatever they depend on. A primitive that holds a jaxpr splits
-    itself, by its `partial_eval` rule: (eqn, unknown) -> (known eqns, waiting eqns), where an
-    output variable belongs to the part that binds it.
+    `instantiate` marks outputs that come from `waiting` whatever they depend on. A
+    primitive that holds a jaxpr splits itself, by its `partial_eval` rule: (eqn, unknown) ->
+    (known eqns, waiting eqns), where an output variable belongs to the part that binds it.
     """
     waiting_vars = {v for v, flag in zip(jaxpr.invars, unknown, strict=True) if flag}
     known_eqns: list[Eqn] = []

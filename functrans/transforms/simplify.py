@@ -58,7 +58,7 @@ class _Simplifier:
         params: dict[str, Any],
         out: Var | None = None,
     ) -> Atom:
-        """The atom that holds `primitive` of `inputs`: rewritten, found again, or a new equation."""
+        """The atom that holds `primitive` of `inputs`: rewritten, found again, or newly kept."""
         rule = RULES.get(primitive.name)
         if rule is not None:
             found = rule(self, origin, inputs, params)

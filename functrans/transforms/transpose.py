@@ -53,9 +53,7 @@ def _run_forward(jaxpr: Jaxpr, env: dict[Var, Any], linear: set[Var]) -> list[Eq
     return rest
 
 
-def _transpose_eqn(
-    eqn: Eqn, env: dict[Var, Any], linear: set[Var], bars: dict[Var, Any]
-) -> None:
+def _transpose_eqn(eqn: Eqn, env: dict[Var, Any], linear: set[Var], bars: dict[Var, Any]) -> None:
     given = [bars.pop(v, None) for v in eqn.outputs]
     if all(bar is None for bar in given):
         return
