@@ -4,13 +4,19 @@ Invariant: `ft_gemm_*` may be called without the GIL, from any thread, and never
 """
 
 import platform
-from functools import cache
 from typing import Literal
 
 from jit.runtime import threads
 from jit.runtime.gemm_loops import gemm_module
 from jit.runtime.gemm_text import Tile, tile_for
-from jit.runtime.objects import build_object, host_features, library_symbols, link_object
+from jit.runtime.objects import (
+    build_object,
+    host_features,
+    in_background,
+    library_symbols,
+    link_object,
+    once,
+)
 
 RealName = Literal["f32", "f64"]
 COMPLEX = {"f32": "c64", "f64": "c128"}
@@ -41,7 +47,12 @@ def host_tile() -> Tile:
     return tile_for(host_features(), platform.machine().lower() in ("aarch64", "arm64"))
 
 
-@cache
+@once
 def symbols(name: RealName) -> dict[str, int]:
     """Addresses of ft_gemm_f32 and ft_gemm_c64 (name f32), or of ft_gemm_f64 and ft_gemm_c128."""
     return load_gemm(name, host_tile(), f"ft_gemm_{name}")
+
+
+def prepare(name: RealName) -> None:
+    """Compile the product in the background, for a program that is about to be compiled."""
+    in_background(lambda: symbols(name))

@@ -7,9 +7,8 @@ import ctypes
 import os
 import platform
 import sys
-from functools import cache
 
-from jit.runtime.objects import build_object, library_symbols, link_object
+from jit.runtime.objects import build_object, library_symbols, link_object, once
 from jit.runtime.threads_text import Platform, Processor, imported_names, pool_text
 
 EXPORTS = ("ft_parallel_for", "ft_pool_size", "ft_pool_resize", "ft_pool_forget", "ft_init")
@@ -33,7 +32,7 @@ def set_num_threads(count: int) -> None:
             f"set_num_threads: the number must be an integer >= 1, but it is {count!r}."
         )
     _size = count if has_threads() else 1
-    if _pool.cache_info().currsize:
+    if _loaded:
         _call("ft_pool_resize", _size)
 
 
@@ -42,7 +41,7 @@ def has_threads() -> bool:
     return os.name == "posix"
 
 
-@cache
+@once
 def symbols() -> dict[str, int]:
     """Addresses for the linker: ft_parallel_for and ft_pool_size."""
     return {name: _pool()[name] for name in ("ft_parallel_for", "ft_pool_size")}
@@ -73,12 +72,13 @@ def load_pool(machine: Platform, name: str) -> dict[str, int]:
     return addresses
 
 
-@cache
+@once
 def _pool() -> dict[str, int]:
     addresses = load_pool(this_platform(), "ft_threads")
     ctypes.CFUNCTYPE(None, ctypes.c_int64)(addresses["ft_pool_resize"])(_size)
     if has_threads():
         os.register_at_fork(after_in_child=lambda: _call("ft_pool_forget"))
+    _loaded.append(True)
     return addresses
 
 
@@ -104,3 +104,4 @@ def _initial_size() -> int:
 
 
 _size = _initial_size()
+_loaded: list[bool] = []
