@@ -552,9 +552,7 @@ def float_to_integer(w: Writer, source: DType, dtype: DType, lanes: int, value: 
     if dtype != "u64":
         return checked(w, source, dtype, lanes, value)
     kind, flags, ints = register(source, lanes), vector("i1", lanes), vector("i64", lanes)
-    half = const(source, 2.0**63, lanes)
-    if source == "f16":
-        return checked(w, source, "i64", lanes, value)
+    half = const("f64" if source == "f64" else "f32", 2.0**63, lanes)
     low = checked(w, source, "i64", lanes, value)
     moved = w(f"fsub {kind} {value}, {half}")
     high = checked(w, source, "i64", lanes, moved)

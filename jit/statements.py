@@ -259,7 +259,7 @@ class StatementEmitter:
         a, b = regs
         left, right = a.stride or 0, b.stride or 0
         if op.name == "mul":
-            if left and right or (a if right else b).scalar.startswith("%"):
+            if (left and right) or (a if right else b).scalar.startswith("%"):
                 return self.vector_op(op, regs)
             stride = int(a.scalar) * right if right else left * int(b.scalar)
         else:

@@ -144,7 +144,8 @@ class Checker:
         self.access(buffer, offset, writes)
         if where is not None:
             self.use(where, "bool")
-        elif isinstance(offset, Const):
+        elif isinstance(offset, Const) and buffer.size > 0:
+            # A literal offset into an empty buffer stands in a loop that never runs.
             inside = 0 <= int(offset.value) < buffer.size
             self.require(inside, f"{buffer.name}[{offset.value}] is outside the buffer")
 
