@@ -5,9 +5,27 @@ from __future__ import annotations
 from types import ModuleType
 
 from functrans.ir import Primitive
-from functrans.primitives import elementwise, reduction, structural
+from functrans.primitives import (
+    collective,
+    contraction,
+    effects,
+    elementwise,
+    indexing,
+    ordering,
+    reduction,
+    structural,
+)
 
-MODULES: tuple[ModuleType, ...] = (structural, elementwise, reduction)
+MODULES: tuple[ModuleType, ...] = (
+    structural,
+    elementwise,
+    reduction,
+    indexing,
+    contraction,
+    ordering,
+    collective,
+    effects,
+)
 
 
 def _records() -> dict[str, Primitive]:
