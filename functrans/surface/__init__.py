@@ -6,9 +6,9 @@ Lenient at the border and strict inside: whatever comes in leaves as operands th
 
 from __future__ import annotations
 
-from functrans.surface import declare
+from functrans.surface import declare, ufunc_methods
 from functrans.surface.at import at
 from functrans.surface.methods import attributes, methods
 from functrans.surface.operators import operators
 
-__all__ = ["at", "attributes", "declare", "methods", "operators"]
+__all__ = ["at", "attributes", "declare", "methods", "operators", "ufunc_methods"]

@@ -176,17 +176,37 @@ def _keywords(signature: inspect.Signature) -> frozenset[str]:
 def _as_view(
     declaration: Declaration, result: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """Tell tracing that the result may be a view, and how to take the same view again."""
+    """The result, each part of it noted as a possible view of the operand it comes from."""
     if not args:
         return result
-    base, *rest = args
+    if not isinstance(result, (list, tuple)):
+        return hooks.view(result, args[0], _again(declaration, args[1:], kwargs, None))
+    if _is_variadic(declaration.signature):
+        again = _again(declaration, (), kwargs, None)
+        return tuple(hooks.view(r, x, again) for r, x in zip(result, args, strict=True))
+    parts = [
+        hooks.view(part, args[0], _again(declaration, args[1:], kwargs, i))
+        for i, part in enumerate(result)
+    ]
+    return type(result)(parts)
+
+
+def _again(
+    declaration: Declaration, rest: tuple[Any, ...], kwargs: dict[str, Any], part: int | None
+) -> Function:
+    """Takes the same view of another array; of a plain one by NumPy itself."""
 
     def again(x: Any) -> Any:
         plain = isinstance(x, np.ndarray) and declaration.counterpart is not None
         function: Any = declaration.counterpart if plain else declaration.body
-        return function(x, *rest, **kwargs)
+        result = function(x, *rest, **kwargs)
+        return result if part is None else result[part]
 
-    return hooks.view(result, base, again)
+    return again
+
+
+def _is_variadic(signature: inspect.Signature) -> bool:
+    return any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in signature.parameters.values())
 
 
 def _known_options(

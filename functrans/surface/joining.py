@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -154,7 +155,7 @@ def cut(x: Value, axis: int, points: Sequence[int]) -> list[Value]:
     n = aval_of(x).shape[axis]
     bounds = [0, *points, n]
     parts: list[Value] = []
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in itertools.pairwise(bounds):
         taken = range(n)[start:stop]
         parts.append(p.slice_axis(x, axis, taken.start, max(taken.start, taken.stop)))
     return parts
@@ -163,11 +164,10 @@ def cut(x: Value, axis: int, points: Sequence[int]) -> list[Value]:
 def _even_points(n: int, sections: int) -> list[int]:
     """Where to cut n into sections of nearly equal length, longer ones first."""
     each, extra = divmod(n, sections)
-    points = [i * each + min(i, extra) for i in range(1, sections)]
-    return points
+    return [i * each + min(i, extra) for i in range(1, sections)]
 
 
-@surface(np.array_split)
+@surface(np.array_split, views=True)
 def array_split(ary: ArrayLike, indices_or_sections: Any, axis: int = 0) -> list[Value]:
     """The parts of an array: as many as asked for, nearly equal, or cut at the given places."""
     ary = array_of(ary, "array_split")
@@ -180,7 +180,7 @@ def array_split(ary: ArrayLike, indices_or_sections: Any, axis: int = 0) -> list
     return cut(ary, place, _even_points(aval_of(ary).shape[place], sections))
 
 
-@surface(np.split)
+@surface(np.split, views=True)
 def split(ary: ArrayLike, indices_or_sections: Any, axis: int = 0) -> list[Value]:
     """Equal parts of an array, or parts cut at the given places."""
     ary = array_of(ary, "split")
@@ -194,26 +194,26 @@ def split(ary: ArrayLike, indices_or_sections: Any, axis: int = 0) -> list[Value
     return array_split.body(ary, indices_or_sections, axis)
 
 
-@surface(np.hsplit)
+@surface(np.hsplit, views=True)
 def hsplit(ary: ArrayLike, indices_or_sections: Any) -> list[Value]:
     """Parts side by side: along axis 1, or 0 for one-dimensional arrays."""
     ary = array_of(ary, "hsplit")
     return split.body(ary, indices_or_sections, 0 if aval_of(ary).ndim == 1 else 1)
 
 
-@surface(np.vsplit)
+@surface(np.vsplit, views=True)
 def vsplit(ary: ArrayLike, indices_or_sections: Any) -> list[Value]:
     """Parts one below another."""
     return split.body(ary, indices_or_sections, 0)
 
 
-@surface(np.dsplit)
+@surface(np.dsplit, views=True)
 def dsplit(ary: ArrayLike, indices_or_sections: Any) -> list[Value]:
     """Parts along the third axis."""
     return split.body(ary, indices_or_sections, 2)
 
 
-@surface(np.unstack)
+@surface(np.unstack, views=True)
 def unstack(x: ArrayLike, /, *, axis: int = 0) -> tuple[Value, ...]:
     """The members of an array along one axis."""
     x = array_of(x, "unstack")
@@ -294,7 +294,7 @@ def _rolled(a: Value, axis: int, shift: Any) -> Value:
     return a if at == 0 else p.concatenate(cut(a, axis, [at])[::-1], axis)
 
 
-@surface(np.rot90)
+@surface(np.rot90, views=True)
 def rot90(m: ArrayLike, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Value:
     """m turned by k quarter turns in the plane of two axes."""
     m = array_of(m, "rot90")
@@ -309,13 +309,13 @@ def rot90(m: ArrayLike, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Value:
     return p.reverse(p.transpose(m, tuple(perm)), (j,)) if turns == 3 else m
 
 
-@surface(np.fliplr)
+@surface(np.fliplr, views=True)
 def fliplr(m: ArrayLike) -> Value:
     """m with its columns in reverse order."""
     return p.reverse(array_of(m, "fliplr"), (1,))
 
 
-@surface(np.flipud)
+@surface(np.flipud, views=True)
 def flipud(m: ArrayLike) -> Value:
     """m with its rows in reverse order."""
     return p.reverse(array_of(m, "flipud"), (0,))

@@ -27,23 +27,8 @@ SCALARS: tuple[type, ...] = (bool, int, float, complex)
 _RANK = {"b": 0, "i": 1, "f": 2, "c": 3}
 _BY_RANK = (BOOL, INT, FLOAT, COMPLEX)
 _NAMES = frozenset(
-    [
-        "bool",
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "uint8",
-        "uint16",
-        "uint32",
-        "uint64",
-        "float16",
-        "float32",
-        "float64",
-        "complex64",
-        "complex128",
-        "bfloat16",
-    ]
+    ["bool", "bfloat16", "float16", "float32", "float64", "complex64", "complex128"]
+    + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 )
 
 

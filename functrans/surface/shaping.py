@@ -169,7 +169,7 @@ def expand_dims(a: ArrayLike, axis: Axes) -> Value:
     return insert_axes(a, normal_axes(axis, aval_of(a).ndim + count, "expand_dims"))
 
 
-@surface(np.broadcast_to)
+@surface(np.broadcast_to, views=True)
 def broadcast_to(array: ArrayLike, shape: ShapeLike) -> Value:
     """array repeated to `shape`."""
     array = array_of(array, "broadcast_to")

@@ -1,0 +1,495 @@
+"""Statistics: averages, quantiles, covariances, counts, and the reductions that skip NaN."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+
+from functrans.bind import bind
+from functrans.errors import ShapeError
+from functrans.ir import aval_of, is_inexact
+from functrans.numpy.calculus import diff
+from functrans.primitives import elementwise as e
+from functrans.primitives import structural as p
+from functrans.primitives.derive import Value, full, full_like
+from functrans.primitives.indexing import scatter_add_p
+from functrans.surface import contraction, elementwise, reductions
+from functrans.surface.axes import normal_axes
+from functrans.surface.creation import diagonal, linspace
+from functrans.surface.declare import surface
+from functrans.surface.promotion import (
+    FLOAT,
+    INT,
+    as_operand,
+    cast,
+    promote,
+    result_dtype,
+    stretch,
+)
+from functrans.surface.reductions import NOT_GIVEN, highest, is_given, lowest
+from functrans.surface.selection import gather
+from functrans.surface.shaping import array_of, insert_axes
+from functrans.surface.sorting import ordered, searchsorted
+from functrans.typing import ArrayLike, Axes, DTypeLike
+
+# -- averages ---------------------------------------------------------------------------------
+
+
+@surface(np.average)
+def average(
+    a: ArrayLike,
+    axis: Axes = None,
+    weights: ArrayLike | None = None,
+    returned: bool = False,
+    *,
+    keepdims: bool = False,
+) -> Any:
+    """The weighted mean; with `returned`, also the sum of the weights."""
+    a = array_of(a, "average")
+    if weights is None:
+        mean = reductions.mean.body(a, axis, keepdims=keepdims)
+        count = aval_of(a).size // max(aval_of(mean).size, 1)
+        return (mean, full_like(mean, count)) if returned else mean
+    a, w = promote(a, array_of(weights, "average"))
+    if not is_inexact(aval_of(a).dtype):
+        a, w = cast(a, FLOAT), cast(w, FLOAT)
+    w = _spread_weights(a, w, axis)
+    total = reductions.sum.body(w, axis, keepdims=keepdims)
+    mean = e.div(reductions.sum.body(e.mul(a, w), axis, keepdims=keepdims), total)
+    return (mean, total) if returned else mean
+
+
+def _spread_weights(a: Value, w: Value, axis: Axes) -> Value:
+    """Weights in a's shape: given so, or one per member of the axes."""
+    shape = aval_of(a).shape
+    if aval_of(w).shape == shape:
+        return w
+    if axis is None:
+        raise TypeError("Axis must be specified when shapes of a and weights differ.")
+    axes = normal_axes(axis, len(shape), "average")
+    if aval_of(w).shape != tuple(shape[i] for i in axes):
+        raise ShapeError("Shape of weights must be consistent with shape of a along given axis.")
+    order = sorted(range(len(axes)), key=axes.__getitem__)
+    w = p.transpose(w, tuple(order))
+    return p.broadcast(w, shape, tuple(i for i in range(len(shape)) if i not in axes))
+
+
+# -- quantiles --------------------------------------------------------------------------------
+
+_CONTINUOUS = {
+    "linear": (1.0, 1.0),
+    "weibull": (0.0, 0.0),
+    "hazen": (0.5, 0.5),
+    "interpolated_inverted_cdf": (0.0, 1.0),
+    "median_unbiased": (1 / 3, 1 / 3),
+    "normal_unbiased": (3 / 8, 3 / 8),
+}
+"""Method -> (alpha, beta) of Hyndman and Fan (1996)."""
+
+
+@surface(np.quantile)
+def quantile(
+    a: ArrayLike, q: ArrayLike, axis: Axes = None, *, method: str = "linear", keepdims: bool = False
+) -> Value:
+    """The values below which the fractions q of the data lie, along `axis`; NaN if any is NaN."""
+    a, q = array_of(a, "quantile"), as_operand(q, "quantile")
+    dtype = result_dtype(a, q) if is_inexact(aval_of(a).dtype) else FLOAT
+    if aval_of(q).dtype.kind in "iub":
+        dtype = aval_of(a).dtype if is_inexact(aval_of(a).dtype) else FLOAT
+    a, q = cast(a, dtype), cast(q, dtype)
+    axes = normal_axes(axis, aval_of(a).ndim, "quantile")
+    rows = _axes_last(a, axes)
+    (rows,) = ordered([rows], aval_of(rows).ndim - 1, 1)
+    flat_q = p.reshape(q, (aval_of(q).size,))
+    values = _at_fractions(rows, flat_q, method)
+    last = p.slice_axis(
+        rows, aval_of(rows).ndim - 1, aval_of(rows).shape[-1] - 1, aval_of(rows).shape[-1]
+    )
+    spoiled = stretch(e.is_nan(last), aval_of(values).shape)
+    values = p.select(spoiled, full_like(values, math.nan), values)
+    ndim = aval_of(values).ndim
+    values = p.transpose(values, (ndim - 1, *range(ndim - 1)))
+    kept = aval_of(values).shape[1:]
+    values = p.reshape(values, (*aval_of(q).shape, *kept))
+    lead = aval_of(q).ndim
+    return insert_axes(values, tuple(i + lead for i in axes)) if keepdims else values
+
+
+def _axes_last(a: Value, axes: tuple[int, ...]) -> Value:
+    """a with the given axes merged into one last axis."""
+    rest = tuple(i for i in range(aval_of(a).ndim) if i not in axes)
+    shape = aval_of(a).shape
+    merged = math.prod(shape[i] for i in axes)
+    if merged == 0:
+        raise ShapeError("quantile: there are no values along the axes")
+    return p.reshape(p.transpose(a, (*rest, *axes)), (*(shape[i] for i in rest), merged))
+
+
+def _at_fractions(rows: Value, q: Value, method: str) -> Value:
+    """The quantiles of sorted rows along their last axis, which becomes that of q."""
+    n = aval_of(rows).shape[-1]
+    if method in _CONTINUOUS:
+        alpha, beta = _CONTINUOUS[method]
+        at = elementwise.add(elementwise.multiply(q, n + 1 - alpha - beta), alpha - 1)
+    else:
+        at = elementwise.multiply(q, n - 1)
+    at = e.clamp(full_like(at, 0), at, full_like(at, n - 1))
+    below = e.floor(at)
+    part = e.sub(at, below)
+    part = _rounded_part(part, below, q, n, method)
+    first = cast(below, INT)
+    second = e.min(e.add(first, full_like(first, 1)), full_like(first, n - 1))
+    lead = aval_of(rows).ndim - 1
+    taken = [_take_last(rows, index) for index in (first, second)]
+    part = p.broadcast(part, aval_of(taken[0]).shape, tuple(range(lead)))
+    return e.add(taken[0], e.scale(e.sub(taken[1], taken[0]), part))
+
+
+def _rounded_part(part: Value, below: Value, q: Value, n: int, method: str) -> Value:
+    """How far between two neighbours the quantile lies, under the method."""
+    if method in _CONTINUOUS:
+        return part
+    zero, one, half = (full_like(part, v) for v in (0.0, 1.0, 0.5))
+    if method == "lower":
+        return zero
+    inside = e.gt(part, zero)
+    if method == "higher":
+        return p.select(inside, one, zero)
+    if method == "midpoint":
+        return p.select(inside, half, zero)
+    if method == "nearest":
+        odd = e.eq(e.remainder(below, full_like(below, 2)), one)
+        up = e.or_(e.gt(part, half), e.and_(e.eq(part, half), odd))
+        return p.select(up, one, zero)
+    known = ", ".join([*_CONTINUOUS, "lower", "higher", "midpoint", "nearest"])
+    raise ValueError(f"quantile: method must be one of {known}, but got {method!r}")
+
+
+def _take_last(rows: Value, index: Value) -> Value:
+    """The elements of each row at `index`, along the last axis."""
+    lead = aval_of(rows).ndim - 1
+    found = gather(rows, [index], (lead,), "clip")
+    return p.transpose(found, (*range(1, lead + 1), 0))
+
+
+@surface(np.percentile)
+def percentile(
+    a: ArrayLike, q: ArrayLike, axis: Axes = None, *, method: str = "linear", keepdims: bool = False
+) -> Value:
+    """The values below which q per cent of the data lie."""
+    fraction = elementwise.divide(q, 100)
+    return quantile.body(a, fraction, axis, method=method, keepdims=keepdims)
+
+
+@surface(np.median)
+def median(a: ArrayLike, axis: Axes = None, *, keepdims: bool = False) -> Value:
+    """The middle value along `axis`; of an even count, the mean of the middle two."""
+    return quantile.body(a, 0.5, axis, method="linear", keepdims=keepdims)
+
+
+# -- covariance -------------------------------------------------------------------------------
+
+
+@surface(np.cov)
+def cov(
+    m: ArrayLike,
+    y: ArrayLike | None = None,
+    rowvar: bool = True,
+    bias: bool = False,
+    ddof: int | None = None,
+    fweights: ArrayLike | None = None,
+    aweights: ArrayLike | None = None,
+    *,
+    dtype: DTypeLike = None,
+) -> Value:
+    """The covariance matrix of variables (rows) observed together (columns)."""
+    x = _variables(m, y, rowvar, dtype)
+    freedom = (0 if bias else 1) if ddof is None else operator.index(ddof)
+    w = _observation_weights(x, fweights, aweights)
+    if w is None:
+        mean = reductions.mean.body(x, 1, keepdims=True)
+        norm: Any = max(aval_of(x).shape[1] - freedom, 0)
+        weighted = x = e.sub(x, stretch(mean, aval_of(x).shape))
+    else:
+        total = p.reduce_sum(w, (0,))
+        spread = p.broadcast(w, aval_of(x).shape, (0,))
+        mean = e.div(p.reduce_sum(e.mul(x, spread), (1,)), stretch(total, aval_of(x).shape[:1]))
+        x = e.sub(x, p.broadcast(mean, aval_of(x).shape, (1,)))
+        weighted = e.mul(x, spread)
+        norm = _weight_norm(w, total, freedom, aweights)
+    if aval_of(weighted).dtype.kind == "c":
+        weighted = p.conj(weighted)
+    product = contraction.contract(x, weighted, ((1,), (1,)), ((), ()))
+    result = elementwise.divide(product, norm)
+    shape = tuple(n for n in aval_of(result).shape if n != 1)
+    return p.reshape(result, shape)
+
+
+def _variables(m: ArrayLike, y: ArrayLike | None, rowvar: bool, dtype: DTypeLike) -> Value:
+    """All variables as the rows of one matrix."""
+    parts = [array_of(v, "cov") for v in (m, y) if v is not None]
+    if any(aval_of(v).ndim > 2 for v in parts):
+        raise ShapeError("cov: the observations must have one or two dimensions")
+    target = np.result_type(*(aval_of(v).dtype for v in parts), FLOAT if dtype is None else dtype)
+    rows: list[Value] = []
+    for v in parts:
+        v = insert_axes(cast(v, target), tuple(range(2 - aval_of(v).ndim)))
+        rows.append(p.transpose(v, (1, 0)) if not rowvar and aval_of(v).shape[0] != 1 else v)
+    return p.concatenate(rows, 0)
+
+
+def _observation_weights(x: Value, f: ArrayLike | None, a: ArrayLike | None) -> Value | None:
+    given = [cast(array_of(w, "cov"), aval_of(x).dtype) for w in (f, a) if w is not None]
+    if any(aval_of(w).shape != aval_of(x).shape[1:] for w in given):
+        raise ShapeError("cov: give one weight per observation")
+    if not given:
+        return None
+    return given[0] if len(given) == 1 else e.mul(*given)
+
+
+def _weight_norm(w: Value, total: Value, freedom: int, aweights: ArrayLike | None) -> Value:
+    if freedom == 0:
+        return total
+    if aweights is None:
+        return e.sub(total, full_like(total, freedom))
+    squares = p.reduce_sum(e.mul(w, cast(array_of(aweights, "cov"), aval_of(w).dtype)), (0,))
+    return e.sub(total, e.div(e.mul(full_like(squares, freedom), squares), total))
+
+
+@surface(np.corrcoef)
+def corrcoef(
+    x: ArrayLike, y: ArrayLike | None = None, rowvar: bool = True, *, dtype: DTypeLike = None
+) -> Value:
+    """The correlation coefficients of variables (rows) observed together (columns)."""
+    c = cov.body(x, y, rowvar, dtype=dtype)
+    if aval_of(c).ndim == 0:
+        return e.div(c, c)
+    d = elementwise.sqrt(_real(diagonal.body(c)))
+    d = cast(d, aval_of(c).dtype)
+    shape = aval_of(c).shape
+    scaled = e.div(e.div(c, p.broadcast(d, shape, (1,))), p.broadcast(d, shape, (0,)))
+    return elementwise.clip(scaled, -1, 1) if aval_of(scaled).dtype.kind != "c" else scaled
+
+
+def _real(x: Value) -> Value:
+    return p.real(x) if aval_of(x).dtype.kind == "c" else x
+
+
+# -- counting ---------------------------------------------------------------------------------
+
+
+@surface(np.bincount)
+def bincount(x: ArrayLike, weights: ArrayLike | None = None, minlength: int = 0) -> Value:
+    """How often each of 0, 1, 2, ... occurs, or the sum of its weights.
+
+    The greatest value decides the length: x is asked for its values.
+    """
+    x = array_of(x, "bincount")
+    known = np.asarray(x)
+    length = max(int(known.max(initial=-1)) + 1, operator.index(minlength))
+    index = cast(x, INT)
+    dtype = INT if weights is None else FLOAT
+    w = full(1, aval_of(index)) if weights is None else cast(array_of(weights, "bincount"), dtype)
+    zeros = full(0, aval_of(w).with_shape((length,)))
+    return bind(scatter_add_p, zeros, w, index, axes=(0,), mode="raise")[0]
+
+
+@surface(np.histogram_bin_edges)
+def histogram_bin_edges(
+    a: ArrayLike, bins: Any = 10, range: tuple[Any, Any] | None = None, weights: Any = None
+) -> Value:
+    """The edges of bins of equal width between the extremes, or the bins given as a sequence."""
+    if isinstance(bins, str):
+        raise ValueError("histogram: give the number of bins; a rule by name is not supported")
+    if not isinstance(bins, (int, np.integer)):
+        return array_of(bins, "histogram")
+    a = array_of(a, "histogram")
+    a = a if is_inexact(aval_of(a).dtype) else cast(a, FLOAT)
+    if range is not None:
+        return linspace.body(range[0], range[1], bins + 1)
+    low, high = reductions.min.body(a), reductions.max.body(a)
+    flat = e.eq(low, high)
+    half = full_like(low, 0.5)
+    low, high = p.select(flat, e.sub(low, half), low), p.select(flat, e.add(high, half), high)
+    return linspace.body(low, high, bins + 1)
+
+
+@surface(np.histogram)
+def histogram(
+    a: ArrayLike,
+    bins: Any = 10,
+    range: tuple[Any, Any] | None = None,
+    density: bool | None = None,
+    weights: ArrayLike | None = None,
+) -> tuple[Value, Value]:
+    """(how many values fall in each bin, the edges of the bins); the last bin is closed."""
+    a = array_of(a, "histogram")
+    a = p.reshape(a, (aval_of(a).size,))
+    edges = histogram_bin_edges.body(a, bins, range)
+    n = aval_of(edges).size - 1
+    place = searchsorted.body(edges, a, "right")
+    values, bounds = promote(a, edges)
+    last = p.reshape(p.slice_axis(bounds, 0, n, n + 1), ())
+    at_end = e.eq(values, stretch(last, aval_of(values).shape))
+    place = p.select(at_end, full_like(place, n), place)
+    place = e.sub(place, full_like(place, 1))
+    w = full(1, aval_of(place)) if weights is None else array_of(weights, "histogram")
+    w = p.reshape(w, (aval_of(w).size,))
+    place = p.select(e.lt(place, full_like(place, 0)), full_like(place, n), place)
+    zeros = full(0, aval_of(w).with_shape((n,)))
+    counts = bind(scatter_add_p, zeros, w, place, axes=(0,), mode="drop")[0]
+    if density:
+        widths = cast(diff.body(edges), FLOAT)
+        counts = cast(counts, FLOAT)
+        total = stretch(p.reduce_sum(counts, (0,)), (n,))
+        counts = e.div(e.div(counts, widths), total)
+    return counts, edges
+
+
+# -- reductions that skip NaN ---------------------------------------------------------------------
+
+
+def _without_nan(a: ArrayLike, name: str, replacement: Any) -> tuple[Value, Value | None]:
+    """(a with NaN replaced, where it is a number), the second None when it always is."""
+    a = array_of(a, name)
+    dtype = aval_of(a).dtype
+    if not is_inexact(dtype):
+        return a, None
+    missing = e.is_nan(a)
+    fill = replacement(dtype) if callable(replacement) else replacement
+    return p.select(missing, full_like(a, fill), a), e.not_(missing)
+
+
+@surface(np.nansum)
+def nansum(
+    a: ArrayLike,
+    axis: Axes = None,
+    dtype: DTypeLike = None,
+    *,
+    keepdims: bool = False,
+    **options: Any,
+) -> Value:
+    """The sum with NaN counted as 0."""
+    return reductions.sum.body(
+        _without_nan(a, "nansum", 0)[0], axis, dtype, keepdims=keepdims, **options
+    )
+
+
+@surface(np.nanprod)
+def nanprod(
+    a: ArrayLike,
+    axis: Axes = None,
+    dtype: DTypeLike = None,
+    *,
+    keepdims: bool = False,
+    **options: Any,
+) -> Value:
+    """The product with NaN counted as 1."""
+    return reductions.prod.body(
+        _without_nan(a, "nanprod", 1)[0], axis, dtype, keepdims=keepdims, **options
+    )
+
+
+@surface(np.nancumsum)
+def nancumsum(a: ArrayLike, axis: int | None = None, dtype: DTypeLike = None) -> Value:
+    """The running sum with NaN counted as 0."""
+    return reductions.cumsum.body(_without_nan(a, "nancumsum", 0)[0], axis, dtype)
+
+
+@surface(np.nancumprod)
+def nancumprod(a: ArrayLike, axis: int | None = None, dtype: DTypeLike = None) -> Value:
+    """The running product with NaN counted as 1."""
+    return reductions.cumprod.body(_without_nan(a, "nancumprod", 1)[0], axis, dtype)
+
+
+def _mask(valid: Value | None) -> Any:
+    return True if valid is None else valid
+
+
+@surface(np.nanmean)
+def nanmean(
+    a: ArrayLike, axis: Axes = None, dtype: DTypeLike = None, *, keepdims: bool = False
+) -> Value:
+    """The mean of what is not NaN."""
+    a, valid = _without_nan(a, "nanmean", 0)
+    return reductions.mean.body(a, axis, dtype, keepdims=keepdims, where=_mask(valid))
+
+
+@surface(np.nanvar)
+def nanvar(
+    a: ArrayLike,
+    axis: Axes = None,
+    dtype: DTypeLike = None,
+    *,
+    ddof: float = 0,
+    keepdims: bool = False,
+) -> Value:
+    """The variance of what is not NaN."""
+    a, valid = _without_nan(a, "nanvar", 0)
+    return reductions.var.body(a, axis, dtype, ddof=ddof, keepdims=keepdims, where=_mask(valid))
+
+
+@surface(np.nanstd)
+def nanstd(
+    a: ArrayLike,
+    axis: Axes = None,
+    dtype: DTypeLike = None,
+    *,
+    ddof: float = 0,
+    keepdims: bool = False,
+) -> Value:
+    """The standard deviation of what is not NaN."""
+    a, valid = _without_nan(a, "nanstd", 0)
+    return reductions.std.body(a, axis, dtype, ddof=ddof, keepdims=keepdims, where=_mask(valid))
+
+
+def _nan_where_empty(result: Value, valid: Value | None, axis: Axes, keepdims: bool) -> Value:
+    if valid is None:
+        return result
+    some = reductions.any.body(valid, axis, keepdims=keepdims)
+    return p.select(some, result, full_like(result, math.nan))
+
+
+@surface(np.nanmax)
+def nanmax(
+    a: ArrayLike,
+    axis: Axes = None,
+    *,
+    keepdims: bool = False,
+    initial: ArrayLike | None = NOT_GIVEN,  # type: ignore[assignment]
+) -> Value:
+    """The greatest of what is not NaN; NaN where nothing is."""
+    a, valid = _without_nan(a, "nanmax", lowest)
+    options = {"initial": initial} if is_given(initial) else {}
+    result = reductions.max.body(a, axis, keepdims=keepdims, **options)
+    return result if options else _nan_where_empty(result, valid, axis, keepdims)
+
+
+@surface(np.nanmin)
+def nanmin(
+    a: ArrayLike,
+    axis: Axes = None,
+    *,
+    keepdims: bool = False,
+    initial: ArrayLike | None = NOT_GIVEN,  # type: ignore[assignment]
+) -> Value:
+    """The least of what is not NaN; NaN where nothing is."""
+    a, valid = _without_nan(a, "nanmin", highest)
+    options = {"initial": initial} if is_given(initial) else {}
+    result = reductions.min.body(a, axis, keepdims=keepdims, **options)
+    return result if options else _nan_where_empty(result, valid, axis, keepdims)
+
+
+@surface(np.nanargmax)
+def nanargmax(a: ArrayLike, axis: int | None = None, *, keepdims: bool = False) -> Value:
+    """Where the greatest of what is not NaN stands first."""
+    return reductions.argmax.body(_without_nan(a, "nanargmax", lowest)[0], axis, keepdims=keepdims)
+
+
+@surface(np.nanargmin)
+def nanargmin(a: ArrayLike, axis: int | None = None, *, keepdims: bool = False) -> Value:
+    """Where the least of what is not NaN stands first."""
+    return reductions.argmin.body(_without_nan(a, "nanargmin", highest)[0], axis, keepdims=keepdims)

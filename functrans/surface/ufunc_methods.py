@@ -1,0 +1,115 @@
+"""Ufunc methods: `np.add.reduce`, `.accumulate`, `.outer` and `.at` on tracers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from functrans.errors import MutationError, describe, user_frame, where
+from functrans.ir import Primitive, aval_of
+from functrans.primitives import reduction as r
+from functrans.primitives.derive import Value
+from functrans.surface import elementwise, reductions
+from functrans.surface.declare import NUMPY_TABLE, UFUNC_METHODS, Function, surface
+from functrans.surface.indexing import put
+from functrans.surface.reductions import NOT_GIVEN
+from functrans.surface.shaping import array_of, insert_axes
+from functrans.typing import ArrayLike, Axes, DTypeLike
+
+
+def _reduce(ufunc: np.ufunc, function: Function, takes_dtype: bool) -> Function:
+    """`ufunc.reduce`: the reduction of the same meaning, along axis 0 by default."""
+
+    def reduce(
+        array: ArrayLike,
+        axis: Axes = 0,
+        dtype: DTypeLike = None,
+        *,
+        keepdims: bool = False,
+        initial: ArrayLike | None = NOT_GIVEN,  # type: ignore[assignment]
+        where: ArrayLike = True,
+    ) -> Value:
+        options: dict[str, Any] = {"keepdims": keepdims, "where": where}
+        if takes_dtype:
+            options["dtype"] = dtype
+        if reductions.is_given(initial):
+            options["initial"] = initial
+        return function.body(array, axis, **options)  # type: ignore[attr-defined]
+
+    return surface(name=f"{ufunc.__name__}.reduce")(reduce).staged
+
+
+def _accumulate(ufunc: np.ufunc, primitive: Primitive, widen: bool) -> Function:
+    """`ufunc.accumulate`: the running reduction, along axis 0 by default."""
+
+    def accumulate(array: ArrayLike, axis: int = 0, dtype: DTypeLike = None) -> Value:
+        return reductions.accumulate(ufunc.__name__, primitive, array, axis, dtype, widen)
+
+    return surface(name=f"{ufunc.__name__}.accumulate")(accumulate).staged
+
+
+def _outer(ufunc: np.ufunc, function: Function) -> Function:
+    """`ufunc.outer`: the function of every pair of elements."""
+
+    def outer(a: ArrayLike, b: ArrayLike, /, **options: Any) -> Value:
+        x, y = array_of(a, ufunc.__name__), array_of(b, ufunc.__name__)
+        ndim = aval_of(x).ndim
+        new = tuple(range(ndim, ndim + aval_of(y).ndim))
+        return function(insert_axes(x, new), y, **options)
+
+    return surface(name=f"{ufunc.__name__}.outer")(outer).staged
+
+
+def _at(ufunc: np.ufunc, combine: str, sign: Callable[[Any], Any]) -> Function:
+    """`ufunc.at`: an update in place in which every repeated index counts."""
+
+    def at(a: ArrayLike, indices: Any, b: ArrayLike, /) -> None:
+        if isinstance(a, np.ndarray):
+            raise MutationError(
+                f"{ufunc.__name__}.at: {describe(a)} is a plain array, which cannot hold traced "
+                f"values (at {where(user_frame())}); make it with functrans.numpy"
+            )
+        a[...] = put(a, indices, sign(b), combine)  # type: ignore[index]
+
+    return surface(name=f"{ufunc.__name__}.at")(at).staged
+
+
+_REDUCE = {
+    np.add: (reductions.sum, True),
+    np.multiply: (reductions.prod, True),
+    np.maximum: (reductions.max, False),
+    np.minimum: (reductions.min, False),
+    np.logical_and: (reductions.all, False),
+    np.logical_or: (reductions.any, False),
+}
+_ACCUMULATE = {
+    np.add: (r.cumsum_p, True),
+    np.multiply: (r.cumprod_p, True),
+    np.maximum: (r.cummax_p, False),
+    np.minimum: (r.cummin_p, False),
+    np.logaddexp: (r.cumlogsumexp_p, False),
+}
+_AT = {
+    np.add: ("add", lambda v: v),
+    np.subtract: ("add", elementwise.negative),
+    np.multiply: ("mul", lambda v: v),
+    np.maximum: ("max", lambda v: v),
+    np.minimum: ("min", lambda v: v),
+}
+
+
+def _register() -> None:
+    for ufunc, (function, takes_dtype) in _REDUCE.items():
+        UFUNC_METHODS[ufunc, "reduce"] = _reduce(ufunc, function, takes_dtype)
+    for ufunc, (primitive, widen) in _ACCUMULATE.items():
+        UFUNC_METHODS[ufunc, "accumulate"] = _accumulate(ufunc, primitive, widen)
+    for ufunc, (combine, sign) in _AT.items():
+        UFUNC_METHODS[ufunc, "at"] = _at(ufunc, combine, sign)
+    for ufunc, function in list(NUMPY_TABLE.items()):
+        if isinstance(ufunc, np.ufunc) and ufunc.nin == 2 and ufunc.signature is None:
+            UFUNC_METHODS[ufunc, "outer"] = _outer(ufunc, function)
+
+
+_register()
