@@ -127,11 +127,11 @@ class Trace:
         if scalar is not None:
             tracer.scalar = scalar
         if name is not None:
-            self._names[tracer.var] = name
+            self._names[tracer.node] = name
         return tracer
 
     def bind(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> list[Any]:
-        inputs = [a if type(a) is Tracer and a.trace is self else self.lift(a) for a in args]
+        inputs = [a if type(a) is Tracer and a.recorder is self else self.lift(a) for a in args]
         out_avals = primitive.abstract_eval(*[a.aval for a in inputs], **params)
         tracers = [a for a in inputs if type(a) is Tracer]
         abstract = any(t.abstract for t in tracers)
@@ -153,9 +153,9 @@ class Trace:
         params: dict[str, Any],
         tracers: list[Tracer],
     ) -> None:
-        atoms = [a.var if type(a) is Tracer else a for a in inputs]
+        atoms = [a.node if type(a) is Tracer else a for a in inputs]
         source = source_override() or user_frame()
-        eqn = Eqn(primitive, atoms, [o.var for o in outs], params, source)  # type: ignore[arg-type]
+        eqn = Eqn(primitive, atoms, [o.node for o in outs], params, source)  # type: ignore[arg-type]
         self.records.append(Record(eqn, tracers, [weakref.ref(o) for o in outs]))
 
     def _stopped(self, out: Tracer) -> Tracer:
@@ -175,7 +175,7 @@ class Trace:
         return self._capture_array(array)
 
     def _lift_tracer(self, tracer: Tracer) -> Tracer:
-        if tracer.trace is self:
+        if tracer.recorder is self:
             return tracer
         self._require_ancestor(tracer)
         known = self._captured_by_id.get(id(tracer))
@@ -188,7 +188,7 @@ class Trace:
         return known[1]
 
     def _require_ancestor(self, tracer: Tracer) -> None:
-        owner: Trace = tracer.trace
+        owner: Trace = tracer.recorder
         if owner.thread != threading.get_ident():
             raise ThreadError(
                 f"a {tracer.aval} that is being traced by {owner.purpose} in another thread was "
@@ -238,7 +238,7 @@ class Trace:
             raise ConcretizationError(self._why_abstract(tracer))
         value: Any = tracer
         while type(value) is Tracer:
-            value = value.trace.value_in_parent(value)
+            value = value.recorder.value_in_parent(value)
         return np.asarray(value)
 
     def value_in_parent(self, tracer: Tracer) -> Any:
@@ -252,10 +252,10 @@ class Trace:
         live = _live_outputs(ready, rest)
         made = {v for r in ready for v in r.eqn.outputs}
         free = _free_inputs(ready, made)
-        eqns = prune([r.eqn for r in ready], [t.var for t in live])
+        eqns = prune([r.eqn for r in ready], [t.node for t in live])
         used = {a for e in eqns for a in e.inputs if isinstance(a, Var)}
-        free = [t for t in free if t.var in used]
-        segment = Jaxpr([t.var for t in free], eqns, [t.var for t in live])
+        free = [t for t in free if t.node in used]
+        segment = Jaxpr([t.node for t in free], eqns, [t.node for t in live])
         assert self.parent is not None
         with interpreting(self.parent):
             outs = self.parent.bind(
@@ -272,12 +272,12 @@ class Trace:
         rest: list[Record],
     ) -> None:
         """Replace the segment's equations by one call whose outputs are the live tracers."""
-        renamed = {t.var: Var(t.aval) for t in live}
+        renamed = {t.node: Var(t.aval) for t in live}
         params = {"jaxpr": without_effects(segment), **_SEGMENT}
-        inputs = [t.var for t in free]
+        inputs = [t.node for t in free]
         self.closed_eqns.append(Eqn(_hooks[0].call, inputs, list(renamed.values()), params))
         for tracer, out in zip(live, outs, strict=True):
-            tracer.var, tracer.value = renamed[tracer.var], out
+            tracer.node, tracer.value = renamed[tracer.node], out
         for record in rest:
             record.eqn.inputs = [
                 renamed.get(a, a) if isinstance(a, Var) else a for a in record.eqn.inputs
@@ -297,10 +297,10 @@ class Trace:
         while True:
             while type(tracer.value) is Tracer:
                 tracer = tracer.value
-            owner: Trace = tracer.trace
-            maker = next((r for r in owner.records if tracer.var in r.eqn.outputs), None)
+            owner: Trace = tracer.recorder
+            maker = next((r for r in owner.records if tracer.node in r.eqn.outputs), None)
             if maker is None:
-                return owner._names.get(tracer.var) or f"an argument of {owner.purpose}"
+                return owner._names.get(tracer.node) or f"an argument of {owner.purpose}"
             tracer = next(t for t in maker.inputs if t.abstract)
 
     # -- ending -------------------------------------------------------------------------------
@@ -324,10 +324,10 @@ class Trace:
         self, arguments: Sequence[Tracer], outputs: Sequence[Any]
     ) -> tuple[Jaxpr, list[Any]]:
         """The jaxpr of what was recorded, and the values of its captured inputs, which go first."""
-        atoms = [o.var if type(o) is Tracer else o for o in map(self.lift, outputs)]
+        atoms = [o.node if type(o) is Tracer else o for o in map(self.lift, outputs)]
         eqns = self.closed_eqns + [r.eqn for r in self.records]
         eqns = prune(eqns, atoms)  # type: ignore[arg-type]
-        invars = [t.var for _, t in self.captured] + [t.var for t in arguments]
+        invars = [t.node for _, t in self.captured] + [t.node for t in arguments]
         jaxpr = Jaxpr(invars, eqns, atoms, len(self.captured))  # type: ignore[arg-type]
         return jaxpr, [value for value, _ in self.captured]
 
@@ -400,12 +400,12 @@ def _live_outputs(ready: list[Record], rest: list[Record]) -> list[Tracer]:
     made = {v for r in ready for v in r.eqn.outputs}
     live: dict[Var, Tracer] = {}
     for record in rest:
-        live.update({t.var: t for t in record.inputs if t.var in made})
+        live.update({t.node: t for t in record.inputs if t.node in made})
     for record in ready:
         for ref in record.outputs:
             tracer = ref()
-            if tracer is not None and tracer.var in made:
-                live.setdefault(tracer.var, tracer)
+            if tracer is not None and tracer.node in made:
+                live.setdefault(tracer.node, tracer)
     return list(live.values())
 
 
@@ -413,7 +413,7 @@ def _free_inputs(ready: list[Record], made: set[Var]) -> list[Tracer]:
     """The tracers that `ready` reads but does not make, in order of first use."""
     free: dict[Var, Tracer] = {}
     for record in ready:
-        free.update({t.var: t for t in record.inputs if t.var not in made and t.var not in free})
+        free.update({t.node: t for t in record.inputs if t.node not in made and t.node not in free})
     return list(free.values())
 
 

@@ -41,8 +41,8 @@ class Recorder(Protocol):
 class Tracer(Array):
     """Stands for an array while a function is staged. Never made by users.
 
-    trace    the trace it belongs to
-    var      its current variable there
+    recorder the trace it belongs to
+    node     its current variable there
     abstract does its value depend on an abstract input, so that it cannot be asked for?
     active   does it carry a derivative of an enclosing transform?
     origin   "made" inside the trace, an "argument", or "captured"
@@ -56,24 +56,24 @@ class Tracer(Array):
         "_views",
         "abstract",
         "active",
+        "node",
         "origin",
         "scalar",
-        "trace",
+        "recorder",
         "value",
-        "var",
     )
     __hash__ = None  # type: ignore[assignment]  # as arrays: equality is elementwise
     __array_priority__ = 1000.0
 
     def __init__(
-        self, trace: Any, var: Var, abstract: bool, active: bool, origin: str = "made"
+        self, recorder: Any, node: Var, abstract: bool, active: bool, origin: str = "made"
     ) -> None:
-        self.trace = trace
-        self.var = var
+        self.recorder = recorder
+        self.node = node
         self.abstract = abstract
         self.active = active
         self.origin = origin
-        self.scalar = var.aval.shape == ()
+        self.scalar = node.aval.shape == ()
         self.value: Any = None
         self._link: View | None = None
         self._views: list[weakref.ref[Tracer]] | None = None
@@ -87,23 +87,23 @@ class Tracer(Array):
 
     @property
     def aval(self) -> Aval:
-        return self.var.aval
+        return self.node.aval
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.var.aval.shape
+        return self.node.aval.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self.var.aval.dtype
+        return self.node.aval.dtype
 
     @property
     def ndim(self) -> int:
-        return len(self.var.aval.shape)
+        return len(self.node.aval.shape)
 
     @property
     def size(self) -> int:
-        return self.var.aval.size
+        return self.node.aval.size
 
     @property
     def itemsize(self) -> int:
@@ -126,7 +126,7 @@ class Tracer(Array):
     # -- asking for its value -----------------------------------------------------------------
 
     def _ask(self) -> np.ndarray[Any, Any]:
-        return self.trace.force(self)
+        return self.recorder.force(self)
 
     def __bool__(self) -> bool:
         return bool(self._ask())
@@ -203,7 +203,7 @@ class Tracer(Array):
     def __setitem__(self, index: Any, value: Any) -> None:
         if self.scalar:
             raise TypeError(f"'numpy.{self.dtype.name}' object does not support item assignment")
-        self.trace.require_current(self, "written to")
+        self.recorder.require_current(self, "written to")
         require_writable(self)
         updated = put(self, index, value)
         if self._link is not None:
@@ -217,7 +217,7 @@ class Tracer(Array):
         self[...] = value
 
     def _become(self, other: Tracer) -> None:
-        self.var, self.value = other.var, other.value
+        self.node, self.value = other.node, other.value
         self.abstract, self.active = other.abstract, other.active
 
     @property
@@ -246,15 +246,19 @@ def as_view(result: Any, parent: Any, function: Callable[[Any], Any]) -> Any:
     Called for every function declared as returning views. Views of arguments and of captured
     arrays are as read-only as those are.
     """
-    if type(result) is not Tracer or type(parent) is not Tracer or result.trace is not parent.trace:
+    if (
+        type(result) is not Tracer
+        or type(parent) is not Tracer
+        or result.recorder is not parent.recorder
+    ):
         return result
     if result is parent:
-        result = Tracer(parent.trace, parent.var, parent.abstract, parent.active, parent.origin)
+        result = Tracer(parent.recorder, parent.node, parent.abstract, parent.active, parent.origin)
         result.value = parent.value
     if parent.origin != "made":
         result.origin = parent.origin
         return result
-    if result.var.aval.shape == () and parent.shape == ():
+    if result.node.aval.shape == () and parent.shape == ():
         result.scalar = parent.scalar
     result._link = View(parent, function)
     views = parent._views
