@@ -280,4 +280,490 @@ _LOGIC = [
 ]
 
 
-SAMPLES: list[Sample] = [*_ARITHMETIC, *_TRANSCENDENTAL, *_BINARY, *_LOGIC]
+# -- structural -------------------------------------------------------------------------------
+
+# Shapes of rank two and three for everything that has axes.
+MATRICES: dict[Variant, Shape] = {
+    "plain": (3, 4),
+    "empty": (0, 4),
+    "one": (1, 1),
+    "odd": (5, 19),
+    "scalar": (),
+}
+CUBES: dict[Variant, Shape] = {
+    "plain": (2, 3, 4),
+    "empty": (2, 0, 3),
+    "one": (1, 1, 1),
+    "odd": (3, 5, 17),
+    "scalar": (),
+}
+Params: TypeAlias = Callable[[Shape], dict[str, Any]]
+
+
+def on_cube(
+    name: str, params: Params, kinds: str = "biufc", label: str = "", **flags: Any
+) -> Sample:
+    """One operand of rank three; `params` are made from its shape."""
+
+    def make(rng: Rng, dtype: DType, variant: Variant) -> Case:
+        shape = CUBES[variant]
+        return [values(rng, shape, dtype)], params(shape)
+
+    return Sample(name, make, kinds, label, **{"special": True, "ulps": None, **flags})
+
+
+_FIRST: tuple[tuple[int, ...], ...] = ((0,),)
+
+
+def _broadcast_scalar(rng: Rng, dtype: DType, variant: Variant) -> Case:
+    shape = MATRICES[variant]
+    return [values(rng, (), dtype)], {"shape": shape, "axes": (0, 1)}
+
+
+def _pad(low: Shape, high: Shape, interior: Shape) -> Callable[[Rng, DType, Variant], Case]:
+    def make(rng: Rng, dtype: DType, variant: Variant) -> Case:
+        params = {"low": low, "high": high, "interior": interior}
+        return [values(rng, MATRICES[variant], dtype), values(rng, (), dtype)], params
+
+    return make
+
+
+def _concatenate(axis: int) -> Callable[[Rng, DType, Variant], Case]:
+    def make(rng: Rng, dtype: DType, variant: Variant) -> Case:
+        shapes = [list(CUBES[variant]) for _ in range(3)]
+        shapes[1][axis] += 2
+        return [values(rng, tuple(s), dtype) for s in shapes], {"axis": axis}
+
+    return make
+
+
+def _select(rng: Rng, dtype: DType, variant: Variant) -> Case:
+    shape = SHAPES[variant]
+    pred = values(rng, shape, np.dtype(bool))
+    return [pred, values(rng, shape, dtype), values(rng, shape, dtype)], {}
+
+
+def _convert(target: str, kinds: str, **flags: Any) -> Sample:
+    def make(rng: Rng, dtype: DType, variant: Variant) -> Case:
+        return [values(rng, SHAPES[variant], dtype, 0.1, 9)], {
+            "dtype": np.dtype(target),
+            "weak": False,
+        }
+
+    return Sample("convert", make, kinds, target, ELEMENTWISE, ulps=None, **flags)
+
+
+def _complex(rng: Rng, dtype: DType, variant: Variant) -> Case:
+    shape = SHAPES[variant]
+    return [values(rng, shape, dtype), values(rng, shape, dtype)], {}
+
+
+def _iota(rng: Rng, dtype: DType, variant: Variant) -> Case:
+    return [], {"shape": CUBES[variant], "dtype": dtype, "axis": 1}
+
+
+_STRUCTURAL = [
+    on_cube("broadcast", lambda s: {"shape": (s[0], 2, *s[1:], 3), "axes": (1, 4)}, linear=_FIRST),
+    Sample("broadcast", _broadcast_scalar, "biufc", "scalar", linear=_FIRST, ulps=None),
+    on_cube("reduce_sum", lambda s: {"axes": (1,)}, "iufc", "middle", linear=_FIRST, ulps=16),
+    on_cube("reduce_sum", lambda s: {"axes": (0, 2)}, "iufc", "outer", linear=_FIRST, ulps=16),
+    on_cube("reduce_sum", lambda s: {"axes": (0, 1, 2)}, "iufc", "all", linear=_FIRST, ulps=32),
+    on_cube("reshape", lambda s: {"shape": (s[2], s[0] * s[1])}, linear=_FIRST),
+    on_cube("reshape", lambda s: {"shape": (*s[:2], 1, s[2])}, label="unsqueeze", linear=_FIRST),
+    on_cube("transpose", lambda s: {"perm": (1, 2, 0)}, linear=_FIRST),
+    on_cube("transpose", lambda s: {"perm": (0, 2, 1)}, label="inner", linear=_FIRST),
+    on_cube(
+        "slice",
+        lambda s: {
+            "start": (0, s[1] // 3, s[2] - s[2] // 2),
+            "limit": (s[0], s[1], s[2]),
+            "stride": (1, 2, 1),
+        },
+        linear=_FIRST,
+    ),
+    on_cube(
+        "slice",
+        lambda s: {
+            "start": (0, 0, 0),
+            "limit": (s[0], s[1], max(s[2] - 1, 0)),
+            "stride": (3, 1, 5),
+        },
+        label="strided",
+        linear=_FIRST,
+    ),
+    on_cube(
+        "slice",
+        lambda s: {"start": (1, 0, 0), "limit": (1, *s[1:]), "stride": (1, 1, 2)},
+        label="nothing",
+        linear=_FIRST,
+    ),
+    Sample("pad", _pad((1, 0), (2, 3), (0, 2)), "biufc", linear=((0, 1), (0,), (1,)), ulps=None),
+    Sample("pad", _pad((0, 4), (0, 1), (0, 0)), "f", "edges", linear=((0, 1),), ulps=None),
+    Sample("concatenate", _concatenate(1), "biufc", linear=((0, 1, 2), (0, 2)), ulps=None),
+    Sample("concatenate", _concatenate(2), "fi", "last", linear=((0, 1, 2),), ulps=None),
+    Sample("concatenate", _concatenate(0), "f", "first", linear=((0, 1, 2),), ulps=None),
+    on_cube("reverse", lambda s: {"axes": (0, 2)}, linear=_FIRST),
+    Sample(
+        "select",
+        _select,
+        "biufc",
+        variants=ELEMENTWISE,
+        linear=((1, 2), (1,), (2,)),
+        special=True,
+        ulps=None,
+    ),
+    _convert("float64", "biuf", linear=_FIRST),
+    _convert("float32", "biuf", linear=_FIRST),
+    _convert("float16", "biuf", linear=_FIRST),
+    _convert("complex64", "biufc", linear=_FIRST),
+    _convert("complex128", "biufc", linear=_FIRST),
+    _convert("float64", "c", linear=_FIRST, special=True),
+    _convert("int32", "biuf"),
+    _convert("int8", "biu"),
+    _convert("uint64", "biuf"),
+    _convert("uint16", "biu"),
+    _convert("int64", "biuf"),
+    _convert("bool", "biufc", special=True),
+    unary("real", "c", linear=_FIRST, ulps=None),
+    unary("imag", "c", linear=_FIRST, ulps=None),
+    unary("conj", "c", linear=_FIRST, ulps=None),
+    Sample("complex", _complex, "float32", "single", ELEMENTWISE, linear=((0, 1), (0,), (1,))),
+    Sample("complex", _complex, "float64", "double", ELEMENTWISE, linear=((0, 1), (0,), (1,))),
+    Sample("iota", _iota, "iufc", ulps=None),
+    unary("stop_gradient", "biufc", smooth=False, ulps=None),
+]
+
+
+# -- reductions -------------------------------------------------------------------------------
+
+
+def _with_zeros(axes: tuple[int, ...]) -> Callable[[Rng, DType, Variant], Case]:
+    """Factors near one, and zeros: one in some products, two in others."""
+
+    def make(rng: Rng, dtype: DType, variant: Variant) -> Case:
+        x = values(rng, CUBES[variant], dtype, 0.5, 1.5)
+        x[rng.random(x.shape) < 0.15] = 0
+        return [x], {"axes": axes}
+
+    return make
+
+
+def _distinct(
+    name: str, params: dict[str, Any], label: str = "", *, nonempty: bool = True, kinds: str = "iuf"
+) -> Sample:
+    """One operand of rank three without equal elements."""
+
+    def make(rng: Rng, dtype: DType, variant: Variant) -> Case:
+        shape = CUBES[variant]
+        if variant == "empty" and nonempty:
+            shape = (0, 2, 3)
+        return [spaced(rng, shape, dtype)], params
+
+    return Sample(name, make, kinds, label, special=True, ulps=None)
+
+
+def _cumprod(rng: Rng, dtype: DType, variant: Variant) -> Case:
+    x = values(rng, CUBES[variant], dtype, 0.5, 1.5)
+    x[rng.random(x.shape) < 0.1] = 0
+    return [x], {"axis": 2, "reverse": False}
+
+
+_BOTH_WAYS = ({"axis": 1, "reverse": False}, {"axis": 2, "reverse": True})
+
+_REDUCTIONS = [
+    Sample("reduce_prod", _with_zeros((1,)), "iufc", ulps=32),
+    Sample("reduce_prod", _with_zeros((0, 2)), "iufc", "outer", ulps=64),
+    *(_distinct(f"reduce_{m}", {"axes": (1,)}) for m in ("max", "min")),
+    *(_distinct(f"reduce_{m}", {"axes": (1, 2)}, "inner") for m in ("max", "min")),
+    on_cube("reduce_max", lambda s: {"axes": (0,)}, "b", "bool"),
+    on_cube("reduce_min", lambda s: {"axes": (2,)}, "b", "bool"),
+    on_cube("reduce_and", lambda s: {"axes": (1,)}, "b"),
+    on_cube("reduce_or", lambda s: {"axes": (0, 2)}, "b"),
+    *(_distinct(f"arg{m}", {"axis": axis}, str(axis)) for m in ("max", "min") for axis in (1, 2)),
+    *(
+        on_cube(
+            "cumsum", lambda s, p=p: dict(p), "iufc", f"axis{p['axis']}", linear=_FIRST, ulps=32
+        )
+        for p in _BOTH_WAYS
+    ),
+    on_cube("cumprod", lambda s: {"axis": 1, "reverse": True}, "iufc", ulps=32),
+    Sample("cumprod", _cumprod, "fc", "zeros", ulps=32),
+    *(
+        _distinct(name, dict(p), f"axis{p['axis']}", nonempty=False)
+        for name in ("cummax", "cummin")
+        for p in _BOTH_WAYS
+    ),
+    *(
+        on_cube("cumlogsumexp", lambda s, p=p: dict(p), "f", f"axis{p['axis']}", ulps=32)
+        for p in _BOTH_WAYS
+    ),
+]
+
+
+# -- indexing ---------------------------------------------------------------------------------
+
+
+def _starts(rng: Rng, shape: Shape, reach: int) -> list[Any]:
+    """Int64 scalars, some of them outside."""
+    return [np.int64(rng.integers(-reach, n + reach)) for n in shape]
+
+
+def _dynamic_slice(rng: Rng, dtype: DType, variant: Variant) -> Case:
+    shape = CUBES[variant]
+    sizes = (shape[0], shape[1] - shape[1] // 2, max(shape[2] - 2, 1))
+    return [values(rng, shape, dtype), *_starts(rng, shape, 2)], {"sizes": sizes}
+
+
+def _dynamic_update(rng: Rng, dtype: DType, variant: Variant) -> Case:
+    shape = CUBES[variant]
+    sizes = (shape[0], shape[1] - shape[1] // 2, max(shape[2] - 2, 1))
+    update = values(rng, sizes, dtype)
+    return [values(rng, shape, dtype), update, *_starts(rng, shape, 2)], {}
+
+
+def _index_case(
+    rng: Rng, variant: Variant, axes: tuple[int, ...], mode: str, distinct: bool
+) -> tuple[Shape, list[Any], Shape]:
+    """A shape for x, indices for its `axes` (duplicates and, if the mode allows, strays), and
+    the shape of what they gather."""
+    shape = {"plain": (4, 3, 5), "empty": (4, 3, 5), "one": (1, 1, 1), "odd": (7, 5, 9)}[variant]
+    where = {"plain": (2, 4), "empty": (0, 3), "one": (1,), "odd": (13,)}[variant]
+    over = 0 if mode == "raise" else 2
+    indices = [rng.integers(-shape[a] - over, shape[a] + over, where) for a in axes]
+    if distinct:
+        size = int(np.prod(where))
+        places = int(np.prod([shape[a] for a in axes]))
+        chosen = rng.permutation(places)[: min(size, places)]
+        where = (len(chosen),)
+        indices = list(np.unravel_index(chosen, [shape[a] for a in axes]))
+    rest = tuple(n for i, n in enumerate(shape) if i not in axes)
+    return shape, [np.asarray(i, np.int64) for i in indices], (*indices[0].shape, *rest)
+
+
+def _gather(axes: tuple[int, ...], mode: str, kinds: str = "f") -> Sample:
+    def make(rng: Rng, dtype: DType, variant: Variant) -> Case:
+        shape, indices, _ = _index_case(rng, variant, axes, mode, distinct=False)
+        return [values(rng, shape, dtype), *indices], {"axes": axes, "mode": mode}
+
+    label = f"{mode}-{''.join(map(str, axes))}"
+    linear = () if mode == "fill" else _FIRST
+    return Sample("gather", make, kinds, label, linear=linear, special=True, ulps=None)
+
+
+def _scatter(
+    name: str, axes: tuple[int, ...], mode: str, kinds: str = "f", distinct: bool = False
+) -> Sample:
+    def make(rng: Rng, dtype: DType, variant: Variant) -> Case:
+        shape, indices, taken = _index_case(rng, variant, axes, mode, distinct)
+        x, updates = values(rng, shape, dtype), values(rng, taken, dtype)
+        if name in ("scatter_min", "scatter_max"):
+            both = spaced(rng, (x.size + updates.size,), dtype)
+            x, updates = both[: x.size].reshape(shape), both[x.size :].reshape(taken)
+        return [x, updates, *indices], {"axes": axes, "mode": mode}
+
+    label = f"{mode}-{''.join(map(str, axes))}{'-distinct' if distinct else ''}"
+    linear = {"scatter": ((0, 1), (0,), (1,)), "scatter_add": ((0, 1), (0,), (1,))}
+    return Sample(
+        name,
+        make,
+        kinds,
+        label,
+        linear=linear.get(name, _FIRST if name == "scatter_mul" else ()),
+        ulps=None if name in ("scatter", "scatter_min", "scatter_max") else 16,
+    )
+
+
+_INDEXING = [
+    Sample("dynamic_slice", _dynamic_slice, "biufc", linear=_FIRST, wrt=(0,), ulps=None),
+    Sample(
+        "dynamic_update_slice",
+        _dynamic_update,
+        "biufc",
+        linear=((0, 1), (0,), (1,)),
+        wrt=(0, 1),
+        ulps=None,
+    ),
+    _gather((0,), "raise", "biufc"),
+    _gather((1,), "clip", "if"),
+    _gather((0, 2), "fill", "biufc"),
+    _gather((2, 0), "zero"),
+    _gather((0, 1, 2), "clip"),
+    _scatter("scatter", (0,), "raise", "biufc"),
+    _scatter("scatter", (2, 0), "drop"),
+    _scatter("scatter", (0, 1, 2), "clip", "f"),
+    _scatter("scatter", (1,), "raise", "f", distinct=True),
+    _scatter("scatter_add", (0,), "raise", "iufc"),
+    _scatter("scatter_add", (2, 0), "drop", "fi"),
+    _scatter("scatter_add", (1,), "clip"),
+    _scatter("scatter_mul", (0,), "raise", "iufc"),
+    _scatter("scatter_mul", (2, 0), "drop"),
+    _scatter("scatter_mul", (1,), "clip"),
+    _scatter("scatter_min", (0,), "raise", "iuf"),
+    _scatter("scatter_min", (2, 1), "drop"),
+    _scatter("scatter_max", (0,), "clip", "iuf"),
+    _scatter("scatter_max", (0, 1, 2), "drop"),
+]
+
+
+# -- contraction ------------------------------------------------------------------------------
+
+
+def _dot(
+    label: str,
+    x: Shape,
+    y: Shape,
+    contract: tuple[Shape, Shape],
+    batch: tuple[Shape, Shape] = ((), ()),
+    kinds: str = "f",
+) -> Sample:
+    """Sizes 1, 2, 3, ... of x and y name extents: plain uses them, odd makes them 2 n + 5."""
+
+    def extent(n: int, variant: Variant) -> int:
+        return {"plain": n, "empty": 0 if n == 2 else n, "one": 1, "odd": 2 * n + 5}[variant]
+
+    def make(rng: Rng, dtype: DType, variant: Variant) -> Case:
+        shapes = (tuple(extent(n, variant) for n in s) for s in (x, y))
+        return [values(rng, s, dtype) for s in shapes], {"contract": contract, "batch": batch}
+
+    return Sample("dot_general", make, kinds, label, linear=((0,), (1,)), ulps=64)
+
+
+def _conv(
+    label: str,
+    x: Shape,
+    w: Shape,
+    strides: Shape = (),
+    padding: tuple[tuple[int, int], ...] = (),
+    dilation: tuple[Shape, Shape] = ((), ()),
+    groups: tuple[int, int] = (1, 1),
+    kinds: str = "f",
+) -> Sample:
+    """x (N, C, *spatial), w (O, I, *window); strides, padding and dilations default to plain."""
+    rank = len(x) - 2
+    ones = (1,) * rank
+    params = {
+        "strides": strides or ones,
+        "padding": padding or ((0, 0),) * rank,
+        "lhs_dilation": dilation[0] or ones,
+        "rhs_dilation": dilation[1] or ones,
+        "groups": groups[0],
+        "batch_groups": groups[1],
+    }
+
+    def make(rng: Rng, dtype: DType, variant: Variant) -> Case:
+        n, *rest = x
+        grown = {"plain": n, "empty": 0, "one": groups[1], "odd": 3 * n}[variant]
+        return [values(rng, (grown, *rest), dtype), values(rng, w, dtype)], dict(params)
+
+    return Sample("conv", make, kinds, label, linear=((0,), (1,)), ulps=64)
+
+
+_CONTRACTION = [
+    _dot("matrix", (2, 3), (3, 4), ((1,), (0,)), kinds="biufc"),
+    _dot("inner", (3,), (3,), ((0,), (0,))),
+    _dot("outer", (2,), (3,), ((), ()), kinds="fi"),
+    _dot("vector", (3, 4), (3,), ((0,), (0,))),
+    _dot("batched", (5, 2, 3), (5, 3, 4), ((2,), (1,)), ((0,), (0,)), "fc"),
+    _dot("inner-batch", (3, 2, 5), (4, 5, 3), ((0,), (2,)), ((2,), (1,))),
+    _dot("two", (2, 3, 4, 1), (4, 5, 3), ((2, 1), (0, 2))),
+    _dot("two-batch", (2, 3, 4, 5), (3, 5, 2, 1), ((3,), (1,)), ((1, 0), (0, 2))),
+    _conv("line", (2, 3, 8), (4, 3, 3), kinds="iufc"),
+    _conv("stride", (1, 2, 9), (2, 2, 3), (2,), ((1, 2),)),
+    _conv("dilated", (2, 2, 7), (3, 2, 2), (1,), ((2, 1),), ((2,), (3,))),
+    _conv("plane", (2, 3, 6, 5), (4, 3, 3, 2), (2, 1), ((1, 1), (0, 1)), kinds="f"),
+    _conv("cut", (1, 1, 8), (1, 1, 2), (1,), ((-2, -1),)),
+    _conv("grouped", (2, 4, 6), (6, 2, 3), (1,), ((1, 1),), groups=(2, 1), kinds="fc"),
+    _conv(
+        "everything", (2, 4, 6, 5), (2, 2, 2, 3), (2, 3), ((1, 0), (2, 2)), ((2, 1), (1, 2)), (2, 1)
+    ),
+    _conv("batch-groups", (4, 3, 6), (4, 3, 2), (2,), ((1, 0),), groups=(1, 2)),
+    _conv("depthwise", (2, 3, 5, 5), (3, 1, 3, 3), (1, 1), ((1, 1), (1, 1)), groups=(3, 1)),
+    _conv("points", (3, 2), (4, 2)),
+]
+
+
+# -- ordering ---------------------------------------------------------------------------------
+
+
+def _sort(axis: int, kinds: str) -> Sample:
+    def make(rng: Rng, dtype: DType, variant: Variant) -> Case:
+        shape = MATRICES[variant]
+        key = spaced(rng, shape, dtype) if dtype.kind == "f" else values(rng, shape, dtype)
+        return [key], {"axis": axis, "num_keys": 1}
+
+    return Sample("sort", make, kinds, f"axis{axis}", special=True, ulps=None)
+
+
+def _sort_records(num_keys: int) -> Sample:
+    """A coarse integer key with ties, a float key, and a value that travels along."""
+
+    def make(rng: Rng, dtype: DType, variant: Variant) -> Case:
+        shape = MATRICES[variant]
+        coarse = rng.integers(0, 3, shape)
+        return [coarse, spaced(rng, shape, dtype), values(rng, shape, dtype)], {
+            "axis": 1,
+            "num_keys": num_keys,
+        }
+
+    return Sample("sort", make, "f", f"records{num_keys}", ulps=None)
+
+
+def _top_k(rng: Rng, dtype: DType, variant: Variant) -> Case:
+    shape = {"plain": (3, 6), "empty": (0, 4), "one": (1, 1), "odd": (5, 19)}[variant]
+    x = spaced(rng, shape, dtype) if dtype.kind == "f" else values(rng, shape, dtype)
+    return [x], {"k": (shape[-1] + 1) // 2}
+
+
+_ORDERING = [
+    _sort(0, "biuf"),
+    _sort(1, "iuf"),
+    _sort_records(1),
+    _sort_records(2),
+    Sample("top_k", _top_k, "biuf", special=True, ulps=None),
+]
+
+
+# -- collectives and effects ------------------------------------------------------------------
+
+
+def _collective(name: str, kinds: str = "iuf", **params: Any) -> Sample:
+    """An operand of one member; it means something only under a mapped axis named "i"."""
+
+    def make(rng: Rng, dtype: DType, variant: Variant) -> Case:
+        operands = [] if name == "axis_index" else [values(rng, SHAPES[variant], dtype)]
+        return operands, {"axis_name": "i", **params}
+
+    linear = _FIRST if name in ("psum", "all_gather") else ()
+    return Sample(name, make, kinds, linear=linear, batched=False, ulps=16)
+
+
+def _ignore(*xs: Any) -> None:
+    """A callback that does nothing."""
+
+
+def _callback(rng: Rng, dtype: DType, variant: Variant) -> Case:
+    return [values(rng, SHAPES[variant], dtype)], {"callback": _ignore, "ordered": False}
+
+
+_OTHERS = [
+    _collective("psum", "iufc"),
+    _collective("pmax"),
+    _collective("pmin"),
+    _collective("all_gather", "biufc", axis=0, size=4),
+    _collective("axis_index", "int64", size=4),
+    Sample("debug_callback", _callback, "biufc"),
+]
+
+
+SAMPLES: list[Sample] = [
+    *_ARITHMETIC,
+    *_TRANSCENDENTAL,
+    *_BINARY,
+    *_LOGIC,
+    *_STRUCTURAL,
+    *_REDUCTIONS,
+    *_INDEXING,
+    *_CONTRACTION,
+    *_ORDERING,
+    *_OTHERS,
+]

@@ -91,7 +91,11 @@ def dot_general_transpose(
     nx = len(_free(aval_of(x).ndim, contract[0], batch[0]))
     order = (*range(nb), *range(nb + nx, ndim), *range(nb, nb + nx))
     swapped = transpose(ct, order)
-    return [None, _dot_transpose_left(swapped, y.aval, x, contract[::-1], batch[::-1])]
+    return [None, _dot_transpose_left(swapped, y.aval, x, _swap(contract), _swap(batch))]
+
+
+def _swap(pair: Pair) -> Pair:
+    return pair[1], pair[0]
 
 
 def _dot_transpose_left(ct: Value, x: Aval, y: Value, contract: Pair, batch: Pair) -> Value:
@@ -111,7 +115,7 @@ def _dot_batch(
 ) -> Batched:
     (x, y), (dx, dy) = xs, dims
     if dx is not None and dy is not None:
-        moved = tuple(shifted(c, d) for c, d in zip(contract, (dx, dy), strict=True))
+        moved = (shifted(contract[0], dx), shifted(contract[1], dy))
         both = ((dx, *shifted(batch[0], dx)), (dy, *shifted(batch[1], dy)))
         return [dot_general(x, y, moved, both)], [0]
     if dx is not None:
@@ -373,13 +377,13 @@ def _conv_batch(axis: MappedAxis, xs: Sequence[Value], dims: Dims, **params: Any
         params["groups"] = batch_groups
         x = _fold_mapped(x, dx, batch_groups)
         dx = None if dx is None else 0
-    if dx is not None and dw is None:
-        return _conv_batch_input(axis, x, dx, w, params)
-    if dx is None and dw is not None:
-        return _conv_batch_window(axis, x, w, dw, params)
-    if dx is None:
-        return [conv(x, w, **params)], [None]
-    return _conv_batch_both(axis, move_axis(x, dx, 0), move_axis(w, dw, 0), params)
+    if dx is not None and dw is not None:
+        return _conv_batch_both(move_axis(x, dx, 0), move_axis(w, dw, 0), params)
+    if dx is not None:
+        return _conv_batch_input(x, dx, w, params)
+    if dw is not None:
+        return _conv_batch_window(x, w, dw, params)
+    return [conv(x, w, **params)], [None]
 
 
 def _fold_mapped(x: Value, dim: int | None, batch_groups: int) -> Value:
@@ -393,9 +397,7 @@ def _fold_mapped(x: Value, dim: int | None, batch_groups: int) -> Value:
     return reshape(transpose(split, order), (size, n // batch_groups, batch_groups * c, *spatial))
 
 
-def _conv_batch_input(
-    axis: MappedAxis, x: Value, dim: int, w: Value, params: dict[str, Any]
-) -> Batched:
+def _conv_batch_input(x: Value, dim: int, w: Value, params: dict[str, Any]) -> Batched:
     """Members become more of the batch."""
     x = move_axis(x, dim, 0)
     size, n, *rest = aval_of(x).shape
@@ -403,9 +405,7 @@ def _conv_batch_input(
     return [reshape(out, (size, n, *aval_of(out).shape[1:]))], [0]
 
 
-def _conv_batch_window(
-    axis: MappedAxis, x: Value, w: Value, dim: int, params: dict[str, Any]
-) -> Batched:
+def _conv_batch_window(x: Value, w: Value, dim: int, params: dict[str, Any]) -> Batched:
     """Members become more output channels, inside each group."""
     groups = params["groups"]
     w = move_axis(w, dim, 0)
@@ -420,7 +420,7 @@ def _conv_batch_window(
     return [reshape(transpose(apart, order), (size, n, o, *extents))], [0]
 
 
-def _conv_batch_both(axis: MappedAxis, x: Value, w: Value, params: dict[str, Any]) -> Batched:
+def _conv_batch_both(x: Value, w: Value, params: dict[str, Any]) -> Batched:
     """Members become groups of channels."""
     size, n, c, *spatial = aval_of(x).shape
     channels = reshape(move_axis(x, 0, 1), (n, size * c, *spatial))

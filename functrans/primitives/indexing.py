@@ -381,15 +381,16 @@ def _scatter_impl(name: str, put: Callable[[Any, Any, Any], None]) -> Callable[.
     return impl
 
 
-def _assign(rows: Any, where: Any, updates: Any) -> None:
-    """One update after another, so that the last one wins."""
+def _assign(rows: Any, where: tuple[Any, ...], updates: Any) -> None:
+    """Write the last update of each place."""
     size = where[0].size
+    if size == 0:
+        return
     flat = tuple(w.reshape(size) for w in where)
-    updates = updates.reshape((size, *rows.shape[len(where) :]))
-    linear_place = np.ravel_multi_index(flat, rows.shape[: len(where)]) if size else flat[0]
-    _, last = np.unique(linear_place[::-1], return_index=True)
-    winners = size - 1 - last
-    rows[tuple(f[winners] for f in flat)] = updates[winners]
+    place = np.ravel_multi_index(flat, rows.shape[: len(where)])
+    _, from_end = np.unique(place[::-1], return_index=True)
+    last = size - 1 - from_end
+    rows[tuple(f[last] for f in flat)] = updates.reshape((size, *rows.shape[len(where) :]))[last]
 
 
 def _scatter_batch(primitive: Callable[[], Primitive]) -> Callable[..., Batched]:
