@@ -1,0 +1,1 @@
+"""The workloads, a file for each kind of work; importing a file declares its cases."""

@@ -1,0 +1,148 @@
+"""Models trained by gradients: a multilayer perceptron, logistic regression, an embedding."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from tests.benchmarks.case import case
+
+WIDTHS = (784, 512, 512, 10)
+
+
+def network(rng):
+    """Weights, biases, a batch of 128 images and their labels."""
+    pairs = list(pairwise(WIDTHS))
+    weights = [(rng.normal(size=s) / s[0] ** 0.5).astype("f4") for s in pairs]
+    biases = [rng.normal(size=n).astype("f4") for n in WIDTHS[1:]]
+    return weights + biases, rng.normal(size=(128, 784)).astype("f4"), rng.integers(0, 10, 128)
+
+
+def network_loss(lib):
+    np = lib.np
+
+    def loss(params, x, labels):
+        *hidden, last = zip(params[:3], params[3:], strict=True)
+        for weight, bias in hidden:
+            x = np.tanh(x @ weight + bias)
+        logits = x @ last[0] + last[1]
+        return np.mean(lib.logsumexp(logits, 1) - logits[np.arange(len(labels)), labels])
+
+    return loss
+
+
+def network_loss_torch(lib):
+    F = lib.F
+
+    def loss(params, x, labels):
+        weights, biases = params[:3], params[3:]
+        for weight, bias in zip(weights[:2], biases[:2], strict=True):
+            x = lib.torch.addmm(bias, x, weight).tanh()
+        return F.cross_entropy(lib.torch.addmm(biases[2], x, weights[2]), labels)
+
+    return loss
+
+
+@case("mlp", "MLP 784-512-512-10, batch 128, f32", network, products=True, tolerance=1e-4)
+def mlp(lib):
+    return lib.jit(lib.value_and_grad(network_loss(lib)))
+
+
+@mlp.best("torch", "torch.compile")
+def mlp_torch(lib):
+    return lib.jit(lib.value_and_grad(network_loss_torch(lib)))
+
+
+def with_moments(rng):
+    params, x, labels = network(rng)
+    return params, [0 * p for p in params], [0 * p for p in params], x, labels
+
+
+@case(
+    "mlp_adam",
+    "the same with an Adam step in one jit",
+    with_moments,
+    products=True,
+    tolerance=1e-3,
+)
+def mlp_adam(lib):
+    np = lib.np
+    gradient = lib.value_and_grad(network_loss(lib))
+
+    def step(params, means, squares, x, labels):
+        loss, grads = gradient(params, x, labels)
+        means = [0.9 * m + 0.1 * g for m, g in zip(means, grads, strict=True)]
+        squares = [0.999 * s + 0.001 * g * g for s, g in zip(squares, grads, strict=True)]
+        params = [
+            p - 0.001 * (m / 0.1) / (np.sqrt(s / 0.001) + 1e-6)
+            for p, m, s in zip(params, means, squares, strict=True)
+        ]
+        return loss, params, means, squares
+
+    return lib.jit(step)
+
+
+@mlp_adam.best("torch", "torch.compile")
+def mlp_adam_torch(lib):
+    """torch.optim's fused Adam, which writes into its parameters; `step` returns them."""
+    loss_of, held = network_loss_torch(lib), {}
+
+    def step(params, means, squares, x, labels):
+        if not held:
+            held["params"] = [p.detach().clone().requires_grad_() for p in params]
+            held["adam"] = lib.torch.optim.Adam(held["params"], lr=0.001, eps=1e-6, fused=True)
+        adam = held["adam"]
+        loss = loss_of(held["params"], x, labels)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        states = [adam.state[p] for p in held["params"]]
+        return (
+            loss.detach(),
+            held["params"],
+            [s["exp_avg"] for s in states],
+            [s["exp_avg_sq"] for s in states],
+        )
+
+    return step
+
+
+def regression(rng):
+    x = rng.normal(size=(100_000, 50))
+    y = (rng.uniform(size=100_000) < 0.5).astype("f8")
+    return rng.normal(size=50), x, y
+
+
+@case("logistic", "logistic regression 1e5x50 f64", regression, products=True)
+def logistic(lib):
+    np = lib.np
+
+    def loss(w, x, y):
+        z = x @ w
+        return np.mean(np.logaddexp(0.0 * z, z) - y * z)
+
+    return lib.jit(lib.value_and_grad(loss))
+
+
+@logistic.best("torch", "torch.compile")
+def logistic_torch(lib):
+    entropy = lib.F.binary_cross_entropy_with_logits
+    return lib.jit(lib.value_and_grad(lambda w, x, y: entropy(x @ w, y)))
+
+
+def embedding_inputs(rng):
+    table = rng.normal(size=(100_000, 64)).astype("f4")
+    return table, rng.integers(0, 100_000, 4096), rng.normal(size=(4096, 64)).astype("f4")
+
+
+@case(
+    "embedding", "embedding gradient, 4096 of 1e5 rows x 64 f32", embedding_inputs, tolerance=1e-4
+)
+def embedding(lib):
+    loss = lambda table, rows, weight: lib.np.sum(lib.np.tanh(table[rows]) * weight)
+    return lib.jit(lib.value_and_grad(loss))
+
+
+@embedding.best("torch", "torch.compile")
+def embedding_torch(lib):
+    loss = lambda t, rows, w: (lib.F.embedding(rows, t).tanh() * w).sum()
+    return lib.jit(lib.value_and_grad(loss))

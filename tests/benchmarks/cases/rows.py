@@ -1,0 +1,67 @@
+"""Reductions along the rows of a matrix, with gradients: the losses and layers of networks."""
+
+from __future__ import annotations
+
+from tests.benchmarks.case import case
+
+
+def matrix(rows, columns):
+    return lambda rng: (rng.normal(size=(rows, columns)).astype("f4"),)
+
+
+@case("logsumexp", "logsumexp and gradient, 4096x1000 f32", matrix(4096, 1000), tolerance=1e-4)
+def logsumexp(lib):
+    return lib.jit(lib.value_and_grad(lambda x: lib.np.sum(lib.logsumexp(x, 1))))
+
+
+def logits_and_labels(rng):
+    return rng.normal(size=(4096, 1000)).astype("f4"), rng.integers(0, 1000, 4096)
+
+
+@case(
+    "cross_entropy",
+    "softmax cross-entropy and gradient, 4096x1000 f32",
+    logits_and_labels,
+    tolerance=1e-4,
+)
+def cross_entropy(lib):
+    np = lib.np
+
+    def loss(logits, labels):
+        chosen = logits[np.arange(len(labels)), labels]
+        return np.mean(lib.logsumexp(logits, 1) - chosen)
+
+    return lib.jit(lib.value_and_grad(loss))
+
+
+@cross_entropy.best("torch", "torch.compile")
+def cross_entropy_torch(lib):
+    return lib.jit(lib.value_and_grad(lib.F.cross_entropy))
+
+
+def layer_inputs(rng):
+    x, gain, bias = rng.normal(size=(4096, 768)), rng.normal(size=768), rng.normal(size=768)
+    return tuple(a.astype("f4") for a in (x, gain, bias, rng.normal(size=(4096, 768))))
+
+
+@case(
+    "layer_norm",
+    "layer normalisation and gradients, 4096x768 f32",
+    layer_inputs,
+    tolerance=1e-4,
+)
+def layer_norm(lib):
+    np = lib.np
+
+    def loss(x, gain, bias, weight):
+        centred = x - np.mean(x, axis=1, keepdims=True)
+        variance = np.mean(centred * centred, axis=1, keepdims=True)
+        return np.sum((centred / np.sqrt(variance + 1e-5) * gain + bias) * weight)
+
+    return lib.jit(lib.value_and_grad(loss, (0, 1, 2)))
+
+
+@layer_norm.best("torch", "torch.compile")
+def layer_norm_torch(lib):
+    loss = lambda x, g, b, w: (lib.F.layer_norm(x, (768,), g, b) * w).sum()
+    return lib.jit(lib.value_and_grad(loss, (0, 1, 2)))

@@ -1,0 +1,223 @@
+"""Libraries: functrans and its peers behind one small interface, each imported when it is made.
+
+A case is written once against this interface; where a peer has a better form, the case says so.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+Function = Callable[..., Any]
+
+
+class Library(Protocol):
+    """What a case may use of a library. `np` is its NumPy-like namespace."""
+
+    name: str
+    np: Any
+
+    def array(self, x: np.ndarray) -> Any:
+        """A NumPy array as the library's own."""
+
+    def jit(self, f: Function) -> Function:
+        """f in the library's compiled form, where it has one."""
+
+    def value_and_grad(self, f: Function, argnums: Any = 0, has_aux: bool = False) -> Function:
+        """x -> (value, gradient); with has_aux ((value, aux), gradient)."""
+
+    def grad(self, f: Function) -> Function:
+        """x -> gradient."""
+
+    def hessian(self, f: Function) -> Function:
+        """x -> matrix of second derivatives."""
+
+    def hvp(self, f: Function) -> Function:
+        """(x, v) -> the Hessian of f at x times v."""
+
+    def logsumexp(self, x: Any, axis: int) -> Any:
+        """log of the sum of exp along an axis."""
+
+    def erfc(self, x: Any) -> Any:
+        """The complementary error function."""
+
+    def wait(self, result: Any) -> None:
+        """Return when the result has been computed."""
+
+
+class Functrans:
+    """functrans, through its public names."""
+
+    name = "functrans"
+
+    def __init__(self) -> None:
+        self.ft = importlib.import_module("functrans")
+        self.np = importlib.import_module("functrans.numpy")
+        self.jit, self.grad, self.hessian = self.ft.jit, self.ft.grad, self.ft.hessian
+        self.value_and_grad = self.ft.value_and_grad
+
+    def erfc(self, x: Any) -> Any:
+        return importlib.import_module("functrans.lax").erfc(x)
+
+    def array(self, x: np.ndarray) -> Any:
+        return x
+
+    def hvp(self, f: Function) -> Function:
+        return lambda x, v: self.ft.hvp(f, (x,), (v,))[1]
+
+    def logsumexp(self, x: Any, axis: int) -> Any:
+        top = self.ft.stop_gradient(self.np.max(x, axis=axis, keepdims=True))
+        total = self.np.sum(self.np.exp(x - top), axis=axis)
+        return self.np.log(total) + self.np.squeeze(top, axis)
+
+    def wait(self, result: Any) -> None:
+        pass
+
+
+class Jax:
+    """JAX with 64-bit types on."""
+
+    name = "jax"
+
+    def __init__(self) -> None:
+        self.jax = importlib.import_module("jax")
+        self.jax.config.update("jax_enable_x64", True)
+        self.np = importlib.import_module("jax.numpy")
+        self.jit, self.grad, self.hessian = self.jax.jit, self.jax.grad, self.jax.hessian
+        self.value_and_grad = self.jax.value_and_grad
+        self.array, self.wait = self.np.asarray, self.jax.block_until_ready
+        self.logsumexp, self.erfc = self.jax.nn.logsumexp, self.jax.scipy.special.erfc
+
+    def hvp(self, f: Function) -> Function:
+        return lambda x, v: self.jax.jvp(self.jax.grad(f), (x,), (v,))[1]
+
+
+class Torch:
+    """PyTorch, eager."""
+
+    name = "torch"
+
+    def __init__(self) -> None:
+        self.np = self.torch = importlib.import_module("torch")
+        self.logsumexp, self.erfc = self.torch.logsumexp, self.torch.special.erfc
+        self.F = importlib.import_module("torch.nn.functional")
+
+    def array(self, x: np.ndarray) -> Any:
+        return self.torch.from_numpy(np.array(x))
+
+    def jit(self, f: Function) -> Function:
+        return f
+
+    def value_and_grad(self, f: Function, argnums: Any = 0, has_aux: bool = False) -> Function:
+        """Through autograd.grad on detached leaves, which is quicker than torch.func."""
+        torch, pytree = self.torch, importlib.import_module("torch.utils._pytree")
+        chosen = (argnums,) if isinstance(argnums, int) else argnums
+
+        def value_and_gradient(*args: Any) -> Any:
+            leaves, spec = pytree.tree_flatten([args[i] for i in chosen])
+            leaves = [x.detach().requires_grad_() for x in leaves]
+            full = list(args)
+            for i, part in zip(chosen, pytree.tree_unflatten(leaves, spec), strict=True):
+                full[i] = part
+            out = f(*full)
+            value = out[0] if has_aux else out
+            grads = pytree.tree_unflatten(torch.autograd.grad(value, leaves), spec)
+            return out, grads[0] if isinstance(argnums, int) else tuple(grads)
+
+        return value_and_gradient
+
+    def grad(self, f: Function) -> Function:
+        """Also of functions that are gradients themselves."""
+        torch = self.torch
+
+        def gradient(x: Any) -> Any:
+            leaf = x if x.requires_grad else x.detach().requires_grad_()
+            with torch.enable_grad():
+                return torch.autograd.grad(f(leaf), leaf, create_graph=x.requires_grad)[0]
+
+        return gradient
+
+    def hessian(self, f: Function) -> Function:
+        return self.torch.func.hessian(f)
+
+    def hvp(self, f: Function) -> Function:
+        return lambda x, v: self.torch.func.jvp(self.torch.func.grad(f), (x,), (v,))[1]
+
+    def wait(self, result: Any) -> None:
+        pass
+
+
+class TorchCompile(Torch):
+    """PyTorch through torch.compile, which needs a C++ compiler and some seconds for each case."""
+
+    name = "torch.compile"
+
+    def jit(self, f: Function) -> Function:
+        return self.torch.compile(f, dynamic=False)
+
+    def value_and_grad(self, f: Function, argnums: Any = 0, has_aux: bool = False) -> Function:
+        """Through torch.func, which torch.compile can see into."""
+        both = self.torch.func.grad_and_value(f, argnums, has_aux)
+        return lambda *args: both(*args)[::-1]
+
+    def grad(self, f: Function) -> Function:
+        return self.torch.func.grad(f)
+
+
+class Autograd:
+    """HIPS autograd, which has no compiled form."""
+
+    name = "autograd"
+
+    def __init__(self) -> None:
+        self.autograd = importlib.import_module("autograd")
+        self.np = importlib.import_module("autograd.numpy")
+        self.hessian, self.grad = self.autograd.hessian, self.autograd.grad
+        special = importlib.import_module("autograd.scipy.special")
+        self.logsumexp, self.erfc = special.logsumexp, special.erfc
+
+    def array(self, x: np.ndarray) -> Any:
+        return x
+
+    def jit(self, f: Function) -> Function:
+        return f
+
+    def value_and_grad(self, f: Function, argnums: Any = 0, has_aux: bool = False) -> Function:
+        """autograd has no aux outputs: a case that wants them computes them apart."""
+        if has_aux:
+            raise NotImplementedError("no aux outputs")
+        if isinstance(argnums, int):
+            return self.autograd.value_and_grad(f, argnums)
+        head = len(argnums)
+        both = self.autograd.value_and_grad(lambda first, *rest: f(*first, *rest))
+        return lambda *args: both(tuple(args[:head]), *args[head:])
+
+    def hvp(self, f: Function) -> Function:
+        gradient = self.autograd.grad(f)
+        return self.autograd.grad(lambda x, v: self.np.sum(gradient(x) * v))
+
+    def wait(self, result: Any) -> None:
+        pass
+
+
+KINDS: dict[str, tuple[str, Callable[[], Library]]] = {
+    "functrans": ("functrans", Functrans),
+    "jax": ("jax", Jax),
+    "torch": ("torch", Torch),
+    "torch.compile": ("torch", TorchCompile),
+    "autograd": ("autograd", Autograd),
+}
+
+
+def installed(name: str) -> bool:
+    """Can this library be imported here? It is not imported."""
+    return importlib.util.find_spec(KINDS[name][0]) is not None
+
+
+def load(name: str) -> Library:
+    """The library of this name, imported."""
+    return KINDS[name][1]()
