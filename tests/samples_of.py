@@ -1,0 +1,157 @@
+"""All samples by primitive: those of the table, and those of the primitives that hold a jaxpr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from functrans.control.call import call_p
+from functrans.control.checkpoint import barrier_p, checkpoint_p, dots_saveable
+from functrans.control.custom import custom_jvp_call_p, custom_tangent_p, custom_vjp_call_p
+from functrans.ir import Aval, Jaxpr, Primitive
+from functrans.primitives import elementwise as e
+from functrans.recording import stage_walk
+from tests.samples import Sample, Variant, values
+
+CONTROL: tuple[Primitive, ...] = (
+    call_p,
+    checkpoint_p,
+    barrier_p,
+    custom_jvp_call_p,
+    custom_vjp_call_p,
+    custom_tangent_p,
+)
+"""The primitives that stand outside functrans/primitives."""
+
+SIZES: dict[Variant, tuple[int, ...]] = {"plain": (2, 3), "empty": (0,), "one": (1,), "odd": (37,)}
+
+
+@dataclass(frozen=True)
+class ControlSample(Sample):
+    """A sample of a primitive that is not in the table of primitives."""
+
+    record: Primitive | None = None
+
+    @property
+    def primitive(self) -> Primitive:
+        assert self.record is not None
+        return self.record
+
+
+_staged: dict[Any, Jaxpr] = {}
+
+
+def program(key: str, aval: Aval, count: int, body: Callable[..., list[Any]]) -> Jaxpr:
+    """`body` staged on `count` arrays of one type; the same object for the same arguments."""
+    found = _staged.get((key, aval, count))
+    if found is None:
+        found = _staged[key, aval, count] = stage_walk(body, [aval] * count, "sample")
+    return found
+
+
+def _inner(x: Any, y: Any) -> list[Any]:
+    """Two results, one of which only the first operand reaches."""
+    return [e.mul(e.sin(x), y), e.exp(e.neg(e.square(x)))]
+
+
+def _inner_rule(x: Any, y: Any, x_dot: Any, y_dot: Any) -> list[Any]:
+    """The derivative of `_inner`, written another way than the primitives' own rules do."""
+    s, g = e.sin(x), e.exp(e.neg(e.square(x)))
+    by_x = e.mul(x_dot, e.mul(e.cos(x), y))
+    return [e.mul(s, y), g, e.add(by_x, e.mul(s, y_dot)), e.mul(e.times(-2, e.mul(x, g)), x_dot)]
+
+
+def _inner_fwd(x: Any, y: Any) -> list[Any]:
+    return [*_inner(x, y), x, y]
+
+
+def _inner_bwd(x: Any, y: Any, a: Any, b: Any) -> list[Any]:
+    g = e.times(-2, e.mul(x, e.exp(e.neg(e.square(x)))))
+    return [e.add(e.mul(a, e.mul(e.cos(x), y)), e.mul(b, g)), e.mul(a, e.sin(x))]
+
+
+def _linear(x: Any, y: Any) -> list[Any]:
+    return [e.add(e.times(3, x), y), e.sub(x, e.times(2, y))]
+
+
+def _call_params(aval: Aval, body: Callable[..., list[Any]]) -> dict[str, Any]:
+    return {"jaxpr": program(body.__name__, aval, 2, body), "name": "inner", "engine": None}
+
+
+def _custom_jvp(aval: Aval) -> dict[str, Any]:
+    rule = program("rule", aval, 4, _inner_rule)
+    return {"jaxpr": program("_inner", aval, 2, _inner), "rule": rule, "num_consts": 0}
+
+
+def _custom_vjp(aval: Aval) -> dict[str, Any]:
+    return {
+        "jaxpr": program("_inner", aval, 2, _inner),
+        "fwd": program("fwd", aval, 2, _inner_fwd),
+        "bwd": program("bwd", aval, 4, _inner_bwd),
+        "num_consts": 0,
+    }
+
+
+def _custom_tangent(aval: Aval) -> dict[str, Any]:
+    return {"bwd": program("bwd", aval, 4, _inner_bwd), "num_residuals": 2}
+
+
+def _sample(
+    record: Primitive,
+    params: Callable[[Aval], dict[str, Any]],
+    count: int = 2,
+    kinds: str = "f",
+    **flags: Any,
+) -> ControlSample:
+    def make(rng: np.random.Generator, dtype: Any, variant: Variant) -> Any:
+        shape = SIZES[variant]
+        aval = Aval(shape, dtype)
+        return [values(rng, shape, dtype) for _ in range(count)], params(aval)
+
+    return ControlSample(record.name, make, kinds, record=record, **{"ulps": 16, **flags})
+
+
+CONTROL_SAMPLES: list[Sample] = [
+    _sample(call_p, lambda aval: _call_params(aval, _inner), kinds="fc"),
+    _sample(call_p, lambda aval: _call_params(aval, _linear), label="linear", linear=((0, 1),)),
+    _sample(
+        checkpoint_p,
+        lambda aval: {"jaxpr": program("_inner", aval, 2, _inner), "policy": None},
+        kinds="fc",
+    ),
+    _sample(
+        checkpoint_p,
+        lambda aval: {"jaxpr": program("_linear", aval, 2, _linear), "policy": dots_saveable},
+        label="linear",
+        linear=((0, 1),),
+    ),
+    _sample(barrier_p, lambda aval: {}, kinds="biufc", linear=((0, 1),), ulps=None, special=True),
+    _sample(custom_jvp_call_p, _custom_jvp, kinds="fc"),
+    _sample(custom_vjp_call_p, _custom_vjp, kinds="fc"),
+    _sample(custom_tangent_p, _custom_tangent, 4, kinds="fc", linear=((2, 3),)),
+]
+
+
+def samples_of(name: str) -> list[Sample]:
+    """The samples of the primitive called `name`."""
+    return _by_name()[name]
+
+
+_table: dict[str, list[Sample]] = {}
+
+
+def _by_name() -> dict[str, list[Sample]]:
+    if not _table:
+        from tests.samples import SAMPLES
+
+        for sample in [*SAMPLES, *CONTROL_SAMPLES]:
+            _table.setdefault(sample.name, []).append(sample)
+    return _table
+
+
+def sampled() -> list[str]:
+    """The names of the primitives that have a sample."""
+    return list(_by_name())
