@@ -370,12 +370,12 @@ def nansum(
     dtype: DTypeLike = None,
     *,
     keepdims: bool = False,
-    **options: Any,
+    initial: ArrayLike | None = NOT_GIVEN,  # type: ignore[assignment]
+    where: ArrayLike = True,
 ) -> Value:
     """The sum with NaN counted as 0."""
-    return reductions.sum.body(
-        _without_nan(a, "nansum", 0)[0], axis, dtype, keepdims=keepdims, **options
-    )
+    options: dict[str, Any] = {"keepdims": keepdims, "initial": initial, "where": where}
+    return reductions.sum.body(_without_nan(a, "nansum", 0)[0], axis, dtype, **options)
 
 
 @surface(np.nanprod)
@@ -385,12 +385,12 @@ def nanprod(
     dtype: DTypeLike = None,
     *,
     keepdims: bool = False,
-    **options: Any,
+    initial: ArrayLike | None = NOT_GIVEN,  # type: ignore[assignment]
+    where: ArrayLike = True,
 ) -> Value:
     """The product with NaN counted as 1."""
-    return reductions.prod.body(
-        _without_nan(a, "nanprod", 1)[0], axis, dtype, keepdims=keepdims, **options
-    )
+    options: dict[str, Any] = {"keepdims": keepdims, "initial": initial, "where": where}
+    return reductions.prod.body(_without_nan(a, "nanprod", 1)[0], axis, dtype, **options)
 
 
 @surface(np.nancumsum)
