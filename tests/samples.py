@@ -350,6 +350,7 @@ def _convert(target: str, kinds: str, **flags: Any) -> Sample:
             "weak": False,
         }
 
+    flags = {"smooth": target in ("float64", "complex128"), **flags}
     return Sample("convert", make, kinds, target, ELEMENTWISE, ulps=None, **flags)
 
 
@@ -547,7 +548,10 @@ def _gather(axes: tuple[int, ...], mode: str, kinds: str = "f") -> Sample:
 
     label = f"{mode}-{''.join(map(str, axes))}"
     linear = () if mode == "fill" else _FIRST
-    return Sample("gather", make, kinds, label, linear=linear, special=True, ulps=None)
+    smooth = mode != "fill"  # no difference of NaN and NaN is zero
+    return Sample(
+        "gather", make, kinds, label, linear=linear, smooth=smooth, special=True, ulps=None
+    )
 
 
 def _scatter(

@@ -225,10 +225,11 @@ def _conv_impl(
     patches = _patches(x, w.shape[2:], strides, padding, lhs_dilation, rhs_dilation)
     n, c, *rest = patches.shape
     extents = tuple(rest[: len(strides)])
-    split = patches.reshape(n, groups, c // groups, math.prod(extents), -1)
-    columns = split.transpose(1, 0, 3, 2, 4).reshape(groups, n * math.prod(extents), -1)
-    weights = w.reshape(groups, w.shape[0] // groups, -1).transpose(0, 2, 1)
-    out = _matmul(columns, weights).reshape(groups, n, math.prod(extents), -1)
+    places, depth, per = math.prod(extents), math.prod(w.shape[1:]), w.shape[0] // groups
+    split = patches.reshape(n, groups, c // groups, places, math.prod(w.shape[2:]))
+    columns = split.transpose(1, 0, 3, 2, 4).reshape(groups, n * places, depth)
+    weights = w.reshape(groups, per, depth).transpose(0, 2, 1)
+    out = _matmul(columns, weights).reshape(groups, n, places, per)
     return [out.transpose(1, 0, 3, 2).reshape(n, w.shape[0], *extents)]
 
 

@@ -98,7 +98,7 @@ def _dynamic_slice_abstract_eval(x: Aval, *starts: Aval, sizes: Shape) -> list[A
 
 
 def _dynamic_slice_impl(x: Any, *starts: Any, sizes: Shape) -> list[Any]:
-    return [x[_window(x.shape, starts, sizes)]]
+    return [np.asarray(x[_window(x.shape, starts, sizes)])]
 
 
 def dynamic_slice_transpose(

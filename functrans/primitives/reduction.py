@@ -156,11 +156,11 @@ def _position(name: str, function: Callable[..., Any]) -> Primitive:
             raise ShapeError(f"{name}: axis {axis} of {x} is empty")
         return [Aval(without(x.shape, (axis,)), np.dtype(np.int64))]
 
-    def batch(axis: MappedAxis, xs: Sequence[Value], dims: Dims, **params: int) -> Batched:
+    def batch(mapped: MappedAxis, xs: Sequence[Value], dims: Dims, *, axis: int) -> Batched:
         (dim,) = dims
         if dim is None:
-            return bind(primitive, *xs, **params), [None]
-        (moved,) = shifted((params["axis"],), dim)
+            return bind(primitive, *xs, axis=axis), [None]
+        (moved,) = shifted((axis,), dim)
         return bind(primitive, *xs, axis=moved), [dim - (moved < dim)]
 
     primitive = Primitive(

@@ -224,7 +224,7 @@ def _sliced(start: Axes, limit: Axes, stride: Axes) -> Shape:
 
 
 def _slice_impl(x: Any, *, start: Axes, limit: Axes, stride: Axes) -> list[Any]:
-    return [x[tuple(map(builtins.slice, start, limit, stride))]]
+    return [np.asarray(x[tuple(map(builtins.slice, start, limit, stride))])]
 
 
 def slice_transpose(
@@ -630,7 +630,7 @@ imag_p = linear(
 conj_p = linear(
     "conj",
     abstract_eval=lambda x: (require_kind("conj", x.dtype, "c"), [x])[1],
-    impl=lambda x: [np.conj(x)],
+    impl=lambda x: [np.asarray(np.conj(x))],
     transpose=conj_transpose,
     batch=batching_elementwise(lambda: conj_p),
 )
@@ -668,7 +668,7 @@ iota_p = Primitive(
     abstract_eval=_iota_abstract_eval,
     impl=_iota_impl,
     jvp=lambda primals, tangents, **params: (bind(iota_p, **params), [None]),
-    batch=lambda axis, xs, dims, **params: (bind(iota_p, **params), [None]),
+    batch=lambda mapped, xs, dims, **params: (bind(iota_p, **params), [None]),
 )
 
 
