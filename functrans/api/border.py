@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from functrans import tree
-from functrans.bind import eval_jaxpr
+from functrans.bind import bind, eval_jaxpr
 from functrans.errors import DtypeError, TransformTypeError, describe, where
 from functrans.ir import Aval, Jaxpr, MappedAxis, aval_of
 from functrans.ir.aval import float0
+from functrans.primitives.structural import convert_p
 from functrans.recording import Trace, supported, tracing
 from functrans.tracing import Tracer
 from functrans.transforms import simplify
@@ -158,6 +159,21 @@ def _finish_array(value: Any, aval: Aval, taken: set[int]) -> Any:
         array = array.copy(order="C")
     taken.add(id(array))
     return array
+
+
+def conform(value: Any, aval: Aval) -> Any:
+    """The value in the dtype and weakness of an aval of its shape."""
+    given = aval_of(value)
+    if given == aval:
+        return value
+    return bind(convert_p, value, dtype=aval.dtype, weak=aval.weak)[0]
+
+
+def as_typed(value: Any, aval: Aval) -> Any:
+    """A result in the weakness of `aval`: what belongs to a Python scalar is one."""
+    if not aval.weak:
+        return value
+    return conform(value, aval) if type(value) is Tracer else value.item()
 
 
 def unaliased(values: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:

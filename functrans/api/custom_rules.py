@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from functrans import tree
-from functrans.api.border import Function, array_leaf, stage
+from functrans.api.border import Function, array_leaf, conform, stage
 from functrans.bind import bind, eval_jaxpr, is_evaluating
-from functrans.control.custom import custom_jvp_call_p, custom_vjp_call_p
+from functrans.control.custom import Rule, custom_jvp_call_p, custom_vjp_call_p
 from functrans.errors import ShapeError, TransformTypeError, describe, name_of, where
 from functrans.ir import Aval, Jaxpr, Var, aval_of, is_inexact
 from functrans.primitives.derive import full
-from functrans.primitives.structural import convert_p
 from functrans.tracing import Tracer
 
 
-class _Custom:
+class _InRules(threading.local):
+    """The functions whose rules are being staged in this thread, the innermost last."""
+
+    def __init__(self) -> None:
+        self.functions: list[_Custom] = []
+
+
+_in_rules = _InRules()
+
+
+class _Custom(ABC):
     """What custom_jvp and custom_vjp share: the call's arguments, split and flattened."""
 
     _what: str
@@ -42,11 +54,21 @@ class _Custom:
             return self.f(*args)
         return self._staged(args)
 
-    def _require_rule(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _require_rule(self) -> None: ...
 
-    def _staged(self, args: tuple[Any, ...]) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def _staged(self, args: tuple[Any, ...]) -> Any: ...
+
+    @contextmanager
+    def _staging_rules(self) -> Generator[bool]:
+        """Marks that this function's rules are being staged; True when they already were."""
+        nested = self in _in_rules.functions
+        _in_rules.functions.append(self)
+        try:
+            yield nested
+        finally:
+            _in_rules.functions.pop()
 
     def _split(self, args: tuple[Any, ...]) -> tuple[list[Any], list[Any], tree.PyTreeDef]:
         """The nondiff arguments, the leaves of the others, and the others' tree."""
@@ -72,6 +94,7 @@ class _Custom:
 
     def _stage(self, flat_f: Function, leaves: list[Any], **options: Any) -> Any:
         staged = stage(flat_f, leaves, purpose=self._what, **options)
+        staged.release()
         for value in staged.captured:
             if type(value) is Tracer and value.active:
                 raise TransformTypeError(
@@ -80,6 +103,17 @@ class _Custom:
                     "that its derivative would be lost. Pass it as an argument."
                 )
         return staged
+
+    def _late(self, stage_rule: Callable[..., Any], captured: Sequence[Any], count: int) -> Jaxpr:
+        """A rule staged when a derivative needs it, when there are no values to ask for."""
+        staged = stage_rule(known=False)
+        if staged.captured:
+            raise TransformTypeError(
+                f"{self._what}: the rule of {name_of(self.f)} calls {name_of(self.f)} and captures "
+                f"{describe(staged.captured[0])} ({where(self.f)}), so that its own derivative "
+                "cannot be staged. Pass the captured array as an argument."
+            )
+        return with_unused(staged.jaxpr, captured, [], count)
 
 
 def _positional(
@@ -151,16 +185,25 @@ class custom_jvp(_Custom):
         primal = self._stage_primal(fixed, leaves, treedef, len(args))
         avals = [aval_of(x) for x in leaves]
         moving = [i for i, a in enumerate(avals) if is_inexact(a.dtype)]
-        rule = self._stage_rule(fixed, leaves, treedef, avals, moving, primal)
-        consts = [*primal.captured, *rule.captured]
-        jaxpr = with_unused(primal.jaxpr, [], rule.captured, len(leaves))
-        rule_jaxpr = with_unused(rule.jaxpr, primal.captured, [], len(leaves) + len(moving))
+        num_args = len(leaves) + len(moving)
+        with self._staging_rules() as nested:
+            stage_rule = functools.partial(
+                self._stage_rule, fixed, leaves, treedef, avals, moving, primal
+            )
+            if nested:
+                captured: list[Any] = []
+                rule = Rule(lambda: self._late(stage_rule, primal.captured, num_args))
+            else:
+                staged = stage_rule(known=True)
+                captured = staged.captured
+                rule = Rule.staged(with_unused(staged.jaxpr, primal.captured, [], num_args))
+        consts = [*primal.captured, *captured]
         outs = bind(
             custom_jvp_call_p,
             *consts,
             *leaves,
-            jaxpr=jaxpr,
-            rule=rule_jaxpr,
+            jaxpr=with_unused(primal.jaxpr, [], captured, len(leaves)),
+            rule=rule,
             num_consts=len(consts),
         )
         return tree.unflatten(primal.out_tree, outs)
@@ -173,6 +216,7 @@ class custom_jvp(_Custom):
         avals: list[Aval],
         moving: list[int],
         primal: Any,
+        known: bool,
     ) -> Any:
         """(primals, tangents of inexact arguments) -> (outs, tangents of inexact outputs)."""
 
@@ -185,10 +229,10 @@ class custom_jvp(_Custom):
             )
             return self._checked(pair, primal)
 
-        known = [True] * len(leaves) + [False] * len(moving)
+        flags = [known] * len(leaves) + [False] * len(moving)
         stand_ins = [*leaves, *[leaves[i] for i in moving]]
         types = [*avals, *[avals[i].strengthen() for i in moving]]
-        return self._stage(flat_rule, stand_ins, avals=types, known=known)
+        return self._stage(flat_rule, stand_ins, avals=types, known=flags)
 
     def _checked(self, pair: Any, primal: Any) -> list[Any]:
         name = name_of(self.f)
@@ -242,14 +286,6 @@ def _like(value: Any, aval: Aval, what: str, rule: Function | None) -> Any:
     return conform(leaf, aval)
 
 
-def conform(value: Any, aval: Aval) -> Any:
-    """The value in the dtype and weakness of an aval of its shape."""
-    given = aval_of(value)
-    if given == aval:
-        return value
-    return bind(convert_p, value, dtype=aval.dtype, weak=aval.weak)[0]
-
-
 def with_unused(jaxpr: Jaxpr, before: Sequence[Any], after: Sequence[Any], num_args: int) -> Jaxpr:
     """The jaxpr with unused inputs before and after its captured ones.
 
@@ -300,27 +336,72 @@ class custom_vjp(_Custom):
     def _staged(self, args: tuple[Any, ...]) -> Any:
         fixed, leaves, treedef = self._split(args)
         primal = self._stage_primal(fixed, leaves, treedef, len(args))
-        fwd, res_tree = self._stage_fwd(fixed, leaves, treedef, len(args), primal)
-        # Bound here so that bwd may ask for residuals; what nobody asks for is pruned.
-        num_outs = len(primal.jaxpr.outvars)
-        residuals = eval_jaxpr(fwd.jaxpr, [*fwd.captured, *leaves])[num_outs:]
-        bwd = self._stage_bwd(fixed, leaves, treedef, primal, residuals, res_tree)
-        consts = [*primal.captured, *fwd.captured, *bwd.captured]
-        jaxpr = with_unused(primal.jaxpr, [], [*fwd.captured, *bwd.captured], len(leaves))
-        fwd_jaxpr = with_unused(fwd.jaxpr, primal.captured, bwd.captured, len(leaves))
+        with self._staging_rules() as nested:
+            if nested:
+                rules = self._late_rules(fixed, leaves, treedef, len(args), primal)
+            else:
+                rules = self._rules(fixed, leaves, treedef, len(args), primal)
+        captured, fwd, bwd = rules
+        consts = [*primal.captured, *captured]
         outs = bind(
             custom_vjp_call_p,
             *consts,
             *leaves,
-            jaxpr=jaxpr,
-            fwd=_passing_on(fwd_jaxpr, len(primal.captured) + len(fwd.captured), bwd, num_outs),
-            bwd=bwd.jaxpr,
+            jaxpr=with_unused(primal.jaxpr, [], captured, len(leaves)),
+            fwd=fwd,
+            bwd=bwd,
             num_consts=len(consts),
         )
         return tree.unflatten(primal.out_tree, outs)
 
-    def _stage_fwd(
+    def _rules(
         self, fixed: list[Any], leaves: list[Any], treedef: tree.PyTreeDef, count: int, primal: Any
+    ) -> tuple[list[Any], Rule, Rule]:
+        """What the rules capture, and the rules, staged with values that they may ask for."""
+        fwd, res_tree = self._stage_fwd(fixed, leaves, treedef, count, primal, known=True)
+        # Bound here so that bwd may ask for residuals; what nobody asks for is pruned.
+        num_outs = len(primal.jaxpr.outvars)
+        residuals = eval_jaxpr(fwd.jaxpr, [*fwd.captured, *leaves])[num_outs:]
+        avals = [aval_of(r) for r in residuals]
+        bwd = self._stage_bwd(fixed, leaves, treedef, primal, residuals, avals, res_tree)
+        jaxpr = with_unused(fwd.jaxpr, primal.captured, bwd.captured, len(leaves))
+        start = len(primal.captured) + len(fwd.captured)
+        passing = _passing_on(jaxpr, start, len(bwd.captured), num_outs)
+        return [*fwd.captured, *bwd.captured], Rule.staged(passing), Rule.staged(bwd.jaxpr)
+
+    def _late_rules(
+        self, fixed: list[Any], leaves: list[Any], treedef: tree.PyTreeDef, count: int, primal: Any
+    ) -> tuple[list[Any], Rule, Rule]:
+        """The rules of a call inside these rules: staged when a derivative needs them."""
+        res_tree: list[tree.PyTreeDef] = []
+
+        def stage_fwd(known: bool) -> Any:
+            staged, treedef_of_residuals = self._stage_fwd(
+                fixed, leaves, treedef, count, primal, known=known
+            )
+            res_tree.append(treedef_of_residuals)
+            return staged
+
+        def stage_bwd(known: bool) -> Any:
+            avals = fwd.jaxpr.out_avals[len(primal.jaxpr.outvars) :]
+            stand_ins = [np.zeros((), a.dtype)[()] for a in avals]
+            return self._stage_bwd(
+                fixed, leaves, treedef, primal, stand_ins, avals, res_tree[0], known=known
+            )
+
+        fwd = Rule(lambda: self._late(stage_fwd, primal.captured, len(leaves)))
+        bwd = Rule(lambda: self._late(stage_bwd, [], 0))
+        return [], fwd, bwd
+
+    def _stage_fwd(
+        self,
+        fixed: list[Any],
+        leaves: list[Any],
+        treedef: tree.PyTreeDef,
+        count: int,
+        primal: Any,
+        *,
+        known: bool,
     ) -> tuple[Any, tree.PyTreeDef]:
         """(arguments) -> (outs, residual leaves), and the tree of the residuals."""
         res_tree: list[tree.PyTreeDef] = []
@@ -344,7 +425,8 @@ class custom_vjp(_Custom):
             avals = primal.jaxpr.out_avals
             return [*[conform(o, a) for o, a in zip(outs, avals, strict=True)], *flat]
 
-        return self._stage(flat_fwd, leaves, known=True), res_tree[0]
+        types = [aval_of(x) for x in leaves]
+        return self._stage(flat_fwd, leaves, avals=types, known=known), res_tree[0]
 
     def _stage_bwd(
         self,
@@ -353,7 +435,10 @@ class custom_vjp(_Custom):
         treedef: tree.PyTreeDef,
         primal: Any,
         residuals: list[Any],
+        res_avals: list[Aval],
         res_tree: tree.PyTreeDef,
+        *,
+        known: bool = True,
     ) -> Any:
         """(residuals, cotangents of inexact outputs) -> cotangents of inexact arguments."""
         out_avals = primal.jaxpr.out_avals
@@ -371,16 +456,15 @@ class custom_vjp(_Custom):
             )
             return self._checked(results, leaves, treedef)
 
-        avals = [aval_of(r) for r in residuals] + ct_avals
-        known = [True] * count + [False] * len(ct_avals)
+        flags = [known] * count + [False] * len(ct_avals)
         stand_ins = [*residuals, *[np.zeros((), a.dtype)[()] for a in ct_avals]]
-        return self._stage(flat_bwd, stand_ins, avals=avals, known=known)
+        return self._stage(flat_bwd, stand_ins, avals=[*res_avals, *ct_avals], known=flags)
 
     def _checked(self, results: Any, leaves: list[Any], treedef: tree.PyTreeDef) -> list[Any]:
         """The cotangents of inexact leaves; None for an argument stands for zeros."""
         what = f"custom_vjp: what bwd of {name_of(self.f)} returned"
         avals = [aval_of(x) for x in leaves]
-        arguments = tree.unflatten(treedef, avals)
+        arguments = tree.unflatten(treedef, range(len(avals)))
         if not isinstance(results, (tuple, list)) or len(results) != len(arguments):
             raise TransformTypeError(
                 f"{what} must be a tuple with one cotangent for each of the {len(arguments)} "
@@ -388,15 +472,16 @@ class custom_vjp(_Custom):
             )
         bars: list[Any] = []
         for result, argument in zip(results, arguments, strict=True):
-            types, part = tree.flatten(argument)
+            places, part = tree.flatten(argument)
+            types = [avals[i] for i in places]
             value = [None] * len(types) if result is None else result
             bars += _like_outputs(value, part, types, what, self._bwd)
         return [b for b, a in zip(bars, avals, strict=True) if is_inexact(a.dtype)]
 
 
-def _passing_on(fwd: Jaxpr, start: int, bwd: Any, num_outs: int) -> Jaxpr:
+def _passing_on(fwd: Jaxpr, start: int, count: int, num_outs: int) -> Jaxpr:
     """fwd with what bwd captured among its residuals, first."""
-    extra = fwd.invars[start : start + len(bwd.captured)]
+    extra = fwd.invars[start : start + count]
     outs = [*fwd.outvars[:num_outs], *extra, *fwd.outvars[num_outs:]]
     return Jaxpr(fwd.invars, fwd.eqns, outs)
 

@@ -10,7 +10,18 @@ import numpy as np
 
 from functrans import tree
 from functrans.api.arguments import Argnums, Split, split_arguments
-from functrans.api.border import Function, Staged, array_leaf, finish, run, stage, unaliased, zeros
+from functrans.api.border import (
+    Function,
+    Staged,
+    array_leaf,
+    as_typed,
+    conform,
+    finish,
+    run,
+    stage,
+    unaliased,
+    zeros,
+)
 from functrans.bind import eval_jaxpr
 from functrans.errors import ShapeError, TransformTypeError, describe, name_of, where
 from functrans.ir import Aval, Jaxpr, aval_of, is_inexact, same_type
@@ -132,11 +143,14 @@ def value_and_grad_jaxpr(jaxpr: Jaxpr, active: tuple[bool, ...]) -> tuple[Jaxpr,
         linear, active, (True, *[False] * (sum(linear.out_nonzero) - 1))
     )
     num_outs = len(jaxpr.outvars)
+    in_avals = [a for a, flag in zip(jaxpr.in_avals, active, strict=True) if flag]
+    grad_avals = [a for a, flag in zip(in_avals, nonzero, strict=True) if flag]
 
     def walk(*inputs: Any) -> list[Any]:
         results = eval_jaxpr(linear.primal, inputs)
         outs, residuals = results[:num_outs], results[num_outs:]
-        return [*outs, *eval_jaxpr(backward, [*residuals, full(1, jaxpr.out_avals[0])])]
+        grads = eval_jaxpr(backward, [*residuals, full(1, jaxpr.out_avals[0])])
+        return [*outs, *[conform(g, a) for g, a in zip(grads, grad_avals, strict=True)]]
 
     return simplify(stage_walk(walk, jaxpr.in_avals, "grad")), nonzero
 
@@ -329,7 +343,7 @@ class Pullback:
         results = iter(run(backward, [*self._residuals, *given]))
         found = iter(nonzero)
         grads = [
-            next(results) if flag and next(found) else zeros(a)
+            as_typed(next(results), a) if flag and next(found) else zeros(a)
             for a, flag in zip(self._in_avals, self._active, strict=True)
         ]
         return tuple(self._pick(grads))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from functrans.bind import bind, eval_jaxpr
@@ -13,15 +14,44 @@ from functrans.transforms.batching import batch_jaxpr, move_to
 from functrans.transforms.jvp import eval_jvp
 from functrans.transforms.transpose import eval_transpose, transpose_jaxpr
 
+
+class Rule:
+    """A user's rule as a jaxpr, staged now or, where a rule calls its own function, when needed.
+
+    Without the delay such a rule would be staged for ever: each order of derivative needs one
+    more level of it.
+    """
+
+    __slots__ = ("_build", "_jaxpr")
+
+    def __init__(self, build: Callable[[], Jaxpr]) -> None:
+        self._build = build
+        self._jaxpr: Jaxpr | None = None
+
+    @classmethod
+    def staged(cls, jaxpr: Jaxpr) -> Rule:
+        """A rule that is staged already."""
+        return cls(lambda: jaxpr)
+
+    @property
+    def jaxpr(self) -> Jaxpr:
+        if self._jaxpr is None:
+            self._jaxpr = self._build()
+        return self._jaxpr
+
+    def __str__(self) -> str:
+        return "..." if self._jaxpr is None else str(self._jaxpr)
+
+
 # -- custom_jvp_call: operands are constants first, then the arguments ---------------------------
 
 
 def custom_jvp_call_jvp(
-    primals: list[Any], tangents: list[Any], *, jaxpr: Jaxpr, rule: Jaxpr, num_consts: int
+    primals: list[Any], tangents: list[Any], *, jaxpr: Jaxpr, rule: Rule, num_consts: int
 ) -> tuple[list[Any], list[Any]]:
     """The user's rule on the primals and on a tangent for each inexact argument."""
     dots = differentiable_tangents(primals, tangents, num_consts)
-    results = eval_jaxpr(rule, [*primals, *dots])
+    results = eval_jaxpr(rule.jaxpr, [*primals, *dots])
     return split_tangents(results, jaxpr.out_avals)
 
 
@@ -38,7 +68,7 @@ def split_tangents(results: list[Any], avals: list[Aval]) -> tuple[list[Any], li
 
 
 def custom_jvp_call_transpose(
-    cts: list[Any], *operands: Any, jaxpr: Jaxpr, rule: Jaxpr, num_consts: int
+    cts: list[Any], *operands: Any, jaxpr: Jaxpr, rule: Rule, num_consts: int
 ) -> list[Any]:
     """The transpose of the function itself, where it is linear."""
     return transposed_in_place(jaxpr, operands, cts)
@@ -55,7 +85,7 @@ def custom_jvp_call_batch(
     dims: list[int | None],
     *,
     jaxpr: Jaxpr,
-    rule: Jaxpr,
+    rule: Rule,
     num_consts: int,
 ) -> tuple[list[Any], list[int | None]]:
     front = (True,) * len(jaxpr.outvars)
@@ -65,10 +95,13 @@ def custom_jvp_call_batch(
         for a, d in list(zip(jaxpr.in_avals, dims, strict=True))[num_consts:]
         if is_inexact(a.dtype)
     ]
-    all_front = (True,) * len(rule.outvars)
-    batched_rule, _ = batch_jaxpr(rule, axis, (*dims, *dot_dims), all_front)
+
+    def build() -> Jaxpr:
+        all_front = (True,) * len(rule.jaxpr.outvars)
+        return batch_jaxpr(rule.jaxpr, axis, (*dims, *dot_dims), all_front)[0]
+
     outs = bind(
-        custom_jvp_call_p, *operands, jaxpr=batched, rule=batched_rule, num_consts=num_consts
+        custom_jvp_call_p, *operands, jaxpr=batched, rule=Rule(build), num_consts=num_consts
     )
     return outs, [0] * len(outs)
 
@@ -105,16 +138,16 @@ def custom_vjp_call_jvp(
     tangents: list[Any],
     *,
     jaxpr: Jaxpr,
-    fwd: Jaxpr,
-    bwd: Jaxpr,
+    fwd: Rule,
+    bwd: Rule,
     num_consts: int,
 ) -> tuple[list[Any], list[Any]]:
     """fwd gives the outputs and residuals; the tangent is linear, with bwd as its transpose."""
     num_outs = len(jaxpr.outvars)
-    results = eval_jaxpr(fwd, primals)
+    results = eval_jaxpr(fwd.jaxpr, primals)
     outs, residuals = results[:num_outs], results[num_outs:]
     dots = differentiable_tangents(primals, tangents, num_consts)
-    moved = bind(custom_tangent_p, *residuals, *dots, bwd=bwd, num_residuals=len(residuals))
+    moved = bind(custom_tangent_p, *residuals, *dots, bwd=bwd.jaxpr, num_residuals=len(residuals))
     return split_tangents([*outs, *moved], jaxpr.out_avals)
 
 
@@ -124,22 +157,27 @@ def custom_vjp_call_batch(
     dims: list[int | None],
     *,
     jaxpr: Jaxpr,
-    fwd: Jaxpr,
-    bwd: Jaxpr,
+    fwd: Rule,
+    bwd: Rule,
     num_consts: int,
 ) -> tuple[list[Any], list[int | None]]:
     num_outs = len(jaxpr.outvars)
     batched, _ = batch_jaxpr(jaxpr, axis, tuple(dims), (True,) * num_outs)
-    batched_fwd, _ = batch_jaxpr(fwd, axis, tuple(dims), (True,) * len(fwd.outvars))
-    bwd_dims = (0,) * len(bwd.invars)
     mapped = [d is not None for d in dims]
-    batched_bwd = _summing_unmapped(bwd, axis, bwd_dims, mapped, jaxpr, num_consts)
+
+    def build_fwd() -> Jaxpr:
+        return batch_jaxpr(fwd.jaxpr, axis, tuple(dims), (True,) * len(fwd.jaxpr.outvars))[0]
+
+    def build_bwd() -> Jaxpr:
+        bwd_dims = (0,) * len(bwd.jaxpr.invars)
+        return _summing_unmapped(bwd.jaxpr, axis, bwd_dims, mapped, jaxpr, num_consts)
+
     outs = bind(
         custom_vjp_call_p,
         *operands,
         jaxpr=batched,
-        fwd=batched_fwd,
-        bwd=batched_bwd,
+        fwd=Rule(build_fwd),
+        bwd=Rule(build_bwd),
         num_consts=num_consts,
     )
     return outs, [0] * num_outs
