@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Callable
 from typing import Any
@@ -205,7 +206,7 @@ def var(
         squared = mask_out("var", squared, where, aval_of(squared).dtype.type(0))
         number = _at_least_zero(cast(number, FLOAT), ddof)
     else:
-        number = max(count(aval_of(a).shape, axes) - ddof, 0)
+        number = builtins.max(count(aval_of(a).shape, axes) - ddof, 0)
     total = p.reduce_sum(squared, axes)
     return cast(keep_axes(divided(total, number), axes, bool(keepdims)), result)
 
