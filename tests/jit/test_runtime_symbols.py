@@ -1,0 +1,48 @@
+"""Every runtime function is found by name, once, also when it is made in the background."""
+
+import threading
+
+import pytest
+
+from jit.runtime import symbols
+from jit.runtime.objects import in_background, object_key, once
+
+NAMES = ("ft_parallel_for", "ft_pool_size", "ft_gemm_f32", "ft_gemm_c128", "ft_sort_u8")
+
+
+def test_names_have_addresses() -> None:
+    found = symbols.addresses([*NAMES, "malloc"])
+    assert sorted(found) == sorted(NAMES)
+    assert all(found.values())
+    assert found == symbols.addresses(NAMES)
+
+
+@pytest.mark.parametrize("name", ["malloc", "ft_gemm_i32", "ft_sort_", "ft_sort_c256", "ft_pool"])
+def test_other_names_are_not_the_runtimes(name: str) -> None:
+    assert not symbols.is_known(name)
+    with pytest.raises(KeyError):
+        symbols.address(name)
+
+
+def test_what_is_prepared_is_made_once() -> None:
+    made: list[str] = []
+    entered, release = threading.Event(), threading.Event()
+
+    @once
+    def make(name: str) -> str:
+        entered.set()
+        release.wait(30)
+        made.append(name)
+        return name * 2
+
+    in_background(lambda: make("a"))
+    assert entered.wait(30)
+    release.set()
+    assert [make("a"), make("a"), make("b")] == ["aa", "aa", "bb"]
+    assert made == ["a", "b"]
+    symbols.prepare(["ft_gemm_f32", "ft_sort_f32"])
+    assert symbols.address("ft_gemm_f32")
+
+
+def test_object_keys_differ_by_text() -> None:
+    assert object_key("a") == object_key("a") != object_key("b")
