@@ -41,12 +41,16 @@ from functrans.api import (
 from functrans.errors import FunctransError
 from functrans.extend import jit, plug
 from functrans.ir import Array
+from functrans.surface.declare import hooks
 
 __version__ = "0.1.0"
 
 remat = checkpoint
 
 plug("jit.api", __version__)
+hooks.load_library = lambda _: [importlib.import_module(f"functrans.{m}") for m in _LIBRARY]
+
+_LIBRARY = ("numpy", "numpy.linalg")
 
 _MODULES = frozenset(
     {

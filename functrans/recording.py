@@ -22,6 +22,7 @@ from functrans.errors import (
     DtypeError,
     LeakedTracerError,
     MutationError,
+    NonLinearError,
     ThreadError,
     describe,
     user_frame,
@@ -34,11 +35,13 @@ from functrans.ir import (
     Elementwise,
     Eqn,
     Jaxpr,
+    Linear,
     Literal,
     MappedAxis,
     Primitive,
     Var,
     aval_of,
+    intern,
     is_inexact,
     prune,
 )
@@ -168,6 +171,8 @@ class Trace:
         """A value that bind received as a tracer of this trace, or as a literal."""
         if type(value) is Tracer:
             return self._lift_tracer(value)
+        if isinstance(value, Linear):
+            raise NonLinearError(f"a {value.aval} that is being transposed was used as a value")
         if isinstance(value, np.generic) or type(value) in (bool, int, float, complex):
             return Literal(value, supported(aval_of(value)))
         array = np.asarray(value)
@@ -230,10 +235,14 @@ class Trace:
 
     # -- asking for values --------------------------------------------------------------------
 
-    def force(self, tracer: Tracer) -> np.ndarray[Any, Any]:
-        """The value of a tracer as an array; see this file's first lines."""
+    def require_usable(self, tracer: Tracer) -> None:
+        """Raise where a tracer was leaked, or is used in a thread other than its own."""
         if threading.get_ident() != self.thread or not self.open:
             self._require_ancestor(tracer)
+
+    def force(self, tracer: Tracer) -> np.ndarray[Any, Any]:
+        """The value of a tracer as an array; see this file's first lines."""
+        self.require_usable(tracer)
         if tracer.abstract:
             raise ConcretizationError(self._why_abstract(tracer))
         value: Any = tracer
@@ -255,7 +264,7 @@ class Trace:
         eqns = prune([r.eqn for r in ready], [t.node for t in live])
         used = {a for e in eqns for a in e.inputs if isinstance(a, Var)}
         free = [t for t in free if t.node in used]
-        segment = Jaxpr([t.node for t in free], eqns, [t.node for t in live])
+        segment = intern(Jaxpr([t.node for t in free], eqns, [t.node for t in live]))
         assert self.parent is not None
         with interpreting(self.parent):
             outs = self.parent.bind(
@@ -312,8 +321,7 @@ class Trace:
         self._require_here(tracer, action)
 
     def _require_here(self, tracer: Tracer, action: str) -> None:
-        if threading.get_ident() != self.thread or not self.open:
-            self._require_ancestor(tracer)
+        self.require_usable(tracer)
         raise MutationError(
             f"a {tracer.aval} of an enclosing {self.purpose} was {action} inside an inner function "
             f"that is being transformed (at {where(user_frame())}). Work on a copy (y = x.copy()) "

@@ -160,6 +160,7 @@ class Tracer(Array):
         return np.array(self._ask_without_derivative("NumPy"), dtype=dtype)
 
     def _ask_without_derivative(self, what: str) -> np.ndarray[Any, Any]:
+        self.recorder.require_usable(self)
         if self.active and not self.abstract:
             raise ConcretizationError(
                 f"{what} asked for the plain number behind a {self.aval} that carries a "
@@ -186,14 +187,14 @@ class Tracer(Array):
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         out = kwargs.pop("out", None)
-        function = NUMPY_TABLE.get(ufunc) if method == "__call__" else _ufunc_method(ufunc, method)
+        function = _declared(ufunc) if method == "__call__" else _ufunc_method(ufunc, method)
         if function is None:
             raise _unsupported(f"numpy.{ufunc.__name__}" + _suffix(method))
         result = function(*inputs, **kwargs)
         return result if out is None else _write_out(out, result, ufunc)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        function = NUMPY_TABLE.get(func)
+        function = _declared(func)
         if function is None:
             raise _unsupported(f"{func.__module__}.{func.__name__}")
         return function(*args, **kwargs)
@@ -377,6 +378,15 @@ def _write_out(out: Any, result: Any, ufunc: Any) -> Any:
             )
         target[...] = value
     return targets[0] if len(targets) == 1 else targets
+
+
+def _declared(numpy_function: Any) -> Callable[..., Any] | None:
+    """What stands for a NumPy function; the library is imported when the core does not know it."""
+    found = NUMPY_TABLE.get(numpy_function)
+    if found is None:
+        surface.declare.hooks.load_library(None)
+        found = NUMPY_TABLE.get(numpy_function)
+    return found
 
 
 def _ufunc_method(ufunc: Any, method: str) -> Callable[..., Any] | None:

@@ -11,7 +11,7 @@ import numpy as np
 from functrans import tree
 from functrans.bind import bind, eval_jaxpr
 from functrans.errors import DtypeError, TransformTypeError, describe, where
-from functrans.ir import Aval, Jaxpr, MappedAxis, aval_of
+from functrans.ir import Aval, Jaxpr, MappedAxis, aval_of, intern
 from functrans.ir.aval import float0
 from functrans.primitives.structural import convert_p
 from functrans.recording import Trace, supported, tracing
@@ -117,7 +117,7 @@ def stage(
     except BaseException:
         trace.release()
         raise
-    return Staged(simplify(jaxpr), captured, out_tree, trace.release)
+    return Staged(simplify(intern(jaxpr)), captured, out_tree, trace.release)
 
 
 def _output_leaf(value: Any, function: Function, purpose: str) -> Any:

@@ -2,6 +2,7 @@
 
 from functrans.ir.aval import Array, Aval, aval_of, is_inexact, same_type, tangent_dtype
 from functrans.ir.check import check_jaxpr
+from functrans.ir.intern import intern
 from functrans.ir.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Source, Var, jaxprs_in
 from functrans.ir.pprint import format_eqn, format_jaxpr
 from functrans.ir.primitive import (
@@ -42,6 +43,7 @@ __all__ = [
     "check_jaxpr",
     "format_eqn",
     "format_jaxpr",
+    "intern",
     "is_inexact",
     "jaxprs_in",
     "prune",

@@ -77,6 +77,8 @@ class Hooks:
 
     view: Function = _unchanged
     """(result, first operand, function of it) -> result, noted as a view."""
+    load_library: Function = _unchanged
+    """Imports the rest of the library, which declares more NumPy functions."""
     created: Function = _unchanged
     """(result) -> result, noted as a new array that may be written in place."""
 

@@ -14,10 +14,12 @@ import numpy as np
 
 from functrans.ir import Atom, Effect, Eqn, Jaxpr, Literal, Primitive, Var, prune
 from functrans.primitives import ALL
+from functrans.transforms.cache import derived
 
 Key = tuple[Any, ...]
 
 
+@derived
 def simplify(jaxpr: Jaxpr) -> Jaxpr:
     """The same program, simplified: linear in the number of equations."""
     work = _Simplifier()

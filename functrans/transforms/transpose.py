@@ -58,11 +58,7 @@ def _transpose_eqn(eqn: Eqn, env: dict[Var, Any], linear: set[Var], bars: dict[V
     if all(bar is None for bar in given):
         return
     if eqn.primitive.transpose is None:
-        raise NonLinearError(
-            f"{eqn.primitive.name} is not linear in the values being transposed (at "
-            f"{where(eqn.source)}): linear_transpose, and the bwd of a custom_vjp in forward "
-            "mode, need a linear function. For a custom_vjp, give the function a defjvp instead."
-        )
+        raise _not_linear(eqn)
     operands = [
         a.value if isinstance(a, Literal) else Linear(a.aval) if a in linear else env[a]
         for a in eqn.inputs
@@ -72,10 +68,21 @@ def _transpose_eqn(eqn: Eqn, env: dict[Var, Any], linear: set[Var], bars: dict[V
             full(0, v.aval) if bar is None else bar
             for bar, v in zip(given, eqn.outputs, strict=True)
         ]
-        results = eqn.primitive.transpose(full_bars, *operands, **eqn.params)
+        try:
+            results = eqn.primitive.transpose(full_bars, *operands, **eqn.params)
+        except NonLinearError:
+            raise _not_linear(eqn) from None
         for atom, bar in zip(eqn.inputs, results, strict=True):
             if bar is not None and not isinstance(atom, Literal) and atom in linear:
                 bars[atom] = add_all([bars.get(atom), bar])
+
+
+def _not_linear(eqn: Eqn) -> NonLinearError:
+    return NonLinearError(
+        f"{eqn.primitive.name} is not linear in the values being transposed (at "
+        f"{where(eqn.source)}): linear_transpose, and the bwd of a custom_vjp in forward mode, "
+        "need a linear function. For a custom_vjp, use custom_jvp (defjvp) instead."
+    )
 
 
 @derived

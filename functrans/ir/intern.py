@@ -1,0 +1,61 @@
+"""Interning: structurally equal jaxprs are one object, so that what is derived of one is shared."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any
+
+from functrans.ir.jaxpr import Atom, Jaxpr, Literal, Var
+
+LIMIT = 4096
+"""How many jaxprs are remembered; the least recently met go."""
+
+_known: OrderedDict[tuple[Any, ...], Jaxpr] = OrderedDict()
+_lock = threading.Lock()
+
+
+def intern(jaxpr: Jaxpr) -> Jaxpr:
+    """The first jaxpr met that has the same equations on the same lines, or this one."""
+    try:
+        key = structure(jaxpr)
+        hash(key)
+    except TypeError:
+        return jaxpr
+    with _lock:
+        found = _known.get(key)
+        if found is not None:
+            _known.move_to_end(key)
+            return found
+        _known[key] = jaxpr
+        if len(_known) > LIMIT:
+            _known.popitem(last=False)
+    return jaxpr
+
+
+def clear() -> None:
+    """Forget every jaxpr met."""
+    with _lock:
+        _known.clear()
+
+
+def structure(jaxpr: Jaxpr) -> tuple[Any, ...]:
+    """The program with numbers for variables: equal for equal programs, identities aside.
+
+    Raises TypeError where a param or literal cannot be hashed.
+    """
+    numbers: dict[Var, int] = {v: i for i, v in enumerate(jaxpr.invars)}
+    parts: list[Any] = [jaxpr.num_consts, tuple(v.aval for v in jaxpr.invars)]
+    for eqn in jaxpr.eqns:
+        inputs = tuple([_atom(a, numbers) for a in eqn.inputs])
+        params = tuple(sorted(eqn.params.items())) if eqn.params else ()
+        for var in eqn.outputs:
+            numbers[var] = len(numbers)
+        avals = tuple([v.aval for v in eqn.outputs])
+        parts.append((eqn.primitive, inputs, params, avals, eqn.source))
+    parts.append(tuple([_atom(a, numbers) for a in jaxpr.outvars]))
+    return tuple(parts)
+
+
+def _atom(atom: Atom, numbers: dict[Var, int]) -> Any:
+    return atom.key() if isinstance(atom, Literal) else numbers[atom]
