@@ -10,19 +10,18 @@ import contextlib
 import doctest
 import importlib
 import io
-import pkgutil
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 import functrans
-from tests.layers import ROOT
+from tests.layers import ROOT, source_files
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -85,21 +84,26 @@ def test_quoted_source_stands_in_its_file(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_lead_to_files(page: Path) -> None:
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", page.read_text())
+    prose = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(), flags=re.DOTALL)
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", prose)
     assert [t for t in targets if not (page.parent / t).exists()] == []
 
 
-def modules() -> Iterator[ModuleType]:
-    yield functrans
-    for found in pkgutil.walk_packages(functrans.__path__, "functrans."):
-        yield importlib.import_module(found.name)
+MODULES = [
+    ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for package in ("functrans", "jit")
+    for file in source_files(package)
+    if ">>>" in file.read_text()
+]
 
 
-@pytest.mark.parametrize("module", modules(), ids=lambda m: m.__name__)
-def test_the_examples_in_docstrings_are_true(module: ModuleType) -> None:
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_in_docstrings_are_true(name: str) -> None:
+    module = importlib.import_module(name)
     runner = doctest.DocTestRunner(optionflags=FLAGS)
     report = io.StringIO()
-    for test in doctest.DocTestFinder(exclude_empty=True).find(module):
+    names = {"np": np, "ft": functrans}
+    for test in doctest.DocTestFinder(exclude_empty=True).find(module, extraglobs=names):
         runner.run(test, out=report.write)
     assert runner.summarize(verbose=False).failed == 0, report.getvalue()
 
