@@ -44,5 +44,6 @@ def addresses(names: Iterable[str]) -> dict[str, int]:
 
 def prepare(names: Iterable[str]) -> None:
     """Start compiling the products among `names`, while the program that calls them is compiled."""
-    for real in sorted({_PRODUCTS[name] for name in names if name in _PRODUCTS}):
+    reals: set[gemm.RealName] = {_PRODUCTS[name] for name in names if name in _PRODUCTS}
+    for real in reals:
         gemm.prepare(real)

@@ -1,0 +1,215 @@
+"""NumPy's own BLAS and LAPACK: found at run time, called on one thread, None where there is none.
+
+Invariant: while a call is under way through `single_threaded` or between ft_blas_begin and
+ft_blas_end, the library uses one thread, so its bits do not depend on the machine's; the number it
+had before is restored by the last to leave.
+"""
+
+import ctypes
+import os
+import sys
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jit.runtime.objects import build_object, library_symbols, link_object, once
+
+# NumPy's wheels carry an OpenBLAS whose names have a prefix and, with 64-bit integers, a suffix.
+_SPELLINGS = (("scipy_", "64_", True), ("scipy_", "", False), ("", "64_", True), ("", "", False))
+
+
+@dataclass(frozen=True)
+class Blas:
+    """An OpenBLAS in this process, and how it spells its names.
+
+    `wide` says that its integers have 64 bits; LAPACK's Fortran entries take the lengths of their
+    character arguments as trailing size_t.
+    """
+
+    path: str
+    prefix: str
+    suffix: str
+    wide: bool
+
+    def c_name(self, name: str) -> str:
+        """The spelling of a C function such as cblas_dgemm."""
+        return f"{self.prefix}{name}{self.suffix}"
+
+    def fortran_name(self, name: str) -> str:
+        """The spelling of a Fortran routine such as dpotrf."""
+        return f"{self.prefix}{name}_{self.suffix}"
+
+    def symbols(self, names: Iterable[str]) -> dict[str, int]:
+        """Addresses by plain name, of those that the library has: cblas_* is C, others Fortran."""
+        found: dict[str, int] = {}
+        for name in names:
+            c_like = name.startswith(("cblas_", "openblas_"))
+            address = _address(self.path, self.c_name(name) if c_like else self.fortran_name(name))
+            if address:
+                found[name] = address
+        return found
+
+
+@once
+def find() -> Blas | None:
+    """The OpenBLAS that NumPy itself uses, or None."""
+    return first_usable(_candidates())
+
+
+def first_usable(paths: Iterable[Path]) -> Blas | None:
+    """The first of these libraries that has a product, a factorisation and thread control."""
+    for path in paths:
+        for prefix, suffix, wide in _SPELLINGS:
+            blas = Blas(str(path), prefix, suffix, wide)
+            if len(blas.symbols(("cblas_dgemm", "dpotrf", *_CONTROL))) == 2 + len(_CONTROL):
+                return blas
+    return None
+
+
+_CONTROL = ("openblas_get_num_threads", "openblas_set_num_threads")
+
+
+@once
+def guard_symbols() -> dict[str, int] | None:
+    """Addresses of ft_blas_begin and ft_blas_end, void() each, to be put around calls; or None."""
+    blas = find()
+    if blas is None:
+        return None
+    exports = ("ft_blas_begin", "ft_blas_end", "ft_blas_forget")
+    code = build_object(_GUARD.replace("PAUSE", _pause()))
+    waiting = library_symbols(("sched_yield",)) if os.name == "posix" else {}
+    found = link_object("ft_blas", code, {**blas.symbols(_CONTROL), **waiting}, exports)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=ctypes.CFUNCTYPE(None)(found["ft_blas_forget"]))
+    return {name: found[name] for name in exports[:2]}
+
+
+@contextmanager
+def single_threaded() -> Generator[None]:
+    """NumPy's BLAS on one thread meanwhile, for this process; nothing where it is not OpenBLAS."""
+    guards = guard_symbols()
+    if guards is None:
+        yield
+        return
+    ctypes.CFUNCTYPE(None)(guards["ft_blas_begin"])()
+    try:
+        yield
+    finally:
+        ctypes.CFUNCTYPE(None)(guards["ft_blas_end"])()
+
+
+def _candidates() -> list[Path]:
+    """Files that may be NumPy's BLAS: those it is shipped with, then those it has loaded."""
+    package = Path(np.__file__).parent
+    folders = (package.parent / "numpy.libs", package / ".dylibs", package / ".libs")
+    shipped = [path for folder in folders for path in sorted(folder.glob("*openblas*"))]
+    return [*shipped, *_loaded_libraries()]
+
+
+def _loaded_libraries() -> list[Path]:
+    """BLAS libraries mapped into this process, where the system tells."""
+    if sys.platform != "linux":
+        return []
+    with open("/proc/self/maps") as maps:
+        files = {line.split(maxsplit=5)[-1].strip() for line in maps if "/" in line}
+    names = ("openblas", "libblas", "libcblas")
+    return [Path(file) for file in sorted(files) if any(n in Path(file).name for n in names)]
+
+
+def _address(path: str, symbol: str) -> int:
+    """The address of a symbol of a library, or 0."""
+    try:
+        function: Any = ctypes.CDLL(path)[symbol]
+    except (OSError, AttributeError):
+        return 0
+    return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
+
+
+def _pause() -> str:
+    return "call i32 @sched_yield()" if os.name == "posix" else "fence acquire"
+
+
+# A count of those inside, and the number of threads to go back to, under one lock that is held for
+# a few instructions and the library's own calls.
+_GUARD = """
+@inside = internal global i64 0, align 8
+@before = internal global i32 1, align 4
+@lock = internal global i32 0, align 4
+
+define internal void @enter() nounwind {
+entry:
+  br label %try
+try:
+  %pair = cmpxchg ptr @lock, i32 0, i32 1 acquire monotonic, align 4
+  %got = extractvalue { i32, i1 } %pair, 1
+  br i1 %got, label %out, label %wait
+wait:
+  PAUSE
+  br label %try
+out:
+  ret void
+}
+
+define void @ft_blas_begin() nounwind {
+entry:
+  call void @enter()
+  %count = load i64, ptr @inside, align 8
+  %more = add i64 %count, 1
+  store i64 %more, ptr @inside, align 8
+  %first = icmp eq i64 %count, 0
+  br i1 %first, label %set, label %out
+set:
+  %threads = call i32 @openblas_get_num_threads()
+  store i32 %threads, ptr @before, align 4
+  call void @openblas_set_num_threads(i32 1)
+  br label %out
+out:
+  store atomic i32 0, ptr @lock release, align 4
+  ret void
+}
+
+; A thread that forked while inside comes here once more in the child, where nobody is counted.
+define void @ft_blas_end() nounwind {
+entry:
+  call void @enter()
+  %count = load i64, ptr @inside, align 8
+  %counted = icmp sgt i64 %count, 0
+  br i1 %counted, label %leave, label %out
+leave:
+  %less = sub i64 %count, 1
+  store i64 %less, ptr @inside, align 8
+  %last = icmp eq i64 %less, 0
+  br i1 %last, label %set, label %out
+set:
+  %threads = load i32, ptr @before, align 4
+  call void @openblas_set_num_threads(i32 %threads)
+  br label %out
+out:
+  store atomic i32 0, ptr @lock release, align 4
+  ret void
+}
+
+; After a fork nobody else is inside; a call that was under way in another thread is not finished.
+define void @ft_blas_forget() nounwind {
+entry:
+  store i32 0, ptr @lock, align 4
+  %count = load i64, ptr @inside, align 8
+  %none = icmp eq i64 %count, 0
+  br i1 %none, label %out, label %set
+set:
+  store i64 0, ptr @inside, align 8
+  %threads = load i32, ptr @before, align 4
+  call void @openblas_set_num_threads(i32 %threads)
+  br label %out
+out:
+  ret void
+}
+
+declare i32 @openblas_get_num_threads()
+declare void @openblas_set_num_threads(i32)
+declare i32 @sched_yield()
+"""
