@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from functrans.ir import Atom, Effect, Eqn, Jaxpr, Literal, Primitive, Var, prune
+from functrans.ir import Atom, Aval, Effect, Elementwise, Eqn, Jaxpr, Literal, Primitive, Var, prune
 from functrans.primitives import ALL
 from functrans.transforms.cache import derived
 
@@ -61,6 +61,9 @@ class _Simplifier:
         out: Var | None = None,
     ) -> Atom:
         """The atom that holds `primitive` of `inputs`: rewritten, found again, or newly kept."""
+        folded = _folded(primitive, inputs, params, origin.outputs[0].aval)
+        if folded is not None:
+            return folded
         rule = RULES.get(primitive.name)
         if rule is not None:
             found = rule(self, origin, inputs, params)
@@ -88,6 +91,22 @@ class _Simplifier:
         """The equation of primitive `name` that defines the atom, if it does."""
         eqn = self.definition.get(atom) if isinstance(atom, Var) else None
         return eqn if eqn is not None and eqn.primitive.name == name else None
+
+
+def _folded(
+    primitive: Primitive, inputs: list[Atom], params: dict[str, Any], aval: Aval
+) -> Literal | None:
+    """The literal that an elementwise function of literals is, where it is finite."""
+    if not isinstance(primitive.property, Elementwise) or not inputs:
+        return None
+    values = [np.asarray(a.value, a.aval.dtype) for a in inputs if isinstance(a, Literal)]
+    if len(values) < len(inputs):
+        return None
+    with np.errstate(all="ignore"):
+        outs = primitive.impl(*values, **params)
+    if len(outs) != 1 or not np.isfinite(outs[0]):
+        return None
+    return Literal(outs[0][()], aval)
 
 
 def _same(found: Atom, origin: Eqn, out: Var | None) -> bool:
@@ -292,6 +311,22 @@ def _convert(
     return x if x.aval.dtype == params["dtype"] and x.aval.weak == params["weak"] else None
 
 
+def _broadcast(
+    work: _Simplifier, origin: Eqn, inputs: list[Atom], params: dict[str, Any]
+) -> Atom | None:
+    axes: tuple[int, ...] = params["axes"]
+    if axes == ():
+        return inputs[0]
+    inner = work.defined_by(inputs[0], "broadcast")
+    if inner is None:
+        return None
+    kept = [d for d in range(len(params["shape"])) if d not in axes]
+    composed = tuple(sorted([*axes, *[kept[i] for i in inner.params["axes"]]]))
+    return work.apply(
+        origin, inner.primitive, inner.inputs, {"shape": params["shape"], "axes": composed}
+    )
+
+
 RULES: dict[str, Rule] = {
     "neg": _neg,
     "add": _add,
@@ -301,6 +336,6 @@ RULES: dict[str, Rule] = {
     "transpose": _transpose,
     "reshape": _reshape,
     "convert": _convert,
-    "broadcast": _identity_params("axes", lambda x, axes: axes == ()),
+    "broadcast": _broadcast,
     "reduce_sum": _identity_params("axes", lambda x, axes: axes == ()),
 }
