@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from functrans import views as _views  # noqa: F401  # gives tracers their writing operators
 from functrans.bind import Interpreter, current_interpreter, interpreting, source_override
 from functrans.errors import (
     ConcretizationError,
@@ -31,7 +32,6 @@ from functrans.errors import (
 from functrans.held import hold
 from functrans.ir import (
     Aval,
-    Effect,
     Elementwise,
     Eqn,
     Jaxpr,
@@ -45,21 +45,11 @@ from functrans.ir import (
     is_inexact,
     prune,
 )
+from functrans.segments import Record, free_inputs, live_outputs, split, without_effects
 from functrans.tracing import Tracer
 
 COPY_LIMIT = 1 << 20
 """Captured arrays up to this many bytes are copied; larger ones are held read-only."""
-
-
-class Record:
-    """An equation of the open segment, with the tracers it reads and those it made."""
-
-    __slots__ = ("eqn", "inputs", "outputs")
-
-    def __init__(self, eqn: Eqn, inputs: list[Tracer], outputs: list[weakref.ref[Tracer]]) -> None:
-        self.eqn = eqn
-        self.inputs = inputs
-        self.outputs = outputs
 
 
 @dataclass(frozen=True)
@@ -257,10 +247,10 @@ class Trace:
         return tracer.value
 
     def _close_segment(self) -> None:
-        ready, rest = _split(self.records)
-        live = _live_outputs(ready, rest)
+        ready, rest = split(self.records)
+        live = live_outputs(ready, rest)
         made = {v for r in ready for v in r.eqn.outputs}
-        free = _free_inputs(ready, made)
+        free = free_inputs(ready, made)
         eqns = prune([r.eqn for r in ready], [t.node for t in live])
         used = {a for e in eqns for a in e.inputs if isinstance(a, Var)}
         free = [t for t in free if t.node in used]
@@ -393,44 +383,6 @@ def _unchanged(array: np.ndarray[Any, Any], kept: np.ndarray[Any, Any]) -> bool:
         and array.nbytes <= COPY_LIMIT
         and array.tobytes() == kept.tobytes()
     )
-
-
-def _split(records: list[Record]) -> tuple[list[Record], list[Record]]:
-    """The records whose equations can run now, and those that reach an abstract input."""
-    ready, rest = [], []
-    for record in records:
-        (rest if any(t.abstract for t in record.inputs) else ready).append(record)
-    return ready, rest
-
-
-def _live_outputs(ready: list[Record], rest: list[Record]) -> list[Tracer]:
-    """The tracers made by `ready` that can still be referred to, by users or by `rest`."""
-    made = {v for r in ready for v in r.eqn.outputs}
-    live: dict[Var, Tracer] = {}
-    for record in rest:
-        live.update({t.node: t for t in record.inputs if t.node in made})
-    for record in ready:
-        for ref in record.outputs:
-            tracer = ref()
-            if tracer is not None and tracer.node in made:
-                live.setdefault(tracer.node, tracer)
-    return list(live.values())
-
-
-def _free_inputs(ready: list[Record], made: set[Var]) -> list[Tracer]:
-    """The tracers that `ready` reads but does not make, in order of first use."""
-    free: dict[Var, Tracer] = {}
-    for record in ready:
-        free.update({t.node: t for t in record.inputs if t.node not in made and t.node not in free})
-    return list(free.values())
-
-
-def without_effects(jaxpr: Jaxpr) -> Jaxpr:
-    """The jaxpr less its effects, which took place when the segment ran."""
-    if jaxpr.effect is Effect.NONE:
-        return jaxpr
-    eqns = [e for e in jaxpr.eqns if e.effect is Effect.NONE or e.outputs]
-    return Jaxpr(jaxpr.invars, eqns, jaxpr.outvars, jaxpr.num_consts)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Tracers: stand for arrays while a function is staged, and behave as NumPy arrays do.
 
-A tracer is a cell whose variable is its current value: an in-place write replaces the variable
-of the array and at once of every live view, so that reading stays one attribute.
+A tracer is a cell whose node is its current value: an in-place write (views.py) replaces it, so
+that reading stays one attribute.
 """
 
 from __future__ import annotations
@@ -15,15 +15,12 @@ import numpy as np
 from functrans import surface
 from functrans.errors import (
     ConcretizationError,
-    MutationError,
     UnsupportedError,
-    describe,
     user_frame,
     where,
 )
 from functrans.ir import Array, Aval, Source, Var
 from functrans.surface.declare import NUMPY_TABLE
-from functrans.surface.indexing import put
 
 
 class Recorder(Protocol):
@@ -48,19 +45,21 @@ class Tracer(Array):
     origin   "made" inside the trace, an "argument", or "captured"
     scalar   is it what NumPy would return as a scalar (immutable), not a 0-d array?
     value    its value in the enclosing interpreter, once known
+    link     how it comes from the array it is a view of, if it is one; see views.py
+    views    weak references to the views of it
     """
 
     __slots__ = (
         "__weakref__",
-        "_link",
-        "_views",
         "abstract",
         "active",
+        "link",
         "node",
         "origin",
-        "scalar",
         "recorder",
+        "scalar",
         "value",
+        "views",
     )
     __hash__ = None  # type: ignore[assignment]  # as arrays: equality is elementwise
     __array_priority__ = 1000.0
@@ -75,8 +74,8 @@ class Tracer(Array):
         self.origin = origin
         self.scalar = node.aval.shape == ()
         self.value: Any = None
-        self._link: View | None = None
-        self._views: list[weakref.ref[Tracer]] | None = None
+        self.link: Any = None
+        self.views: list[weakref.ref[Tracer]] | None = None
 
     if TYPE_CHECKING:
         # The operators and methods of ndarray, which are installed from the surface below.
@@ -199,25 +198,8 @@ class Tracer(Array):
             raise _unsupported(f"{func.__module__}.{func.__name__}")
         return function(*args, **kwargs)
 
-    # -- in-place writes ----------------------------------------------------------------------
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        if self.scalar:
-            raise TypeError(f"'numpy.{self.dtype.name}' object does not support item assignment")
-        self.recorder.require_current(self, "written to")
-        require_writable(self)
-        updated = put(self, index, value)
-        if self._link is not None:
-            write_through(self, updated)
-        else:
-            self._become(updated)
-            refresh_views(self)
-
-    def fill(self, value: Any) -> None:
-        """Set every element to `value`, in place."""
-        self[...] = value
-
-    def _become(self, other: Tracer) -> None:
+    def become(self, other: Tracer) -> None:
+        """Take the value of another tracer: what an in-place write does."""
         self.node, self.value = other.node, other.value
         self.abstract, self.active = other.abstract, other.active
 
@@ -229,142 +211,6 @@ class Tracer(Array):
     @property
     def flat(self) -> Any:
         return iter(self.reshape(-1))
-
-
-class View:
-    """How a view comes from its parent: `function(parent)`."""
-
-    __slots__ = ("function", "parent")
-
-    def __init__(self, parent: Tracer, function: Callable[[Any], Any]) -> None:
-        self.parent = parent
-        self.function = function
-
-
-def as_view(result: Any, parent: Any, function: Callable[[Any], Any]) -> Any:
-    """Note that `result` is `function(parent)`, which NumPy may compute as a view.
-
-    Called for every function declared as returning views. Views of arguments and of captured
-    arrays are as read-only as those are.
-    """
-    if (
-        type(result) is not Tracer
-        or type(parent) is not Tracer
-        or result.recorder is not parent.recorder
-    ):
-        return result
-    if result is parent:
-        result = Tracer(parent.recorder, parent.node, parent.abstract, parent.active, parent.origin)
-        result.value = parent.value
-    if parent.origin != "made":
-        result.origin = parent.origin
-        return result
-    if result.node.aval.shape == () and parent.shape == ():
-        result.scalar = parent.scalar
-    result._link = View(parent, function)
-    views = parent._views
-    if views is None:
-        views = parent._views = []
-    elif len(views) >= 8 and not len(views) & (len(views) - 1):
-        views[:] = [ref for ref in views if ref() is not None]
-    views.append(weakref.ref(result))
-    return result
-
-
-def as_created(result: Any) -> Any:
-    """Note that `result` is a new array: a 0-d one is an array, not a NumPy scalar."""
-    if type(result) is Tracer:
-        result.scalar = False
-    return result
-
-
-surface.declare.hooks.view = as_view
-surface.declare.hooks.created = as_created
-
-
-def require_writable(tracer: Tracer) -> None:
-    """Raise MutationError for arguments, captured arrays and views of them."""
-    if tracer.origin == "made":
-        return
-    whose = "an argument" if tracer.origin == "argument" else "a captured array"
-    raise MutationError(
-        f"{describe(tracer)} is {whose} of a function being transformed and cannot be written to "
-        f"in place (at {where(user_frame())}): the caller's array must not change. Write to a copy "
-        "(y = x.copy(); y[i] = v), or use functrans.numpy.at(x)[i].set(v), which returns a new one."
-    )
-
-
-def write_through(view: Tracer, updated: Tracer) -> None:
-    """Write the new value of a view to the array it is a view of, then refresh every view.
-
-    Which elements a view covers is asked of NumPy itself: the same view of an array of
-    positions. Where NumPy would have copied, the "view" is an array of its own.
-    """
-    chain = [view]
-    while chain[-1]._link is not None:
-        chain.append(chain[-1]._link.parent)
-    root = chain.pop()
-    positions: np.ndarray[Any, Any] = np.arange(root.size).reshape(root.shape)
-    for step in reversed(chain):
-        assert step._link is not None
-        seen = step._link.function(positions)
-        if not (isinstance(seen, np.ndarray) and np.may_share_memory(seen, positions)):
-            _detach(step)
-            if step is view:
-                view._become(updated)
-                refresh_views(view)
-            else:
-                write_through(view, updated)
-            return
-        positions = seen
-    flat = put(root.reshape(-1), positions.reshape(-1), updated.reshape(-1))
-    root._become(flat.reshape(root.shape))
-    refresh_views(root)
-
-
-def _detach(view: Tracer) -> None:
-    """Make an array of its own of what NumPy would have copied."""
-    assert view._link is not None
-    siblings = view._link.parent._views
-    if siblings is not None:
-        siblings[:] = [ref for ref in siblings if ref() is not view]
-    view._link = None
-
-
-def refresh_views(base: Tracer) -> None:
-    """Recompute every live view of an array that was written to."""
-    if base._views is None:
-        return
-    shadow = np.empty(base.shape, base.dtype)
-    for ref in list(base._views):
-        view = ref()
-        if view is None or view._link is None:
-            continue
-        seen = view._link.function(shadow)
-        if not (isinstance(seen, np.ndarray) and np.may_share_memory(seen, shadow)):
-            if base.size:
-                _detach(view)
-            continue
-        view._become(view._link.function(base))
-        refresh_views(view)
-
-
-def _in_place(operator: Callable[[Any, Any], Any], symbol: str) -> Callable[[Tracer, Any], Any]:
-    """`x += v` and its like: a write for arrays, a rebinding for NumPy scalars."""
-
-    def apply(self: Tracer, other: Any) -> Any:
-        result = operator(self, other)
-        if self.scalar:
-            return result
-        if not np.can_cast(result.dtype, self.dtype, casting="same_kind"):
-            raise TypeError(
-                f"x {symbol} y: cannot cast the result from {result.dtype} to {self.dtype}, the "
-                f"dtype of the array being written to (at {where(user_frame())})"
-            )
-        self[...] = result
-        return self
-
-    return apply
 
 
 def _write_out(out: Any, result: Any, ufunc: Any) -> Any:
@@ -414,24 +260,6 @@ def _install() -> None:
         setattr(Tracer, name, function)
     for name, function in surface.attributes.items():
         setattr(Tracer, name, property(function))
-    for symbol, name in _IN_PLACE.items():
-        setattr(Tracer, f"__i{name}__", _in_place(surface.operators[f"__{name}__"], symbol))
 
-
-_IN_PLACE = {
-    "+=": "add",
-    "-=": "sub",
-    "*=": "mul",
-    "/=": "truediv",
-    "//=": "floordiv",
-    "%=": "mod",
-    "**=": "pow",
-    "@=": "matmul",
-    "&=": "and",
-    "|=": "or",
-    "^=": "xor",
-    "<<=": "lshift",
-    ">>=": "rshift",
-}
 
 _install()

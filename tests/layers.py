@@ -18,7 +18,7 @@ FUNCTRANS = [
     {"bind", "held"},
     {"primitives"},
     {"surface"},
-    {"tracing", "recording"},
+    {"tracing", "views", "segments", "recording"},
     {"transforms"},
     {"control"},
     {"api"},

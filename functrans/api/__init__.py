@@ -1,6 +1,7 @@
 """What users call: each transform flattens its arguments, stages the function and rewrites it."""
 
-from functrans.api.custom_rules import custom_gradient, custom_jvp, custom_vjp
+from functrans.api.custom_jvp import custom_jvp
+from functrans.api.custom_vjp import custom_gradient, custom_vjp
 from functrans.api.forward import jvp, linear_transpose, linearize
 from functrans.api.inspecting import ShapeDtypeStruct, closure_convert, eval_shape, make_jaxpr
 from functrans.api.jacobians import hessian, hvp, jacfwd, jacobian, jacrev, vhp

@@ -1,0 +1,144 @@
+"""custom_jvp: a function whose derivative is given in forward mode, for both modes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from functrans import tree
+from functrans.api.border import Function, conform
+from functrans.api.custom_rules import Custom, like_outputs, with_unused
+from functrans.bind import bind
+from functrans.control.custom import Rule, custom_jvp_call_p
+from functrans.errors import TransformTypeError, describe, name_of, where
+from functrans.ir import Aval, aval_of, is_inexact
+from functrans.primitives.derive import full
+
+
+class custom_jvp(Custom):
+    """A function whose derivative is given: `@custom_jvp`, then `@f.defjvp`.
+
+    The rule takes `(primals, tangents)`, two tuples like the arguments, and returns
+    `(result, tangent)`; arguments at `nondiff_argnums` come first and are not differentiated.
+    `f.defjvps(rule0, rule1, ...)` gives one rule for each argument instead:
+    `rule(tangent, result, *arguments)`, or None for zero. It serves reverse mode too.
+
+    >>> @custom_jvp
+    ... def double(x):
+    ...     return 2 * x
+    >>> @double.defjvp
+    ... def double_jvp(primals, tangents):
+    ...     return 2 * primals[0], 2 * tangents[0]
+    >>> double(3.0)
+    6.0
+    """
+
+    _what = "custom_jvp"
+    _rule: Function | None = None
+
+    def defjvp(self, rule: Function, symbolic_zeros: bool = False) -> Function:
+        """Set the rule; returns it, so that this is a decorator."""
+        del symbolic_zeros
+        self._rule = rule
+        return rule
+
+    def defjvps(self, *rules: Callable[..., Any] | None) -> None:
+        """Set one rule for each argument: `rule(tangent, result, *arguments)` or None."""
+
+        def rule(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+            result = self(*primals)
+            total = tree.map(lambda y: full(0, aval_of(y)), result)
+            for one, t in zip(rules, tangents, strict=True):
+                if one is not None:
+                    total = tree.map(lambda a, b: a + b, total, one(t, result, *primals))
+            return result, total
+
+        self._rule = rule
+
+    def _require_rule(self) -> None:
+        if self._rule is None:
+            raise TransformTypeError(
+                f"custom_jvp: {name_of(self.f)} has no rule ({where(self.f)}). Give one with "
+                f"@{name_of(self.f)}.defjvp."
+            )
+
+    def _staged(self, args: tuple[Any, ...]) -> Any:
+        fixed, leaves, treedef = self._split(args)
+        primal = self._stage_primal(fixed, leaves, treedef, len(args))
+        avals = [aval_of(x) for x in leaves]
+        moving = [i for i, a in enumerate(avals) if is_inexact(a.dtype)]
+        num_args = len(leaves) + len(moving)
+        with self._staging_rules() as nested:
+            stage_rule = functools.partial(
+                self._stage_rule, fixed, leaves, treedef, avals, moving, primal
+            )
+            if nested:
+                captured: list[Any] = []
+                rule = Rule(lambda: self._late(stage_rule, primal.captured, num_args))
+            else:
+                staged = stage_rule(known=True)
+                captured = staged.captured
+                rule = Rule.staged(with_unused(staged.jaxpr, primal.captured, [], num_args))
+        consts = [*primal.captured, *captured]
+        outs = bind(
+            custom_jvp_call_p,
+            *consts,
+            *leaves,
+            jaxpr=with_unused(primal.jaxpr, [], captured, len(leaves)),
+            rule=rule,
+            num_consts=len(consts),
+        )
+        return tree.unflatten(primal.out_tree, outs)
+
+    def _stage_rule(
+        self,
+        fixed: list[Any],
+        leaves: list[Any],
+        treedef: tree.PyTreeDef,
+        avals: list[Aval],
+        moving: list[int],
+        primal: Any,
+        known: bool,
+    ) -> Any:
+        """(primals, tangents of inexact arguments) -> (outs, tangents of inexact outputs)."""
+
+        def flat_rule(*xs: Any) -> list[Any]:
+            primals, dots = list(xs[: len(leaves)]), iter(xs[len(leaves) :])
+            tangents = [next(dots) if i in moving else None for i in range(len(leaves))]
+            assert self._rule is not None
+            pair = self._rule(
+                *fixed, tree.unflatten(treedef, primals), tree.unflatten(treedef, tangents)
+            )
+            return self._checked(pair, primal)
+
+        flags = [known] * len(leaves) + [False] * len(moving)
+        stand_ins = [*leaves, *[leaves[i] for i in moving]]
+        types = [*avals, *[avals[i].strengthen() for i in moving]]
+        return self._stage(flat_rule, stand_ins, avals=types, known=flags)
+
+    def _checked(self, pair: Any, primal: Any) -> list[Any]:
+        name = name_of(self.f)
+        if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
+            raise TransformTypeError(
+                f"custom_jvp: the rule of {name} must return (result, tangent), but it returned "
+                f"{describe(pair)} ({where(self._rule)})"
+            )
+        outs, out_tree = tree.flatten(pair[0])
+        if out_tree != primal.out_tree:
+            raise TransformTypeError(
+                f"custom_jvp: the rule of {name} returned a result {describe(pair[0])}, which is "
+                f"not like that of {name} itself ({where(self._rule)})"
+            )
+        avals = primal.jaxpr.out_avals
+        dots = like_outputs(
+            pair[1],
+            out_tree,
+            avals,
+            f"custom_jvp: the tangent that the rule of {name} returned",
+            self._rule,
+        )
+        return [
+            *[conform(o, a) for o, a in zip(outs, avals, strict=True)],
+            *[d for d, a in zip(dots, avals, strict=True) if is_inexact(a.dtype)],
+        ]

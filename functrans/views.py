@@ -1,0 +1,198 @@
+"""In-place writes on tracers: views see writes to their base and the reverse, as in NumPy.
+
+A write replaces the node of the array and at once that of every live view. Which elements a view
+covers is asked of NumPy itself, on a stand-in array that is never read.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from functrans import surface
+from functrans.errors import MutationError, describe, user_frame, where
+from functrans.surface.indexing import put
+from functrans.tracing import Tracer
+
+
+class View:
+    """How a view comes from its parent: `function(parent)`."""
+
+    __slots__ = ("function", "parent")
+
+    def __init__(self, parent: Tracer, function: Callable[[Any], Any]) -> None:
+        self.parent = parent
+        self.function = function
+
+
+def as_view(result: Any, parent: Any, function: Callable[[Any], Any]) -> Any:
+    """Note that `result` is `function(parent)`, which NumPy may compute as a view.
+
+    Called for every function declared as returning views. Views of arguments and of captured
+    arrays are as read-only as those are.
+    """
+    if (
+        type(result) is not Tracer
+        or type(parent) is not Tracer
+        or result.recorder is not parent.recorder
+    ):
+        return result
+    if result is parent:
+        result = Tracer(parent.recorder, parent.node, parent.abstract, parent.active, parent.origin)
+        result.value = parent.value
+    if parent.origin != "made":
+        result.origin = parent.origin
+        return result
+    if result.node.aval.shape == () and parent.shape == ():
+        result.scalar = parent.scalar
+    result.link = View(parent, function)
+    views = parent.views
+    if views is None:
+        views = parent.views = []
+    elif len(views) >= 8 and not len(views) & (len(views) - 1):
+        views[:] = [ref for ref in views if ref() is not None]
+    views.append(weakref.ref(result))
+    return result
+
+
+def as_created(result: Any) -> Any:
+    """Note that `result` is a new array: a 0-d one is an array, not a NumPy scalar."""
+    if type(result) is Tracer:
+        result.scalar = False
+    return result
+
+
+def write(self: Tracer, index: Any, value: Any) -> None:
+    """`x[index] = value`."""
+    if self.scalar:
+        raise TypeError(f"'numpy.{self.dtype.name}' object does not support item assignment")
+    self.recorder.require_current(self, "written to")
+    require_writable(self)
+    updated = put(self, index, value)
+    if self.link is not None:
+        write_through(self, updated)
+    else:
+        self.become(updated)
+        refresh_views(self)
+
+
+def fill(self: Tracer, value: Any) -> None:
+    """Set every element to `value`, in place."""
+    self[...] = value
+
+
+def require_writable(tracer: Tracer) -> None:
+    """Raise MutationError for arguments, captured arrays and views of them."""
+    if tracer.origin == "made":
+        return
+    whose = "an argument" if tracer.origin == "argument" else "a captured array"
+    raise MutationError(
+        f"{describe(tracer)} is {whose} of a function being transformed and cannot be written to "
+        f"in place (at {where(user_frame())}): the caller's array must not change. Write to a copy "
+        "(y = x.copy(); y[i] = v), or use functrans.numpy.at(x)[i].set(v), which returns a new one."
+    )
+
+
+def write_through(view: Tracer, updated: Tracer) -> None:
+    """Write the new value of a view to the array it is a view of, then refresh every view.
+
+    Which elements a view covers is asked of NumPy itself: the same view of an array of
+    positions. Where NumPy would have copied, the "view" is an array of its own.
+    """
+    chain = [view]
+    while chain[-1].link is not None:
+        chain.append(chain[-1].link.parent)
+    root = chain.pop()
+    positions: np.ndarray[Any, Any] = np.arange(root.size).reshape(root.shape)
+    for step in reversed(chain):
+        assert step.link is not None
+        seen = step.link.function(positions)
+        if not (isinstance(seen, np.ndarray) and np.may_share_memory(seen, positions)):
+            _detach(step)
+            if step is view:
+                view.become(updated)
+                refresh_views(view)
+            else:
+                write_through(view, updated)
+            return
+        positions = seen
+    flat = put(root.reshape(-1), positions.reshape(-1), updated.reshape(-1))
+    root.become(flat.reshape(root.shape))
+    refresh_views(root)
+
+
+def _detach(view: Tracer) -> None:
+    """Make an array of its own of what NumPy would have copied."""
+    assert view.link is not None
+    siblings = view.link.parent.views
+    if siblings is not None:
+        siblings[:] = [ref for ref in siblings if ref() is not view]
+    view.link = None
+
+
+def refresh_views(base: Tracer) -> None:
+    """Recompute every live view of an array that was written to."""
+    if base.views is None:
+        return
+    shadow = np.empty(base.shape, base.dtype)
+    for ref in list(base.views):
+        view = ref()
+        if view is None or view.link is None:
+            continue
+        seen = view.link.function(shadow)
+        if not (isinstance(seen, np.ndarray) and np.may_share_memory(seen, shadow)):
+            if base.size:
+                _detach(view)
+            continue
+        view.become(view.link.function(base))
+        refresh_views(view)
+
+
+def _in_place(operator: Callable[[Any, Any], Any], symbol: str) -> Callable[[Tracer, Any], Any]:
+    """`x += v` and its like: a write for arrays, a rebinding for NumPy scalars."""
+
+    def apply(self: Tracer, other: Any) -> Any:
+        result = operator(self, other)
+        if self.scalar:
+            return result
+        if not np.can_cast(result.dtype, self.dtype, casting="same_kind"):
+            raise TypeError(
+                f"x {symbol} y: cannot cast the result from {result.dtype} to {self.dtype}, the "
+                f"dtype of the array being written to (at {where(user_frame())})"
+            )
+        self[...] = result
+        return self
+
+    return apply
+
+
+def _install() -> None:
+    """Give Tracer its writing operators, and the surface what notes views and new arrays."""
+    setattr(Tracer, "__setitem__", write)  # noqa: B010  # put here from above
+    setattr(Tracer, "fill", fill)  # noqa: B010
+    for symbol, name in _IN_PLACE.items():
+        setattr(Tracer, f"__i{name}__", _in_place(surface.operators[f"__{name}__"], symbol))
+    surface.declare.hooks.view = as_view
+    surface.declare.hooks.created = as_created
+
+
+_IN_PLACE = {
+    "+=": "add",
+    "-=": "sub",
+    "*=": "mul",
+    "/=": "truediv",
+    "//=": "floordiv",
+    "%=": "mod",
+    "**=": "pow",
+    "@=": "matmul",
+    "&=": "and",
+    "|=": "or",
+    "^=": "xor",
+    "<<=": "lshift",
+    ">>=": "rshift",
+}
+
+_install()
