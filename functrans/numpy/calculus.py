@@ -322,13 +322,7 @@ def correlate(a: ArrayLike, v: ArrayLike, mode: str = "valid") -> Value:
     y = p.conj(y) if aval_of(y).dtype.kind == "c" else y
     if aval_of(y).size <= aval_of(x).size:
         return _correlation(x, y, mode, "correlate")
-    swapped = _correlation(p.reverse(y, (0,)), p.reverse(x, (0,)), mode, "correlate")
-    if mode != "same":
-        return swapped
-    full_row = _correlation(p.reverse(y, (0,)), p.reverse(x, (0,)), "full", "correlate")
-    n, m = aval_of(x).size, aval_of(y).size
-    start = (n - 1) // 2 if m >= n else 0
-    return p.slice_axis(full_row, 0, start, start + m)
+    return p.reverse(_correlation(y, x, mode, "correlate"), (0,))
 
 
 # -- polynomials and products ---------------------------------------------------------------------
@@ -406,11 +400,8 @@ def _sinc_series(x: Value) -> Value:
 def angle(z: ArrayLike, deg: bool = False) -> Value:
     """The angle of complex values from the positive real axis."""
     z = array_of(z, "angle")
-    if aval_of(z).dtype.kind == "c":
-        result = e.atan2(p.imag(z), p.real(z))
-    else:
-        z = z if is_inexact(aval_of(z).dtype) else cast(z, FLOAT)
-        result = e.atan2(full_like(z, 0), z)
+    parts = (p.imag(z), p.real(z)) if aval_of(z).dtype.kind == "c" else (0, z)
+    result = elementwise.arctan2(*parts)
     return elementwise.rad2deg(result) if deg else result
 
 

@@ -115,15 +115,22 @@ def isreal(x: ArrayLike) -> Value:
 @surface(np.isposinf)
 def isposinf(x: ArrayLike, /) -> Value:
     """Where x is plus infinity."""
-    x = array_of(x, "isposinf")
+    x = _real_operand(x, "isposinf")
     return e.eq(x, full_like(x, np.inf)) if is_inexact(aval_of(x).dtype) else _nowhere(x)
 
 
 @surface(np.isneginf)
 def isneginf(x: ArrayLike, /) -> Value:
     """Where x is minus infinity."""
-    x = array_of(x, "isneginf")
+    x = _real_operand(x, "isneginf")
     return e.eq(x, full_like(x, -np.inf)) if is_inexact(aval_of(x).dtype) else _nowhere(x)
+
+
+def _real_operand(x: ArrayLike, name: str) -> Value:
+    x = array_of(x, name)
+    if aval_of(x).dtype.kind == "c":
+        raise DtypeError(f"{name} is not defined for {aval_of(x)}: ask its parts")
+    return x
 
 
 def _nowhere(x: Value) -> Value:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from functrans.bind import bind
+from functrans.errors import DtypeError
 from functrans.ir import Aval, Primitive, aval_of, is_inexact
 from functrans.primitives import elementwise as p
 from functrans.primitives.derive import Value, full, full_like
@@ -22,6 +23,7 @@ from functrans.surface.declare import surface
 from functrans.surface.promotion import (
     BOOL,
     FLOAT,
+    INT,
     as_operand,
     as_strong,
     broadcast_together,
@@ -104,17 +106,39 @@ copysign = ufunc(np.copysign, p.copysign_p)
 nextafter = ufunc(np.nextafter, p.nextafter_p)
 floor = ufunc(np.floor, _on_floats(p.floor_p))
 ceil = ufunc(np.ceil, _on_floats(p.ceil_p))
-rint = ufunc(np.rint, p.rint_p)
+
+
+def _rint(x: Value) -> Value:
+    if aval_of(x).dtype.kind != "c":
+        return p.rint(x)
+    return complex_of(p.rint(real_of(x)), p.rint(imag_of(x)))
+
+
+rint = ufunc(np.rint, _rint)
 trunc = ufunc(np.trunc, _on_floats(p.trunc_p))
-maximum = ufunc(np.maximum, on_bools(p.or_p, p.max_p))
-minimum = ufunc(np.minimum, on_bools(p.and_p, p.min_p))
 
 
-def _ignoring_nan(primitive: Primitive, on_bool: Primitive) -> Any:
+def _extremum(primitive: Primitive, on_bool: Primitive, order: Primitive) -> Any:
+    """The greater or lesser value; NaN wins, and complex values are ordered by real part first."""
+
     def apply(x: Value, y: Value) -> Value:
-        if aval_of(x).dtype == BOOL:
-            return bind(on_bool, x, y)[0]
-        best = bind(primitive, x, y)[0]
+        kind = aval_of(x).dtype.kind
+        if kind != "c":
+            return bind(on_bool if kind == "b" else primitive, x, y)[0]
+        first = bind(p.or_p, bind(p.is_nan_p, x)[0], bind(order, x, y)[0])[0]
+        return choose(first, x, y)
+
+    return apply
+
+
+_max, _min = _extremum(p.max_p, p.or_p, p.ge_p), _extremum(p.min_p, p.and_p, p.le_p)
+maximum = ufunc(np.maximum, _max)
+minimum = ufunc(np.minimum, _min)
+
+
+def _ignoring_nan(extremum: Any) -> Any:
+    def apply(x: Value, y: Value) -> Value:
+        best = extremum(x, y)
         if not is_inexact(aval_of(x).dtype):
             return best
         best = choose(bind(p.is_nan_p, x)[0], y, best)
@@ -123,8 +147,8 @@ def _ignoring_nan(primitive: Primitive, on_bool: Primitive) -> Any:
     return apply
 
 
-fmax = ufunc(np.fmax, _ignoring_nan(p.max_p, p.or_p))
-fmin = ufunc(np.fmin, _ignoring_nan(p.min_p, p.and_p))
+fmax = ufunc(np.fmax, _ignoring_nan(_max))
+fmin = ufunc(np.fmin, _ignoring_nan(_min))
 
 
 @surface(np.divmod)
@@ -249,9 +273,15 @@ bitwise_not = bitwise_invert = invert
 left_shift = ufunc(np.left_shift, p.shift_left_p)
 right_shift = ufunc(np.right_shift, p.shift_right_p)
 bitwise_left_shift, bitwise_right_shift = left_shift, right_shift
-bitwise_count = ufunc(
-    np.bitwise_count, lambda x: cast(bind(p.population_count_p, x)[0], np.dtype(np.uint8))
-)
+
+
+def _bitwise_count(x: Value) -> Value:
+    """The ones of |x|."""
+    size = p.abs(x) if aval_of(x).dtype.kind == "i" else x
+    return cast(p.population_count(size), np.dtype(np.uint8))
+
+
+bitwise_count = ufunc(np.bitwise_count, _bitwise_count)
 
 # -- questions --------------------------------------------------------------------------------
 
@@ -295,11 +325,23 @@ def _comparison(counterpart: np.ufunc, primitive: Primitive) -> Any:
             if order:
                 shape = common_shape(counterpart.__name__, aval_of(x).shape, aval_of(y).shape)
                 return full(bool(counterpart(order, 0)), Aval(shape, BOOL))
-        return exact.staged(x, y, **options)
+        return exact.staged(*_by_value(x, y), **options)
 
     comparison.__name__ = comparison.__qualname__ = counterpart.__name__
     comparison.__doc__ = exact.__doc__
     return surface(counterpart)(comparison)
+
+
+def _by_value(x: ArrayLike, y: ArrayLike) -> tuple[Any, Any]:
+    """The operands, an int of unknown value no longer taking the dtype of its partner."""
+    weak = [isinstance(aval, Aval) and aval.weak and aval.dtype == INT for aval in _traced(x, y)]
+    if weak == [True, False]:
+        return as_strong(x), y
+    return (x, as_strong(y)) if weak == [False, True] else (x, y)
+
+
+def _traced(*operands: Any) -> list[Any]:
+    return [getattr(x, "aval", None) for x in operands]
 
 
 def _beyond(x: Value, other: Value) -> int:
@@ -365,6 +407,8 @@ def clip(
     """a held between two bounds, either of which may be None. At a bound its derivative is 1."""
     low, high = a_min if min is None else min, a_max if max is None else max
     a = as_operand(a, "clip")
+    low = None if _beyond(low, a) < 0 else low
+    high = None if _beyond(high, a) > 0 else high
     given = [as_operand(v, "clip") for v in (low, high) if v is not None]
     a, *given = broadcast_together("clip", *promote(as_strong(a), *given))
     if low is not None and high is not None and aval_of(a).dtype.kind != "b":
@@ -381,8 +425,10 @@ def round(a: ArrayLike, decimals: int = 0) -> Value:  # NumPy's name
     """a rounded to `decimals` places, halves to even."""
     a = as_strong(as_operand(a, "round"))
     dtype = aval_of(a).dtype
-    if dtype == BOOL:
+    if dtype == BOOL and decimals == 0:
         return cast(a, np.dtype(np.float16))
+    if dtype == BOOL:
+        raise DtypeError("round: bools cannot be rounded to decimals")
     if not is_inexact(dtype):
         return a if decimals >= 0 else _round_integers(a, 10**-decimals)
     if dtype.kind == "c":

@@ -92,16 +92,23 @@ def _read(item: Any) -> list[Any]:
     if type(item) is int or (isinstance(item, np.integer) and not isinstance(item, np.bool_)):
         return [int(item)]
     value = np.asarray(item, INT) if isinstance(item, (list, tuple)) and not item else item
-    value = as_operand(value, "indexing")
-    aval = aval_of(value)
-    if aval.dtype == BOOL:
+    try:
+        value = as_operand(value, "indexing")
+    except TypeError:
+        raise _bad_index(item) from None
+    kind = aval_of(value).dtype.kind
+    if kind == "b":
         return _mask_positions(value)
-    if aval.dtype.kind not in "iu":
-        raise OutOfBoundsError(
-            "only integers, slices (`:`), ellipsis (`...`), numpy.newaxis (`None`) and integer "
-            f"or boolean arrays are valid indices, but got {describe(item)}"
-        )
+    if kind not in "iu":
+        raise _bad_index(item)
     return [cast(value, INT)]
+
+
+def _bad_index(item: Any) -> OutOfBoundsError:
+    return OutOfBoundsError(
+        "only integers, slices (`:`), ellipsis (`...`), numpy.newaxis (`None`) and integer "
+        f"or boolean arrays are valid indices, but got {describe(item)}"
+    )
 
 
 def _mask_positions(mask: Value) -> list[Any]:
@@ -325,7 +332,8 @@ def put(
     value = _without_axes(value, how.new)
     if not how.arrays:
         return _put_region(x, how, value, combine)
-    if all(r == range(n) for r, n in zip(how.slices, aval_of(x).shape, strict=True)):
+    whole_axes = all(r == range(n) for r, n in zip(how.slices, aval_of(x).shape, strict=True))
+    if whole_axes and not how.reversed:
         return _put_arrays(x, how, value, combine, mode)
     whole = Plan(
         tuple(map(range, aval_of(_sliced(x, how)).shape)), (), how.arrays, how.first, (), (), False

@@ -74,7 +74,7 @@ def _power(x: Any, y: Any) -> Value:
     if not all_weak(x, y):
         return e.power.staged(x, y)
     if exponent is None:
-        return bind(p.pow_p, *_weak_operands(x, y, "f"))[0]
+        return bind(p.pow_p, *_weak_operands(x, y, "i"))[0]
     kind = "f" if exponent < 0 or type(y) is float else "i"
     return e.integer_power(_weak_operands(x, y, kind)[0], exponent)
 

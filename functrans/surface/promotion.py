@@ -135,7 +135,8 @@ def loop_dtypes(ufunc: np.ufunc, avals: Sequence[Aval]) -> tuple[DType, ...]:
     key = (ufunc, *((a.dtype, a.weak) for a in avals))
     found = _resolved.get(key)
     if found is None:
-        wanted = tuple(_weak_class(a) if a.weak else a.dtype for a in avals)
+        strong = all(a.weak for a in avals)
+        wanted = tuple(_weak_class(a) if a.weak and not strong else a.dtype for a in avals)
         try:
             found = ufunc.resolve_dtypes((*wanted, *(None,) * ufunc.nout))
         except TypeError:
@@ -173,6 +174,8 @@ def cast(x: Value, dtype: DType, *, weak: bool = False) -> Value:
         return x
     if type(x) in SCALARS:
         return _cast_python_scalar(x, dtype, weak)
+    if aval.weak and dtype.kind in "iu" and isinstance(getattr(x, "value", None), int):
+        dtype.type(x.value)  # an argument of an un-jitted transform: its range can be checked
     if isinstance(x, np.generic) and not weak:
         with np.errstate(all="ignore"):
             return x.astype(dtype)

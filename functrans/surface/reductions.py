@@ -287,7 +287,7 @@ def _extreme(
     boolean = aval.dtype == BOOL
     axes = normal_axes(axis, aval.ndim, name)
     given = is_given(initial) and initial is not None
-    if not given and count(aval.shape, axes) == 0 and axes:
+    if not given and count(aval.shape, axes) == 0:
         raise ShapeError(
             f"zero-size array to reduction operation {name} which has no identity: it was given "
             f"{aval}; give initial="
@@ -296,11 +296,13 @@ def _extreme(
         if not given:
             raise ValueError(f"{name}: where= needs an initial value, as the range may be empty")
         a = mask_out(name, a, where, bound(aval.dtype))
-    result = bind(on_bool if boolean else primitive, a, axes=axes)[0] if axes else a
+    empty = count(aval.shape, axes) == 0
+    result = None if empty else bind(on_bool if boolean else primitive, a, axes=axes)[0]
     if given:
-        start = stretch(cast(as_operand(initial, name), aval.dtype), aval_of(result).shape)
+        kept = p.without(aval.shape, axes)
+        start = stretch(cast(as_operand(initial, name), aval.dtype), kept)
         choose = (e.or_p if name == "max" else e.and_p) if boolean else combine
-        result = bind(choose, result, start)[0]
+        result = start if empty else bind(choose, result, start)[0]
     return keep_axes(result, axes, bool(is_given(keepdims) and keepdims))
 
 
