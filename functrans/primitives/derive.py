@@ -103,14 +103,18 @@ def elementwise(
 
 
 def times_partial(tangent: Value, partial: Value, finite: bool) -> Value:
-    """A tangent times a partial derivative; 1 and -1 cost nothing and one negation.
+    """A tangent times a partial derivative; None (a symbolic zero) where the partial is zero.
 
-    A literal is known to be finite when it is, whatever the primitive says of its partials.
+    1 and -1 cost nothing and one negation. A literal is known to be finite when it is, whatever
+    the primitive says of its partials.
     """
     if isinstance(partial, int):
         return tangent if partial == 1 else bind(provided("neg"), tangent)[0]
-    known = finite or (isinstance(partial, np.generic) and bool(np.isfinite(partial)))
-    return bind(provided("mul" if known else "scale"), tangent, partial)[0]
+    if isinstance(partial, np.generic):
+        if partial == 0:
+            return None
+        finite = finite or bool(np.isfinite(partial))
+    return bind(provided("mul" if finite else "scale"), tangent, partial)[0]
 
 
 def add_all(terms: Sequence[Value]) -> Value:

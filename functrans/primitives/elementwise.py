@@ -1,7 +1,8 @@
 """Elementwise primitives: one scalar function at every position, its partials beside it.
 
-Operands agree exactly in shape and dtype. Longer than most files because it is a table: nearly
-every function is one line.
+Operands agree exactly in shape and dtype. Tangents meet partials in `scale` throughout: the branch
+of a select that was not taken may hold NaN or infinity, and then even cos(x) is not finite.
+Longer than most files because it is a table: nearly every function is one line.
 """
 
 from __future__ import annotations
@@ -170,8 +171,8 @@ def sign_jvp(primals: list[Value], tangents: list[Value]) -> tuple[list[Value], 
         return [out], [None]
     size = abs(x)
     inverse = convert(guarded(is_zero(size), reciprocal(size)), dtype)
-    radial = convert(real(mul(conj(out), t)), dtype)
-    return [out], [mul(sub(t, mul(out, radial)), inverse)]
+    radial = convert(real(scale(conj(out), t)), dtype)
+    return [out], [scale(sub(t, scale(out, radial)), inverse)]
 
 
 @instantiating
@@ -182,8 +183,8 @@ def abs_jvp(primals: list[Value], tangents: list[Value]) -> tuple[list[Value], l
     if t is None:
         return [out], [None]
     if aval_of(x).dtype.kind == "c":
-        return [out], [real(mul(conj(sign(x)), t))]
-    return [out], [mul(t, sign(x))]
+        return [out], [real(scale(conj(sign(x)), t))]
+    return [out], [scale(t, sign(x))]
 
 
 sign_p = elementwise("sign", np.sign, kinds=NUMBER, jvp=sign_jvp)
@@ -213,7 +214,6 @@ logistic_p = elementwise(
     "logistic",
     numerics.logistic,
     kinds="f",
-    finite=True,
     partials=lambda out, x: [mul(out, one_minus(out))],
 )
 exp, exp2, expm1, logistic = map(operation, (exp_p, exp2_p, expm1_p, logistic_p))
@@ -244,8 +244,8 @@ def _asinh_partial(x: Value) -> Value:
     return reciprocal(hypot(x, full_like(x, 1)))
 
 
-sin_p = elementwise("sin", np.sin, finite=True, partials=lambda out, x: [cos(x)])
-cos_p = elementwise("cos", np.cos, finite=True, partials=lambda out, x: [neg(sin(x))])
+sin_p = elementwise("sin", np.sin, partials=lambda out, x: [cos(x)])
+cos_p = elementwise("cos", np.cos, partials=lambda out, x: [neg(sin(x))])
 tan_p = elementwise("tan", np.tan, partials=lambda out, x: [_one_plus_square(out)])
 asin_p = elementwise(
     "asin", np.arcsin, partials=lambda out, x: [_rsqrt_of_product(one_minus(x), plus(x, 1))]
@@ -256,7 +256,7 @@ acos_p = elementwise(
 atan_p = elementwise("atan", np.arctan, partials=lambda out, x: [reciprocal(_one_plus_square(x))])
 sinh_p = elementwise("sinh", np.sinh, partials=lambda out, x: [cosh(x)])
 cosh_p = elementwise("cosh", np.cosh, partials=lambda out, x: [sinh(x)])
-tanh_p = elementwise("tanh", np.tanh, finite=True, partials=lambda out, x: [one_minus(square(out))])
+tanh_p = elementwise("tanh", np.tanh, partials=lambda out, x: [one_minus(square(out))])
 asinh_p = elementwise("asinh", np.arcsinh, partials=lambda out, x: [_asinh_partial(x)])
 acosh_p = elementwise(
     "acosh", np.arccosh, partials=lambda out, x: [_rsqrt_of_product(plus(x, -1), plus(x, 1))]
@@ -308,12 +308,8 @@ integer_pow_p = elementwise(
     result=_integer_pow_result,
     partials=_integer_pow_partials,
 )
-erf_p = elementwise(
-    "erf", numerics.erf, kinds="f", finite=True, partials=lambda out, x: [_gaussian(x, 1)]
-)
-erfc_p = elementwise(
-    "erfc", numerics.erfc, kinds="f", finite=True, partials=lambda out, x: [_gaussian(x, -1)]
-)
+erf_p = elementwise("erf", numerics.erf, kinds="f", partials=lambda out, x: [_gaussian(x, 1)])
+erfc_p = elementwise("erfc", numerics.erfc, kinds="f", partials=lambda out, x: [_gaussian(x, -1)])
 erfinv_p = elementwise(
     "erfinv",
     numerics.erfinv,
@@ -396,16 +392,15 @@ def _clamp_partials(out: Value, low: Value, x: Value, high: Value) -> list[Value
     return [mask(and_(under, not_(over)), x), mask(inside, x), mask(over, x)]
 
 
-max_p = elementwise("max", np.maximum, kinds="biuf", arity=2, finite=True, partials=_max_partials)
-min_p = elementwise("min", np.minimum, kinds="biuf", arity=2, finite=True, partials=_min_partials)
+max_p = elementwise("max", np.maximum, kinds="biuf", arity=2, partials=_max_partials)
+min_p = elementwise("min", np.minimum, kinds="biuf", arity=2, partials=_min_partials)
 atan2_p = elementwise("atan2", np.arctan2, kinds="f", arity=2, partials=_atan2_partials)
-hypot_p = elementwise("hypot", np.hypot, kinds="f", arity=2, finite=True, partials=_hypot_partials)
+hypot_p = elementwise("hypot", np.hypot, kinds="f", arity=2, partials=_hypot_partials)
 logaddexp_p = elementwise(
     "logaddexp",
     numerics.logaddexp,
     kinds="f",
     arity=2,
-    finite=True,
     partials=_logaddexp_partials,
 )
 copysign_p = elementwise(
@@ -413,7 +408,6 @@ copysign_p = elementwise(
     np.copysign,
     kinds="f",
     arity=2,
-    finite=True,
     partials=lambda out, x, y: [mul(sign(x), copysign(full_like(y, 1), y)), None],
 )
 nextafter_p = elementwise(
@@ -439,7 +433,6 @@ clamp_p = elementwise(
     lambda low, x, high: np.minimum(np.maximum(x, low), high),
     kinds=REAL,
     arity=3,
-    finite=True,
     partials=_clamp_partials,
 )
 max, min, atan2, hypot = map(operation, (max_p, min_p, atan2_p, hypot_p))
