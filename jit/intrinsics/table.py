@@ -1,6 +1,7 @@
 """The table of elementary functions, and the functions of a module that were asked for.
 
-GENERATORS holds one generator for each name; a name without one is the C function of each lane.
+GENERATORS holds one formula for each name; a name without one is the C function of each lane.
+Replacing a C function by a formula is one line there.
 """
 
 from __future__ import annotations
@@ -8,14 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from jit.intrinsics import exponential, logarithm, power, trigonometric
+from jit.intrinsics.algebra import F, Maths
 from jit.loop_ir.nodes import DType
 from jit.operations import rounded
-from jit.vectors import Target, Writer, mangled, register
+from jit.vectors import Target, Writer, mangled, register, vector
 
-Generator: TypeAlias = Callable[[Writer, str, int, tuple[str, ...]], str]
+Generator: TypeAlias = Callable[..., F]
 
-GENERATORS: dict[str, Generator] = {}
-C_NAMES = {"lgamma": "lgamma"}
+GENERATORS: dict[str, Generator] = {
+    "exp": exponential.exp,
+    "exp2": exponential.exp2,
+    "expm1": exponential.expm1,
+    "tanh": exponential.tanh,
+    "logistic": exponential.logistic,
+    "log": logarithm.log,
+    "log2": logarithm.log2,
+    "log10": logarithm.log10,
+    "log1p": logarithm.log1p,
+    "sin": trigonometric.sin,
+    "cos": trigonometric.cos,
+    "pow": power.pow,
+}
 
 
 class Intrinsics:
@@ -31,25 +46,60 @@ class Intrinsics:
     def call(self, w: Writer, name: str, dtype: DType, lanes: int, args: tuple[str, ...]) -> str:
         """name(args) on vectors of `lanes` values of a float type, in register form."""
         scalar = register(dtype, 1)
-        function = f"ft.{name}.{mangled(scalar, lanes)}"
-        if function not in self._written:
-            self._written.add(function)
-            self.write(function, name, scalar, lanes, len(args))
+        if name in GENERATORS:
+            function = self.formula(name, scalar, lanes, len(args))
+        else:
+            function = self.each(name, scalar, lanes, len(args))
         kind = register(dtype, lanes)
         passed = ", ".join([f"{kind} {a}" for a in args])
         return rounded(w, dtype, lanes, w(f"call {kind} @{function}({passed})"))
 
-    def write(self, function: str, name: str, scalar: str, lanes: int, arity: int) -> None:
-        """Add the function to the module."""
-        w = Writer(self.target, self.declares, self.externals)
-        params = tuple([f"%a{k}" for k in range(arity)])
-        generator = GENERATORS.get(name)
-        if generator is None:
-            c_name = C_NAMES.get(name, name) + ("f" if scalar == "float" else "")
-            result = w.per_lane(scalar, lanes, c_name, *params)
-        else:
-            result = generator(w, scalar, lanes, params)
-        kind = scalar if lanes == 1 else f"<{lanes} x {scalar}>"
-        typed = ", ".join([f"{kind} {p}" for p in params])
-        head = f"define internal {kind} @{function}({typed}) nounwind {{\nentry:"
+    def formula(self, name: str, scalar: str, lanes: int, arity: int) -> str:
+        """The function of a generator."""
+        function = f"ft.{name}.{mangled(scalar, lanes)}"
+        if function not in self._written:
+            self._written.add(function)
+            w = Writer(self.target, self.declares, self.externals)
+            m = Maths(w, scalar, lanes, self.each)
+            result = GENERATORS[name](m, *[F(m, f"%a{k}") for k in range(arity)])
+            self.define(function, w, vector(scalar, lanes), arity, result.text)
+        return function
+
+    def each(self, name: str, scalar: str, lanes: int, arity: int) -> str:
+        """A function that calls the C function of one lane after the other."""
+        function = f"ft.each.{name}.{mangled(scalar, lanes)}"
+        if function not in self._written:
+            self._written.add(function)
+            w = Writer(self.target, self.declares, self.externals)
+            c_name = name + ("f" if scalar == "float" else "")
+            operands = [f"%a{k}" for k in range(arity)]
+            result = each_lane(w, c_name, scalar, lanes, operands)
+            self.define(function, w, vector(scalar, lanes), arity, result)
+        return function
+
+    def define(self, function: str, w: Writer, kind: str, arity: int, result: str) -> None:
+        """Add a function to the module."""
+        params = ", ".join([f"{kind} %a{k}" for k in range(arity)])
+        head = f"define internal {kind} @{function}({params}) nounwind {{\nentry:"
         self.functions.append("\n".join([head, *w.lines, f"  ret {kind} {result}", "}"]))
+
+
+def each_lane(w: Writer, name: str, scalar: str, lanes: int, operands: list[str]) -> str:
+    """A loop over the lanes, through the stack: small code for a slow path."""
+    if lanes == 1:
+        return w.external(scalar, name, *[(scalar, v) for v in operands])
+    kind = vector(scalar, lanes)
+    rooms = [w(f"alloca {kind}, align 64") for _ in operands]
+    for room, operand in zip(rooms, operands, strict=True):
+        w.do(f"store {kind} {operand}, ptr {room}, align 64")
+    w.jump("loop")
+    w.open("loop")
+    w.do("%k = phi i64 [ 0, %entry ], [ %next, %loop ]")
+    places = [w(f"getelementptr {scalar}, ptr {room}, i64 %k") for room in rooms]
+    values = [(scalar, w(f"load {scalar}, ptr {place}")) for place in places]
+    found = w.external(scalar, name, *values)
+    w.do(f"store {scalar} {found}, ptr {places[0]}")
+    w.do("%next = add i64 %k, 1")
+    w.branch(w(f"icmp ult i64 %next, {lanes}"), "loop", "done")
+    w.open("done")
+    return w(f"load {kind}, ptr {rooms[0]}, align 64")

@@ -1,0 +1,181 @@
+"""exp, exp2, expm1, tanh, sinh, cosh, logistic: one reduction to |r| <= log(2)/2, one polynomial.
+
+exp(x) = 2**n exp(r). Coefficients: own Remez fits in 50 digits of (exp(r) - 1 - r) / r**2 on the
+reduced range, weighted for the relative error of the result, leading ones rounded first and the
+rest fitted again. Errors of the fits: 2**-58 and 2**-63 (double), 2**-28 and 2**-31 (float).
+"""
+
+from __future__ import annotations
+
+from jit.intrinsics.algebra import F, I, Maths
+
+EXP_DOUBLE = [
+    0.5000000000000011,
+    0.16666666666666435,
+    0.04166666666652575,
+    0.008333333333475756,
+    0.001388888894487159,
+    0.00019841269555349774,
+    2.4801491750133315e-05,
+    2.7557536033270478e-06,
+    2.7630744413524735e-07,
+    2.501790800526414e-08,
+]
+FINE_DOUBLE = [
+    0.5,
+    0.16666666666666688,
+    0.041666666666666824,
+    0.008333333333313918,
+    0.0013888888888780398,
+    0.00019841269903253417,
+    2.480158755115878e-05,
+    2.7557228843548286e-06,
+    2.755707759982396e-07,
+    2.511386484676281e-08,
+    2.0973794325143836e-09,
+]
+EXP_SINGLE = [
+    0.4999999403953552,
+    0.16666516661643982,
+    0.04166810214519501,
+    0.008369174785912037,
+    0.0013838213635608554,
+]
+FINE_SINGLE = [
+    0.5,
+    0.16666647791862488,
+    0.041666481643915176,
+    0.008337864652276039,
+    0.0013933470472693443,
+    0.00017343736544717103,
+]
+LOG2_E = 1.4426950408889634
+# log(2) with so few bits in the first part that its product with an exponent is exact.
+LN2 = (0.6931471805601177, -1.7239444525614835e-13)
+LN2_SINGLE = (0.693145751953125, 1.428606765330187e-06)
+
+
+def reduced(m: Maths, x: F) -> tuple[F, F, I]:
+    """r and n (as float and integer) with x = n log(2) + r; |x| well below 2**mantissa."""
+    high, low = LN2 if m.double else LN2_SINGLE
+    shifted = m.fma(x, LOG2_E, m.magic)
+    n = shifted - m.magic
+    r = m.fma(n, -low, m.fma(n, -high, x))
+    return r, n, m.bits(shifted) - m.magic_bits
+
+
+def tail(m: Maths, r: F, fine: bool) -> F:
+    """(exp(r) - 1 - r) / r**2."""
+    if m.double:
+        return m.poly(r, FINE_DOUBLE if fine else EXP_DOUBLE)
+    return m.poly(r, FINE_SINGLE if fine else EXP_SINGLE)
+
+
+def scaled(m: Maths, p: F, n: F, k: I) -> F:
+    """p * 2**n with one rounding; n = k may leave the range of exponents by as much again."""
+    bits = m.lanes * (64 if m.double else 32)
+    suffix = "pd" if m.double else "ps"
+    if bits == 512 and "avx512f" in m.w.target.present:
+        kind, mask = m.floats, f"i{max(m.lanes, 8)}"
+        name = f"llvm.x86.avx512.mask.scalef.{suffix}.512"
+        operands = [(kind, p.text), (kind, n.text), (kind, "zeroinitializer")]
+        return F(m, m.w.call(kind, name, *operands, (mask, "-1"), ("i32", "4")))
+    # Two factors, each a normal number: the offset keeps the halving shift free of signs.
+    offset = 4 * (m.bias + 1)
+    moved = k + offset
+    first = moved >> 1
+    second = moved - first
+    half = offset // 2
+    return p * m.power_of_two(first - half) * m.power_of_two(second - half)
+
+
+def clamped(m: Maths, x: F) -> F:
+    """x where exp(x) is neither 0 nor infinite, and just beyond on both sides."""
+    return m.most(m.least(x, m.pick(710.0, 89.0)), m.pick(-746.0, -104.0))
+
+
+def exp(m: Maths, x: F) -> F:
+    """exp(x)."""
+    r, n, k = reduced(m, clamped(m, x))
+    p = 1.0 + m.fma(r * r, tail(m, r, fine=False), r)
+    return scaled(m, p, n, k)
+
+
+def exp2(m: Maths, x: F) -> F:
+    """2**x: the fraction is exact, its product with log(2) is kept in two parts."""
+    x = m.most(m.least(x, m.pick(1025.0, 129.0)), m.pick(-1076.0, -151.0))
+    n, k = m.round(x)
+    fraction = x - n
+    ln2 = m.f(m.pick(0.6931471805599453, 0.6931471824645996))
+    rest = m.pick(2.3190468138462996e-17, -1.9046542121259336e-09)
+    r, low = m.product(fraction, ln2)
+    low = m.fma(fraction, rest, low)
+    p = 1.0 + (r + m.fma(r * r, tail(m, r, fine=False), low))
+    return scaled(m, p, n, k)
+
+
+def expm1(m: Maths, x: F) -> F:
+    """exp(x) - 1 = 2 (2**(n-1) p + (2**(n-1) - 1/2)) with p = exp(r) - 1, and p itself for n = 0."""
+    inner = m.most(m.least(x, m.pick(710.0, 89.0)), m.pick(-40.0, -20.0))
+    r, n, k = reduced(m, inner)
+    p, lost = m.ordered_sum(r, r * r * tail(m, r, fine=True))
+    half = m.power_of_two(k - 1)
+    big = m.fma(half, lost, m.fma(half, p, half - 0.5))
+    return m.copysign(m.select(n.eq(0.0), p, big + big), x)
+
+
+def exp_parts(m: Maths, x: F) -> tuple[F, F, F, I]:
+    """exp(x) = (high + low) * 2**n for x in the clamped range: (high, low, n, n)."""
+    r, n, k = reduced(m, x)
+    p = m.fma(r * r, tail(m, r, fine=True), r)
+    high, low = m.ordered_sum(m.f(1.0), p)
+    return high, low, n, k
+
+
+def logistic(m: Maths, x: F) -> F:
+    """1 / (1 + exp(-|x|)), times exp(-|x|) where x < 0; both factors corrected for rounding."""
+    size = m.least(m.abs(x), m.pick(746.0, 104.0))
+    high, low, n, k = exp_parts(m, -size)
+    power = scaled(m, m.f(1.0), n, k)
+    one_more, lost = m.ordered_sum(m.f(1.0), high * power)
+    lost = m.fma(low, power, lost)
+    ratio = 1.0 / one_more
+    error = m.residual(ratio, one_more, m.f(1.0)) - ratio * lost
+    correction = ratio * error
+    positive = ratio + correction
+    product = m.fma(high, ratio, m.fma(low, ratio, high * correction))
+    found = m.select(x < 0.0, scaled(m, product, n, k), positive)
+    return m.select(x.is_nan(), x, found)
+
+
+TANH_TOP = [-0.3333333333333333, -0.02049522886753235, -0.00019901990913769401]
+TANH_BOTTOM = [1.0, 0.46148568660258626, 0.023286572463946293, 0.00020636437984939814]
+TANH_SINGLE = [
+    -0.33333325386047363,
+    0.13333003222942352,
+    -0.05392270162701607,
+    0.021577969193458557,
+    -0.007895834743976593,
+    0.0019041728228330612,
+]
+
+
+def tanh(m: Maths, x: F) -> F:
+    """x + x**3 R(x**2) below 0.7, else 1 - 2 / (exp(2 |x|) + 1); one division serves both.
+
+    R: rational interpolation at Chebyshev nodes in 50 digits (double), Remez (float).
+    """
+    size = m.abs(x)
+    square = x * x
+    r, _, k = reduced(m, m.least(size + size, m.pick(44.0, 22.0)))
+    power = m.power_of_two(k)
+    more = m.fma(m.fma(r * r, tail(m, r, fine=False), r), power, power) + 1.0
+    small = size < 0.7
+    if m.double:
+        top = m.select(small, square * m.poly(square, TANH_TOP), 2.0)
+        ratio = top / m.select(small, m.poly(square, TANH_BOTTOM), more)
+        low = ratio
+    else:
+        low = square * m.poly(square, TANH_SINGLE)
+        ratio = 2.0 / more
+    return m.select(small, m.fma(x, low, x), m.copysign(1.0 - ratio, x))
