@@ -1,0 +1,606 @@
+"""Which equations share a loop nest, and why.
+
+First some variables are chosen to be stored: results, operands of roots, reductions, and what
+would be computed again at several positions. The equations of all others are inlined into their
+consumers. Then every stored variable is placed in a kernel, in program order: in one that already
+computes what it reads at the same elements or rows, or in a new one. Kernels run in the order of
+the plan; a kernel reads only what earlier kernels or its own earlier stages store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from functrans.extend import Atom, Eqn, Literal, UnsupportedError, Var
+from jit.lowering.domain import Domain
+from jit.lowering.index import Index, Loop, Point, of_loop
+from jit.lowering.nodes import CheckNode, FoldNode, MapNode, Node, PartNode, Role
+from jit.lowering.rules import INDEXED, REDUCTIONS, ROOTS, SCALARS, Root, needs_check
+from jit.lowering.walk import Scout, scalar_cost
+
+CHEAP = 4.0
+"""Simple operations per element that are sooner computed again than kept in memory."""
+DEEP = 12
+"""How many index-moving equations may be inlined into each other."""
+ROW_LIMIT = 1 << 13
+"""A whole array up to this size may be one row, folded and broadcast back in one kernel."""
+VIEWS = frozenset({"broadcast", "reshape", "transpose", "slice", "reverse", "stop_gradient"})
+
+
+class Graph:
+    """The equations to be fused, and who makes and reads each variable."""
+
+    def __init__(self, invars: Sequence[Var], eqns: Sequence[Eqn], outvars: Sequence[Var]) -> None:
+        self.invars = list(invars)
+        self.eqns = list(eqns)
+        self.outvars = list(outvars)
+        self.producers = {v: eqn for eqn in eqns for v in eqn.outputs}
+        for eqn in eqns:
+            if not any(eqn.primitive in t for t in (SCALARS, INDEXED, REDUCTIONS, ROOTS)):
+                raise UnsupportedError(f"the native engine cannot compile {eqn.primitive.name}")
+
+
+@dataclass(eq=False)
+class Kernel:
+    """Nodes over one domain. `looks` holds what each reads, `stages` in which pass it runs."""
+
+    domain: Domain
+    tagged: bool = False
+    nodes: list[Node] = field(default_factory=list)
+    roles: dict[Node, Role] = field(default_factory=dict)
+    looks: dict[Node, Scout] = field(default_factory=dict)
+    defs: dict[Var, Node] = field(default_factory=dict)
+    stages: dict[Node, int] = field(default_factory=dict)
+
+    def add(self, node: Node, role: Role, scout: Scout) -> None:
+        self.nodes.append(node)
+        self.roles[node] = role
+        self.looks[node] = scout
+        if node.target is not None:
+            self.defs[node.target] = node
+
+    @property
+    def reads(self) -> set[Var]:
+        return {var for scout in self.looks.values() for var, _ in scout.reads}
+
+
+@dataclass(eq=False)
+class RootCall:
+    """A root equation; `reads` are the stored variables and inputs it depends on."""
+
+    eqn: Eqn
+    rule: Root
+    reads: set[Var]
+
+
+Step: TypeAlias = Kernel | RootCall
+
+
+@dataclass
+class Plan:
+    """Steps in order, and why each stored variable is stored."""
+
+    graph: Graph
+    stored: dict[Var, str]
+    steps: list[Step]
+
+
+# -- what is stored ---------------------------------------------------------------------------
+
+
+def is_inlined(eqn: Eqn) -> bool:
+    """Can consumers compute this equation's elements where they need them?"""
+    return eqn.primitive in SCALARS or eqn.primitive in INDEXED
+
+
+def own_cost(eqn: Eqn) -> float:
+    return scalar_cost(eqn) if eqn.primitive in SCALARS else 0.5
+
+
+def inline_costs(graph: Graph, stored: Iterable[Var]) -> dict[Var, float]:
+    """The work per element of each variable, down to stored variables and inputs."""
+    costs: dict[Var, float] = {}
+    kept = set(stored)
+    for eqn in graph.eqns:
+        if is_inlined(eqn):
+            below = [costs.get(a, 0.0) for a in eqn.inputs if isinstance(a, Var) and a not in kept]
+            total = min(own_cost(eqn) + sum(below), 1e6)
+        else:
+            total = 0.0
+        for out in eqn.outputs:
+            costs[out] = total
+    return costs
+
+
+def choose_stored(graph: Graph) -> dict[Var, str]:
+    """The variables that get memory or registers of their own, each with the reason."""
+    stored: dict[Var, str] = dict.fromkeys(graph.outvars, "result")
+    costs = inline_costs(graph, ())
+    contexts: dict[Var, set[int]] = {}
+    for eqn in reversed(graph.eqns):
+        mark_stored(graph, eqn, stored, costs, contexts)
+    bound_depth(graph, stored)
+    return stored
+
+
+def mark_stored(
+    graph: Graph,
+    eqn: Eqn,
+    stored: dict[Var, str],
+    costs: dict[Var, float],
+    contexts: dict[Var, set[int]],
+) -> None:
+    """Decide on an equation's results; `contexts` says by which index functions they are read."""
+    inlined = is_inlined(eqn)
+    for out in eqn.outputs:
+        positions = contexts.get(out, set())
+        if not inlined:
+            stored.setdefault(out, eqn.primitive.name)
+        elif len(positions) > 1 and costs[out] > CHEAP and out.aval.size > 1:
+            stored.setdefault(out, "read at several positions")
+        elif eqn.primitive.opaque and positions:
+            stored.setdefault(out, eqn.primitive.name)
+    joins = eqn.primitive.name == "concatenate"
+    if joins and eqn.outputs[0] not in stored and is_heavy_join(eqn, costs):
+        stored[eqn.outputs[0]] = "joins expensive parts"
+    anew = not inlined or any(out in stored for out in eqn.outputs)
+    moves = eqn.primitive in INDEXED and eqn.primitive.name != "reshape"
+    inherited = {0} if anew else set().union(*(contexts.get(o, set()) for o in eqn.outputs))
+    if moves and not (joins and anew):
+        inherited = {id(eqn)}
+    for atom in eqn.inputs:
+        if isinstance(atom, Var):
+            contexts.setdefault(atom, set()).update(inherited)
+    if eqn.primitive in ROOTS:
+        store_operands(graph, eqn, stored)
+
+
+def is_heavy_join(eqn: Eqn, costs: dict[Var, float]) -> bool:
+    """Is choosing among the operands at every element worse than a pass for each?"""
+    return len(eqn.inputs) > 4 or any(
+        costs.get(a, 0.0) > CHEAP for a in eqn.inputs if isinstance(a, Var)
+    )
+
+
+def store_operands(graph: Graph, eqn: Eqn, stored: dict[Var, str]) -> None:
+    """What a root reads from memory is stored, or what it is a strided view of."""
+    root = ROOTS[eqn.primitive]
+    for position in root.memory(eqn):
+        atom = eqn.inputs[position]
+        if isinstance(atom, Var):
+            base = atom if root.dense else view_base(graph, atom)
+            if base in graph.producers:
+                stored.setdefault(base, f"operand of {eqn.primitive.name}")
+
+
+def bound_depth(graph: Graph, stored: dict[Var, str]) -> None:
+    """Cut chains of index-moving equations, whose evaluation recurses."""
+    depths: dict[Var, int] = {}
+    for eqn in graph.eqns:
+        below = [depths.get(a, 0) for a in eqn.inputs if isinstance(a, Var)]
+        depth = max(below, default=0) + (eqn.primitive in INDEXED)
+        for out in eqn.outputs:
+            if depth > DEEP and is_inlined(eqn):
+                stored.setdefault(out, "a long chain of index functions")
+            depths[out] = 0 if out in stored else depth
+
+
+# -- strided views ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class View:
+    """A variable as a strided window of a stored one: offset and one stride per axis, in elements."""
+
+    base: Var
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def view_base(graph: Graph, var: Var) -> Var:
+    """The variable that `var` is a strided view of; itself when it is none."""
+    base = chain_base(graph, var)
+    return base if base is not None and strided_view(graph, var, base) is not None else var
+
+
+def chain_base(graph: Graph, var: Var) -> Var | None:
+    """What remains under a chain of view equations."""
+    while True:
+        eqn = graph.producers.get(var)
+        if eqn is None or eqn.primitive.name not in VIEWS:
+            return var
+        if isinstance(eqn.inputs[0], Literal):
+            return None
+        var = eqn.inputs[0]
+
+
+def strided_view(graph: Graph, var: Var, base: Var) -> View | None:
+    """`var` as a view of `base`, when its elements are read at affine positions."""
+    shape = var.aval.shape
+    loops = [Loop(n) for n in shape]
+    scout = Scout(graph.producers, {base})
+    scout.value(var, Point(shape, multi=[of_loop(loop) for loop in loops]))
+    if len(scout.reads) != 1 or scout.cost:
+        return None
+    ((found, flat),) = scout.reads
+    if found is not base or not flat.is_affine():
+        return None
+    return View(base, flat.const, shape, tuple(flat.terms.get(loop, 0) for loop in loops))
+
+
+# -- nodes ------------------------------------------------------------------------------------
+
+
+def nodes_of(graph: Graph, stored: dict[Var, str]) -> Iterator[Node | Eqn]:
+    """The nodes in program order; root equations stand for themselves."""
+    for eqn in graph.eqns:
+        if needs_check(eqn):
+            yield CheckNode(eqn)
+        if eqn.primitive in ROOTS:
+            yield eqn
+        elif eqn.primitive in REDUCTIONS:
+            yield FoldNode(eqn.outputs[0], REDUCTIONS[eqn.primitive](eqn), eqn)
+        elif eqn.primitive.name == "concatenate" and eqn.outputs[0] in stored:
+            yield from parts_of(eqn)
+        else:
+            yield from (MapNode(out, eqn) for out in eqn.outputs if out in stored)
+
+
+def parts_of(eqn: Eqn) -> Iterator[Node]:
+    """A stored concatenation is written part by part."""
+    axis, start = eqn.params["axis"], 0
+    for atom in eqn.inputs:
+        yield PartNode(atom, eqn.outputs[0], axis, start, eqn)
+        start += atom.aval.shape[axis]
+
+
+def is_empty(node: Node) -> bool:
+    """Is there nothing to do? (a fold of nothing still fills its result)"""
+    if isinstance(node, FoldNode):
+        return node.var.aval.size == 0
+    return node.size == 0
+
+
+# -- placing ----------------------------------------------------------------------------------
+
+
+def look(graph: Graph, stored: Iterable[Var], node: Node, domain: Domain, role: Role) -> tuple[Scout, Domain]:
+    """What a node reads over a domain, whose loops are split where that makes indices affine."""
+    kept = stored if isinstance(stored, dict) else set(stored)
+    while True:
+        scout = Scout(graph.producers, kept.keys() if isinstance(kept, dict) else kept)
+        node.evaluate(scout, domain, role)
+        if not scout.splits.wanted:
+            return scout, domain
+        domain = domain.refined(scout.splits.wanted)
+
+
+class Planner:
+    """Places nodes in kernels."""
+
+    def __init__(self, graph: Graph, stored: dict[Var, str]) -> None:
+        self.graph = graph
+        self.stored = stored
+        self.steps: list[Step] = []
+        self.places: dict[Var, int] = {}
+        self.checks: dict[int, int] = {}
+        self.by_size: dict[int, list[int]] = {}
+
+    def run(self) -> list[Step]:
+        for node in nodes_of(self.graph, self.stored):
+            if isinstance(node, Eqn):
+                self.place_root(node)
+            elif not is_empty(node):
+                self.place(node)
+        return self.steps
+
+    def place_root(self, eqn: Eqn) -> None:
+        reads = leaves(self.graph, self.stored, eqn.inputs)
+        self.steps.append(RootCall(eqn, ROOTS[eqn.primitive], reads))
+        for out in eqn.outputs:
+            self.places[out] = len(self.steps) - 1
+
+    def place(self, node: Node) -> None:
+        scout, domain = look(self.graph, self.stored, node, node.domain(), first_role(node))
+        reads = {var for var, _ in scout.reads}
+        needed = [self.checks[id(eqn)] + 1 for eqn in scout.required if id(eqn) in self.checks]
+        earliest = max([self.places.get(var, 0) for var in reads] + needed, default=0)
+        step = self.joined(node, reads, earliest)
+        if step is None:
+            kernel = Kernel(domain, tagged=bool(domain.inner) and not is_total(node))
+            if is_total(node):
+                kernel.domain = Domain(domain.loops)
+            kernel.add(node, role_alone(node), scout)
+            self.steps.append(kernel)
+            step = len(self.steps) - 1
+            self.by_size.setdefault(domain.size, []).append(step)
+        self.note(node, step)
+
+    def note(self, node: Node, step: int) -> None:
+        if isinstance(node, CheckNode):
+            self.checks[id(node.eqn)] = step
+        if node.target is not None:
+            self.places[node.target] = max(step, self.places.get(node.target, 0))
+
+    def joined(self, node: Node, reads: set[Var], earliest: int) -> int | None:
+        """The kernel that the node joins: one that makes what it reads, or reads the same."""
+        candidates = self.candidates(node, reads, earliest)
+        for step in candidates:
+            kernel = self.steps[step]
+            assert isinstance(kernel, Kernel)
+            if self.join(kernel, node):
+                return step
+        return None
+
+    def candidates(self, node: Node, reads: set[Var], earliest: int) -> list[int]:
+        makes: list[int] = []
+        shares: list[int] = []
+        makers = {self.places[var] for var in reads if var in self.places}
+        sizes = {node.size} | ({node.var.aval.size} if isinstance(node, FoldNode) else set())
+        nearby = {s for size in sizes for s in self.by_size.get(size, [])[-8:]} | makers
+        for step in sorted(nearby, reverse=True):
+            kernel = self.steps[step]
+            if step < earliest or not isinstance(kernel, Kernel):
+                continue
+            if not reads.isdisjoint(kernel.defs):
+                makes.append(step)
+            elif not reads.isdisjoint(kernel.reads):
+                shares.append(step)
+        return makes + shares
+
+    def join(self, kernel: Kernel, node: Node) -> bool:
+        """Add the node to the kernel if some role fits."""
+        for role, domain in self.offers(kernel, node):
+            scout, refined = look(self.graph, self.stored, node, domain, role)
+            if fits(kernel, node, role, scout, refined):
+                kernel.domain = refined
+                kernel.tagged = kernel.tagged or role == "row_fold"
+                kernel.add(node, role, scout)
+                return True
+        return False
+
+    def offers(self, kernel: Kernel, node: Node) -> Iterator[tuple[Role, Domain]]:
+        """The roles that the sizes allow, with the domain the kernel would have."""
+        domain = kernel.domain
+        if not isinstance(node, FoldNode):
+            if node.size == domain.size:
+                yield "full", domain
+            elif kernel.tagged and node.size == domain.rows:
+                yield "row", domain
+            return
+        if is_total(node):
+            if node.size == domain.size:
+                yield "full_total", domain
+            elif kernel.tagged and node.size == domain.rows:
+                yield "row_total", domain
+        elif kernel.tagged:
+            if node.domain().runs == domain.runs:
+                yield "row_fold", domain
+        elif node.size == domain.size and not has_total(kernel):
+            yield "row_fold", node.domain()
+
+
+def first_role(node: Node) -> Role:
+    return "row_fold" if isinstance(node, FoldNode) else "full"
+
+
+def role_alone(node: Node) -> Role:
+    """The role of a node that opens a kernel."""
+    if not isinstance(node, FoldNode):
+        return "full"
+    return "full_total" if is_total(node) else "row_fold"
+
+
+def is_total(node: Node) -> bool:
+    """Does it fold so much into one element that the result had better wait for a kernel's end?"""
+    return isinstance(node, FoldNode) and node.var.aval.size == 1 and node.size > ROW_LIMIT
+
+
+def has_total(kernel: Kernel) -> bool:
+    return any(role in ("full_total", "row_total") for role in kernel.roles.values())
+
+
+def fits(kernel: Kernel, node: Node, role: Role, scout: Scout, domain: Domain) -> bool:
+    """Does the node read what the kernel makes only where the kernel has already made it?"""
+    if any(isinstance(n, CheckNode) and n.eqn in scout.required for n in kernel.nodes):
+        return False
+    for var, flat in scout.reads:
+        maker = kernel.defs.get(var)
+        if maker is None:
+            continue
+        made = kernel.roles[maker]
+        if isinstance(maker, PartNode) or made in ("full_total", "row_total"):
+            return False
+        if made == "full":
+            if flat == domain.full:
+                if role in ("row", "row_total"):
+                    return False
+            elif not kernel.tagged or not domain.in_row(flat):
+                return False
+        elif flat != domain.row:
+            return False
+    return True
+
+
+def leaves(graph: Graph, stored: dict[Var, str], atoms: Sequence[Atom]) -> set[Var]:
+    """The stored variables and inputs that inlined equations under `atoms` read."""
+    found: set[Var] = set()
+    seen: set[Var] = set()
+    stack = [a for a in atoms if isinstance(a, Var)]
+    while stack:
+        var = stack.pop()
+        if var in seen:
+            continue
+        seen.add(var)
+        eqn = graph.producers.get(var)
+        if eqn is None or var in stored:
+            found.add(var)
+        else:
+            stack += [a for a in eqn.inputs if isinstance(a, Var)]
+    return found
+
+
+# -- after placing ----------------------------------------------------------------------------
+
+
+def settle(graph: Graph, stored: dict[Var, str], kernel: Kernel) -> None:
+    """Look at every node over the final domain and find the pass in which it runs."""
+    while True:
+        domain = kernel.domain
+        for node in kernel.nodes:
+            kernel.looks[node], refined = look(
+                graph, stored, node, kernel.domain, kernel.roles[node]
+            )
+            kernel.domain = refined
+        if kernel.domain is domain:
+            break
+    kernel.stages = {}
+    for node in kernel.nodes:
+        kernel.stages[node] = stage_of(kernel, node)
+
+
+def stage_of(kernel: Kernel, node: Node) -> int:
+    """A pass over the row, or for nodes per row: after how many passes they can be computed."""
+    stage = 0
+    for var, flat in kernel.looks[node].reads:
+        maker = kernel.defs.get(var)
+        if maker is None or maker is node:
+            continue
+        made = kernel.stages[maker]
+        if kernel.roles[maker] == "full":
+            same = flat == kernel.domain.full and kernel.roles[node] not in ("row", "row_total")
+            stage = max(stage, made if same else made + 1)
+        else:
+            stage = max(stage, made + (kernel.roles[maker] == "row_fold"))
+    return stage
+
+
+def make_plan(graph: Graph) -> Plan:
+    """Fuse the graph."""
+    stored = choose_stored(graph)
+    steps = Planner(graph, stored).run()
+    for step in steps:
+        if isinstance(step, Kernel):
+            settle(graph, stored, step)
+    share(graph, stored, steps)
+    return Plan(graph, stored, steps)
+
+
+# -- sharing ----------------------------------------------------------------------------------
+
+
+def share(graph: Graph, stored: dict[Var, str], steps: list[Step]) -> None:
+    """Store expensive values that several kernels, or passes of one, would compute again."""
+    demands: dict[Var, dict[tuple[int, int], None]] = {}
+    for number, step in enumerate(steps):
+        if isinstance(step, Kernel):
+            for node in step.nodes:
+                whole = step.roles[node] in ("full", "row_fold", "full_total")
+                pass_ = step.stages[node] if whole else -1
+                for var in step.looks[node].visited:
+                    full = var.aval.size == step.domain.size
+                    demands.setdefault(var, {})[number, pass_ if full else -1] = None
+    costs = inline_costs(graph, stored)
+    touched: set[int] = set()
+    for eqn in reversed(graph.eqns):
+        for out in eqn.outputs:
+            users = demands.get(out, {})
+            if len(users) < 2 or out in stored or costs[out] <= CHEAP or out.aval.size == 1:
+                continue
+            if promote(graph, stored, steps, out, eqn, users):
+                touched.update(number for number, _ in users)
+                return_demands(graph, stored, demands, out, min(users))
+    for number in touched:
+        step = steps[number]
+        if isinstance(step, Kernel):
+            settle(graph, stored, step)
+
+
+def return_demands(
+    graph: Graph,
+    stored: dict[Var, str],
+    demands: dict[Var, dict[tuple[int, int], None]],
+    var: Var,
+    keeper: tuple[int, int],
+) -> None:
+    """What only served to compute `var` is now wanted by its keeper alone."""
+    stack = [a for a in graph.producers[var].inputs if isinstance(a, Var)]
+    seen: set[Var] = set()
+    users = demands[var]
+    while stack:
+        below = stack.pop()
+        if below in seen or below in stored or below not in demands:
+            continue
+        seen.add(below)
+        if demands[below].keys() <= users.keys():
+            demands[below] = {keeper: None}
+        eqn = graph.producers.get(below)
+        if eqn is not None:
+            stack += [a for a in eqn.inputs if isinstance(a, Var)]
+
+
+def promote(
+    graph: Graph,
+    stored: dict[Var, str],
+    steps: list[Step],
+    var: Var,
+    eqn: Eqn,
+    users: Iterable[tuple[int, int]],
+) -> bool:
+    """Make `var` a node of the first kernel that wants it, if all of them can then read it."""
+    first = min(number for number, _ in users)
+    kernel = steps[first]
+    assert isinstance(kernel, Kernel)
+    node = MapNode(var, eqn)
+    if var.aval.size == kernel.domain.size:
+        role: Role = "full"
+    elif kernel.tagged and var.aval.size == kernel.domain.rows:
+        role = "row"
+    else:
+        return False
+    if role == "full" and len({number for number, _ in users}) == 1 and not kernel.tagged:
+        return False
+    scout, refined = look(graph, stored, node, kernel.domain, role)
+    if not fits(kernel, node, role, scout, refined):
+        return False
+    stored[var] = "wanted by several passes"
+    before = (list(kernel.nodes), dict(kernel.roles), dict(kernel.looks), dict(kernel.defs))
+    before_domain = kernel.domain
+    kernel.domain = refined
+    kernel.nodes.insert(insertion(kernel, scout), node)
+    kernel.roles[node], kernel.looks[node], kernel.defs[var] = role, scout, node
+    if all(readable(graph, stored, kernel, n) for n in kernel.nodes if n is not node):
+        settle(graph, stored, kernel)
+        return True
+    del stored[var]
+    kernel.nodes, kernel.roles, kernel.looks, kernel.defs = before
+    kernel.domain = before_domain
+    return False
+
+
+def insertion(kernel: Kernel, scout: Scout) -> int:
+    """Behind the nodes whose results are read."""
+    makers = [kernel.defs[var] for var, _ in scout.reads if var in kernel.defs]
+    return max((kernel.nodes.index(m) + 1 for m in makers), default=0)
+
+
+def readable(graph: Graph, stored: dict[Var, str], kernel: Kernel, node: Node) -> bool:
+    """Can the node still be computed in the kernel, with what is now stored?"""
+    scout, refined = look(graph, stored, node, kernel.domain, kernel.roles[node])
+    return fits(kernel, node, kernel.roles[node], scout, refined)
+
+
+def view_of(plan: Plan, atom: Atom) -> View | None:
+    """An operand as a view of what is stored."""
+    if not isinstance(atom, Var):
+        return None
+    if atom in plan.stored or atom not in plan.graph.producers:
+        return strided_view(plan.graph, atom, atom)
+    base = chain_base(plan.graph, atom)
+    return None if base is None else strided_view(plan.graph, atom, base)
+
+
+__all__ = ["Graph", "Index", "Kernel", "Plan", "RootCall", "Step", "View", "make_plan", "view_of"]

@@ -1,0 +1,16 @@
+"""Lowerings: how the elements of each primitive's results are made of elements of its operands."""
+
+from __future__ import annotations
+
+from jit.lowering import (
+    contraction,
+    effects,
+    elementwise,
+    indexing,
+    ordering,
+    reduction,
+    structural,
+)
+
+FAMILIES = (structural, elementwise, reduction, indexing, contraction, ordering, effects)
+"""The files of rules; importing this package fills the tables in rules.py."""

@@ -1,0 +1,355 @@
+"""Complex arithmetic on pairs of real values, with NumPy's meaning at zeros and infinities.
+
+Elementary functions are formulas over the real ones: right to a few ulp away from their branch
+points, on NumPy's side of each branch cut, and where both parts are finite.
+"""
+
+from __future__ import annotations
+
+import math
+from jit.loop_ir.builder import Builder
+from jit.loop_ir.nodes import DType, Value
+from jit.lowering.formulas import hypot, integer_power
+from jit.lowering.rules import Pair
+
+
+def pair(b: Builder, re: Value, im: Value | float = 0.0) -> Pair:
+    return Pair(re, im if isinstance(im, Value) else b.const(re.dtype, im))
+
+
+def number(b: Builder, like: Pair, value: complex) -> Pair:
+    return Pair(b.const(like.re.dtype, value.real), b.const(like.re.dtype, value.imag))
+
+
+def chosen(b: Builder, cond: Value, then: Pair, orelse: Pair) -> Pair:
+    return Pair(b.select(cond, then.re, orelse.re), b.select(cond, then.im, orelse.im))
+
+
+def is_zero(b: Builder, z: Pair) -> Value:
+    return b.and_(b.eq(z.re, 0.0), b.eq(z.im, 0.0))
+
+
+# -- arithmetic -------------------------------------------------------------------------------
+
+
+def neg(b: Builder, z: Pair) -> Pair:
+    return Pair(b.neg(z.re), b.neg(z.im))
+
+
+def conj(b: Builder, z: Pair) -> Pair:
+    return Pair(z.re, b.neg(z.im))
+
+
+def add(b: Builder, z: Pair, w: Pair) -> Pair:
+    return Pair(b.add(z.re, w.re), b.add(z.im, w.im))
+
+
+def sub(b: Builder, z: Pair, w: Pair) -> Pair:
+    return Pair(b.sub(z.re, w.re), b.sub(z.im, w.im))
+
+
+def mul(b: Builder, z: Pair, w: Pair) -> Pair:
+    return Pair(
+        b.sub(b.mul(z.re, w.re), b.mul(z.im, w.im)),
+        b.add(b.mul(z.re, w.im), b.mul(z.im, w.re)),
+    )
+
+
+def times(b: Builder, z: Pair, factor: Value | float) -> Pair:
+    """A pair times a real number."""
+    return Pair(b.mul(z.re, factor), b.mul(z.im, factor))
+
+
+def square(b: Builder, z: Pair) -> Pair:
+    return mul(b, z, z)
+
+
+def scale(b: Builder, z: Pair, w: Pair) -> Pair:
+    """z * w, but 0 where either is 0."""
+    zero = b.or_(is_zero(b, z), is_zero(b, w))
+    return chosen(b, zero, number(b, z, 0), mul(b, z, w))
+
+
+def div(b: Builder, z: Pair, w: Pair) -> Pair:
+    """Smith's algorithm: divide by the larger part first, so that nothing overflows on the way."""
+    tall = b.lt(b.abs(w.re), b.abs(w.im))
+    big, small = b.select(tall, w.im, w.re), b.select(tall, w.re, w.im)
+    nothing = b.eq(big, 0.0)
+    ratio = b.select(nothing, 0.0, b.div(small, big))
+    inverse = b.div(b.const(z.re.dtype, 1.0), b.add(big, b.mul(small, ratio)))
+    first, second = b.select(tall, z.im, z.re), b.select(tall, z.re, z.im)
+    re = b.mul(b.add(first, b.mul(second, ratio)), inverse)
+    im = b.mul(b.sub(second, b.mul(first, ratio)), inverse)
+    im = b.select(tall, b.neg(im), im)
+    size = b.abs(w.re)
+    zero = Pair(b.div(z.re, size), b.div(z.im, size))
+    return chosen(b, nothing, zero, Pair(re, im))
+
+
+def reciprocal(b: Builder, z: Pair) -> Pair:
+    """1 / z, dividing by the larger part first."""
+    tall = b.lt(b.abs(z.re), b.abs(z.im))
+    big, small = b.select(tall, z.im, z.re), b.select(tall, z.re, z.im)
+    ratio = b.div(small, big)
+    whole = b.add(big, b.mul(small, ratio))
+    unit, part = b.div(b.const(z.re.dtype, 1.0), whole), b.div(ratio, whole)
+    return Pair(b.select(tall, part, unit), b.neg(b.select(tall, unit, part)))
+
+
+def absolute(b: Builder, z: Pair) -> Value:
+    """|z| without overflow."""
+    return hypot(b, z.re, z.im)
+
+
+def sign(b: Builder, z: Pair) -> Pair:
+    """z / |z|, 0 at 0; along an axis where one part is infinite."""
+    size = absolute(b, z)
+    one = b.const(z.re.dtype, 1.0)
+    along = Pair(
+        b.select(b.eq(b.abs(z.re), math.inf), b.op("copysign", one, z.re), 0.0),
+        b.select(b.eq(b.abs(z.im), math.inf), b.op("copysign", one, z.im), 0.0),
+    )
+    both = b.and_(b.ne(along.re, 0.0), b.ne(along.im, 0.0))
+    unordered = b.or_(both, b.or_(b.ne(z.re, z.re), b.ne(z.im, z.im)))
+    inner = Pair(b.div(z.re, size), b.div(z.im, size))
+    inner = chosen(b, is_zero(b, z), number(b, z, 0), inner)
+    found = chosen(b, b.eq(size, math.inf), along, inner)
+    return chosen(b, unordered, number(b, z, complex(math.nan, math.nan)), found)
+
+
+# -- comparisons ------------------------------------------------------------------------------
+
+
+def eq(b: Builder, z: Pair, w: Pair) -> Value:
+    return b.and_(b.eq(z.re, w.re), b.eq(z.im, w.im))
+
+
+def ne(b: Builder, z: Pair, w: Pair) -> Value:
+    return b.or_(b.ne(z.re, w.re), b.ne(z.im, w.im))
+
+
+def before(b: Builder, name: str, z: Pair, w: Pair) -> Value:
+    """The lexicographic order; nothing is before or after a NaN."""
+    ordered = b.and_(b.eq(z.im, z.im), b.eq(w.im, w.im))
+    first = b.and_(b.lt(z.re, w.re), ordered)
+    return b.or_(first, b.and_(b.eq(z.re, w.re), b.op(name, z.im, w.im)))
+
+
+def is_finite(b: Builder, z: Pair) -> Value:
+    return b.and_(b.lt(b.abs(z.re), math.inf), b.lt(b.abs(z.im), math.inf))
+
+
+def is_nan(b: Builder, z: Pair) -> Value:
+    return b.or_(b.ne(z.re, z.re), b.ne(z.im, z.im))
+
+
+# -- bytes ------------------------------------------------------------------------------------
+
+
+def to_word(b: Builder, z: Pair, kind: DType) -> Value:
+    """The 8 bytes of a complex64 as one value."""
+    low = b.cast(b.bitcast(z.re, "u32"), "u64")
+    high = b.op("shl", b.cast(b.bitcast(z.im, "u32"), "u64"), 32)
+    word = b.or_(low, high)
+    return word if kind == "u64" else b.bitcast(word, kind)
+
+
+def from_word(b: Builder, x: Value) -> Pair:
+    """8 bytes as a complex64."""
+    word = x if x.dtype == "u64" else b.bitcast(x, "u64")
+    low, high = b.cast(word, "u32"), b.cast(b.op("shr", word, 32), "u32")
+    return Pair(b.bitcast(low, "f32"), b.bitcast(high, "f32"))
+
+
+# -- exponentials and logarithms --------------------------------------------------------------
+
+
+def rotated(b: Builder, size: Value, angle: Value) -> Pair:
+    """size * exp(i angle); a zero angle leaves a zero imaginary part even when size is inf."""
+    sine = b.mul(size, b.op("sin", angle))
+    cosine = b.mul(size, b.op("cos", angle))
+    flat = b.eq(angle, 0.0)
+    return Pair(b.select(flat, size, cosine), b.select(flat, angle, sine))
+
+
+def exp(b: Builder, z: Pair) -> Pair:
+    size = b.op("exp", z.re)
+    gone = b.and_(b.eq(z.re, -math.inf), b.not_(b.lt(b.abs(z.im), math.inf)))
+    return chosen(b, gone, number(b, z, 0), rotated(b, size, z.im))
+
+
+def exp2(b: Builder, z: Pair) -> Pair:
+    return exp(b, times(b, z, math.log(2)))
+
+
+def expm1(b: Builder, z: Pair) -> Pair:
+    """expm1(x) cos(y) - 2 sin(y/2)^2 + i exp(x) sin(y): no cancellation near 0."""
+    half = b.op("sin", b.mul(z.im, 0.5))
+    re = b.sub(b.mul(b.op("expm1", z.re), b.op("cos", z.im)), b.mul(b.mul(half, half), 2.0))
+    return Pair(re, b.mul(b.op("exp", z.re), b.op("sin", z.im)))
+
+
+def log(b: Builder, z: Pair) -> Pair:
+    """log|z| + i arg z; near |z| = 1 through log1p of |z|^2 - 1."""
+    size, angle = absolute(b, z), b.op("atan2", z.im, z.re)
+    x, y = b.abs(z.re), b.abs(z.im)
+    big, small = b.op("fmax", x, y), b.op("fmin", x, y)
+    excess = b.fma(b.sub(big, 1.0), b.add(big, 1.0), b.mul(small, small))
+    near = b.mul(b.op("log1p", excess), 0.5)
+    is_near = b.and_(b.gt(size, 0.5), b.lt(size, 2.0))
+    return Pair(b.select(is_near, near, b.op("log", size)), angle)
+
+
+def log2(b: Builder, z: Pair) -> Pair:
+    return times(b, log(b, z), 1 / math.log(2))
+
+
+def log10(b: Builder, z: Pair) -> Pair:
+    return times(b, log(b, z), 1 / math.log(10))
+
+
+def log1p(b: Builder, z: Pair) -> Pair:
+    """log(1 + z): with |1 + z|^2 - 1 = x (2 + x) + y^2, which keeps a small z."""
+    moved = Pair(b.add(z.re, 1.0), z.im)
+    excess = b.fma(z.re, b.add(z.re, 2.0), b.mul(z.im, z.im))
+    size = absolute(b, moved)
+    near = b.and_(b.gt(size, 0.5), b.lt(size, 2.0))
+    re = b.select(near, b.mul(b.op("log1p", excess), 0.5), b.op("log", size))
+    return Pair(re, b.op("atan2", moved.im, moved.re))
+
+
+# -- roots and powers -------------------------------------------------------------------------
+
+
+def sqrt(b: Builder, z: Pair) -> Pair:
+    """The root with a real part >= 0; its imaginary part has the sign of z's."""
+    size = absolute(b, z)
+    x = b.abs(z.re)
+    large = b.op("sqrt", b.add(b.mul(size, 0.5), b.mul(x, 0.5)))
+    small = b.select(b.eq(large, 0.0), 0.0, b.div(b.mul(b.abs(z.im), 0.5), large))
+    left = b.lt(z.re, 0.0)
+    re, im = b.select(left, small, large), b.select(left, large, small)
+    tall = b.eq(b.abs(z.im), math.inf)
+    return Pair(b.select(tall, math.inf, re), b.op("copysign", b.select(tall, math.inf, im), z.im))
+
+
+def rsqrt(b: Builder, z: Pair) -> Pair:
+    return reciprocal(b, sqrt(b, z))
+
+
+def integer_pow(b: Builder, z: Pair, exponent: int) -> Pair:
+    raised = integer_power(b, z, abs(exponent), mul, number(b, z, 1))
+    return reciprocal(b, raised) if exponent < 0 else raised
+
+
+def power(b: Builder, z: Pair, w: Pair) -> Pair:
+    """exp(w log z); 1 where w is 0, and 0 to a power with a positive real part is 0."""
+    general = exp(b, mul(b, w, log(b, z)))
+    rising = b.and_(b.gt(w.re, 0.0), b.eq(w.im, 0.0))
+    at_zero = chosen(b, rising, number(b, z, 0), number(b, z, complex(math.nan, math.nan)))
+    found = chosen(b, is_zero(b, z), at_zero, general)
+    return chosen(b, is_zero(b, w), number(b, z, 1), found)
+
+
+# -- trigonometric and hyperbolic -------------------------------------------------------------
+
+
+def turned(b: Builder, z: Pair) -> Pair:
+    """i z."""
+    return Pair(b.neg(z.im), z.re)
+
+
+def turned_back(b: Builder, z: Pair) -> Pair:
+    """-i z."""
+    return Pair(z.im, b.neg(z.re))
+
+
+def sin(b: Builder, z: Pair) -> Pair:
+    return Pair(
+        b.mul(b.op("sin", z.re), b.op("cosh", z.im)),
+        b.mul(b.op("cos", z.re), b.op("sinh", z.im)),
+    )
+
+
+def cos(b: Builder, z: Pair) -> Pair:
+    return Pair(
+        b.mul(b.op("cos", z.re), b.op("cosh", z.im)),
+        b.neg(b.mul(b.op("sin", z.re), b.op("sinh", z.im))),
+    )
+
+
+def sinh(b: Builder, z: Pair) -> Pair:
+    return turned_back(b, sin(b, turned(b, z)))
+
+
+def cosh(b: Builder, z: Pair) -> Pair:
+    return cos(b, turned(b, z))
+
+
+def tanh(b: Builder, z: Pair) -> Pair:
+    """With t = tan y, s = sinh x: (cosh x sinh x (1 + t^2) + i t) / (1 + (1 + t^2) s^2)."""
+    far = b.gt(b.abs(z.re), 20.0 if z.re.dtype == "f64" else 10.0)
+    x = b.select(far, 0.0, z.re)
+    tangent, sine = b.op("tan", z.im), b.op("sinh", x)
+    secant = b.fma(tangent, tangent, 1.0)
+    below = b.fma(b.mul(secant, sine), sine, 1.0)
+    near = Pair(b.div(b.mul(b.mul(b.op("cosh", x), sine), secant), below), b.div(tangent, below))
+    decay = b.mul(b.op("exp", b.mul(b.abs(z.re), -2.0)), 4.0)
+    swing = b.mul(b.mul(b.op("sin", z.im), b.op("cos", z.im)), decay)
+    edge = Pair(b.op("copysign", b.const(x.dtype, 1.0), z.re), swing)
+    return chosen(b, far, edge, near)
+
+
+def tan(b: Builder, z: Pair) -> Pair:
+    return turned_back(b, tanh(b, turned(b, z)))
+
+
+def asinh(b: Builder, z: Pair) -> Pair:
+    """log(z + sqrt(z^2 + 1)) of the half plane re >= 0, and odd."""
+    left = b.lt(b.op("copysign", b.const(z.re.dtype, 1.0), z.re), 0.0)
+    w = chosen(b, left, neg(b, z), z)
+    one = number(b, z, 1)
+    root = mul(b, sqrt(b, add(b, one, turned(b, w))), sqrt(b, sub(b, one, turned(b, w))))
+    # |w + root|^2 - 1 cancels for small w: asinh(w) = log1p(w + w^2 / (1 + root)).
+    small = add(b, w, div(b, square(b, w), add(b, one, root)))
+    found = log1p(b, small)
+    large = b.gt(b.max(b.abs(z.re), b.abs(z.im)), 1e150 if z.re.dtype == "f64" else 1e18)
+    far = add(b, log(b, w), number(b, z, math.log(2)))
+    found = chosen(b, large, far, found)
+    return chosen(b, left, neg(b, found), found)
+
+
+def asin(b: Builder, z: Pair) -> Pair:
+    return turned_back(b, asinh(b, turned(b, z)))
+
+
+def acos(b: Builder, z: Pair) -> Pair:
+    """2 atan(re sqrt(1-z) / re sqrt(1+z)) + i asinh(im(conj sqrt(1+z) sqrt(1-z))) (Kahan)."""
+    one = number(b, z, 1)
+    low, high = sqrt(b, Pair(b.sub(1.0, z.re), b.neg(z.im))), sqrt(b, add(b, one, z))
+    re = b.mul(b.op("atan2", low.re, high.re), 2.0)
+    cross = b.sub(b.mul(high.re, low.im), b.mul(high.im, low.re))
+    return Pair(re, b.op("asinh", cross))
+
+
+def acosh(b: Builder, z: Pair) -> Pair:
+    """asinh(re(conj sqrt(z-1) sqrt(z+1))) + 2 i atan(im sqrt(z-1) / re sqrt(z+1)) (Kahan)."""
+    low = sqrt(b, Pair(b.sub(z.re, 1.0), z.im))
+    high = sqrt(b, Pair(b.add(z.re, 1.0), z.im))
+    along = b.add(b.mul(low.re, high.re), b.mul(low.im, high.im))
+    return Pair(b.op("asinh", along), b.mul(b.op("atan2", low.im, high.re), 2.0))
+
+
+def atanh(b: Builder, z: Pair) -> Pair:
+    """log1p(4x / ((1-x)^2 + y^2)) / 4 + i atan2(2y, (1-x)(1+x) - y^2) / 2."""
+    x, y = z.re, z.im
+    gap = b.sub(1.0, x)
+    below = b.fma(gap, gap, b.mul(y, y))
+    re = b.mul(b.op("log1p", b.div(b.mul(x, 4.0), below)), 0.25)
+    other = b.fma(gap, b.add(x, 1.0), b.neg(b.mul(y, y)))
+    return Pair(re, b.mul(b.op("atan2", b.mul(y, 2.0), other), 0.5))
+
+
+def atan(b: Builder, z: Pair) -> Pair:
+    return turned_back(b, atanh(b, turned(b, z)))
+

@@ -1,0 +1,369 @@
+"""Contractions: matrix products call the emitted GEMM on strided views, the rest are folds.
+
+Small products, and those of types without a GEMM, are loop nests of their own. A convolution is
+a fold, or a GEMM over patches where it is large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import Any
+
+from functrans.extend import Atom, Aval, Eqn, Literal, Primitive, Var, primitives
+from jit.lowering import complex as cx
+from jit.lowering.formulas import NARROW
+from jit.lowering.index import Index, Point
+from jit.lowering.rules import (
+    EquationBuilder,
+    Fold,
+    Pair,
+    Walk,
+    expands,
+    folds,
+    loop_dtype,
+    lowers_root,
+)
+from jit.lowering.writer import RootContext
+
+ft = primitives.contraction
+st = primitives.structural
+GEMMS = {"float32": "f32", "float64": "f64", "complex64": "c64", "complex128": "c128"}
+SMALL_PRODUCT = 4096
+"""Up to so many multiplications a product is a loop nest in line."""
+LARGE_CONV = 1 << 15
+"""From so many multiplications on a convolution copies patches and calls the GEMM."""
+
+looped_dot_p = Primitive(
+    name="dot_general", abstract_eval=ft.dot_general_p.abstract_eval, impl=ft.dot_general_p.impl
+)
+"""dot_general as a loop nest."""
+
+looped_conv_p = Primitive(name="conv", abstract_eval=ft.conv_p.abstract_eval, impl=ft.conv_p.impl)
+"""conv as a loop nest."""
+
+REREADING = frozenset({looped_dot_p, looped_conv_p})
+"""Folds that read an operand's element many times: it had better be cheap."""
+
+
+# -- dot_general ------------------------------------------------------------------------------
+
+
+class Product:
+    """The axes of a dot_general by what they do."""
+
+    def __init__(self, eqn: Eqn) -> None:
+        x, y = eqn.inputs
+        (self.x_contract, self.y_contract) = eqn.params["contract"]
+        (self.x_batch, self.y_batch) = eqn.params["batch"]
+        self.x_free = free(x.aval, self.x_contract + self.x_batch)
+        self.y_free = free(y.aval, self.y_contract + self.y_batch)
+        self.batch = tuple(x.aval.shape[a] for a in self.x_batch)
+        self.rows = tuple(x.aval.shape[a] for a in self.x_free)
+        self.columns = tuple(y.aval.shape[a] for a in self.y_free)
+        self.depth = tuple(x.aval.shape[a] for a in self.x_contract)
+
+
+def free(aval: Aval, used: Sequence[int]) -> tuple[int, ...]:
+    return tuple(a for a in range(aval.ndim) if a not in used)
+
+
+@expands(ft.dot_general_p)
+def choose_dot(eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:
+    """A loop nest where no GEMM would pay; None leaves the equation to the GEMM."""
+    p = Product(eqn)
+    m, n, k = prod(p.rows), prod(p.columns), prod(p.depth)
+    no_gemm = eqn.inputs[0].aval.dtype.name not in GEMMS
+    if no_gemm or k <= 1 or m == n == 1 or prod(p.batch) * m * n * k <= SMALL_PRODUCT:
+        return eqs.bind(looped_dot_p, *eqn.inputs, **eqn.params)
+    return None
+
+
+@folds(looped_dot_p)
+def fold_dot(eqn: Eqn) -> Fold:
+    """Over batch, rows and columns; the contracted axes are folded."""
+    x, y = eqn.inputs
+    p = Product(eqn)
+    kept = p.batch + p.rows + p.columns
+    cuts = (len(p.batch), len(p.batch) + len(p.rows), len(kept))
+    boolean = x.aval.dtype.kind == "b"
+    wide = loop_dtype(x.aval.dtype) in NARROW
+
+    def element(walk: Walk, indices: Sequence[Index]) -> Any:
+        batch, rows = indices[: cuts[0]], indices[cuts[0] : cuts[1]]
+        columns, depth = indices[cuts[1] : cuts[2]], indices[cuts[2] :]
+        left = walk.value(x, at(x, (p.x_batch, batch), (p.x_free, rows), (p.x_contract, depth)))
+        right = walk.value(
+            y, at(y, (p.y_batch, batch), (p.y_free, columns), (p.y_contract, depth))
+        )
+        return product(walk.b, left, right, boolean, wide)
+
+    extents = kept + p.depth
+    reduced = (False,) * len(kept) + (True,) * len(p.depth)
+    return Fold(extents, reduced, "or" if boolean else "add", element)
+
+
+def product(b: Any, left: Any, right: Any, boolean: bool, wide: bool) -> Any:
+    """One term of a contraction; half precisions are multiplied and summed in f32."""
+    if isinstance(left, Pair):
+        return cx.mul(b, left, right)
+    if boolean:
+        return b.and_(left, right)
+    if wide:
+        left, right = b.cast(left, "f32"), b.cast(right, "f32")
+    return b.mul(left, right)
+
+
+def at(atom: Atom, *parts: tuple[Sequence[int], Sequence[Index]]) -> Point:
+    """The point whose axes take the indices given for them."""
+    by_axis = {a: i for axes, indices in parts for a, i in zip(axes, indices, strict=True)}
+    shape = atom.aval.shape
+    return Point(shape, multi=[by_axis[a] for a in range(len(shape))])
+
+
+@lowers_root(ft.dot_general_p)
+def lower_dot(ctx: RootContext, eqn: Eqn) -> None:
+    """Calls of ft_gemm on the operands as they lie; loops over what is not one axis."""
+    x, y = eqn.inputs
+    (out,) = eqn.outputs
+    if out.aval.size == 0:
+        return
+    p = Product(eqn)
+    left, right = ctx.view(x), ctx.view(y)
+    columns = prod(p.columns)
+    out_strides = row_major(p.batch + p.rows + p.columns)
+    nb, nm = len(p.batch), len(p.rows)
+    batch = merge_axes(
+        p.batch,
+        strides(left, p.x_batch),
+        strides(right, p.y_batch),
+        out_strides[:nb],
+    )
+    rows = merge_axes(p.rows, strides(left, p.x_free), out_strides[nb : nb + nm])
+    cols = merge_axes(p.columns, strides(right, p.y_free), out_strides[nb + nm :])
+    depth = merge_axes(p.depth, strides(left, p.x_contract), strides(right, p.y_contract))
+    # Axes beyond one of each kind become loops; a product may add to what is there only in order.
+    (m, (am, cm)), (n, (bn, cn)) = last(rows, 2), last(cols, 2)
+    k, (ak, bk) = last(depth, 2)
+    many, (a_batch, b_batch, c_batch) = last(batch, 3)
+    outer = [(e, (s[0], s[1], s[2])) for e, s in batch[:-1]]
+    outer += [(e, (s[0], 0, s[1])) for e, s in rows[:-1]]
+    outer += [(e, (0, s[0], s[1])) for e, s in cols[:-1]]
+    deeper = [(e, (s[0], s[1], 0)) for e, s in depth[:-1]]
+    symbol = f"ft_gemm_{GEMMS[out.aval.dtype.name]}"
+    b, unit = ctx.b, 2 if out.aval.dtype.kind == "c" else 1
+    with ctx.walk.kernel(ctx.name):
+        loops = outer + deeper
+        with ctx.nest([e for e, _ in loops]) as indices:
+            offsets = [left.offset, right.offset, 0]
+            moves: list[Index] = [Index(o, {}) for o in offsets]
+            for index, (_, step) in zip(indices, loops, strict=True):
+                moves = [move + index * s for move, s in zip(moves, step, strict=True)]
+            deep = indices[len(outer) :]
+            adds = accumulates(ctx, deep)
+            a, bb, c = (ctx.walk.number(move * unit) for move in moves)
+            b.call(
+                symbol,
+                *(m, n, k),
+                b.ref(ctx.buffer(left.base), a),
+                *(am, ak),
+                b.ref(ctx.buffer(right.base), bb),
+                *(bk, bn),
+                b.ref(ctx.buffer(out), c),
+                cm if m > 1 else columns,
+                many,
+                *(a_batch, b_batch, c_batch),
+                adds,
+            )
+
+
+def accumulates(ctx: RootContext, deep: Sequence[Index]) -> Any:
+    """1 but in the first step of loops over contracted axes."""
+    b = ctx.b
+    total: Index = sum(deep[1:], deep[0]) if deep else Index(0, {})
+    return b.cast(b.ne(ctx.walk.number(total), b.index(0)), "i64") if total.terms else b.index(0)
+
+
+def strides(view: Any, axes: Sequence[int]) -> tuple[int, ...]:
+    return tuple(view.strides[a] for a in axes)
+
+
+def row_major(shape: Sequence[int]) -> tuple[int, ...]:
+    found, step = [], 1
+    for n in reversed(shape):
+        found.append(step)
+        step *= n
+    return tuple(reversed(found))
+
+
+Axis = tuple[int, tuple[int, ...]]
+
+
+def merge_axes(extents: Sequence[int], *steps: Sequence[int]) -> list[Axis]:
+    """(extent, strides) of axes, neighbours joined where every operand steps evenly over both."""
+    found: list[Axis] = []
+    for extent, *step in zip(extents, *steps, strict=True):
+        if extent == 1:
+            continue
+        if found:
+            outer, before = found[-1]
+            if all(s0 == s1 * extent for s0, s1 in zip(before, step, strict=True)):
+                found[-1] = (outer * extent, tuple(step))
+                continue
+        found.append((extent, tuple(step)))
+    return found
+
+
+def last(axes: Sequence[Axis], operands: int) -> Axis:
+    """The innermost axis, or one of a single step."""
+    return axes[-1] if axes else (1, (0,) * operands)
+
+
+# -- conv -------------------------------------------------------------------------------------
+
+
+class Window:
+    """The extents of a convolution whose batch groups have been made channel groups."""
+
+    def __init__(self, eqn: Eqn) -> None:
+        x, w = eqn.inputs
+        (out,) = eqn.outputs
+        p = eqn.params
+        self.batch_groups, self.groups = p["batch_groups"], max(p["groups"], p["batch_groups"])
+        self.strides, self.padding = p["strides"], p["padding"]
+        self.lhs, self.rhs = p["lhs_dilation"], p["rhs_dilation"]
+        self.n, self.o, *places = out.aval.shape
+        self.places = tuple(places)
+        self.i = w.aval.shape[1]
+        self.kernel = w.aval.shape[2:]
+        self.spatial = x.aval.shape[2:]
+        self.per = self.o // self.groups
+
+    @property
+    def work(self) -> int:
+        return self.n * self.o * prod(self.places) * self.i * prod(self.kernel)
+
+
+@expands(ft.conv_p)
+def choose_conv(eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:
+    """A product over patches where that is large, else a loop nest."""
+    c = Window(eqn)
+    plain = c.batch_groups == 1 and min(c.per, c.i * prod(c.kernel)) > 1
+    if plain and eqn.inputs[0].aval.dtype.name in GEMMS and c.work >= LARGE_CONV:
+        return conv_by_patches(eqs, eqn, c)
+    return eqs.bind(looped_conv_p, *eqn.inputs, **eqn.params)
+
+
+def conv_by_patches(eqs: EquationBuilder, eqn: Eqn, c: Window) -> list[Atom]:
+    """Gathers the window's elements beside each other, and multiplies by w, image by image."""
+    x, w = eqn.inputs
+    padded = spread(eqs, x, c)
+    count, places = prod(c.kernel), prod(c.places)
+    parts = [
+        eqs.bind(st.reshape_p, part, shape=(c.n, c.groups, c.i, 1, places))[0]
+        for part in windows(eqs, padded, c)
+    ]
+    patches = parts[0]
+    if len(parts) > 1:
+        (patches,) = eqs.bind(st.concatenate_p, *parts, axis=3)
+    depth = c.i * count
+    (columns,) = eqs.bind(st.reshape_p, patches, shape=(c.n, c.groups, depth, places))
+    (weights,) = eqs.bind(st.reshape_p, w, shape=(c.groups, c.per, depth))
+    whole = (c.n, c.groups, c.per, depth)
+    (repeated,) = eqs.bind(st.broadcast_p, weights, shape=whole, axes=(0,))
+    (found,) = eqs.bind(
+        ft.dot_general_p, repeated, columns, contract=((3,), (2,)), batch=((0, 1), (0, 1))
+    )
+    return eqs.bind(st.reshape_p, found, shape=eqn.outputs[0].aval.shape)
+
+
+def spread(eqs: EquationBuilder, x: Atom, c: Window) -> Atom:
+    """x with its dilation and padding; negative padding cuts off."""
+    low = (0, 0, *(max(lo, 0) for lo, _ in c.padding))
+    high = (0, 0, *(max(hi, 0) for _, hi in c.padding))
+    interior = (0, 0, *(d - 1 for d in c.lhs))
+    if any(low) or any(high) or any(interior):
+        zero = Literal(x.aval.dtype.type(0))
+        (x,) = eqs.bind(st.pad_p, x, zero, low=low, high=high, interior=interior)
+    start = (0, 0, *(max(-lo, 0) for lo, _ in c.padding))
+    limit = tuple(
+        n - cut
+        for n, cut in zip(x.aval.shape, (0, 0, *(max(-hi, 0) for _, hi in c.padding)), strict=True)
+    )
+    if any(start) or limit != x.aval.shape:
+        (x,) = eqs.bind(st.slice_p, x, start=start, limit=limit, stride=(1,) * x.aval.ndim)
+    return x
+
+
+def windows(eqs: EquationBuilder, x: Atom, c: Window) -> Iterator[Atom]:
+    """For each place of the window the elements it meets, shape (n, channels, *places)."""
+    for offset in multi_indices(c.kernel):
+        first = tuple(k * d for k, d in zip(offset, c.rhs, strict=True))
+        stop = tuple(f + (n - 1) * s + 1 for f, n, s in zip(first, c.places, c.strides, strict=True))
+        (part,) = eqs.bind(
+            st.slice_p,
+            x,
+            start=(0, 0, *first),
+            limit=(*x.aval.shape[:2], *stop),
+            stride=(1, 1, *c.strides),
+        )
+        yield part
+
+
+def multi_indices(shape: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    if not shape:
+        yield ()
+        return
+    for first in range(shape[0]):
+        for rest in multi_indices(shape[1:]):
+            yield (first, *rest)
+
+
+@folds(looped_conv_p)
+def fold_conv(eqn: Eqn) -> Fold:
+    """Over batch, output channels and places; input channels and the window are folded."""
+    x, w = eqn.inputs
+    c = Window(eqn)
+    spatial = len(c.places)
+    wide = loop_dtype(x.aval.dtype) in NARROW
+
+    def element(walk: Walk, indices: Sequence[Index]) -> Any:
+        n, o, i = indices[0], indices[1], indices[2 + spatial]
+        places, offsets = indices[2 : 2 + spatial], indices[3 + spatial :]
+        group = walk.divide(o, c.per)[0] if c.groups > 1 else Index(0, {})
+        inside: Any = True
+        where: list[Index] = []
+        for axis, (place, offset) in enumerate(zip(places, offsets, strict=True)):
+            index = place * c.strides[axis] + offset * c.rhs[axis] - c.padding[axis][0]
+            extent = (c.spatial[axis] - 1) * c.lhs[axis] + 1
+            inside = walk.both(inside, walk.compare("ge", index, 0))
+            inside = walk.both(inside, walk.compare("lt", index, extent))
+            if c.lhs[axis] > 1:
+                index, rest = walk.divide(index, c.lhs[axis])
+                inside = walk.both(inside, walk.compare("eq", rest, 0))
+            where.append(index)
+        if c.batch_groups > 1:
+            image, channel = group * c.n + n, i
+        else:
+            image, channel = n, group * c.i + i
+        source = walk.within(Point((), multi=()), x.aval.shape, [image, channel, *where], inside)
+        weight = walk.value(w, Point(w.aval.shape, multi=[o, i, *offsets]))
+        zero = x.aval.dtype
+
+        def term() -> Any:
+            return product(walk.b, walk.value(x, source), weight, False, wide)
+
+        return walk.choose(inside, term, lambda: nothing(walk, zero, wide))
+
+    extents = (c.n, c.o, *c.places, c.i, *c.kernel)
+    reduced = (False,) * (2 + spatial) + (True,) * (1 + spatial)
+    return Fold(extents, reduced, "add", element)
+
+
+def nothing(walk: Walk, dtype: Any, wide: bool) -> Any:
+    """A zero term, of the type that products have."""
+    zero = walk.literal(dtype, 0)
+    return walk.b.cast(zero, "f32") if wide else zero
+
+
+__all__ = ["REREADING", "Var", "looped_conv_p", "looped_dot_p"]

@@ -1,0 +1,236 @@
+"""Gather and dynamic slices as index functions; the scatter family writes in order, last one wins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+from functrans.extend import Atom, Eqn, Literal, Primitive, primitives
+from jit.loop_ir.builder import Builder
+from jit.loop_ir.nodes import Value
+from jit.lowering import complex as cx
+from jit.lowering.elementwise import maximum, minimum
+from jit.lowering.formulas import Function
+from jit.lowering.index import Index, Point, constant
+from jit.lowering.rules import CHECKS, Walk, lowers, lowers_root
+from jit.lowering.writer import RootContext
+
+ft = primitives.indexing
+Shape = tuple[int, ...]
+
+
+# -- dynamic slices ---------------------------------------------------------------------------
+
+
+def start_index(walk: Walk, eqn: Eqn, start: Atom, limit: int) -> Index:
+    """A start, moved into [0, limit]."""
+    if limit == 0:
+        return constant(0)
+    if isinstance(start, Literal):
+        return constant(min(max(int(start.value), 0), limit))
+    value = walk.value(start, Point((), multi=()))
+    inside = walk.b.min(walk.b.max(value, 0), limit)
+    return walk.dynamic((start, limit), inside, (0, limit), constant(0))
+
+
+@lowers(ft.dynamic_slice_p)
+def lower_dynamic_slice(walk: Walk, eqn: Eqn, point: Point) -> Any:
+    """start + i."""
+    x, *starts = eqn.inputs
+    source = [
+        index + start_index(walk, eqn, start, n - size)
+        for index, start, n, size in zip(
+            walk.multi(point), starts, x.aval.shape, eqn.params["sizes"], strict=True
+        )
+    ]
+    return walk.value(x, walk.within(point, x.aval.shape, source))
+
+
+@lowers(ft.dynamic_update_slice_p)
+def lower_dynamic_update_slice(walk: Walk, eqn: Eqn, point: Point) -> Any:
+    """The update inside its window, x elsewhere."""
+    x, update, *starts = eqn.inputs
+    if update.aval.size == 0:
+        return walk.value(x, point)
+    source, inside = [], True
+    for index, start, n, size in zip(
+        walk.multi(point), starts, x.aval.shape, update.aval.shape, strict=True
+    ):
+        place = index - start_index(walk, eqn, start, n - size)
+        inside = walk.both(inside, walk.compare("ge", place, 0))
+        inside = walk.both(inside, walk.compare("lt", place, size))
+        source.append(place)
+    return walk.choose(
+        inside,
+        lambda: walk.value(update, walk.within(point, update.aval.shape, source, inside)),
+        lambda: walk.value(x, point),
+    )
+
+
+# -- gather -----------------------------------------------------------------------------------
+
+
+def raises(eqn: Eqn) -> bool:
+    return eqn.params["mode"] == "raise"
+
+
+def indices_of(eqn: Eqn) -> Sequence[Atom]:
+    """The index arrays of a gather or a scatter."""
+    return eqn.inputs[1:] if eqn.primitive is ft.gather_p else eqn.inputs[2:]
+
+
+def positive(b: Builder, value: Value, n: int) -> Value:
+    """A negative index counts from the end."""
+    return b.select(b.lt(value, 0), b.add(value, n), value)
+
+
+def outside(b: Builder, value: Value, n: int) -> Value:
+    """Is an index outside [0, n)? Negative ones are huge as unsigned numbers."""
+    return b.ge(b.cast(value, "u64"), b.const("u64", n))
+
+
+def known_index(eqn: Eqn, atom: Atom, walk: Walk, point: Point, n: int) -> Index | None:
+    """An index that needs no load: an iota that cannot leave the axis, or a literal."""
+    if isinstance(atom, Literal):
+        value = int(atom.value)
+        value += n if value < 0 else 0
+        return constant(value) if 0 <= value < n else None
+    axis = walk.iota_axis(atom)
+    if axis is None:
+        return None
+    index = walk.multi(point)[axis]
+    low, high = index.range()
+    return index if 0 <= low and high < n else None
+
+
+def resolved(walk: Walk, eqn: Eqn, point: Point) -> tuple[list[Index], Any]:
+    """The place along each indexed axis, and whether it is inside (for modes that ask)."""
+    x, mode, b = eqn.inputs[0], eqn.params["mode"], walk.b
+    found: list[Index] = []
+    inside: Any = True
+    for atom, axis in zip(indices_of(eqn), eqn.params["axes"], strict=True):
+        n = x.aval.shape[axis]
+        known = known_index(eqn, atom, walk, point, n)
+        if known is not None:
+            found.append(known)
+            continue
+        value = positive(b, walk.value(atom, point), n)
+        if mode == "clip":
+            value = b.max(b.min(value, n - 1), 0)
+        elif mode != "raise":
+            inside = walk.both(inside, b.not_(outside(b, value, n)))
+        key = (atom, axis, n, mode, point.flat)
+        found.append(walk.dynamic(key, value, (0, max(n - 1, 0)), point.flat))
+    return found, inside
+
+
+def merged(found: Sequence[Index], rest: Sequence[Index], axes: Shape, ndim: int) -> list[Index]:
+    """Indexed axes take what was found, the others the rest in order."""
+    others = iter(rest)
+    by_axis = dict(zip(axes, found, strict=True))
+    return [by_axis[axis] if axis in by_axis else next(others) for axis in range(ndim)]
+
+
+@lowers(ft.gather_p)
+def lower_gather(walk: Walk, eqn: Eqn, point: Point) -> Any:
+    """x at the places that the indices name."""
+    x, index = eqn.inputs[0], eqn.inputs[1]
+    multi = walk.multi(point)
+    ndim = len(index.aval.shape)
+    here = walk.within(point, index.aval.shape, multi[:ndim])
+    fill = math.nan if eqn.params["mode"] == "fill" and x.aval.dtype.kind not in "biu" else 0
+    if x.aval.size == 0:
+        return walk.literal(x.aval.dtype, fill)
+    found, inside = resolved(walk, eqn, here)
+    source = merged(found, multi[ndim:], eqn.params["axes"], len(x.aval.shape))
+    return walk.choose(
+        inside,
+        lambda: walk.value(x, walk.within(point, x.aval.shape, source, inside)),
+        lambda: walk.literal(x.aval.dtype, fill),
+    )
+
+
+def check_indices(walk: Walk, eqn: Eqn, point: Point) -> None:
+    """Fail where an index at `point` lies outside its axis."""
+    x, b = eqn.inputs[0], walk.b
+    for atom, axis in zip(indices_of(eqn), eqn.params["axes"], strict=True):
+        n = x.aval.shape[axis]
+        if known_index(eqn, atom, walk, point, n) is None:
+            value = positive(b, walk.value(atom, point), n)
+            place = f" (in the operation staged at {eqn.source})" if eqn.source else ""
+            b.fail(
+                f"{eqn.primitive.name}: an index is out of bounds for axis {axis} with size {n}"
+                + place,
+                outside(b, value, n),
+            )
+
+
+for _p in (ft.gather_p, ft.scatter_p, ft.scatter_add_p, ft.scatter_mul_p, ft.scatter_min_p):
+    CHECKS[_p] = raises
+CHECKS[ft.scatter_max_p] = raises
+
+
+# -- the scatter family -----------------------------------------------------------------------
+
+
+def lower_scatter(combine: Function | None, paired: Function | None = None) -> Callable[..., None]:
+    """A copy of x in which updates are combined one after another."""
+
+    def rule(ctx: RootContext, eqn: Eqn) -> None:
+        x, updates, index = eqn.inputs[0], eqn.inputs[1], eqn.inputs[2]
+        (out,) = eqn.outputs
+        function = paired if x.aval.dtype.kind == "c" and paired else combine
+        copy_into(ctx, x, out)
+        if updates.aval.size:
+            write_updates(ctx, eqn, function, updates, index, out)
+
+    return rule
+
+
+def copy_into(ctx: RootContext, x: Atom, out: Any) -> None:
+    """out = x, element by element; nothing where x lies there already."""
+    size = x.aval.size
+    if size == 0 or ctx.shares_memory(x, out):
+        return
+    kind = "parallel_vector" if ctx.parallel(size * 1.0) else "vector"
+    with ctx.walk.kernel(f"{ctx.name}_copy"), ctx.nest([size], kind) as (i,):
+        element = ctx.walk.value(x, Point(x.aval.shape, flat=i))
+        ctx.walk.store(ctx.buffer(out), i, element)
+
+
+def write_updates(
+    ctx: RootContext, eqn: Eqn, combine: Function | None, updates: Atom, index: Atom, out: Any
+) -> None:
+    """Serial over the index arrays, vector over what one index names."""
+    walk, axes, shape = ctx.walk, eqn.params["axes"], out.aval.shape
+    count = index.aval.size
+    rest = tuple(n for axis, n in enumerate(shape) if axis not in axes)
+    width = prod(rest)
+    with walk.kernel(f"{ctx.name}_write"), ctx.nest([count, width], ["serial", "vector"]) as (i, j):
+        here = Point(index.aval.shape, flat=i)
+        found, inside = resolved(walk, eqn, here)
+        source = merged(found, walk.unraveled(j, rest), axes, len(shape))
+        mask = None if inside is True else inside
+        flat = Point(shape, multi=source).flat
+        element = walk.value(updates, Point(updates.aval.shape, flat=i * width + j))
+        if combine is not None:
+            old = walk.load(ctx.buffer(out), out.aval, flat, mask)
+            element = combine(ctx.b, old, element)
+        walk.store(ctx.buffer(out), flat, element, mask)
+
+
+def _fused(eqn: Eqn) -> tuple[int, ...]:
+    return ()
+
+
+def _root(primitive: Primitive, combine: Function | None, paired: Function | None = None) -> None:
+    lowers_root(primitive, _fused)(lower_scatter(combine, paired))
+
+
+_root(ft.scatter_p, None)
+_root(ft.scatter_add_p, lambda b, old, new: b.add(old, new), cx.add)
+_root(ft.scatter_mul_p, lambda b, old, new: b.mul(old, new), cx.mul)
+_root(ft.scatter_min_p, minimum)
+_root(ft.scatter_max_p, maximum)

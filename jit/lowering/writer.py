@@ -1,0 +1,288 @@
+"""The walk that writes: elements of fused expressions become loop IR values.
+
+Invariant: a value is remembered at the depth of the loops its point depends on, and forgotten
+when they close, so that what is found in the memo may always be used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+
+from functrans.extend import Aval, Eqn, Var
+from jit.loop_ir.builder import Builder, Loop as OpenLoop
+from jit.loop_ir.nodes import Buffer, Const, DType, LoopKind, Value
+from jit.lowering.index import ZERO, Divided, Dynamic, Index, Loop, Point, loops_in, of_loop
+from jit.lowering.rules import SCALARS, Element, Pair, is_complex, loop_dtype
+from jit.lowering.walk import BaseWalk, decided
+
+Memo = dict[tuple[Index, int], dict[Var, Any]]
+SMALL = 1 << 31
+
+
+class Writer(BaseWalk):
+    """Evaluates elements into a Builder. `buffers` says where stored variables lie."""
+
+    def __init__(
+        self,
+        builder: Builder,
+        producers: Mapping[Var, Eqn],
+        stored: AbstractSet[Var],
+        buffers: dict[Var, Buffer],
+    ) -> None:
+        super().__init__(producers, stored)
+        self.b = builder
+        self.buffers = buffers
+        self.memos: list[Memo] = [{}]
+        self.held: list[dict[tuple[Var, Index], Element]] = [{}]
+        self.rows: dict[Var, Callable[[Index], Index]] = {}
+        self._masks: dict[int, Value] = {}
+
+    # loops
+
+    @contextmanager
+    def kernel(self, name: str) -> Iterator[None]:
+        """Open a kernel: nothing is known at its start."""
+        self.memos, self.held, self._masks = [{}], [{}], {}
+        with self.b.kernel(name):
+            yield
+
+    @contextmanager
+    def loop(self, loop: Loop, opened: OpenLoop) -> Iterator[OpenLoop]:
+        """Open a loop of a nest in the program."""
+        with opened:
+            loop.value, loop.level = opened.i, len(self.b.scopes) - 1
+            self.memos.append({})
+            self.held.append({})
+            yield opened
+            self.memos.pop()
+            self.held.pop()
+        loop.value = None
+
+    def depth(self, index: Index, mask: Value | None = None) -> int:
+        """The depth of the innermost loop that an index or a mask depends on."""
+        deepest = max((loop.level for loop in loops_in(index)), default=0)
+        if mask is not None:
+            deepest = max(deepest, mask.level)
+        return min(deepest, len(self.memos) - 1)
+
+    # the walk
+
+    def memo(self, point: Point) -> dict[Var, Any]:
+        mask = point.mask
+        key = (point.flat, 0 if mask is None else id(mask))
+        return self.memos[self.depth(point.flat, mask)].setdefault(key, {})
+
+    def hold(self, var: Var, flat: Index, element: Element) -> None:
+        """Remember an element of a stored variable, so that it is not read back from memory."""
+        self.held[self.depth(flat)][var, flat] = element
+
+    def read(self, var: Var, point: Point) -> Element:
+        flat = point.flat
+        for known in self.held:
+            if (var, flat) in known:
+                return known[var, flat]
+        buffer = self.buffers[var]
+        place = self.rows.get(var)
+        if place is not None:
+            flat = place(flat)
+        return self.load(buffer, var.aval, flat, point.mask)
+
+    def load(self, buffer: Buffer, aval: Aval, flat: Index, mask: Value | None) -> Element:
+        """An element of a buffer, loaded in the outermost loop where its place is known."""
+        with self.hoisted(self.depth(flat, mask)):
+            if is_complex(aval.dtype):
+                twice = flat * 2
+                return Pair(
+                    self.b.load(buffer, self.number(twice), mask),
+                    self.b.load(buffer, self.number(twice + 1), mask),
+                )
+            return self.b.load(buffer, self.number(flat), mask)
+
+    def store(self, buffer: Buffer, flat: Index, element: Element, where: Value | None = None) -> None:
+        """buffer[flat] = element."""
+        if isinstance(element, Pair):
+            twice = flat * 2
+            self.b.store(buffer, self.number(twice), element.re, where)
+            self.b.store(buffer, self.number(twice + 1), element.im, where)
+        else:
+            self.b.store(buffer, self.number(flat), element, where)
+
+    @contextmanager
+    def hoisted(self, level: int) -> Iterator[None]:
+        """Append in the open loop at `level`, in front of the loops inside it."""
+        scopes = self.b.scopes
+        if level >= len(scopes) - 1:
+            yield
+            return
+        self.b.scopes = scopes[: level + 1]
+        try:
+            yield
+        finally:
+            self.b.scopes = scopes
+
+    def literal(self, dtype: np.dtype[Any], value: Any) -> Element:
+        kind = loop_dtype(dtype)
+        if is_complex(dtype):
+            number = complex(value)
+            return Pair(self.b.const(kind, number.real), self.b.const(kind, number.imag))
+        return self.b.const(kind, dtype.type(value).item() if dtype.kind in "biuf" else float(value))
+
+    def apply(self, eqn: Eqn, operands: list[Any]) -> list[Any]:
+        rule = SCALARS[eqn.primitive]
+        paired = any(isinstance(x, Pair) for x in operands)
+        function = rule.paired if paired else rule.real
+        if function is None:
+            kinds = ", ".join(a.aval.dtype.name for a in eqn.inputs)
+            raise TypeError(f"{eqn.primitive.name} has no lowering for {kinds}")
+        result = function(self.b, *operands, **eqn.params)
+        return result if isinstance(result, list) else [result]
+
+    # indices as values
+
+    def number(self, index: Index) -> Value:
+        """An index as an i64, outer loops first so that the builder hoists partial sums."""
+        ordered = sorted(index.terms.items(), key=lambda term: self.atom_depth(term[0]))
+        total: Value = self.b.index(index.const if not ordered else 0)
+        for atom, factor in ordered:
+            total = self.b.add(total, self.b.mul(self.atom_value(atom), self.b.index(factor)))
+        return self.b.add(total, self.b.index(index.const)) if ordered and index.const else total
+
+    def atom_depth(self, atom: Loop | Dynamic | Divided) -> int:
+        match atom:
+            case Loop():
+                return atom.level
+            case Divided():
+                return self.depth(atom.index)
+            case Dynamic():
+                return self.depth(atom.at)
+
+    def atom_value(self, atom: Loop | Dynamic | Divided) -> Value:
+        match atom:
+            case Loop():
+                assert atom.value is not None
+                return atom.value
+            case Dynamic():
+                assert atom.value is not None
+                return atom.value
+            case Divided():
+                return self.divided(atom)
+
+    def divided(self, atom: Divided) -> Value:
+        """A quotient or remainder, in 32 bits where the range allows: vectors divide those."""
+        b, inner = self.b, self.number(atom.index)
+        low, high = atom.index.range()
+        if low < 0 or high >= SMALL:
+            name = "floordiv" if atom.quotient else "mod"
+            return b.op(name, inner, b.index(atom.divisor))
+        narrow = b.op("div" if atom.quotient else "rem", b.cast(inner, "u32"), atom.divisor)
+        return b.cast(narrow, "i64")
+
+    def compare(self, name: str, index: Index, bound: int) -> bool | Value:
+        known = decided(name, index, bound)
+        if known is not None:
+            return known
+        return self.b.op(name, self.number(index), self.b.index(bound))
+
+    def both(self, a: bool | Value, b: bool | Value) -> bool | Value:
+        if a is True or b is False:
+            return b
+        if b is True or a is False:
+            return a
+        return self.b.and_(a, b)
+
+    def choose(
+        self, cond: bool | Value, then: Callable[[], Any], orelse: Callable[[], Any]
+    ) -> Any:
+        if isinstance(cond, bool):
+            return then() if cond else orelse()
+        return selected(self.b, cond, then(), orelse())
+
+    def dynamic(self, key: object, value: Value, bounds: tuple[int, int], at: Index) -> Index:
+        if isinstance(value, Const):
+            return Index(int(value.value), {})
+        return Index(0, {Dynamic(key, bounds, at, value): 1})
+
+
+def selected(b: Builder, cond: Value, then: Element, orelse: Element) -> Element:
+    """then where cond, else orelse, of values or pairs."""
+    if isinstance(then, Pair) and isinstance(orelse, Pair):
+        return Pair(b.select(cond, then.re, orelse.re), b.select(cond, then.im, orelse.im))
+    return b.select(cond, then, orelse)
+
+
+class RootContext:
+    """What a rule over whole buffers is given.
+
+    view      an operand that lies in memory, as a strided window of its buffer
+    parallel  is so much work (in simple operations) worth several threads?
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        name: str,
+        view: Callable[[Any], Any],
+        parallel: Callable[[float], bool],
+        callback: Callable[[Eqn], int],
+        workspace: int = 0,
+    ) -> None:
+        self.walk = writer
+        self.b = writer.b
+        self.name = name
+        self.view = view
+        self.parallel = parallel
+        self.callback = callback
+        self.workspace = workspace
+        self._slots: dict[tuple[str, int], Buffer] = {}
+
+    def buffer(self, var: Var) -> Buffer:
+        """Where a stored variable lies."""
+        return self.walk.buffers[var]
+
+    def dense(self, atom: Any) -> Buffer:
+        """A buffer that holds exactly the operand; a literal becomes a constant of the program."""
+        if isinstance(atom, Var):
+            return self.buffer(atom)
+        data = np.asarray(atom.value, atom.aval.dtype).tobytes()
+        count = 2 if is_complex(atom.aval.dtype) else 1
+        name = f"{self.name}_literal{len(self.b.buffers)}"
+        return self.b.constants(name, loop_dtype(atom.aval.dtype), data, count)
+
+    def slot(self, dtype: DType, size: int, at: int) -> Buffer:
+        """A buffer in the root's workspace, `at` bytes from its start."""
+        key = (dtype, at)
+        if key not in self._slots:
+            name = f"{self.name}_{dtype}_{at}"
+            self._slots[key] = self.b.temp(name, dtype, size, self.workspace + at)
+        return self._slots[key]
+
+    def space(self, at: int = 0) -> Any:
+        """A pointer into the root's workspace."""
+        return self.b.ref(self.slot("u8", 1, at))
+
+    def shares_memory(self, atom: Any, out: Var) -> bool:
+        """Does the operand already lie where the result goes?"""
+        return isinstance(atom, Var) and self.walk.buffers.get(atom) is self.walk.buffers[out]
+
+    @contextmanager
+    def nest(
+        self, extents: Sequence[int], kinds: Sequence[LoopKind] | LoopKind = "serial", grain: int = 1
+    ) -> Iterator[tuple[Index, ...]]:
+        """Loops without carries; one kind stands for the innermost. Extents of 1 make none."""
+        if isinstance(kinds, str):
+            kinds = [*["serial"] * (len(extents) - 1), kinds] if extents else []  # type: ignore[list-item]
+        with ExitStack() as stack:
+            indices: list[Index] = []
+            for extent, kind in zip(extents, kinds, strict=True):
+                if extent == 1:
+                    indices.append(ZERO)
+                    continue
+                loop = Loop(extent)
+                stack.enter_context(self.walk.loop(loop, self.b.for_(extent, kind, grain=grain)))
+                indices.append(of_loop(loop))
+            yield tuple(indices)

@@ -1,0 +1,157 @@
+"""Decides where stored variables lie: outputs, the arena, a row's scratch, or registers only.
+
+Invariant: two variables share bytes of the arena only if the steps that use them do not meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from functrans.extend import Var
+from jit.fusion import Kernel, Plan, RootCall
+from jit.lowering.nodes import FoldNode
+from jit.lowering.rules import is_complex, loop_dtype
+from jit.loop_ir.nodes import ITEMSIZE
+
+ALIGNMENT = 64
+SCRATCH_BYTES = 1 << 14
+"""The longest row that is kept on the stack of a kernel."""
+
+
+@dataclass
+class Storage:
+    """Which variables lie in the arena and where, which in scratch rows, and the arena's size."""
+
+    offsets: dict[Var, int] = field(default_factory=dict)
+    workspaces: dict[int, int] = field(default_factory=dict)
+    scratch: set[Var] = field(default_factory=set)
+    arena_bytes: int = 0
+
+
+def element_bytes(var: Var) -> int:
+    size = ITEMSIZE[loop_dtype(var.aval.dtype)]
+    return 2 * size if is_complex(var.aval.dtype) else size
+
+
+def rounded(count: int) -> int:
+    return -(-count // ALIGNMENT) * ALIGNMENT
+
+
+class Arena:
+    """Hands out ranges of bytes, first fit, and takes them back."""
+
+    def __init__(self) -> None:
+        self.holes: list[tuple[int, int]] = []
+        self.size = 0
+
+    def take(self, count: int) -> int:
+        count = rounded(count)
+        fitting = [hole for hole in self.holes if hole[1] - hole[0] >= count]
+        if fitting:
+            start, stop = min(fitting, key=lambda hole: hole[1] - hole[0])
+            self.holes.remove((start, stop))
+            if stop - start > count:
+                self.holes.append((start + count, stop))
+            return start
+        start = self.size
+        for hole in self.holes:
+            if hole[1] == self.size:
+                start = hole[0]
+                self.holes.remove(hole)
+                break
+        self.size = start + count
+        return start
+
+    def give(self, start: int, count: int) -> None:
+        stop = start + rounded(count)
+        for hole in list(self.holes):
+            if hole[1] == start or hole[0] == stop:
+                self.holes.remove(hole)
+                start, stop = min(start, hole[0]), max(stop, hole[1])
+        self.holes.append((start, stop))
+
+
+def plan_storage(plan: Plan, lanes_are_rows: set[int]) -> Storage:
+    """Lifetimes by steps, then one pass that places each variable when it is first written.
+
+    Steps in `lanes_are_rows` work on several rows at once and have no scratch rows.
+    """
+    storage = Storage()
+    outputs = set(plan.graph.outvars)
+    needs, firsts, lasts = lifetimes(plan)
+    arena = Arena()
+    ends: dict[int, list[Var]] = {}
+    for var, last in lasts.items():
+        ends.setdefault(last, []).append(var)
+    starts: dict[int, list[Var]] = {}
+    for var, first in firsts.items():
+        starts.setdefault(first, []).append(var)
+    for number, step in enumerate(plan.steps):
+        for var in starts.get(number, []):
+            if var in outputs or var not in needs:
+                continue
+            kept = needs[var] == "row" and number not in lanes_are_rows
+            if kept and fits_scratch(step, var):
+                storage.scratch.add(var)
+            else:
+                storage.offsets[var] = arena.take(var.aval.size * element_bytes(var))
+        if isinstance(step, RootCall):
+            count = step.rule.workspace(step.eqn)
+            if count:
+                start = storage.workspaces[number] = arena.take(count)
+                arena.give(start, count)
+        for var in ends.get(number, []):
+            if var in storage.offsets:
+                arena.give(storage.offsets[var], var.aval.size * element_bytes(var))
+    storage.arena_bytes = arena.size
+    return storage
+
+
+def fits_scratch(step: Kernel | RootCall, var: Var) -> bool:
+    if not isinstance(step, Kernel) or not step.domain.inner_trails:
+        return False
+    whole = var.aval.size == step.domain.size
+    return whole and step.domain.width * element_bytes(var) <= SCRATCH_BYTES
+
+
+def lifetimes(plan: Plan) -> tuple[dict[Var, str], dict[Var, int], dict[Var, int]]:
+    """Who needs memory ("memory", or "row" for later passes of its own kernel), from when to when."""
+    needs: dict[Var, str] = {}
+    firsts: dict[Var, int] = {}
+    lasts: dict[Var, int] = {}
+    for number, step in enumerate(plan.steps):
+        for var in made_by(step):
+            firsts.setdefault(var, number)
+            lasts[var] = number
+        for var in read_by(step):
+            if var not in firsts:
+                continue
+            lasts[var] = number
+            if not (isinstance(step, Kernel) and var in step.defs):
+                needs[var] = "memory"
+        if isinstance(step, RootCall):
+            needs.update(dict.fromkeys(step.eqn.outputs, "memory"))
+        else:
+            for var in read_in_later_stage(step):
+                needs.setdefault(var, "row")
+    return needs, firsts, lasts
+
+
+def made_by(step: Kernel | RootCall) -> Iterable[Var]:
+    return step.defs if isinstance(step, Kernel) else step.eqn.outputs
+
+
+def read_by(step: Kernel | RootCall) -> Iterable[Var]:
+    return step.reads
+
+
+def read_in_later_stage(kernel: Kernel) -> Iterable[Var]:
+    """Full variables that a node of the kernel reads after the pass that makes them."""
+    for node in kernel.nodes:
+        for var, flat in kernel.looks[node].reads:
+            maker = kernel.defs.get(var)
+            if maker is None or isinstance(maker, FoldNode) or kernel.roles[maker] != "full":
+                continue
+            if kernel.stages[node] != kernel.stages[maker] or flat != kernel.domain.full:
+                yield var

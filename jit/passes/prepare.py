@@ -1,0 +1,167 @@
+"""Prepares a jaxpr for fusion: calls are inlined, composite equations expanded, results made distinct.
+
+Afterwards every equation is one that a table of jit.lowering.rules knows, and every result is a
+variable of its own, made by an equation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from functrans.extend import (
+    Atom,
+    Aval,
+    Eqn,
+    Jaxpr,
+    Literal,
+    Primitive,
+    Var,
+    barrier_p,
+    checkpoint_p,
+    custom_jvp_call_p,
+    custom_tangent_p,
+    custom_vjp_call_p,
+    call_p,
+    forward_of,
+    primitives,
+    prune,
+)
+from jit.fusion import Graph
+from jit.lowering.elementwise import extremes
+from jit.lowering.rules import EXPANSIONS, REDUCTIONS, loop_dtype
+
+broadcast_p = primitives.structural.broadcast_p
+copy_p = primitives.structural.stop_gradient_p
+HOLDERS = frozenset({call_p, checkpoint_p, custom_jvp_call_p, custom_vjp_call_p, custom_tangent_p})
+
+
+# -- calls ------------------------------------------------------------------------------------
+
+
+def inline_calls(jaxpr: Jaxpr) -> Jaxpr:
+    """The same program with the equations of inner jaxprs in place of their calls."""
+    if not any(eqn.primitive in HOLDERS for eqn in jaxpr.eqns):
+        return jaxpr
+    eqns: list[Eqn] = []
+    env: dict[Var, Atom] = {}
+    append_inlined(jaxpr, env, eqns)
+    outvars = [renamed(a, env) for a in jaxpr.outvars]
+    return Jaxpr(jaxpr.invars, eqns, outvars, jaxpr.num_consts)
+
+
+def renamed(atom: Atom, env: dict[Var, Atom]) -> Atom:
+    return env.get(atom, atom) if isinstance(atom, Var) else atom
+
+
+def append_inlined(jaxpr: Jaxpr, env: dict[Var, Atom], eqns: list[Eqn]) -> None:
+    """Append the equations of `jaxpr`, its variables renamed by `env`."""
+    for eqn in jaxpr.eqns:
+        inputs = [renamed(a, env) for a in eqn.inputs]
+        if eqn.primitive in HOLDERS:
+            env.update(zip(eqn.outputs, append_call(eqn, inputs, eqns), strict=True))
+            continue
+        outputs = [Var(v.aval) for v in eqn.outputs]
+        env.update(zip(eqn.outputs, outputs, strict=True))
+        eqns.append(Eqn(eqn.primitive, inputs, outputs, eqn.params, eqn.source))
+
+
+def append_call(eqn: Eqn, inputs: list[Atom], eqns: list[Eqn]) -> list[Atom]:
+    """The equations of a call; a checkpoint's go behind a barrier, so that they stay apart."""
+    if eqn.primitive is custom_tangent_p:
+        inner = forward_of(eqn.params["bwd"], eqn.params["num_residuals"])
+    else:
+        inner = eqn.params["jaxpr"]
+    if eqn.primitive is checkpoint_p and inputs:
+        outputs = [Var(a.aval) for a in inputs]
+        eqns.append(Eqn(barrier_p, inputs, outputs, {}, eqn.source))
+        inputs = list(outputs)
+    env: dict[Var, Atom] = dict(zip(inner.invars, inputs, strict=True))
+    append_inlined(inner, env, eqns)
+    return [renamed(a, env) for a in inner.outvars]
+
+
+# -- expansion --------------------------------------------------------------------------------
+
+
+class Expander:
+    """Appends equations, rewriting those that have an expansion."""
+
+    def __init__(self) -> None:
+        self.eqns: list[Eqn] = []
+        self.env: dict[Var, Atom] = {}
+        self.source: Any = None
+
+    def bind(self, primitive: Primitive, *inputs: Atom, **params: Any) -> list[Atom]:
+        avals = primitive.abstract_eval(*[a.aval for a in inputs], **params)
+        outputs = [Var(aval) for aval in avals]
+        return self.add(Eqn(primitive, inputs, outputs, params, self.source))
+
+    def add(self, eqn: Eqn) -> list[Atom]:
+        """The results of an equation whose inputs are already renamed."""
+        self.source = eqn.source
+        if eqn.primitive is barrier_p:
+            return list(eqn.inputs)
+        expansion = EXPANSIONS.get(eqn.primitive)
+        found = None if expansion is None else expansion(self, eqn)
+        if found is None and eqn.primitive in REDUCTIONS:
+            found = self.fold_of_nothing(eqn)
+        if found is not None:
+            return found
+        self.eqns.append(eqn)
+        return list(eqn.outputs)
+
+    def fold_of_nothing(self, eqn: Eqn) -> list[Atom] | None:
+        """A reduction over no elements is its identity everywhere."""
+        fold = REDUCTIONS[eqn.primitive](eqn)
+        (out,) = eqn.outputs
+        if prod(fold.extents) or out.aval.size == 0:
+            return None
+        value = Literal(out.aval.dtype.type(identity(fold.monoid, out.aval)))
+        axes = tuple(range(out.aval.ndim))
+        return self.bind(broadcast_p, value, shape=out.aval.shape, axes=axes) if axes else [value]
+
+
+def identity(monoid: str, aval: Aval) -> Any:
+    """The neutral element of a monoid."""
+    low, high = extremes(loop_dtype(aval.dtype))
+    return {"add": 0, "mul": 1, "max": low, "min": high, "and": True, "or": False}[monoid]
+
+
+def expand(jaxpr: Jaxpr) -> tuple[list[Eqn], list[Atom]]:
+    """The equations with expansions written out, and the atoms of the results."""
+    work = Expander()
+    env = work.env
+    for eqn in jaxpr.eqns:
+        inputs = [renamed(a, env) for a in eqn.inputs]
+        moved = Eqn(eqn.primitive, inputs, eqn.outputs, eqn.params, eqn.source)
+        for out, atom in zip(eqn.outputs, work.add(moved), strict=True):
+            if atom is not out:
+                env[out] = atom
+    return work.eqns, [renamed(a, env) for a in jaxpr.outvars]
+
+
+def distinct_results(
+    eqns: list[Eqn], outvars: Sequence[Atom], avals: Sequence[Aval]
+) -> list[Var]:
+    """One variable made by an equation for each result; inputs, literals and repeats are copied."""
+    made = {v for eqn in eqns for v in eqn.outputs}
+    taken: set[Var] = set()
+    found: list[Var] = []
+    for atom, aval in zip(outvars, avals, strict=True):
+        if isinstance(atom, Literal) or atom not in made or atom in taken:
+            copy = Var(aval)
+            eqns.append(Eqn(copy_p, [atom], [copy], {}))
+            atom = copy
+        taken.add(atom)
+        found.append(atom)
+    return found
+
+
+def to_graph(jaxpr: Jaxpr) -> Graph:
+    """The graph that fusion works on."""
+    eqns, outvars = expand(jaxpr)
+    eqns = prune(eqns, outvars)
+    results = distinct_results(eqns, outvars, jaxpr.out_avals)
+    return Graph(jaxpr.invars, eqns, results)

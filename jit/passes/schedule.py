@@ -1,0 +1,180 @@
+"""Schedules a kernel: which loop runs on vectors, which on threads, and which become one.
+
+The vector loop is the one along which most bytes lie side by side. Loops that all indices cross
+evenly are merged, so that arrays are walked as long lines wherever they can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from jit.fusion import Kernel
+from jit.loop_ir.nodes import LoopKind
+from jit.lowering.domain import Domain, mergeable
+from jit.lowering.index import Index, Loop
+from jit.lowering.nodes import FoldNode, PartNode
+from jit.passes.buffers import element_bytes
+
+VECTOR_BYTES = 64
+PARALLEL_NS = 50_000.0
+CHUNK_NS = 10_000.0
+NS_PER_COST = 0.04
+NS_PER_BYTE = 0.02
+
+
+@dataclass
+class Schedule:
+    """Loops around the passes, loops of each pass (outermost first, with their kinds), the domain."""
+
+    domain: Domain
+    outer: list[tuple[Loop, LoopKind]]
+    inner: list[tuple[Loop, LoopKind]]
+    grain: int
+    lanes_are_rows: bool
+    parallel: bool
+
+
+def accesses(kernel: Kernel) -> Iterator[tuple[Index, int, bool]]:
+    """(position, bytes, masked) of everything that may be read or written."""
+    for node in kernel.nodes:
+        scout = kernel.looks[node]
+        for (var, flat), masked in scout.reads.items():
+            if var not in kernel.defs:
+                yield flat, element_bytes(var), masked
+        if isinstance(node, PartNode):
+            yield scout.positions[0], element_bytes(node.var), False
+        elif kernel.roles[node] == "full" and node.target is not None:
+            yield kernel.domain.full, element_bytes(node.target), False
+
+
+def cost_of(kernel: Kernel, loop: Loop) -> float:
+    """How badly the accesses lie when `loop` runs on vectors, per useful lane."""
+    found = list(accesses(kernel))
+    total = 0.01
+    for index, count, masked in found:
+        step = index.coefficient(loop)
+        if step is None:
+            total += 8.0 * count
+        elif step == 0:
+            total += 0.05 * count
+        elif abs(step) == 1:
+            total += (1.2 if masked or step < 0 else 1.0) * count
+        else:
+            total += 8.0 * count if abs(step) * count >= VECTOR_BYTES else 4.0 * count
+    widest = max((count for _, count, _ in found), default=8)
+    lanes = max(VECTOR_BYTES // min(widest, 8), 1)
+    full = -(-loop.extent // lanes) * lanes
+    return total * full / loop.extent
+
+
+def can_split(kernel: Kernel) -> bool:
+    """May the folds of the kernel be divided among lanes?"""
+    return not any(
+        isinstance(n, FoldNode) and n.fold.monoid == "mul" and n.var.aval.dtype.kind == "c"
+        for n in kernel.nodes
+    )
+
+
+def choose_vector(kernel: Kernel) -> Loop | None:
+    """The best loop to run on vectors, the innermost among equals; None when there is none."""
+    loops = list(kernel.domain.loops)
+    if not can_split(kernel):
+        loops = [loop for loop in loops if kernel.tagged and loop not in kernel.domain.inner]
+    loops = [loop for loop in loops if loop.extent > 1]
+    if not loops:
+        return None
+    return min(reversed(loops), key=lambda loop: cost_of(kernel, loop))
+
+
+def merged(kernel: Kernel, vector: Loop | None) -> tuple[Domain, Loop | None]:
+    """The domain with neighbouring loops joined where every index allows it."""
+    domain = kernel.domain
+    uses: list[Index] = [domain.full, domain.row, domain.column]
+    for scout in kernel.looks.values():
+        uses += scout.uses
+    uses = list(dict.fromkeys(uses))
+    groups: list[list[Loop]] = []
+    for loop in domain.loops:
+        before = groups[-1][-1] if groups else None
+        same = before is not None and (before in domain.inner) == (loop in domain.inner)
+        if before is not None and same and mergeable(uses, before, loop):
+            groups[-1].append(loop)
+        else:
+            groups.append([loop])
+    loops: list[Loop] = []
+    inner: set[Loop] = set()
+    chosen = None
+    for group in groups:
+        loop = group[0] if len(group) == 1 else joined(group)
+        loops.append(loop)
+        if group[0] in domain.inner:
+            inner.add(loop)
+        if vector in group:
+            chosen = loop
+    return Domain(loops, frozenset(inner)), chosen
+
+
+def joined(group: Sequence[Loop]) -> Loop:
+    extent = 1
+    for loop in group:
+        extent *= loop.extent
+    return Loop(extent, group[-1].name)
+
+
+def work_ns(kernel: Kernel) -> float:
+    """A rough estimate of the time the kernel takes on one thread."""
+    cost = sum(
+        kernel.looks[n].cost * (1.0 if kernel.roles[n] != "row" else 1.0 / max(kernel.domain.width, 1))
+        for n in kernel.nodes
+    )
+    count = sum(size for _, size, _ in accesses(kernel))
+    return kernel.domain.size * (cost * NS_PER_COST + count * NS_PER_BYTE)
+
+
+def schedule(kernel: Kernel) -> Schedule:
+    """Decide on loops."""
+    domain, vector = merged(kernel, choose_vector(kernel))
+    work = work_ns(kernel)
+    parallel = work > PARALLEL_NS and can_split(kernel)
+    lanes_are_rows = kernel.tagged and vector is not None and vector not in domain.inner
+    if kernel.tagged:
+        rows = vector_last([x for x in domain.loops if x not in domain.inner], vector)
+        columns = vector_last([x for x in domain.loops if x in domain.inner], vector)
+        outer = with_kinds(rows, vector, parallel)
+        inner = with_kinds(columns, vector, False)
+    else:
+        outer, inner = [], with_kinds(vector_last(list(domain.loops), vector), vector, parallel)
+    first = outer[0] if outer else inner[0] if inner else None
+    grain = 1
+    if first is not None and first[1].startswith("parallel"):
+        each = work / first[0].extent
+        grain = max(1, min(int(CHUNK_NS / max(each, 1e-3)), first[0].extent))
+        if first[1] == "parallel_vector":
+            grain = -(-grain // 128) * 128
+    return Schedule(domain, outer, inner, grain, lanes_are_rows, parallel)
+
+
+def vector_last(loops: list[Loop], vector: Loop | None) -> list[Loop]:
+    """The same loops with the vector loop innermost; a short outermost one trades places."""
+    rest = [loop for loop in loops if loop is not vector]
+    if len(rest) > 1 and rest[0].extent < 8:
+        widest = max(rest, key=lambda loop: loop.extent)
+        if widest.extent >= 8:
+            rest.remove(widest)
+            rest.insert(0, widest)
+    return rest + [loop for loop in loops if loop is vector]
+
+
+def with_kinds(
+    loops: Sequence[Loop], vector: Loop | None, parallel: bool
+) -> list[tuple[Loop, LoopKind]]:
+    """serial loops, the vector loop, and threads for the outermost."""
+    found: list[tuple[Loop, LoopKind]] = []
+    for position, loop in enumerate(loops):
+        threads = parallel and position == 0
+        if loop is vector:
+            found.append((loop, "parallel_vector" if threads else "vector"))
+        else:
+            found.append((loop, "parallel" if threads else "serial"))
+    return found
