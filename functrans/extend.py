@@ -1,6 +1,6 @@
 """The seam: all that a backend or another package may import of functrans."""
 
-from functrans import tree
+from functrans import primitives, tree
 from functrans.api.arguments import split_arguments
 from functrans.api.border import Staged, array_leaf, finish, stage
 from functrans.api.inspecting import ShapeDtypeStruct, make_jaxpr, shaped
@@ -136,6 +136,7 @@ __all__ = [
     "native_engine",
     "partial_eval_jaxpr",
     "plug",
+    "primitives",
     "prune",
     "same_type",
     "shaped",
