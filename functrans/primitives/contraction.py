@@ -82,32 +82,30 @@ def _matmul(x: Any, y: Any) -> Any:
 def dot_general_transpose(
     cts: list[Value], x: Value, y: Value, *, contract: Pair, batch: Pair
 ) -> list[Value]:
-    """ct contracted with the other operand over that operand's free axes."""
+    """ct contracted with the other operand over that operand's free axes.
+
+    ct has the axes: batch, x's free, y's free. What is left of the other operand are its
+    contracted axes, in the order in which they stand there.
+    """
     (ct,) = cts
-    if is_linear(x):
-        return [_dot_transpose_left(ct, x.aval, y, contract, batch), None]
-    ndim = aval_of(ct).ndim
-    nb = len(batch[0])
-    nx = len(_free(aval_of(x).ndim, contract[0], batch[0]))
-    order = (*range(nb), *range(nb + nx, ndim), *range(nb, nb + nx))
-    swapped = transpose(ct, order)
-    return [None, _dot_transpose_left(swapped, y.aval, x, _swap(contract), _swap(batch))]
-
-
-def _swap(pair: Pair) -> Pair:
-    return pair[1], pair[0]
-
-
-def _dot_transpose_left(ct: Value, x: Aval, y: Value, contract: Pair, batch: Pair) -> Value:
-    """The cotangent of x where ct has the axes: batch, x's free, y's free."""
-    x_free = _free(x.ndim, contract[0], batch[0])
-    y_free = _free(aval_of(y).ndim, contract[1], batch[1])
+    x_aval, y_aval = _aval(x), _aval(y)
+    x_free = _free(x_aval.ndim, contract[0], batch[0])
+    y_free = _free(y_aval.ndim, contract[1], batch[1])
     nb, nx, ny = len(batch[0]), len(x_free), len(y_free)
-    ct_free = tuple(range(nb + nx, nb + nx + ny))
-    out = dot_general(ct, y, (ct_free, y_free), (tuple(range(nb)), batch[1]))
-    # What is left of y are its contracted axes, in the order in which they stand in y.
-    contracted = tuple(a for _, a in sorted(zip(contract[1], contract[0], strict=True)))
-    return transpose(out, inverse_permutation((*batch[0], *x_free, *contracted)))
+    common, rows = tuple(range(nb)), tuple(range(nb, nb + nx))
+    if is_linear(x):
+        columns = tuple(range(nb + nx, nb + nx + ny))
+        out = dot_general(ct, y, (columns, y_free), (common, batch[1]))
+        left = tuple(a for _, a in sorted(zip(contract[1], contract[0], strict=True)))
+        return [transpose(out, inverse_permutation((*batch[0], *x_free, *left))), None]
+    out = dot_general(x, ct, (x_free, rows), (batch[0], common))
+    left = tuple(a for _, a in sorted(zip(*contract, strict=True)))
+    return [None, transpose(out, inverse_permutation((*batch[1], *left, *y_free)))]
+
+
+def _aval(operand: Value) -> Aval:
+    """The aval of an operand of a transpose rule, linear or not."""
+    return operand.aval if is_linear(operand) else aval_of(operand)
 
 
 def _dot_batch(
@@ -275,8 +273,7 @@ def conv_transpose(cts: list[Value], x: Value, w: Value, **params: Any) -> list[
     """Both cotangents are convolutions: of ct with w turned round, and of x with ct."""
     (ct,) = cts
     batch_groups = params["batch_groups"]
-    x_aval = x.aval if is_linear(x) else aval_of(x)
-    w_aval = w.aval if is_linear(w) else aval_of(w)
+    x_aval, w_aval = _aval(x), _aval(w)
     if 0 in (x_aval.size, w_aval.size, aval_of(ct).size):
         return [full(0, x_aval), None] if is_linear(x) else [None, full(0, w_aval)]
     params = {**params, "batch_groups": 1, "groups": max(params["groups"], batch_groups)}

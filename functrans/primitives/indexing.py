@@ -387,9 +387,9 @@ def _assign(rows: Any, where: tuple[Any, ...], updates: Any) -> None:
     if size == 0:
         return
     flat = tuple(w.reshape(size) for w in where)
-    place = np.ravel_multi_index(flat, rows.shape[: len(where)])
-    _, from_end = np.unique(place[::-1], return_index=True)
-    last = size - 1 - from_end
+    place: Any = np.ravel_multi_index(flat, rows.shape[: len(where)])
+    from_end: Any = np.unique(place[::-1], return_index=True)[1]
+    last: Any = size - 1 - from_end
     rows[tuple(f[last] for f in flat)] = updates.reshape((size, *rows.shape[len(where) :]))[last]
 
 
