@@ -3,8 +3,10 @@
 import ctypes
 import mmap
 import os
+import threading
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -247,6 +249,40 @@ def test_nothing_outside_the_operands_is_touched(char: str, shape: tuple[int, in
         for b in (guarded((k, n), char), guarded((n, k), char).T):
             a[...], b[...] = 1, 2
             assert (call(a, b, guarded((m, n), char)) == 2 * k).all()
+
+
+def test_concurrent_callers_get_the_same_bits() -> None:
+    threads.set_num_threads(2)
+    rng = np.random.default_rng(7)
+    a, b = random(rng, (200, 190), "d"), random(rng, (190, 180), "d")
+    want = call(a, b, np.empty((200, 180))).tobytes()
+    results: list[bool] = []
+
+    def work() -> None:
+        results.extend(call(a, b, np.empty((200, 180))).tobytes() == want for _ in range(20))
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert results == [True] * 80
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+def test_workspaces_are_reused() -> None:
+    def resident_pages() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1])
+
+    threads.set_num_threads(3)
+    a = np.ones((300, 300), np.float32)
+    c = np.empty_like(a)
+    for _ in range(20):
+        call(a, a, c)
+    before = resident_pages()
+    for _ in range(300):
+        call(a, a, c)
+    assert resident_pages() - before < 300
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
