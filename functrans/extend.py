@@ -56,7 +56,7 @@ from functrans.ir import (
 from functrans.ir.primitive import Bilinear, Collective, Elementwise, Linear, LinearIn, Reduction
 from functrans.primitives import ALL as PRIMITIVES
 from functrans.primitives import derive
-from functrans.recording import Trace, stage_walk
+from functrans.recording import Trace, ambient_axes, stage_walk
 from functrans.tracing import Tracer
 from functrans.transforms import (
     batch_jaxpr,
@@ -101,6 +101,7 @@ __all__ = [
     "TransformTypeError",
     "UnsupportedError",
     "Var",
+    "ambient_axes",
     "argument_name",
     "array_leaf",
     "aval_of",
