@@ -27,6 +27,8 @@ from functrans.extend import (
     call,
     describe,
     engine_name,
+    eval_jaxpr,
+    finish,
     is_evaluating,
     name_of,
     shaped,
@@ -161,12 +163,13 @@ class Jitted:
         program = self._program(signature)
         engine = current_engine()
         inputs = [*program.captured, *signature.leaves]
-        if engine is None or not is_evaluating():
-            name = name_of(self._f)
-            outs = call(program.jaxpr, *inputs, name=name, engine=engine)
-            return tree.unflatten(program.out_tree, finished(outs, program.jaxpr.out_avals))
-        arrays = [np.asarray(x) for x in inputs]
-        outs = engine.compiled(program.jaxpr, program.donated)(arrays)
+        if not is_evaluating():
+            outs = call(program.jaxpr, *inputs, name=name_of(self._f), engine=engine)
+        elif engine is None:
+            outs = finish(eval_jaxpr(program.jaxpr, inputs), program.jaxpr.out_avals, inputs)
+        else:
+            arrays = [np.asarray(x) for x in inputs]
+            outs = engine.compiled(program.jaxpr, program.donated)(arrays)
         return tree.unflatten(program.out_tree, finished(outs, program.jaxpr.out_avals))
 
     def trace(self, *args: Any, **kwargs: Any) -> Traced:
