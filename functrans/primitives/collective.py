@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from functrans.bind import bind
-from functrans.errors import ShapeError, TransformTypeError
+from functrans.errors import AxisNameError, ShapeError
 from functrans.ir import Aval, Collective, Linear, MappedAxis, Primitive, aval_of
 from functrans.primitives.derive import (
     Dims,
@@ -45,7 +45,7 @@ def _alone(name: str) -> Callable[..., list[Any]]:
     """The impl of every collective: there is no such axis here."""
 
     def impl(*xs: Any, axis_name: Any, **params: Any) -> list[Any]:
-        raise TransformTypeError(
+        raise AxisNameError(
             f"{name}: no axis is named {axis_name!r} here; call the function under "
             f"vmap(..., axis_name={axis_name!r})"
         )
