@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from types import CodeType
@@ -18,7 +19,19 @@ import numpy as np
 
 
 class FunctransError(Exception):
-    """What every error raised by functrans is, whatever else it is."""
+    """What every error raised by functrans is, whatever else it is.
+
+    A message that names no line of the user's code gets the one being executed. `reason` is the
+    message as it was given, for errors that quote another.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(_with_place(reason))
+        self.reason = reason
+
+
+class AxisNameError(FunctransError, NameError):
+    """A collective names a mapped axis that does not enclose it."""
 
 
 class ConcretizationError(FunctransError, TypeError):
@@ -116,9 +129,9 @@ def user_frame() -> Source | None:
 
 
 def definition_of(f: Callable[..., Any]) -> Source | None:
-    """The line where a Python function was defined; None for builtins and callables without one."""
+    """The line where a user's function was defined; None for builtins, NumPy's and our own."""
     code = getattr(_unwrap(f), "__code__", None)
-    if not isinstance(code, CodeType):
+    if not isinstance(code, CodeType) or _is_hidden(code.co_filename):
         return None
     return Source(code.co_filename, code.co_firstlineno, name_of(f))
 
@@ -155,6 +168,22 @@ def where(place: Source | tuple[str, int, str] | Callable[..., Any] | None) -> s
         source = definition_of(place)
         return str(source) if source else name_of(place)
     return str(Source(*place)) if place else "an unknown place"
+
+
+_PLACE = re.compile(r" at [^()]*:\d+\b")
+_SENTENCE_END = re.compile(r"(?=\.(?: [A-Z]|$))")
+
+
+def _with_place(text: str) -> str:
+    """The text, whose first sentence says where, if no sentence does."""
+    if not text or _PLACE.search(text):
+        return text
+    source = user_frame()
+    if source is None:
+        return text
+    end = _SENTENCE_END.search(text)
+    cut = end.start() if end else len(text)
+    return f"{text[:cut]} (in {source}){text[cut:]}"
 
 
 _DTYPE_LETTERS = {"f": "f", "i": "i", "u": "u", "c": "c"}

@@ -19,6 +19,7 @@ import numpy as np
 from functrans import views as _views  # noqa: F401  # gives tracers their writing operators
 from functrans.bind import Interpreter, current_interpreter, interpreting, source_override
 from functrans.errors import (
+    AxisNameError,
     ConcretizationError,
     DtypeError,
     LeakedTracerError,
@@ -187,19 +188,19 @@ class Trace:
         if owner.thread != threading.get_ident():
             raise ThreadError(
                 f"a {tracer.aval} that is being traced by {owner.purpose} in another thread was "
-                f"used (at {where(user_frame())}). Pass plain arrays to threads, and apply the "
+                f"used (in {where(user_frame())}). Pass plain arrays to threads, and apply the "
                 "transform inside the thread."
             )
         if not owner.open:
             raise LeakedTracerError(
                 f"a {tracer.aval} that stood for a value while {owner.purpose} traced a function "
-                f"was used after that trace had ended (at {where(user_frame())}). Do not store "
+                f"was used after that trace had ended (in {where(user_frame())}). Do not store "
                 "intermediate values in globals, attributes or lists outside: return them instead "
                 "(has_aux=True does that for grad)."
             )
         if not any(t is owner for t in enclosing_traces(self)):
             raise LeakedTracerError(
-                f"a {tracer.aval} of an inner {owner.purpose} was used outside of it (at "
+                f"a {tracer.aval} of an inner {owner.purpose} was used outside of it (in "
                 f"{where(user_frame())}). Return it from the inner function instead."
             )
 
@@ -285,7 +286,7 @@ class Trace:
 
     def _why_abstract(self, tracer: Tracer) -> str:
         return (
-            f"the value of a {tracer.aval} was asked for (at {where(user_frame())}), but it "
+            f"the value of a {tracer.aval} was asked for (in {where(user_frame())}), but it "
             f"depends on {self._culprit(tracer)}, which has no value while the function is traced. "
             "Use functrans.numpy.where or lax.cond for a choice, lax.while_loop or lax.fori_loop "
             "for a loop, or make the argument static (static_argnums)."
@@ -314,7 +315,7 @@ class Trace:
         self.require_usable(tracer)
         raise MutationError(
             f"a {tracer.aval} of an enclosing {self.purpose} was {action} inside an inner function "
-            f"that is being transformed (at {where(user_frame())}). Work on a copy (y = x.copy()) "
+            f"that is being transformed (in {where(user_frame())}). Work on a copy (y = x.copy()) "
             "and return it."
         )
 
@@ -363,7 +364,7 @@ def supported(aval: Aval) -> Aval:
     if aval.dtype.name == "bfloat16":
         return aval
     raise DtypeError(
-        f"arrays of dtype {aval.dtype} cannot be traced (at {where(user_frame())}): functrans has "
+        f"arrays of dtype {aval.dtype} cannot be traced (in {where(user_frame())}): functrans has "
         "bool, integers of 8 to 64 bits, float16, float32, float64, complex64 and complex128. "
         "Convert with .astype."
     )
@@ -404,12 +405,18 @@ def stage_walk(walk: Callable[..., Sequence[Any]], avals: Sequence[Aval], purpos
     return jaxpr
 
 
+def ambient_axes() -> tuple[MappedAxis, ...]:
+    """The named axes in force here: what is staged now may depend on them."""
+    traces = enclosing_traces(current_interpreter())
+    return tuple(t.axis for t in traces if t.axis is not None and t.axis.name is not None)
+
+
 def axis_size(name: Any) -> int:
-    """The size of the mapped axis called `name` in force here; NameError when there is none."""
+    """The size of the mapped axis called `name` in force here; AxisNameError when there is none."""
     for trace in enclosing_traces(current_interpreter()):
         if trace.axis is not None and trace.axis.name == name and name is not None:
             return trace.axis.size
-    raise NameError(
-        f"no mapped axis is called {name!r} here (at {where(user_frame())}). Collectives such as "
+    raise AxisNameError(
+        f"no mapped axis is called {name!r} here (in {where(user_frame())}). Collectives such as "
         f"psum work inside vmap(f, axis_name={name!r})."
     )

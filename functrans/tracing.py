@@ -163,7 +163,7 @@ class Tracer(Array):
         if self.active and not self.abstract:
             raise ConcretizationError(
                 f"{what} asked for the plain number behind a {self.aval} that carries a "
-                f"derivative, which would silently be lost (at {where(user_frame())}). Use the "
+                f"derivative, which would silently be lost (in {where(user_frame())}). Use the "
                 "functions of functrans.numpy or numpy itself on it (np.sin(x), fnp.array([x, y]), "
                 "fnp.zeros(n)), or say that no derivative is wanted: x.item() or "
                 "functrans.stop_gradient(x)."
@@ -220,7 +220,7 @@ def _write_out(out: Any, result: Any, ufunc: Any) -> Any:
         if type(target) is not Tracer:
             raise UnsupportedError(
                 f"numpy.{ufunc.__name__}: out= is a plain array, which cannot hold a traced result "
-                f"(at {where(user_frame())}). Drop out=, or make the array with functrans.numpy."
+                f"(in {where(user_frame())}). Drop out=, or make the array with functrans.numpy."
             )
         target[...] = value
     return targets[0] if len(targets) == 1 else targets
@@ -246,7 +246,7 @@ def _suffix(method: str) -> str:
 def _unsupported(name: str) -> UnsupportedError:
     source: Source | None = user_frame()
     return UnsupportedError(
-        f"{name} is not supported on values that are being traced (at {where(source)}). "
+        f"{name} is not supported on values that are being traced (in {where(source)}). "
         "See functrans.numpy for what is; for a value that needs no derivative, pass "
         "numpy.asarray(functrans.stop_gradient(x))."
     )

@@ -91,7 +91,7 @@ def require_writable(tracer: Tracer) -> None:
     whose = "an argument" if tracer.origin == "argument" else "a captured array"
     raise MutationError(
         f"{describe(tracer)} is {whose} of a function being transformed and cannot be written to "
-        f"in place (at {where(user_frame())}): the caller's array must not change. Write to a copy "
+        f"in place (in {where(user_frame())}): the caller's array must not change. Write to a copy "
         "(y = x.copy(); y[i] = v), or use functrans.numpy.at(x)[i].set(v), which returns a new one."
     )
 
@@ -161,7 +161,7 @@ def _in_place(operator: Callable[[Any, Any], Any], symbol: str) -> Callable[[Tra
         if not np.can_cast(result.dtype, self.dtype, casting="same_kind"):
             raise TypeError(
                 f"x {symbol} y: cannot cast the result from {result.dtype} to {self.dtype}, the "
-                f"dtype of the array being written to (at {where(user_frame())})"
+                f"dtype of the array being written to (in {where(user_frame())})"
             )
         self[...] = result
         return self

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import pickle
 from typing import Any
 
 import numpy as np
@@ -121,3 +123,16 @@ def test_every_error_is_the_builtin_that_numpy_users_expect() -> None:
             assert cls.__bases__[0] is errors.FunctransError
             assert cls.__bases__[1].__module__ == "builtins"
             assert cls.__doc__
+
+
+def test_a_message_without_a_place_gets_the_line_being_executed() -> None:
+    line = errors.user_frame().line + 1  # type: ignore[union-attr]
+    error = errors.ShapeError("The axis is 3.5 long. Make it shorter.")
+    place = f"{test_a_message_without_a_place_gets_the_line_being_executed.__name__} at {FILE}"
+    assert str(error) == f"The axis is 3.5 long (in {place}:{line}). Make it shorter."
+    assert error.reason == "The axis is 3.5 long. Make it shorter."
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    assert str(errors.ShapeError(f"no axis ({where(plain)}).")) == f"no axis ({where(plain)})."
+
+
+FILE = os.path.basename(__file__)

@@ -299,7 +299,7 @@ MISMATCHES: list[tuple[Any, Any, str]] = [
 def test_mismatches_name_the_key_path(a: Any, b: Any, how: str) -> None:
     with pytest.raises(TreeError) as error:
         tree.map(lambda x, y: x, a, b)
-    assert str(error.value) == f"tree.map: tree 2 differs from the first {how}."
+    assert error.value.reason == f"tree.map: tree 2 differs from the first {how}."
     assert isinstance(error.value, ValueError)
     assert isinstance(error.value, FunctransError)
 
@@ -307,7 +307,7 @@ def test_mismatches_name_the_key_path(a: Any, b: Any, how: str) -> None:
 def test_check_structure_is_exact() -> None:
     with pytest.raises(TreeError) as error:
         tree.check_structure(tree.structure({"a": 1}), {"a": [1, 2]}, "scan: the carry differs")
-    assert str(error.value) == "scan: the carry differs at ['a']: expected a leaf, but got [1, 2]."
+    assert error.value.reason == "scan: the carry differs at ['a']: expected a leaf, but got [1, 2]."
     tree.check_structure(tree.structure({"a": 1}), {"a": 2}, "fine")
 
 
@@ -383,7 +383,7 @@ def test_broadcast() -> None:
 def test_unflatten_counts_leaves() -> None:
     with pytest.raises(TreeError) as error:
         tree.unflatten(tree.structure((1, 2)), [1])
-    assert str(error.value) == "unflatten: PyTreeDef((*, *)) has 2 leaves, but 1 were given."
+    assert error.value.reason == "unflatten: PyTreeDef((*, *)) has 2 leaves, but 1 were given."
     assert tree.unflatten(tree.structure((1, 2)), iter([3, 4])) == (3, 4)
 
 

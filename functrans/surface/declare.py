@@ -224,7 +224,7 @@ def _known_options(
     if unknown:
         raise UnsupportedError(
             f"{declaration.name}: the option `{unknown[0]}` is not supported on values that are "
-            f"being traced (at {where(user_frame())}). It takes {', '.join(sorted(known))} and out."
+            f"being traced (in {where(user_frame())}). It takes {', '.join(sorted(known))} and out."
         )
     return kwargs, out
 
@@ -252,7 +252,7 @@ def write_out(name: str, out: Any, result: Any) -> Any:
         if isinstance(target, np.ndarray):
             raise UnsupportedError(
                 f"{name}: out= is a plain array, which cannot hold a traced result "
-                f"(at {where(user_frame())}). Drop out=, or make the array with functrans.numpy."
+                f"(in {where(user_frame())}). Drop out=, or make the array with functrans.numpy."
             )
         target[...] = value
     return results[0] if all(t is None for t in targets) else targets[0]

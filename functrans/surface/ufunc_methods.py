@@ -69,7 +69,7 @@ def _at(ufunc: np.ufunc, combine: str, sign: Callable[[Any], Any]) -> Function:
         if isinstance(a, np.ndarray):
             raise MutationError(
                 f"{ufunc.__name__}.at: {describe(a)} is a plain array, which cannot hold traced "
-                f"values (at {where(user_frame())}); make it with functrans.numpy"
+                f"values (in {where(user_frame())}); make it with functrans.numpy"
             )
         a[...] = put(a, indices, sign(b), combine)  # type: ignore[index]
 

@@ -97,7 +97,7 @@ def _refuse_others(name: str, options: dict[str, Any]) -> None:
         if harmless.get(option) != value:
             raise UnsupportedError(
                 f"{name}: the option `{option}` is not supported on values that are being traced "
-                f"(at {where(user_frame())}). It takes dtype, out and where."
+                f"(in {where(user_frame())}). It takes dtype, out and where."
             )
 
 
@@ -107,7 +107,7 @@ def _where(name: str, keep: Any, result: Value, out: Any) -> Value:
     if target is None:
         raise UnsupportedError(
             f"{name}: where= without out= leaves elements undefined "
-            f"(at {where(user_frame())}). Give out=, or use numpy.where on the result."
+            f"(in {where(user_frame())}). Give out=, or use numpy.where on the result."
         )
     old = cast(as_operand(target, name), aval_of(result).dtype)
     condition = cast(as_operand(keep, name), BOOL)
