@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from functrans import tree
-from functrans.errors import TransformTypeError, argument_name, name_of, where
+from functrans.errors import TransformTypeError, argument_name, describe, name_of, where
 
 Argnums: TypeAlias = int | str | Sequence[int | str]
 
@@ -40,7 +40,7 @@ def split_arguments(
     what: str,
 ) -> Split:
     """Take the arguments that `argnums` names out of a call of `f`."""
-    single = isinstance(argnums, (int, str))
+    single = isinstance(argnums, (int, str)) or not isinstance(argnums, Sequence)
     chosen = resolve(f, (argnums,) if single else tuple(argnums), args, kwargs, what)  # type: ignore[arg-type]
     values = tuple(args[c] if isinstance(c, int) else kwargs[c] for c in chosen)
     paths, treedef = tree.flatten_with_path(values)
@@ -78,9 +78,16 @@ def resolve(
     """Each of `argnums` as a position among `args` or a key of `kwargs`."""
     found = [_resolve_one(f, a, args, kwargs, what) for a in argnums]
     if not found:
-        raise TransformTypeError(f"{what}: argnums is empty, so there is nothing to differentiate")
+        raise TransformTypeError(
+            f"{what}: argnums is empty, so that there is nothing to differentiate by ({where(f)}). "
+            "Give the position or the name of at least one argument."
+        )
     if len(set(found)) < len(found):
-        raise TransformTypeError(f"{what}: argnums {argnums} names an argument twice")
+        twice = next(a for a in found if found.count(a) > 1)
+        called = argument_name(f, twice) if isinstance(twice, int) else f"argument {twice!r}"
+        raise TransformTypeError(
+            f"{what}: argnums={argnums} names {called} twice ({where(f)}). Name each argument once."
+        )
     return found
 
 
@@ -91,14 +98,15 @@ def _resolve_one(
         return _resolve_name(f, argnum, args, kwargs, what)
     if isinstance(argnum, bool) or not hasattr(argnum, "__index__"):
         raise TransformTypeError(
-            f"{what}: argnums must be ints or argument names, but got {argnum!r}"
+            f"{what}: argnums must be ints or argument names, but got {describe(argnum)} "
+            f"({where(f)})."
         )
     position = int(argnum)
     if not -len(args) <= position < len(args):
         raise TransformTypeError(
             f"{what}: argnums={position} asks for an argument that {name_of(f)} was not given: "
             f"it was called with {len(args)} positional argument{'s' if len(args) != 1 else ''} "
-            f"({where(f)})"
+            f"({where(f)}). Positions count from 0; keyword arguments are chosen by name."
         )
     return position % len(args)
 
@@ -116,5 +124,5 @@ def _resolve_name(
         return positions.index(name)
     raise TransformTypeError(
         f"{what}: argnums={name!r} is not an argument that {name_of(f)} was called with "
-        f"({where(f)})"
+        f"({where(f)}). Its arguments were {', '.join([*positions[: len(args)], *kwargs])}."
     )

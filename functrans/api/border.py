@@ -41,7 +41,8 @@ def array_leaf(value: Any, what: str) -> Any:
         return array_leaf(np.asarray(value), what)
     raise TransformTypeError(
         f"{what} is {describe(value)}, but only arrays and numbers (or containers of them) can be "
-        "traced. Close over it, or declare it static where the transform has such an option."
+        "traced. Let the function capture it, or declare it static (jit: static_argnums, vmap: "
+        "None in in_axes)."
     )
 
 
@@ -88,12 +89,13 @@ def stage(
     axis: MappedAxis | None = None,
     copies: bool = True,
     names: Sequence[str] | None = None,
+    user: Function | None = None,
 ) -> Staged:
     """Trace `function(*leaves) -> pytree` and simplify what was recorded.
 
     `avals` replaces the leaves' own avals (a mapped argument is traced as one member). `known`
     says which leaves may be asked for their values, `active` which are differentiated; `names`
-    is what messages call them.
+    is what messages call them, and `user` the function that they speak of.
     """
     count = len(leaves)
     known_flags = [known] * count if isinstance(known, bool) else known
@@ -112,7 +114,7 @@ def stage(
                 for i in range(count)
             ]
             out_leaves, out_tree = tree.flatten(function(*arguments))
-            checked = [_output_leaf(x, function, purpose) for x in out_leaves]
+            checked = [_output_leaf(x, user or function, purpose) for x in out_leaves]
             jaxpr, captured = trace.finish(arguments, checked)
     except BaseException:
         trace.release()
@@ -125,8 +127,9 @@ def _output_leaf(value: Any, function: Function, purpose: str) -> Any:
         return array_leaf(value, "the result")
     except (TransformTypeError, DtypeError):
         raise TransformTypeError(
-            f"{purpose}: the function returned {describe(value)} ({where(function)}), but results "
-            "must be arrays, numbers or containers of them."
+            f"{purpose}: the function must return arrays, numbers or containers of them, but it "
+            f"returned {describe(value)} ({where(function)}). Other things can be returned through "
+            "has_aux=True, where the transform has it."
         ) from None
 
 

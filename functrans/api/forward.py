@@ -28,7 +28,10 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: b
     require_tuples(primals, tangents, f, "jvp")
     split = split_arguments(f, range(len(primals)), tuple(primals), {}, "jvp") if primals else None
     if split is None:
-        raise TransformTypeError(f"jvp: {name_of(f)} was given no primals ({where(f)})")
+        raise TransformTypeError(
+            f"jvp: {name_of(f)} was given no primals ({where(f)}). Give a tuple with one entry for "
+            "each of its arguments."
+        )
     leaves = [array_leaf(x, f"jvp: {n}") for x, n in zip(split.leaves, split.names, strict=True)]
     avals = [aval_of(x) for x in leaves]
     in_tree = tree.structure(tuple(primals))
@@ -38,6 +41,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: b
     with stage(
         lambda *xs: aux.split(split.call(f, xs)),
         leaves,
+        user=f,
         purpose="jvp",
         active=active,
         names=split.names,
@@ -67,7 +71,7 @@ def require_tuples(primals: Any, tangents: Any, f: Function, what: str) -> None:
     if len(primals) != len(tangents):
         raise TransformTypeError(
             f"{what}: {name_of(f)} got {len(primals)} primals but {len(tangents)} tangents "
-            f"({where(f)}); give one tangent for each primal."
+            f"({where(f)}). Give one tangent for each primal."
         )
 
 
@@ -90,6 +94,7 @@ def linearize(f: Function, *primals: Any, has_aux: bool = False) -> Any:
     with stage(
         lambda *xs: aux.split(split.call(f, xs)),
         leaves,
+        user=f,
         purpose="linearize",
         active=active,
         names=split.names,
@@ -170,7 +175,9 @@ def linear_transpose(f: Function, *examples: Any) -> Callable[[Any], tuple[Any, 
         out_tree.append(treedef)
         return leaves
 
-    with stage(flat_f, flat, purpose="linear_transpose", avals=avals, known=False) as staged:
+    with stage(
+        flat_f, flat, purpose="linear_transpose", avals=avals, known=False, user=f
+    ) as staged:
         mask = (False,) * len(staged.captured) + (True,) * len(flat)
         captured = [x.copy() if hasattr(x, "copy") else x for x in staged.captured]
     jaxpr = staged.jaxpr

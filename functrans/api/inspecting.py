@@ -84,7 +84,14 @@ def stage_abstractly(
 
     leaves = [x for _, x in flat]
     return stage(
-        flat_f, leaves, purpose=purpose, avals=avals, known=False, copies=False, names=names
+        flat_f,
+        leaves,
+        purpose=purpose,
+        avals=avals,
+        known=False,
+        copies=False,
+        names=names,
+        user=f,
     )
 
 

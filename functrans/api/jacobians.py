@@ -143,7 +143,10 @@ def _prepare(
     holomorphic: bool,
 ) -> tuple[Split, list[Any]]:
     if not callable(f):
-        raise TransformTypeError(f"{what} takes a function, but got {describe(f)}")
+        raise TransformTypeError(
+            f"{what} takes a function, but got {describe(f)}. Give it the function itself and call "
+            f"the result: {what}(f)(x)."
+        )
     split = split_arguments(f, argnums, args, kwargs, what)
     leaves = [
         differentiable_leaf(x, n, what, holomorphic)
@@ -152,8 +155,8 @@ def _prepare(
     for leaf, name in zip(leaves, split.names, strict=True):
         if aval_of(leaf).dtype.kind == "c" and not holomorphic and what == "jacfwd":
             raise TransformTypeError(
-                f"{what}: {name} is {aval_of(leaf)}: forward mode with complex arguments needs "
-                "holomorphic=True. For a real function of complex arguments use jacrev."
+                f"{what}: {name} is {describe(leaf)}, and forward mode with complex arguments "
+                "needs holomorphic=True. For a real function of complex arguments use jacrev."
             )
     return split, leaves
 
@@ -181,13 +184,15 @@ def _require_inexact(result: Any, f: Function, what: str, holomorphic: bool) -> 
         aval = aval_of(leaf)
         if not is_inexact(aval.dtype):
             raise TransformTypeError(
-                f"{what}: the result{tree.keystr(path)} of {name_of(f)} is {aval} ({where(f)}), "
-                "and only floating results have derivatives. Return it through has_aux=True."
+                f"{what}: the result{tree.keystr(path)} of {name_of(f)} is {describe(aval)} "
+                f"({where(f)}), and only floating results have derivatives. "
+                "Return it through has_aux=True."
             )
         if what == "jacrev" and aval.dtype.kind == "c" and not holomorphic:
             raise TransformTypeError(
-                f"{what}: the result{tree.keystr(path)} of {name_of(f)} is {aval} ({where(f)}): "
-                "reverse mode with complex results needs holomorphic=True."
+                f"{what}: the result{tree.keystr(path)} of {name_of(f)} is {describe(aval)} "
+                f"({where(f)}), and reverse mode with complex results needs holomorphic=True. For "
+                "a function that is not holomorphic take jacrev of its real and imaginary parts."
             )
 
 

@@ -9,7 +9,15 @@ from typing import Any
 from functrans import tree
 from functrans.api.border import Function, array_leaf, run, stage
 from functrans.bind import eval_jaxpr
-from functrans.errors import ShapeError, TransformTypeError, argument_name, describe, name_of, where
+from functrans.errors import (
+    ShapeError,
+    TransformTypeError,
+    TreeError,
+    argument_name,
+    describe,
+    name_of,
+    where,
+)
 from functrans.ir import Aval, Jaxpr, MappedAxis, aval_of
 from functrans.recording import stage_walk
 from functrans.transforms import batch_jaxpr
@@ -66,6 +74,7 @@ def vmap(
         with stage(
             flat_f,
             leaves,
+            user=f,
             purpose="vmap",
             avals=avals,
             known=False,
@@ -100,7 +109,9 @@ class _Call:
         per_arg = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
         axes: list[Any] = []
         for i, (prefix, arg) in enumerate(zip(per_arg, args, strict=True)):
-            axes += _spread(prefix, arg, f"vmap: in_axes of {argument_name(f, i)} of {name_of(f)}")
+            axes += _spread(
+                prefix, arg, f, f"vmap: in_axes of {argument_name(f, i)}", "the argument"
+            )
         axes += [0] * (len(paths) - len(axes))
         self.leaves: list[Any] = []
         self.axes: list[int | None] = []
@@ -111,12 +122,18 @@ class _Call:
     def _normal(self, axis: Any, leaf: Any, name: str) -> int:
         aval = aval_of(leaf)
         if isinstance(axis, bool) or not hasattr(axis, "__index__"):
-            raise TransformTypeError(f"vmap: in_axes must hold ints and None, but got {axis!r}")
+            raise TransformTypeError(
+                f"vmap: in_axes must hold ints and None, but got {describe(axis)} for {name}. "
+                "Give the number of the axis to map over."
+            )
         axis = int(axis)
         if not -aval.ndim <= axis < aval.ndim:
+            remedy = "Put None in its place in in_axes, so that every call gets it whole."
+            if aval.ndim:
+                remedy = f"Its axes are {-aval.ndim} to {aval.ndim - 1}."
             raise ShapeError(
-                f"vmap: {name} is {aval}, which has no axis {axis} to map over. Give it one, or "
-                "put None in its place in in_axes so that every call gets it whole."
+                f"vmap: {name} is {describe(self.leaves[-1])}, which has no axis {axis} to map "
+                f"over. {remedy}"
             )
         return axis % aval.ndim
 
@@ -130,13 +147,16 @@ class _Call:
         if not sizes and given is None:
             raise TransformTypeError(
                 f"vmap: no argument of {name_of(self.f)} is mapped ({where(self.f)}). Give in_axes "
-                "an int for at least one of them, or axis_size=n."
+                "an int for at least one of them, or say how many members there are: axis_size=n."
             )
         distinct = {s for s, _, _ in sizes} | ({given} if given is not None else set())
         if len(distinct) > 1:
-            listing = "; ".join(f"axis {d} of {n} has size {s}" for s, n, d in sizes)
-            also = "" if given is None else f"; axis_size={given}"
-            raise ShapeError(f"vmap: mapped axes must have one size, but {listing}{also}.")
+            listing = ", ".join(f"axis {d} of {n} has size {s}" for s, n, d in sizes)
+            also = "" if given is None else f", and axis_size={given} was given"
+            raise ShapeError(
+                f"vmap: mapped axes must have one size, but {listing}{also}. Put None in the place "
+                "of an argument in in_axes if every call should get it whole."
+            )
         return distinct.pop()
 
     def apply(self, places: Sequence[int], xs: Sequence[Any]) -> Any:
@@ -153,21 +173,30 @@ def _name(f: Function, path: tree.KeyPath) -> str:
     return f"{base}{tree.keystr(path[2:])} of {name_of(f)}"
 
 
-def _spread(prefix: Any, value: Any, what: str) -> list[Any]:
-    """One axis for each leaf of `value`, from a prefix of its tree, whose leaves may be None."""
+def _spread(prefix: Any, value: Any, f: Function, what: str, like: str) -> list[Any]:
+    """One axis for each leaf of `value`, from a prefix of its tree, whose leaves may be None.
+
+    `what` names the prefix and `like` the value in messages about `f`.
+    """
     if prefix is None or isinstance(prefix, int):
         return [prefix] * len(tree.leaves(value))
     try:
         return tree.broadcast(prefix, value, is_leaf=lambda x: x is None)
-    except ValueError as error:
+    except TreeError as error:
         raise TransformTypeError(
-            f"{what} does not match the argument: {error}. Give an int, None, or a pytree like it."
+            f"{what} must be an int, None or a pytree like {like}, but {_differs(error)} "
+            f"({where(f)}). One axis for a container serves all that is in it."
         ) from None
+
+
+def _differs(error: TreeError) -> str:
+    """How two trees differ, as the end of a sentence."""
+    return error.reason.replace("The trees differ", "they differ").rstrip(".")
 
 
 def _out_dims(out_axes: Any, out_tree: tree.PyTreeDef, f: Function) -> list[int | None]:
     value = tree.unflatten(out_tree, [0] * out_tree.num_leaves)
-    return _spread(out_axes, value, f"vmap: out_axes of {name_of(f)}")
+    return _spread(out_axes, value, f, "vmap: out_axes", f"the result of {name_of(f)}")
 
 
 def _member(aval: Aval, dim: int | None) -> Aval:
@@ -202,5 +231,8 @@ def _placed(jaxpr: Jaxpr, axis: MappedAxis, wanted: list[int | None]) -> Jaxpr:
 
 def _position(wanted: int, aval: Aval, what: str) -> int:
     if not -aval.ndim <= wanted < aval.ndim:
-        raise ShapeError(f"{what} {wanted} is out of range for a result that is {aval}")
+        raise ShapeError(
+            f"{what}={wanted} is out of range for a result that is {describe(aval)} with the "
+            f"mapped axis. Its axes are {-aval.ndim} to {aval.ndim - 1}."
+        )
     return wanted % aval.ndim

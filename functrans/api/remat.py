@@ -31,7 +31,9 @@ def checkpoint(
     if f is None:
         return functools.partial(checkpoint, policy=policy, static_argnums=static_argnums)
     if not callable(f):
-        raise TransformTypeError(f"checkpoint takes a function, but got {describe(f)}")
+        raise TransformTypeError(
+            f"checkpoint takes a function, but got {describe(f)}. Write checkpoint(f)(x)."
+        )
     static = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
 
     @functools.wraps(f, updated=())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -79,6 +79,10 @@ def value_and_grad(
     >>> value_and_grad(lambda x: x**2 + 3*x + 1)(2.0)
     (11.0, 7.0)
     """
+    if unused not in get_args(Unused):
+        raise TransformTypeError(
+            f"{_what}: unused must be 'zeros' or 'error', but got {describe(unused)}."
+        )
     if not callable(f):
         raise TransformTypeError(
             f"{_what} takes a function, but got {describe(f)}. Give it the function itself and "
@@ -96,6 +100,7 @@ def value_and_grad(
         with stage(
             lambda *xs: aux.split_scalar(split.call(f, xs)),
             leaves,
+            user=f,
             purpose=_what,
             active=[True] * len(leaves),
             names=split.names,
@@ -180,7 +185,8 @@ class AuxOutput:
         if not (isinstance(result, tuple) and len(result) == 2):
             raise TransformTypeError(
                 f"{self.what}: with has_aux=True the function must return (result, aux), but it "
-                f"returned {describe(result)} ({where(self.f)})"
+                f"returned {describe(result)} ({where(self.f)}). Return a tuple of two, or drop "
+                "has_aux."
             )
         leaves, self.tree = tree.flatten(result[0])
         aux_leaves, self._aux_tree = tree.flatten(result[1])
@@ -211,29 +217,40 @@ def _require_one_leaf(out_tree: tree.PyTreeDef, result: Any, f: Function, what: 
     if not tree.treedef_is_leaf(out_tree):
         raise TransformTypeError(
             f"{what}: the function must return a scalar, but it returned {describe(result)} "
-            f"({where(f)}). Return one number; further results go through has_aux=True."
+            f"({where(f)}). {_one_number(result)}"
         )
+
+
+def _one_number(result: Any) -> str:
+    """What to do about a result that is not one leaf."""
+    if result is None:
+        return "Is a return statement missing?"
+    if isinstance(result, tuple) and len(result) == 2:
+        return "Return one number, or give has_aux=True if the second one needs no derivative."
+    return "Return one number; what needs no derivative can be returned through has_aux=True."
 
 
 def _require_scalar(aval: Aval, f: Function, what: str, holomorphic: bool) -> None:
     if aval.shape != ():
         raise TransformTypeError(
-            f"{what}: the function must return a scalar, but it returned {aval} ({where(f)}). "
-            "Take a sum or mean, or use jacrev, or vjp with a cotangent."
+            f"{what}: the function must return a scalar, but it returned "
+            f"{describe(aval)} ({where(f)}). Take a sum or mean, or use jacrev, or vjp with a cotangent."
         )
     if holomorphic and aval.dtype.kind != "c":
         raise TransformTypeError(
-            f"{what}: holomorphic=True needs a complex result, but it is {aval} ({where(f)})"
+            f"{what}: holomorphic=True needs a complex result, but it is {describe(aval)} "
+            f"({where(f)}). Drop holomorphic for functions with real results."
         )
     if not holomorphic and aval.dtype.kind == "c":
         raise TransformTypeError(
-            f"{what}: the function must return a real scalar, but it returned {aval} ({where(f)}). "
-            "Take its real part or its absolute value, or give holomorphic=True."
+            f"{what}: the function must return a real scalar, but it returned "
+            f"{describe(aval)} ({where(f)}). Take its real part or its absolute value, or give holomorphic=True."
         )
     if not is_inexact(aval.dtype):
         raise TransformTypeError(
-            f"{what}: the function must return a floating scalar, but it returned {aval} "
-            f"({where(f)}), which has no derivative."
+            f"{what}: the function must return a floating scalar, but it returned "
+            f"{describe(aval)} ({where(f)}), which has no derivative. Return it through "
+            "has_aux=True, beside the value to differentiate."
         )
 
 
@@ -245,12 +262,13 @@ def differentiable_leaf(value: Any, name: str, what: str, holomorphic: bool = Fa
     aval = aval_of(leaf)
     if not is_inexact(aval.dtype):
         raise TransformTypeError(
-            f"{what}: {name} is {aval}, and derivatives exist with respect to floating values "
-            "only. Convert it with .astype(float), or leave it out of argnums."
+            f"{what}: {name} is {describe(value)}, and derivatives exist with respect to floating "
+            "values only. Convert it with .astype(float), or leave it out of argnums."
         )
     if holomorphic and aval.dtype.kind != "c":
         raise TransformTypeError(
-            f"{what}: holomorphic=True needs complex arguments, but {name} is {aval}"
+            f"{what}: holomorphic=True needs complex arguments, but {name} is {describe(value)}. "
+            "Convert it with .astype(complex), or drop holomorphic."
         )
     return leaf
 
@@ -276,6 +294,7 @@ def vjp(f: Function, *primals: Any, has_aux: bool = False) -> Any:
     with stage(
         lambda *xs: aux.split(split.call(f, xs)),
         leaves,
+        user=f,
         purpose="vjp",
         active=active,
         names=split.names,
@@ -356,7 +375,8 @@ def check_tangents(
     value: Any, treedef: tree.PyTreeDef, avals: Sequence[Aval], what: str, word: str
 ) -> list[Any]:
     """The leaves of a tangent or cotangent, checked leaf by leaf; None stands for float0."""
-    tree.check_structure(treedef, value, f"{what}: the {word}")
+    wanted = f"{what}: the {word} must have the structure of the value it belongs to, but differs"
+    tree.check_structure(treedef, value, wanted)
     paths, _ = tree.flatten_with_path(value)
     return [
         _check_tangent(x, a, what, f"{word}{tree.keystr(p)}")
@@ -366,19 +386,34 @@ def check_tangents(
 
 def _check_tangent(value: Any, aval: Aval, what: str, word: str) -> Any:
     if not is_inexact(aval.dtype):
-        return value
+        return _check_no_tangent(value, aval, what, word)
     leaf = array_leaf(value, f"{what}: the {word}")
     given = aval_of(leaf)
     if given.shape != aval.shape:
         raise ShapeError(
-            f"{what}: the {word} must have the shape of the value it belongs to, {aval}, but it is "
-            f"{given}. Give one like it, e.g. numpy.ones_like(y)."
+            f"{what}: the {word} must have the shape of the value it belongs to, "
+            f"{describe(aval)}, but it is {describe(given)}. Reshape it, or make one like that "
+            "value with numpy.ones_like or zeros_like."
         )
     if same_type(given, aval):
         return leaf
     if given.weak and np.can_cast(given.dtype, aval.dtype, "same_kind"):
         return aval.dtype.type(leaf) if type(leaf) is not Tracer else leaf.astype(aval.dtype)
+    remedy = f"Convert it with .astype({aval.dtype.name!r})."
+    if given.dtype.kind == "c":
+        remedy = "Give its real and imaginary parts apart."
     raise TransformTypeError(
-        f"{what}: the {word} must have the dtype of the value it belongs to, {aval}, but it is "
-        f"{given}. Convert it with .astype({aval.dtype.name!r})."
+        f"{what}: the {word} must have the dtype of the value it belongs to, "
+        f"{describe(aval)}, but it is {describe(given)}. {remedy}"
     )
+
+
+def _check_no_tangent(value: Any, aval: Aval, what: str, word: str) -> Any:
+    """The tangent of an integer or a boolean, which carries nothing: zeros of any integer kind."""
+    dtype = getattr(value, "dtype", np.dtype(type(value)))
+    if is_inexact(dtype):
+        raise TransformTypeError(
+            f"{what}: the {word} belongs to {describe(aval)}, which has no derivative, but it is "
+            f"{describe(value)}. Give numpy.zeros(shape, {aval.dtype.name!r}) in its place."
+        )
+    return value
