@@ -43,7 +43,7 @@ def measure(case: Case, libraries: Sequence[Library], rounds: int) -> dict[str, 
         else:
             calls[library.name] = call
     waits = {library.name: library.wait for library in libraries}
-    seconds = interleaved(calls, waits, rounds=rounds, small=case.small)
+    seconds = interleaved(calls, waits, rounds=rounds, small=case.small) if calls else {}
     return {"case": case.name, "seconds": seconds, "faults": faults}
 
 
