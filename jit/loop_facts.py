@@ -42,6 +42,20 @@ def weigh(block: Block) -> int:
     return total
 
 
+def intrinsic_count(block: Block) -> int:
+    """How many calls of elementary functions a body holds."""
+    count = 0
+    for stmt in block.stmts:
+        match stmt:
+            case Op():
+                count += stmt.name in INTRINSICS
+            case For():
+                count += intrinsic_count(stmt.body)
+            case _:
+                pass
+    return count
+
+
 def widest(block: Block, carries: Sequence[Carry]) -> int:
     """The size in bytes of the widest data in a loop; index arithmetic does not count."""
     sizes = [ITEMSIZE[carry.init.dtype] for carry in carries]

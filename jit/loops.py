@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jit.loop_facts import LARGE, lane_count, static_extent, unroll_count, weigh
+from jit.loop_facts import LARGE, intrinsic_count, lane_count, static_extent, unroll_count, weigh
 from jit.loop_ir.nodes import FLOATS, Carry, Combine, DType, For, Value
 from jit.operations import OPERATIONS
 from jit.statements import CONTEXT, STATUS, Module, Reg, StatementEmitter
@@ -231,6 +231,7 @@ class VectorLoop:
         self.stmt = stmt
         self.lanes = lanes
         self.unroll = unroll_count(stmt, lanes)
+        self.inline = intrinsic_count(stmt.body) <= 2
         self.kinds = [register(c.init.dtype, lanes) for c in stmt.carries]
 
     def emit(self, start: str, stop: str, n: int | None, inits: Sequence[str]) -> list[str]:
@@ -281,13 +282,13 @@ class VectorLoop:
     def copy(self, i: str, values: Sequence[str], mask: str | None) -> list[str]:
         """One vector of iterations from i on; answers the accumulators."""
         f = self.f
-        f.lanes, f.mask = self.lanes, mask
+        f.lanes, f.mask, f.inline = self.lanes, mask, self.inline and mask is None
         f.env[self.stmt.var] = Reg(i, 1, "", True)
         for carry, value in zip(self.stmt.carries, values, strict=True):
             f.env[carry.phi] = Reg("", None, value, True)
         f.block(self.stmt.body)
         nexts = [f.wide(c.next) for c in self.stmt.carries]
-        f.lanes, f.mask = 1, None
+        f.lanes, f.mask, f.inline = 1, None, False
         if mask is None:
             return nexts
         flags = vector("i1", self.lanes)

@@ -97,6 +97,7 @@ class StatementEmitter:
         self.bodies = 0
         self.lanes = 1
         self.mask: str | None = None
+        self.inline = False
         self.hoisted: list[str] = []
         self.splats: dict[tuple[str, str], str] = {}
 
@@ -290,7 +291,7 @@ class StatementEmitter:
             return write_cast(self.w, dtype, op.dtype, lanes, args[0])
         if name == "bitcast":
             return write_bitcast(self.w, dtype, op.dtype, lanes, args[0])
-        return self.module.intrinsics.call(self.w, name, dtype, lanes, args)
+        return self.module.intrinsics.call(self.w, name, dtype, lanes, args, self.inline)
 
     def both(self, where: Value | None) -> str | None:
         """The mask of the loop and a condition of the statement, in the current lanes."""

@@ -115,7 +115,7 @@ def exp2(m: Maths, x: F) -> F:
 
 
 def expm1(m: Maths, x: F) -> F:
-    """exp(x) - 1 = 2 (2**(n-1) p + (2**(n-1) - 1/2)) with p = exp(r) - 1, and p itself for n = 0."""
+    """exp(x) - 1 = 2 (2**(n-1) p + 2**(n-1) - 1/2) with p = exp(r) - 1; p itself for n = 0."""
     inner = m.most(m.least(x, m.pick(710.0, 89.0)), m.pick(-40.0, -20.0))
     r, n, k = reduced(m, inner)
     p, lost = m.ordered_sum(r, r * r * tail(m, r, fine=True))
@@ -178,4 +178,4 @@ def tanh(m: Maths, x: F) -> F:
     else:
         low = square * m.poly(square, TANH_SINGLE)
         ratio = 2.0 / more
-    return m.select(small, m.fma(x, low, x), m.copysign(1.0 - ratio, x))
+    return m.copysign(m.select(small, m.fma(x, low, x), 1.0 - ratio), x)

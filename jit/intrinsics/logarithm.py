@@ -99,7 +99,7 @@ def log1p(m: Maths, x: F) -> F:
 
 
 def other_base(m: Maths, x: F, factor: tuple[float, float], unit: tuple[float, float]) -> F:
-    """log(x) times `factor`, plus k times `unit`, each in two parts: exact at powers of the base."""
+    """log(x) times factor plus k times unit, both in two parts: exact at powers of the base."""
     k, f = split(m, x)
     high, low = m.ordered_sum(f, -small_part(m, f))
     p, lost = m.product(high, m.f(factor[0]))

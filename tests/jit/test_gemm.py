@@ -3,6 +3,7 @@
 import ctypes
 import mmap
 import os
+import platform
 import threading
 from collections.abc import Iterator
 from functools import cache
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from jit import native
 from jit.runtime import gemm, threads
 from jit.runtime.gemm_loops import gemm_module
 from jit.runtime.gemm_text import Tile, tile_for
+from jit.runtime.objects import build_object, host_features, library_symbols, link_object
 
 Matrix = NDArray[Any]
 NAMES = {"f": "f32", "d": "f64", "F": "c64", "D": "c128"}
@@ -28,18 +31,22 @@ TILES = {
     "sse2": tile_for(frozenset(), aarch64=False),
     "neon": tile_for(frozenset(), aarch64=True),
 }
-# A machine without wide registers runs the wide tiles too: the compiler splits the vectors.
+OLDER = {"avx2", "sse2"}
+X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
 @cache
 def product_of(char: str, tile: str) -> Any:
+    """The product of this machine, or of another tile, in an older processor's code if it can."""
     name = REAL[char]
-    table = (
-        gemm.symbols(name)
-        if tile == "host"
-        else gemm.load_gemm(name, TILES[tile], f"test_gemm_{char}_{tile}")
-    )
-    return CALL(table[f"ft_gemm_{NAMES[char]}"])
+    function = f"ft_gemm_{NAMES[char]}"
+    if tile == "host":
+        return CALL(gemm.symbols(name)[function])
+    text = gemm_module(name, TILES[tile])
+    target = native.portable_target(tile) if X86 and tile in OLDER & host_features() else None
+    code = native.emit_object(text, target) if target else build_object(text)
+    imports = {**library_symbols(("malloc", "free", "memset")), **threads.symbols()}
+    return CALL(link_object(f"test_gemm_{char}_{tile}", code, imports, [function])[function])
 
 
 def call(a: Matrix, b: Matrix, c: Matrix, accumulate: bool = False, tile: str = "host") -> Matrix:
