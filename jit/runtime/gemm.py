@@ -35,13 +35,6 @@ def build_gemm(name: RealName, tile: Tile) -> bytes:
     return build_object(gemm_module(name, tile))
 
 
-def load_gemm(name: RealName, tile: Tile, library: str) -> dict[str, int]:
-    """Link one product; the process uses one per type, tests may load other tiles."""
-    imports = {**library_symbols(("malloc", "free", "memset")), **threads.symbols()}
-    exports = [f"ft_gemm_{name}", f"ft_gemm_{COMPLEX[name]}"]
-    return link_object(library, build_gemm(name, tile), imports, exports)
-
-
 def host_tile() -> Tile:
     """The tile of this machine."""
     return tile_for(host_features(), platform.machine().lower() in ("aarch64", "arm64"))
@@ -50,7 +43,9 @@ def host_tile() -> Tile:
 @once
 def symbols(name: RealName) -> dict[str, int]:
     """Addresses of ft_gemm_f32 and ft_gemm_c64 (name f32), or of ft_gemm_f64 and ft_gemm_c128."""
-    return load_gemm(name, host_tile(), f"ft_gemm_{name}")
+    imports = {**library_symbols(("malloc", "free", "memset")), **threads.symbols()}
+    exports = [f"ft_gemm_{name}", f"ft_gemm_{COMPLEX[name]}"]
+    return link_object(f"ft_gemm_{name}", build_gemm(name, host_tile()), imports, exports)
 
 
 def prepare(name: RealName) -> None:
