@@ -2,6 +2,7 @@
 
 The laws (tests/laws.py) run over `SAMPLES`. The data is deterministic in (sample, dtype,
 variant), stays away from kinks where `smooth` says so, and is small: a law may loop over it.
+Long because it is a table.
 """
 
 from __future__ import annotations

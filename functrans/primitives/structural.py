@@ -1,4 +1,7 @@
-"""Structural primitives move, repeat, join and sum values: linear, and each other's transposes."""
+"""Structural primitives move, repeat, join and sum values: linear, and each other's transposes.
+
+Long, because each of them is a rule of another.
+"""
 
 from __future__ import annotations
 
