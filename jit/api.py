@@ -1,14 +1,11 @@
-"""jit for users: functions staged once for each signature, compiled, and called on NumPy arrays."""
+"""jit: functions compiled to native code, one program for each signature of their arguments."""
 
 from __future__ import annotations
 
 import functools
-import importlib
-import inspect
-import threading
-import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -18,17 +15,17 @@ from functrans.extend import (
     ClosedJaxpr,
     Jaxpr,
     ShapeDtypeStruct,
+    Staged,
     Tracer,
     TransformTypeError,
-    ambient_axes,
     argument_name,
     array_leaf,
     aval_of,
     call,
+    current_interpreter,
     describe,
     engine_name,
     eval_jaxpr,
-    finish,
     is_evaluating,
     name_of,
     shaped,
@@ -36,384 +33,339 @@ from functrans.extend import (
     tree,
     where,
 )
+from jit.pipeline import ENGINE, Executable, Report, compile_jaxpr, executable_for
 
 Function = Callable[..., Any]
-Key = tuple[Any, ...]
 
 
-class NativeEngine:
-    """Compiles jaxprs to machine code; each program is kept with the jaxpr it was made from."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-
-    def compiled(self, jaxpr: Jaxpr, donated: tuple[int, ...] = ()) -> Any:
-        """The executable of a jaxpr, compiled when it is first asked for."""
-        key = ("executable", donated)
-        found = jaxpr.cache.get(key)
-        if found is None:
-            with self._lock:
-                found = jaxpr.cache.get(key)
-                if found is None:
-                    found = jaxpr.cache[key] = _pipeline().compile_jaxpr(jaxpr, donated=donated)
-        return found
-
-    def execute(self, jaxpr: Jaxpr, args: list[Any]) -> list[Any]:
-        """The outputs of the jaxpr on arrays, freshly allocated."""
-        return self.compiled(jaxpr)(args)
-
-    def __repr__(self) -> str:
-        return "native"
+# -- one traced signature ---------------------------------------------------------------------
 
 
-def _pipeline() -> Any:
-    """The compiler, imported with llvmlite when something is first compiled."""
-    return importlib.import_module("jit.pipeline")
-
-
-NATIVE = NativeEngine()
-
-
-def current_engine() -> NativeEngine | None:
-    """The engine that runs programs, or None where the NumPy evaluator was asked for."""
-    return NATIVE if engine_name() == "native" else None
-
-
-@dataclass(frozen=True, eq=False)
-class Program:
-    """A function staged for one signature.
-
-    captured  the values of the jaxpr's captured inputs, which come first
-    donated   positions among the jaxpr's inputs whose memory results may take
-    """
+@dataclass(eq=False)
+class Specialised:
+    """A function traced for one signature: its jaxpr with captured values, and its result's tree."""
 
     jaxpr: Jaxpr
     captured: list[Any]
-    out_tree: tree.PyTreeDef
-    donated: tuple[int, ...]
+    out_tree: Any
+    donate: tuple[int, ...]
 
-    @property
-    def reusable(self) -> bool:
-        """May later calls use it? Not when it captured a value of an enclosing trace."""
-        return not any(type(x) is Tracer for x in self.captured)
+    def run(self, leaves: Sequence[Any]) -> Any:
+        """Compile on the first call, and run."""
+        args = [*self.captured, *leaves]
+        if engine_name() == "numpy":
+            outs = [np.array(x) for x in eval_jaxpr(self.jaxpr, args)]
+        else:
+            outs = list(executable_for(self.jaxpr, self.donate)(args))
+        return self.pack(outs)
+
+    def pack(self, outs: Sequence[Any]) -> Any:
+        """Arrays as the user gets them: scalars of NumPy or Python where they have no axes."""
+        avals = self.jaxpr.out_avals
+        values = [
+            x if x.shape else x.item() if a.weak else x[()] for x, a in zip(outs, avals, strict=True)
+        ]
+        return tree.unflatten(self.out_tree, values)
+
+    def bind(self, leaves: Sequence[Any], name: str) -> Any:
+        """One call equation in the trace in force."""
+        outs = call(self.jaxpr, *self.captured, *leaves, name=name, engine=ENGINE)
+        return tree.unflatten(self.out_tree, outs)
 
 
 @dataclass(frozen=True, eq=False)
-class Signature:
-    """One call's arguments: the traced leaves, and all that decides which program serves them."""
+class Compiled:
+    """A compiled signature: call it with arguments like those it was lowered for."""
+
+    jitted: Jitted
+    executable: Executable
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.jitted(*args, **kwargs)
+
+    def as_text(self, stage: str = "asm") -> str:
+        return self.executable.as_text(stage)
+
+    def compile_report(self) -> Report:
+        return self.executable.compile_report()
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """A traced signature that can be compiled and looked at."""
+
+    jitted: Jitted
+    specialised: Specialised
+
+    def compile(self) -> Compiled:
+        """The native program; compiled once."""
+        made = executable_for(self.specialised.jaxpr, self.specialised.donate)
+        return Compiled(self.jitted, made)
+
+    def as_text(self, stage: str = "jaxpr") -> str:
+        """The program as "jaxpr", "loops", "llvm" or "asm"."""
+        return self.compile().as_text(stage)
+
+    def compile_report(self) -> Report:
+        """Times of the stages, kernels, and why values are stored."""
+        return self.compile().compile_report()
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """A traced signature; `jaxpr` with the values it captured."""
+
+    jitted: Jitted
+    specialised: Specialised
+
+    @property
+    def jaxpr(self) -> ClosedJaxpr:
+        return ClosedJaxpr(self.specialised.jaxpr, self.specialised.captured)
+
+    def lower(self) -> Lowered:
+        return Lowered(self.jitted, self.specialised)
+
+
+# -- signatures -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which arguments are part of the program, and which may be overwritten."""
+
+    static_argnums: tuple[int, ...]
+    static_argnames: tuple[str, ...]
+    donate_argnums: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call's arguments: dynamic leaves, their tree and paths, and the static rest."""
 
     leaves: list[Any]
-    avals: list[Aval]
-    treedef: tree.PyTreeDef
-    static: dict[int | str, Any]
-    num_args: int
-    key: Key
+    treedef: Any
+    dynamic: tuple[int, ...]
+    static_args: dict[int, Any]
+    static_kwargs: dict[str, Any]
+    count: int
+
+
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    return (value,) if isinstance(value, (int, str)) else tuple(value)
+
+
+def aval_key(value: Any) -> Any:
+    """What of a leaf decides the program: shape and dtype, or the type of a Python number."""
+    kind = type(value)
+    if kind is np.ndarray:
+        return value.shape, value.dtype
+    if kind is Tracer:
+        return value.aval, value.scalar
+    return kind
+
+
+class Jitted:
+    """What jit returns: a function that compiles itself for each signature it meets."""
+
+    def __init__(self, f: Function, options: Options) -> None:
+        self._f = f
+        self._options = options
+        self._names = positional_names(f, options)
+        self._known: dict[Any, Specialised] = {}
+        functools.update_wrapper(self, f, updated=())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        made = self._split(args, kwargs)
+        leaves = [self._leaf(x, k, made) for k, x in enumerate(made.leaves)]
+        special = self._specialised(made, leaves)
+        if is_evaluating():
+            return special.run(leaves)
+        return special.bind(leaves, name_of(self._f))
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<jit of {name_of(self._f)}>"
+
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """The program for arguments like these (ShapeDtypeStructs will do), not run."""
+        return self.trace(*args, **kwargs).lower()
+
+    def trace(self, *args: Any, **kwargs: Any) -> Traced:
+        """The jaxpr for arguments like these."""
+        made = self._split(args, kwargs)
+        avals = [shaped(x, self._leaf_name(k, made)) for k, x in enumerate(made.leaves)]
+        return Traced(self, self._stage(made, made.leaves, avals))
+
+    def clear_cache(self) -> None:
+        """Forget every program."""
+        self._known.clear()
+
+    # calls
+
+    def _split(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Separate static arguments from those that are traced."""
+        options, count = self._options, len(args)
+        if not options.static_argnums and not options.static_argnames:
+            leaves, treedef = tree.flatten((args, kwargs))
+            return Call(leaves, treedef, tuple(range(count)), {}, {}, count)
+        static = {n % count for n in options.static_argnums if -count <= n < count}
+        static |= {n for n, name in enumerate(self._names[:count]) if name in options.static_argnames}
+        dynamic = tuple(n for n in range(count) if n not in static)
+        named = {self._names[n] for n in options.static_argnums if 0 <= n < len(self._names)}
+        named.update(options.static_argnames)
+        keywords = {k: v for k, v in kwargs.items() if k not in named}
+        leaves, treedef = tree.flatten((tuple(args[n] for n in dynamic), keywords))
+        return Call(
+            leaves,
+            treedef,
+            dynamic,
+            {n: args[n] for n in sorted(static)},
+            {k: v for k, v in kwargs.items() if k in named},
+            count,
+        )
+
+    def _leaf(self, value: Any, position: int, made: Call) -> Any:
+        if type(value) is np.ndarray and value.dtype.isnative and value.dtype.kind in "fiubc":
+            return value
+        return array_leaf(value, f"jit: {self._leaf_name(position, made)}")
+
+    def _leaf_name(self, position: int, made: Call) -> str:
+        """What messages call a leaf: its argument, the path inside it, the function."""
+        pairs, _ = tree.flatten_with_path(tree.unflatten(made.treedef, made.leaves))
+        path = pairs[position][0]
+        section, place = path[0].idx, path[1]
+        if section == 0:
+            base = argument_name(self._f, made.dynamic[place.idx])
+        else:
+            base = f"argument {place.key!r}"
+        return f"{base}{tree.keystr(path[2:])} of {name_of(self._f)}"
+
+    def _specialised(self, made: Call, leaves: Sequence[Any]) -> Specialised:
+        key = self._key(made, leaves)
+        found = self._known.get(key)
+        if found is None:
+            found = self._stage(made, leaves, [aval_of(x) for x in leaves])
+            if not any(type(x) is Tracer for x in found.captured):
+                self._known[key] = found
+        return found
+
+    def _key(self, made: Call, leaves: Sequence[Any]) -> Any:
+        statics = (*made.static_args.items(), *made.static_kwargs.items())
+        try:
+            hash(statics)
+        except TypeError:
+            bad = next((k, v) for k, v in statics if not hashable(v))
+            name = argument_name(self._f, bad[0]) if isinstance(bad[0], int) else f"argument {bad[0]!r}"
+            raise TransformTypeError(
+                f"jit: {name} of {name_of(self._f)} ({where(self._f)}) is static, so it must be "
+                f"hashable, but it is {describe(bad[1])}. Pass arrays as traced arguments, lists as "
+                "tuples."
+            ) from None
+        typed = tuple((k, type(v), v) for k, v in statics)
+        return (
+            made.treedef.exact_key,
+            tuple([aval_key(x) for x in leaves]),
+            typed,
+            None if is_evaluating() else mapped_axes(),
+        )
+
+    def _stage(self, made: Call, leaves: Sequence[Any], avals: Sequence[Aval]) -> Specialised:
+        """Trace the function on abstract arguments."""
+
+        @functools.wraps(self._f, updated=())
+        def flat(*xs: Any) -> Any:
+            args, kwargs = tree.unflatten(made.treedef, xs)
+            given = dict(zip(made.dynamic, args, strict=True)) | made.static_args
+            return self._f(*[given[n] for n in range(made.count)], **kwargs, **made.static_kwargs)
+
+        names = [self._leaf_name(k, made) for k in range(len(leaves))]
+        examples = [x if type(x) is Tracer else stand_in(x, a) for x, a in zip(leaves, avals, strict=True)]
+        staged: Staged = stage(
+            flat,
+            examples,
+            purpose="jit",
+            avals=None if not any(isinstance(x, ShapeDtypeStruct) for x in leaves) else avals,
+            known=False,
+            names=names,
+        )
+        with staged:
+            captured = [kept(x) for x in staged.captured]
+        donate = self._donated(made, len(captured))
+        return Specialised(staged.jaxpr, captured, staged.out_tree, donate)
+
+    def _donated(self, made: Call, captured: int) -> tuple[int, ...]:
+        """The positions of donated leaves among the inputs of the jaxpr."""
+        wanted = self._options.donate_argnums
+        if not wanted:
+            return ()
+        chosen = {n % made.count for n in wanted if -made.count <= n < made.count}
+        pairs, _ = tree.flatten_with_path(tree.unflatten(made.treedef, made.leaves))
+        return tuple(
+            captured + k
+            for k, (path, _) in enumerate(pairs)
+            if path[0].idx == 0 and made.dynamic[path[1].idx] in chosen
+        )
+
+
+def positional_names(f: Function, options: Options) -> list[str]:
+    """The names of positional parameters, where static ones may be given either way."""
+    if not options.static_argnames and not options.static_argnums:
+        return []
+    code = getattr(f, "__code__", None)
+    return list(code.co_varnames[: code.co_argcount]) if code is not None else []
+
+
+def hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def mapped_axes() -> tuple[Any, ...]:
+    """The named axes of the traces in force, which a jitted function may ask for."""
+    found: list[Any] = []
+    interpreter: Any = current_interpreter()
+    while interpreter is not None:
+        axis = getattr(interpreter, "axis", None)
+        if axis is not None:
+            found.append((axis.name, axis.size))
+        interpreter = interpreter.parent
+    return tuple(found)
+
+
+def stand_in(value: Any, aval: Aval) -> Any:
+    """An example for tracing that holds no user's array alive."""
+    return value
+
+
+def kept(value: Any) -> Any:
+    """A captured value for as long as the program lives: arrays are copied."""
+    return value if type(value) is Tracer or not isinstance(value, np.ndarray) else np.array(value)
 
 
 def jit(
     f: Function | None = None,
     *,
     static_argnums: int | Sequence[int] = (),
-    static_argnames: str | Sequence[str] = (),
+    static_argnames: str | Iterable[str] = (),
     donate_argnums: int | Sequence[int] = (),
-    donate_argnames: str | Sequence[str] = (),
 ) -> Any:
-    """f compiled to native code; see `functrans.jit`."""
-    options: dict[str, Any] = {
-        "static_argnums": static_argnums,
-        "static_argnames": static_argnames,
-        "donate_argnums": donate_argnums,
-        "donate_argnames": donate_argnames,
-    }
+    """f compiled to native code; see functrans.jit."""
+    options = Options(as_tuple(static_argnums), as_tuple(static_argnames), as_tuple(donate_argnums))
     if f is None:
-        return functools.partial(jit, **options)
+        return lambda g: jit_with(g, options)
+    return jit_with(f, options)
+
+
+def jit_with(f: Any, options: Options) -> Jitted:
+    """Wrap a function, or say what is wrong with what was given."""
     if not callable(f):
-        raise TransformTypeError(
-            f"jit takes a function, but got {describe(f)}. Write jit(f)(x), not jit(f(x))."
-        )
-    return Jitted(f, **options)
+        raise TransformTypeError(f"jit takes a function, but got {describe(f)}")
+    return Jitted(f, options)
 
 
-class Jitted:
-    """A compiled function. Called inside a transform it is one `call` equation."""
-
-    def __init__(
-        self,
-        f: Function,
-        static_argnums: int | Sequence[int],
-        static_argnames: str | Sequence[str],
-        donate_argnums: int | Sequence[int],
-        donate_argnames: str | Sequence[str],
-    ) -> None:
-        functools.update_wrapper(self, f, updated=())
-        self._f = f
-        self._static = chosen_parameters(f, static_argnums, static_argnames, "static")
-        self._donated = chosen_parameters(f, donate_argnums, donate_argnames, "donate")
-        self._programs: dict[Key, Program] = {}
-        self._lock = threading.RLock()
-
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self if instance is None else types.MethodType(self, instance)
-
-    def __repr__(self) -> str:
-        return f"<jit of {name_of(self._f)}>"
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        signature = self._signature(args, kwargs)
-        program = self._program(signature)
-        engine = current_engine()
-        inputs = [*program.captured, *signature.leaves]
-        if not is_evaluating():
-            outs = call(program.jaxpr, *inputs, name=name_of(self._f), engine=engine)
-        elif engine is None:
-            outs = finish(eval_jaxpr(program.jaxpr, inputs), program.jaxpr.out_avals, inputs)
-        else:
-            arrays = [np.asarray(x) for x in inputs]
-            outs = engine.compiled(program.jaxpr, program.donated)(arrays)
-        return tree.unflatten(program.out_tree, finished(outs, program.jaxpr.out_avals))
-
-    def trace(self, *args: Any, **kwargs: Any) -> Traced:
-        """The staged program for these arguments (or ShapeDtypeStructs): `.jaxpr`, `.lower()`."""
-        program = self._program(self._signature(args, kwargs, examples=True))
-        return Traced(name_of(self._f), program)
-
-    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
-        """The program for these arguments (or ShapeDtypeStructs), to be printed or compiled."""
-        return self.trace(*args, **kwargs).lower()
-
-    def clear_cache(self) -> None:
-        """Forget every staged program."""
-        with self._lock:
-            self._programs.clear()
-
-    # -- signatures ---------------------------------------------------------------------------
-
-    def _signature(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], examples: bool = False
-    ) -> Signature:
-        static: dict[int | str, Any] = {}
-        dynamic = list(args)
-        keywords = kwargs
-        if self._static:
-            keywords = dict(kwargs)
-            dynamic = [self._take(i, a, static) for i, a in enumerate(args)]
-            static.update({k: keywords.pop(k) for k in list(keywords) if k in self._static})
-        flat, treedef = tree.flatten((dynamic, keywords))
-        if examples:
-            avals = [shaped(x, self._leaf_name(treedef, i)) for i, x in enumerate(flat)]
-            leaves = flat
-        else:
-            leaves = [
-                x if _plain(x) else array_leaf(x, f"jit: {self._leaf_name(treedef, i)}")
-                for i, x in enumerate(flat)
-            ]
-            avals = [aval_of(x) for x in leaves]
-        statics = tuple((k, type(v), v) for k, v in static.items())
-        key = (treedef, tuple(avals), statics, ambient_axes(), len(args))
-        return Signature(leaves, avals, treedef, static, len(args), key)
-
-    def _take(self, position: int, value: Any, static: dict[int | str, Any]) -> Any:
-        """None in the place of a static argument, which is set aside."""
-        if position not in self._static:
-            return value
-        static[position] = value
-        return None
-
-    def _leaf_name(self, treedef: tree.PyTreeDef, index: int) -> str:
-        paths = tree.flatten_with_path(tree.unflatten(treedef, range(treedef.num_leaves)))[0]
-        path = paths[index][0]
-        section, place = path[0].idx, path[1]  # type: ignore[union-attr]
-        if section == 0:
-            base = argument_name(self._f, place.idx)  # type: ignore[union-attr]
-        else:
-            base = f"argument {place.key!r}"  # type: ignore[union-attr]
-        return f"{base}{tree.keystr(path[2:])} of {name_of(self._f)}"
-
-    # -- programs -----------------------------------------------------------------------------
-
-    def _program(self, signature: Signature) -> Program:
-        try:
-            found = self._programs.get(signature.key)
-        except TypeError:
-            raise self._unhashable(signature) from None
-        if found is not None:
-            return found
-        with self._lock:
-            found = self._programs.get(signature.key)
-            if found is None:
-                found = self._stage(signature)
-                if found.reusable:
-                    self._programs[signature.key] = found
-        return found
-
-    def _stage(self, signature: Signature) -> Program:
-        def flat_f(*xs: Any) -> Any:
-            dynamic, keywords = tree.unflatten(signature.treedef, xs)
-            args = [signature.static.get(i, a) for i, a in enumerate(dynamic)]
-            named = {k: v for k, v in signature.static.items() if isinstance(k, str)}
-            return self._f(*args, **keywords, **named)
-
-        functools.update_wrapper(flat_f, self._f, updated=())
-        names = [self._leaf_name(signature.treedef, i) for i in range(len(signature.leaves))]
-        with stage(
-            flat_f,
-            signature.leaves,
-            purpose="jit",
-            avals=signature.avals,
-            known=False,
-            copies=False,
-            names=names,
-        ) as staged:
-            start = len(staged.captured)
-            donated = tuple(start + i for i in self._donated_leaves(signature))
-            return Program(staged.jaxpr, staged.captured, staged.out_tree, donated)
-
-    def _donated_leaves(self, signature: Signature) -> list[int]:
-        if not self._donated:
-            return []
-        places = tree.unflatten(signature.treedef, range(len(signature.leaves)))
-        dynamic, keywords = places
-        chosen = [a for i, a in enumerate(dynamic) if i in self._donated]
-        chosen += [v for k, v in keywords.items() if k in self._donated]
-        return tree.leaves(chosen)
-
-    def _unhashable(self, signature: Signature) -> TransformTypeError:
-        for place, value in signature.static.items():
-            try:
-                hash(value)
-            except TypeError:
-                what = argument_name(self._f, place) if isinstance(place, int) else repr(place)
-                return TransformTypeError(
-                    f"jit: the static {what} of {name_of(self._f)} is {describe(value)}, which "
-                    f"cannot be hashed ({where(self._f)}). Static arguments are part of the "
-                    "program: pass a tuple instead of a list, or do not declare it static."
-                )
-        return TransformTypeError(f"jit: an argument of {name_of(self._f)} cannot be hashed")
-
-
-def _plain(value: Any) -> bool:
-    """Is this leaf usable as it is? The common cases, decided quickly."""
-    return type(value) is np.ndarray and value.dtype.isnative and value.dtype.kind in "fiub"
-
-
-def finished(outs: Sequence[Any], avals: Sequence[Aval]) -> list[Any]:
-    """Results as users get them: Python scalars where weak, NumPy scalars where 0-d."""
-    return [_finished(o, a) for o, a in zip(outs, avals, strict=True)]
-
-
-def _finished(value: Any, aval: Aval) -> Any:
-    if aval.shape or type(value) is Tracer:
-        return value
-    array = np.asarray(value)
-    return array.item() if aval.weak else array[()]
-
-
-def chosen_parameters(
-    f: Function, numbers: int | Sequence[int], names: str | Sequence[str], what: str
-) -> frozenset[int | str]:
-    """The parameters chosen by number or name, by both, so that either way of passing is met."""
-    by_number = {numbers} if isinstance(numbers, int) else set(numbers)
-    by_name = {names} if isinstance(names, str) else set(names)
-    if not by_number and not by_name:
-        return frozenset()
-    try:
-        parameters = list(inspect.signature(f).parameters.values())
-    except (TypeError, ValueError):
-        return frozenset(by_number | by_name)
-    positional = [
-        p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    has_args = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    known = {p.name for p in parameters}
-    if unknown := by_name - known:
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            raise TransformTypeError(
-                f"jit: {what}_argnames names {sorted(unknown)}, which {name_of(f)} does not have "
-                f"({where(f)}); its parameters are {sorted(known)}."
-            )
-    chosen: set[int | str] = set(by_name)
-    for number in by_number:
-        if not has_args and not -len(positional) <= number < len(positional):
-            raise TransformTypeError(
-                f"jit: {what}_argnums={number}, but {name_of(f)} takes {len(positional)} "
-                f"positional arguments ({where(f)})."
-            )
-        place = number if has_args else number % len(positional)
-        chosen.add(place)
-        if place < len(positional):
-            chosen.add(positional[place])
-    chosen.update(positional.index(n) for n in by_name if n in positional)
-    return frozenset(chosen)
-
-
-class Traced:
-    """A function staged for given arguments."""
-
-    def __init__(self, name: str, program: Program) -> None:
-        self._name = name
-        self._program = program
-
-    @property
-    def jaxpr(self) -> ClosedJaxpr:
-        """The program, with the values of its captured inputs."""
-        return ClosedJaxpr(self._program.jaxpr, self._program.captured)
-
-    @property
-    def out_info(self) -> Any:
-        """The shapes and dtypes of the results."""
-        avals = self._program.jaxpr.out_avals
-        structs = [ShapeDtypeStruct(a.shape, a.dtype, a.weak) for a in avals]
-        return tree.unflatten(self._program.out_tree, structs)
-
-    def lower(self) -> Lowered:
-        """The program on its way to machine code."""
-        return Lowered(self._name, self._program)
-
-
-class Lowered:
-    """A program on its way to machine code."""
-
-    def __init__(self, name: str, program: Program) -> None:
-        self._name = name
-        self._program = program
-
-    def as_text(self, stage: str = "jaxpr") -> str:
-        """The program after a stage: "jaxpr", "loops", "llvm" or "asm"."""
-        return self._executable().as_text(stage)
-
-    def compile(self) -> Compiled:
-        """The program as machine code."""
-        return Compiled(self._name, self._program, self._executable())
-
-    def _executable(self) -> Any:
-        return NATIVE.compiled(self._program.jaxpr, self._program.donated)
-
-
-class Compiled:
-    """Machine code for one signature. Called with arguments of exactly that signature."""
-
-    def __init__(self, name: str, program: Program, executable: Any) -> None:
-        self._name = name
-        self._program = program
-        self._executable = executable
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        flat = tree.leaves((args, kwargs))
-        avals = self._program.jaxpr.in_avals[len(self._program.captured) :]
-        given = [aval_of(x) for x in flat]
-        if given != avals:
-            expected, got = ", ".join(map(str, avals)), ", ".join(map(str, given))
-            raise TransformTypeError(
-                f"the compiled {self._name} takes ({expected}), but was called with ({got}). "
-                "Call the jit-ed function instead, which compiles for each signature."
-            )
-        outs = self._executable([np.asarray(x) for x in [*self._program.captured, *flat]])
-        return tree.unflatten(self._program.out_tree, finished(outs, self._program.jaxpr.out_avals))
-
-    def as_text(self, stage: str = "asm") -> str:
-        """The program after a stage: "jaxpr", "loops", "llvm" or "asm"."""
-        return self._executable.as_text(stage)
-
-    def compile_report(self) -> Any:
-        """What was compiled: the time of each stage, the fusion groups, and why."""
-        return self._executable.compile_report()
+__all__ = ["Compiled", "Jitted", "Lowered", "Traced", "compile_jaxpr", "jit"]

@@ -18,6 +18,7 @@ from jit.lowering.formulas import Function, hypot, integer_power, widened
 from jit.lowering.rules import Pair, is_complex, loop_dtype, lower_scalar
 
 ft = primitives.elementwise
+NEGATIVE_POWER = "Integers to negative integer powers are not allowed."
 
 
 def op(name: str) -> Function:
@@ -76,7 +77,7 @@ def power(b: Builder, x: Value, y: Value) -> Value:
     if x.dtype in FLOATS:
         return b.op("pow", x, y)
     if y.dtype in SIGNED:
-        b.fail("Integers to negative integer powers are not allowed.", b.lt(y, 0))
+        b.fail(NEGATIVE_POWER, b.lt(y, 0))
     result: Value = b.const(x.dtype, 1)
     bits = 8 * ITEMSIZE[x.dtype]
     for k in range(bits):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from functrans.extend import Eqn, Var
@@ -202,9 +203,12 @@ def regrouped(values: Sequence[Value], like: Accumulators) -> Accumulators:
 
 
 def declare(
-    b: Builder, plan: Plan, storage: Storage, donated: Sequence[bool]
+    b: Builder, plan: Plan, storage: Storage, shared: dict[Var, Var]
 ) -> dict[Var, Buffer]:
-    """Buffers for inputs, outputs and what lies in the arena."""
+    """Buffers for inputs, outputs and what lies in the arena.
+
+    `shared` maps results to the inputs whose memory they are written to.
+    """
     buffers: dict[Var, Buffer] = {}
 
     def width(var: Var) -> int:
@@ -212,9 +216,11 @@ def declare(
 
     for k, var in enumerate(plan.graph.invars):
         dtype = loop_dtype(var.aval.dtype)
-        buffers[var] = b.input(f"in{k}", dtype, width(var))
+        writable = var in shared.values()
+        buffers[var] = b.input(f"in{k}", dtype, width(var), writable=writable)
     for k, var in enumerate(plan.graph.outvars):
-        buffers[var] = b.output(f"out{k}", loop_dtype(var.aval.dtype), width(var))
+        made = b.output(f"out{k}", loop_dtype(var.aval.dtype), width(var))
+        buffers[var] = buffers[shared[var]] if var in shared else made
     for k, (var, offset) in enumerate(storage.offsets.items()):
         buffers[var] = b.temp(f"t{k}", loop_dtype(var.aval.dtype), width(var), offset)
     return buffers
@@ -233,18 +239,30 @@ def scratch_rows(
             writer.rows[var] = lambda flat: flat - domain.row * domain.width
 
 
+@dataclass
+class Written:
+    """The loop IR of a plan, how each kernel was scheduled, and which results lie in inputs."""
+
+    program: Program
+    schedules: list[Schedule | None]
+    in_place: list[bool]
+
+
 def write_program(
     plan: Plan,
     name: str,
-    donated: Sequence[bool],
+    taken: Sequence[int | None],
     callback: Callable[[Eqn], int],
-) -> tuple[Program, list[Schedule | None]]:
-    """The loop IR of a plan, and how each kernel was scheduled."""
+) -> Written:
+    """Write all steps. taken[j]: the number of the input whose memory result j may take."""
     schedules = [schedule(s) if isinstance(s, Kernel) else None for s in plan.steps]
     rows = {k for k, s in enumerate(schedules) if s is not None and s.lanes_are_rows}
     storage = plan_storage(plan, rows)
     b = Builder(name)
-    buffers = declare(b, plan, storage, donated)
+    pairs = zip(plan.graph.outvars, taken, strict=True)
+    wanted = {out: plan.graph.invars[i] for out, i in pairs if i is not None}
+    shared = {out: source for out, source in wanted.items() if can_share(plan, source, out)}
+    buffers = declare(b, plan, storage, shared)
     writer = Writer(b, plan.graph.producers, plan.stored.keys(), buffers)
     for number, (step, scheduled) in enumerate(zip(plan.steps, schedules, strict=True)):
         if isinstance(step, RootCall):
@@ -253,7 +271,32 @@ def write_program(
             assert scheduled is not None
             scratch_rows(writer, step, scheduled, storage, number)
             KernelWriter(writer, step, scheduled, f"nest{number}").write()
-    return b.finish(storage.arena_bytes), schedules
+    in_place = [out in shared for out in plan.graph.outvars]
+    return Written(b.finish(storage.arena_bytes), schedules, in_place)
+
+
+def can_share(plan: Plan, source: Var, out: Var) -> bool:
+    """May `out` be written over the input `source`: is each element read for the last time before?"""
+    maker = next(
+        (k for k, s in enumerate(plan.steps) if isinstance(s, Kernel) and out in s.defs), None
+    )
+    if maker is None or any(source in s.reads for s in plan.steps[maker + 1 :]):
+        return False
+    kernel = plan.steps[maker]
+    assert isinstance(kernel, Kernel)
+    node = kernel.defs[out]
+    if kernel.roles[node] != "full" or isinstance(node, PartNode):
+        return False
+
+    def turn(n: Node) -> tuple[int, int]:
+        return kernel.stages[n], kernel.nodes.index(n)
+
+    return all(
+        flat == kernel.domain.full and turn(reader) <= turn(node)
+        for reader, scout in kernel.looks.items()
+        for var, flat in scout.reads
+        if var is source
+    )
 
 
 def write_root(

@@ -1,0 +1,122 @@
+"""Calls compiled programs: NumPy arrays in, freshly allocated arrays out, through ctypes.
+
+Arguments of another layout (strided, unaligned, byte-swapped) are copied first. Native code runs
+without the GIL; a status other than 0 becomes the exception that the program's table names.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from functrans.extend import Aval, OutOfBoundsError
+from jit.lowering.elementwise import NEGATIVE_POWER
+from jit.native import NativeProgram
+from jit.runtime.arena import ArenaPool
+from jit.runtime.callbacks import take_error
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+
+class Dispatcher:
+    """One loaded program with the types of its arguments and results.
+
+    taken[j] is the number of the argument whose memory result j takes (None: fresh memory). If
+    `in_place[j]` the program writes there itself, else the result is copied there afterwards.
+    """
+
+    def __init__(
+        self,
+        program: NativeProgram,
+        in_avals: Sequence[Aval],
+        out_avals: Sequence[Aval],
+        arena_bytes: int,
+        taken: Sequence[int | None],
+        in_place: Sequence[bool],
+    ) -> None:
+        self.program = program
+        self.in_types = [(a.shape, a.dtype) for a in in_avals]
+        self.out_types = [(a.shape, a.dtype) for a in out_avals]
+        self.taken = list(taken)
+        self.in_place = list(in_place)
+        self.donates = any(t is not None for t in taken)
+        self.arenas = ArenaPool(arena_bytes) if arena_bytes else None
+        self._input_pointers: Any = ctypes.c_void_p * max(len(in_avals), 1)
+        self._output_pointers: Any = ctypes.c_void_p * max(len(out_avals), 1)
+
+    def __call__(self, args: Sequence[Any]) -> list[Array]:
+        """The results; `args` must have the shapes that the program was compiled for."""
+        arrays = [
+            a
+            if type(a) is np.ndarray
+            and a.dtype is dtype
+            and (flags := a.flags).c_contiguous
+            and flags.aligned
+            else laid_out(a, dtype)
+            for a, (_, dtype) in zip(args, self.in_types, strict=True)
+        ]
+        outs = [np.empty(shape, dtype) for shape, dtype in self.out_types]
+        if self.donates:
+            return self.donating(args, arrays, outs)
+        self.run(arrays, outs)
+        return outs
+
+    def donating(self, args: Sequence[Any], arrays: list[Array], outs: list[Array]) -> list[Array]:
+        """The same where some results take the memory of arguments."""
+        finals = list(outs)
+        for j, i in enumerate(self.taken):
+            if i is not None and arrays[i] is args[i] and can_take(arrays, i):
+                finals[j] = arrays[i]
+                if self.in_place[j]:
+                    outs[j] = arrays[i]
+        for j, i in enumerate(self.taken):
+            if i is not None and self.in_place[j] and outs[j] is not arrays[i]:
+                # The program reads this argument where it writes the result.
+                outs[j][...] = arrays[i]
+                arrays[i] = outs[j]
+        self.run(arrays, outs)
+        for final, out in zip(finals, outs, strict=True):
+            if final is not out:
+                final[...] = out
+        return finals
+
+    def run(self, arrays: Sequence[Array], outs: Sequence[Array]) -> None:
+        inputs = self._input_pointers(*[a.__array_interface__["data"][0] for a in arrays])
+        outputs = self._output_pointers(*[a.__array_interface__["data"][0] for a in outs])
+        addressof = ctypes.addressof
+        if self.arenas is None:
+            status = self.program(addressof(inputs), addressof(outputs), 0)
+        else:
+            arena = self.arenas.take()
+            try:
+                status = self.program(addressof(inputs), addressof(outputs), arena[1])
+            finally:
+                self.arenas.give(arena)
+        if status:
+            raise self.error(status)
+
+    def error(self, status: int) -> BaseException:
+        """The exception for a status: the callback's own, or one for the message of the table."""
+        raised = take_error()
+        if raised is not None:
+            return raised
+        message = self.program.errors[status - 1]
+        return ValueError(message) if message == NEGATIVE_POWER else OutOfBoundsError(message)
+
+
+def laid_out(value: Any, dtype: np.dtype[Any]) -> Array:
+    """The value as an array that native code can read: native bytes, aligned, C order."""
+    return np.require(value, dtype, ["C", "A"])
+
+
+def can_take(arrays: Sequence[Array], position: int) -> bool:
+    """May the memory of this argument be written? It must be its own and no other argument's."""
+    array = arrays[position]
+    if not (array.flags.owndata and array.flags.writeable):
+        return False
+    return not any(
+        np.may_share_memory(array, other) for k, other in enumerate(arrays) if k != position
+    )

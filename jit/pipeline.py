@@ -1,0 +1,253 @@
+"""THE LIST: the stages from a jaxpr to an executable, each named, checked, printable and timed.
+
+    jaxpr    calls inlined, simplified
+    fuse     equations expanded and placed in kernels
+    loops    loop IR
+    llvm     LLVM text
+    object   machine code
+    load     linked, with an entry to call
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import jit.lowering as lowering
+from functrans.extend import (
+    EngineError,
+    Eqn,
+    FunctransError,
+    Jaxpr,
+    check_jaxpr,
+    engine_name,
+    eval_jaxpr,
+    simplify,
+)
+from jit import native
+from jit.dispatch import Dispatcher
+from jit.emit import emit_program
+from jit.fusion import Kernel, Plan, make_plan
+from jit.loop_ir.check import check_program
+from jit.loop_ir.nodes import Program
+from jit.loop_ir.pprint import format_program
+from jit.passes.loops import Written, write_program
+from jit.passes.prepare import inline_calls, to_graph
+from jit.passes.schedule import Schedule
+from jit.runtime import callbacks, gemm, sort, threads
+
+STAGES = ("jaxpr", "fuse", "loops", "llvm", "object", "load")
+TEXTS = ("jaxpr", "loops", "llvm", "asm")
+GEMM_FAMILY = {"f32": "f32", "c64": "f32", "f64": "f64", "c128": "f64"}
+
+assert lowering.FAMILIES
+
+
+@dataclass
+class Report:
+    """What compiling took and decided: seconds by stage, and a line for each kernel and variable."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    kernels: list[str] = field(default_factory=list)
+    stored: list[str] = field(default_factory=list)
+    arena_bytes: int = 0
+
+    def __str__(self) -> str:
+        total = sum(self.seconds.values())
+        lines = [f"compiled in {1e3 * total:.1f} ms"]
+        lines += [f"  {name:8s}{1e3 * s:8.1f} ms" for name, s in self.seconds.items()]
+        lines += [f"arena: {self.arena_bytes} bytes", "kernels:"]
+        lines += [f"  {line}" for line in self.kernels]
+        lines += ["stored:"] + [f"  {line}" for line in self.stored]
+        return "\n".join(lines)
+
+
+@dataclass(eq=False)
+class Executable:
+    """A compiled jaxpr. Call it with arrays for the jaxpr's inputs, captured ones first."""
+
+    jaxpr: Jaxpr
+    program: Program
+    native: native.NativeProgram
+    dispatch: Dispatcher
+    report: Report
+
+    def __call__(self, args: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
+        return self.dispatch(args)
+
+    def as_text(self, stage: str = "jaxpr") -> str:
+        """The program as "jaxpr", "loops", "llvm" or "asm"."""
+        match stage:
+            case "jaxpr":
+                return str(self.jaxpr)
+            case "loops":
+                return format_program(self.program)
+            case "llvm":
+                return self.native.llvm_text
+            case "asm":
+                return self.native.asm_text()
+            case _:
+                raise ValueError(f"as_text: the stage must be one of {', '.join(TEXTS)}, not {stage!r}")
+
+    def compile_report(self) -> Report:
+        return self.report
+
+
+class Timer:
+    """Times named stages and turns their failures into EngineErrors that name the stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        try:
+            yield
+        except (FunctransError, MemoryError):
+            raise
+        except Exception as error:
+            raise EngineError(f"the native engine failed in stage {name!r}: {error}") from error
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+
+
+def compile_jaxpr(jaxpr: Jaxpr, donate: Sequence[int] = ()) -> Executable:
+    """Compile a jaxpr for this machine.
+
+    donate: positions of inputs whose memory results of the same type may take. Raises
+    UnsupportedError for a primitive without a lowering.
+    """
+    timer = Timer()
+    numbers: list[int] = []
+
+    def callback(eqn: Eqn) -> int:
+        numbers.append(callback_number(eqn))
+        return numbers[-1]
+
+    with timer.stage("jaxpr"):
+        prepared = simplify(inline_calls(jaxpr))
+        check_jaxpr(prepared)
+        taken = match_donated(prepared, donate)
+    with timer.stage("fuse"):
+        plan = make_plan(to_graph(prepared))
+    with timer.stage("loops"):
+        written = write_program(plan, "program", taken, callback)
+        check_program(written.program)
+    target = native.host_target()
+    with timer.stage("llvm"):
+        emitted = emit_program(written.program, target, threads.has_threads())
+    with timer.stage("object"):
+        code = native.emit_object(emitted.text, target)
+        errors = tuple(written.program.errors)
+        obj = native.ObjectCode(code, emitted.externals, errors)
+    with timer.stage("load"):
+        loaded = native.load_program(obj, target, symbols_for(emitted.externals), emitted.text)
+    callbacks.forget_with(loaded, numbers)
+    dispatcher = Dispatcher(
+        loaded,
+        prepared.in_avals,
+        prepared.out_avals,
+        written.program.arena_bytes,
+        taken,
+        written.in_place,
+    )
+    report = report_of(timer, plan, written)
+    return Executable(prepared, written.program, loaded, dispatcher, report)
+
+
+def callback_number(eqn: Eqn) -> int:
+    """Register the Python function of an equation with the types of its operands."""
+    params, impl = eqn.params, eqn.primitive.impl
+    types = [(a.aval.shape, a.aval.dtype) for a in eqn.inputs]
+    return callbacks.register(lambda *arrays: impl(*arrays, **params), types)
+
+
+def match_donated(jaxpr: Jaxpr, donate: Sequence[int]) -> list[int | None]:
+    """For each result the donated input of its type that it takes, first come first served."""
+    free = list(donate)
+    found: list[int | None] = []
+    for aval in jaxpr.out_avals:
+        fits = [i for i in free if jaxpr.in_avals[i].strengthen() == aval.strengthen() and aval.shape]
+        found.append(fits[0] if fits else None)
+        if fits:
+            free.remove(fits[0])
+    return found
+
+
+def symbols_for(names: frozenset[str]) -> dict[str, int]:
+    """The addresses of what a program calls in the runtime."""
+    found: dict[str, int] = {}
+    for name in sorted(names):
+        if name.startswith("ft_gemm_"):
+            found.update(gemm.symbols(GEMM_FAMILY[name.removeprefix("ft_gemm_")]))  # type: ignore[arg-type]
+        elif name.startswith(("ft_sort_", "ft_argsort_")):
+            found.update(sort.symbols(name))
+        elif name == callbacks.CALLBACK:
+            found.update(callbacks.symbols())
+        elif name in ("ft_parallel_for", "ft_pool_size"):
+            found.update(threads.symbols())
+    return found
+
+
+def report_of(timer: Timer, plan: Plan, written: Written) -> Report:
+    """Which kernels there are, and why variables are stored."""
+    kernels: list[str] = []
+    for number, (step, scheduled) in enumerate(zip(plan.steps, written.schedules, strict=True)):
+        if isinstance(step, Kernel):
+            kernels.append(kernel_line(number, step, scheduled))
+        else:
+            kernels.append(f"{number}: {step.eqn.primitive.name}")
+    stored = [f"{var.aval}: {why}" for var, why in plan.stored.items()]
+    return Report(timer.seconds, kernels, stored, written.program.arena_bytes)
+
+
+def kernel_line(number: int, kernel: Kernel, scheduled: Schedule | None) -> str:
+    assert scheduled is not None
+    loops = [f"{kind} {loop.extent}" for loop, kind in (*scheduled.outer, *scheduled.inner)]
+    makes = ", ".join(
+        f"{kernel.roles[n]} {n.target.aval}" for n in kernel.nodes if n.target is not None
+    )
+    return f"{number}: {' x '.join(loops) or 'scalar'}: {makes or 'index check'}"
+
+
+# -- the engine -------------------------------------------------------------------------------
+
+_lock = threading.RLock()
+
+
+def executable_for(jaxpr: Jaxpr, donate: tuple[int, ...] = ()) -> Executable:
+    """The executable of a jaxpr, compiled once and kept with it."""
+    key = ("native", donate)
+    found = jaxpr.cache.get(key)
+    if found is None:
+        with _lock:
+            found = jaxpr.cache.get(key)
+            if found is None:
+                found = jaxpr.cache[key] = compile_jaxpr(jaxpr, donate)
+    return found
+
+
+class NativeEngine:
+    """Compiles jaxprs and runs them; FUNCTRANS_ENGINE=numpy evaluates them instead."""
+
+    name = "native"
+
+    def execute(self, jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any]:
+        """The outputs of the jaxpr on NumPy arrays, freshly allocated."""
+        if engine_name() == "numpy":
+            return eval_jaxpr(jaxpr, args)
+        return list(executable_for(jaxpr)(args))
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+ENGINE = NativeEngine()
+

@@ -1,0 +1,76 @@
+"""Python functions that compiled programs call: a table by number, and the one entry native code knows.
+
+An exception cannot cross native frames: it is kept here, the program stops with a status, and
+whoever called the program raises it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+CALLBACK = "ft_callback"
+Function = Callable[..., Any]
+
+_table: dict[int, tuple[Function, tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]]] = {}
+_numbers = itertools.count(1)
+
+
+class _Pending(threading.local):
+    error: BaseException | None = None
+
+
+_pending = _Pending()
+
+
+def register(function: Function, types: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> int:
+    """Make `function` callable on arrays of these shapes and dtypes; answers its number."""
+    number = next(_numbers)
+    _table[number] = (function, tuple(types))
+    return number
+
+
+def forget_with(owner: object, numbers: Sequence[int]) -> None:
+    """Drop functions from the table when `owner` goes."""
+    weakref.finalize(owner, _forget, tuple(numbers))
+
+
+def _forget(numbers: tuple[int, ...]) -> None:
+    for number in numbers:
+        _table.pop(number, None)
+
+
+def take_error() -> BaseException | None:
+    """The exception that the last program of this thread stopped for, if a callback raised one."""
+    error, _pending.error = _pending.error, None
+    return error
+
+
+def _array(address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """A copy of the elements at an address."""
+    count = int(np.prod(shape))
+    data = ctypes.string_at(address, count * dtype.itemsize) if count else b""
+    return np.frombuffer(data, dtype, count).reshape(shape).copy()
+
+
+@ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64, ctypes.POINTER(ctypes.c_void_p))
+def _entry(number: int, pointers: Any) -> int:
+    try:
+        function, types = _table[number]
+        arrays = [_array(pointers[k], shape, dtype) for k, (shape, dtype) in enumerate(types)]
+        function(*arrays)
+    except BaseException as error:  # kept, and raised where Python code runs again
+        _pending.error = error
+        return 1
+    return 0
+
+
+def symbols() -> dict[str, int]:
+    """The address of the entry."""
+    return {CALLBACK: ctypes.cast(_entry, ctypes.c_void_p).value or 0}
