@@ -1,4 +1,7 @@
-"""Contractions: dot_general and convolution, bilinear, their transposes written as themselves."""
+"""Contractions: dot_general and convolution, bilinear, their transposes written as themselves.
+
+Long, because a convolution has a transpose and a batching for each way to group it.
+"""
 
 from __future__ import annotations
 
