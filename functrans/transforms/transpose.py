@@ -11,6 +11,7 @@ from functrans.ir import Eqn, Jaxpr, Linear, Literal, Var
 from functrans.primitives.derive import add_all, full
 from functrans.recording import stage_walk
 from functrans.transforms.cache import derived
+from functrans.transforms.partial_eval import split_eqn
 from functrans.transforms.simplify import simplify
 
 Mask = tuple[bool, ...]
@@ -40,17 +41,29 @@ def eval_transpose(jaxpr: Jaxpr, args: Sequence[Any], cotangents: Sequence[Any])
 
 
 def _run_forward(jaxpr: Jaxpr, env: dict[Var, Any], linear: set[Var]) -> list[Eqn]:
-    """Bind the equations that do not depend on linear inputs; return the others."""
+    """Bind what does not depend on linear inputs; return the equations that do."""
     rest: list[Eqn] = []
     for eqn in jaxpr.eqns:
-        if any(a in linear for a in eqn.inputs):
-            rest.append(eqn)
-            linear.update(eqn.outputs)
-            continue
-        ins = [a.value if isinstance(a, Literal) else env[a] for a in eqn.inputs]
-        with bound_at(eqn.source):
-            env.update(zip(eqn.outputs, bind(eqn.primitive, *ins, **eqn.params), strict=True))
+        now, later = _parted(eqn, linear)
+        for known in now:
+            ins = [a.value if isinstance(a, Literal) else env[a] for a in known.inputs]
+            with bound_at(known.source):
+                outs = bind(known.primitive, *ins, **known.params)
+            env.update(zip(known.outputs, outs, strict=True))
+        for waiting in later:
+            linear.update(waiting.outputs)
+        rest += later
     return rest
+
+
+def _parted(eqn: Eqn, linear: set[Var]) -> tuple[list[Eqn], list[Eqn]]:
+    """What of an equation is known, and what is linear: both, where it holds a jaxpr of both."""
+    flags = tuple(a in linear for a in eqn.inputs)
+    if not any(flags):
+        return [eqn], []
+    now, later = split_eqn(eqn, flags)
+    mixed = any(v in eqn.outputs for known in now for v in known.outputs)
+    return (now, later) if mixed else ([], [eqn])
 
 
 def _transpose_eqn(eqn: Eqn, env: dict[Var, Any], linear: set[Var], bars: dict[Var, Any]) -> None:
