@@ -162,11 +162,15 @@ def custom_vjp_call_batch(
     num_consts: int,
 ) -> tuple[list[Any], list[int | None]]:
     num_outs = len(jaxpr.outvars)
-    batched, _ = batch_jaxpr(jaxpr, axis, tuple(dims), (True,) * num_outs)
     mapped = [d is not None for d in dims]
+    # bwd gives cotangents with the mapped axis first: so must the operands have it.
+    front = tuple(0 if m else None for m in mapped)
+    pairs = zip(operands, dims, strict=True)
+    operands = [x if d is None else move_to(x, axis, d, 0) for x, d in pairs]
+    batched, _ = batch_jaxpr(jaxpr, axis, front, (True,) * num_outs)
 
     def build_fwd() -> Jaxpr:
-        return batch_jaxpr(fwd.jaxpr, axis, tuple(dims), (True,) * len(fwd.jaxpr.outvars))[0]
+        return batch_jaxpr(fwd.jaxpr, axis, front, (True,) * len(fwd.jaxpr.outvars))[0]
 
     def build_bwd() -> Jaxpr:
         bwd_dims = (0,) * len(bwd.jaxpr.invars)
