@@ -89,7 +89,6 @@ class Trace:
         self.thread = threading.get_ident()
         self.open = True
         self.no_grad = False
-        self.no_grad = False
         self.closed_eqns: list[Eqn] = []
         self.records: list[Record] = []
         self.captured: list[tuple[Any, Tracer]] = []
@@ -129,13 +128,14 @@ class Trace:
         out_avals = primitive.abstract_eval(*[a.aval for a in inputs], **params)
         tracers = [a for a in inputs if type(a) is Tracer]
         abstract = any(t.abstract for t in tracers)
-        active = any(t.active for t in tracers) and not has_zero_derivative(primitive)
+        varies = not has_zero_derivative(primitive)
+        active = varies and any(t.active for t in tracers)
         outs = [
             Tracer(self, Var(aval), abstract, active and is_inexact(aval.dtype))
             for aval in out_avals
         ]
         self._record(primitive, inputs, outs, params, tracers)
-        if self.no_grad and active:
+        if self.no_grad and varies:
             return [self._stopped(out) for out in outs]
         return outs
 
@@ -154,7 +154,10 @@ class Trace:
 
     def _stopped(self, out: Tracer) -> Tracer:
         """no_grad: the derivative of what is recorded while it is on is zero."""
-        return self.bind(_hooks[0].stop_gradient, [out], {})[0] if out.active else out
+        # An abstract value carries no derivative here, but whoever differentiates a jitted
+        # function does so after it was traced.
+        carries = is_inexact(out.aval.dtype) and (out.active or out.abstract)
+        return self.bind(_hooks[0].stop_gradient, [out], {})[0] if carries else out
 
     # -- values from outside ------------------------------------------------------------------
 
@@ -187,20 +190,20 @@ class Trace:
         owner: Trace = tracer.recorder
         if owner.thread != threading.get_ident():
             raise ThreadError(
-                f"a {tracer.aval} that is being traced by {owner.purpose} in another thread was "
+                f"{describe(tracer)} that is being traced by {owner.purpose} in another thread was "
                 f"used (in {where(user_frame())}). Pass plain arrays to threads, and apply the "
                 "transform inside the thread."
             )
         if not owner.open:
             raise LeakedTracerError(
-                f"a {tracer.aval} that stood for a value while {owner.purpose} traced a function "
+                f"{describe(tracer)} that stood for a value while {owner.purpose} traced a function "
                 f"was used after that trace had ended (in {where(user_frame())}). Do not store "
                 "intermediate values in globals, attributes or lists outside: return them instead "
                 "(has_aux=True does that for grad)."
             )
         if not any(t is owner for t in enclosing_traces(self)):
             raise LeakedTracerError(
-                f"a {tracer.aval} of an inner {owner.purpose} was used outside of it (in "
+                f"{describe(tracer)} of an inner {owner.purpose} was used outside of it (in "
                 f"{where(user_frame())}). Return it from the inner function instead."
             )
 
@@ -285,22 +288,24 @@ class Trace:
         self.records = rest
 
     def _why_abstract(self, tracer: Tracer) -> str:
+        culprit, purpose = self._culprit(tracer)
         return (
-            f"the value of a {tracer.aval} was asked for (in {where(user_frame())}), but it "
-            f"depends on {self._culprit(tracer)}, which has no value while the function is traced. "
-            "Use functrans.numpy.where or lax.cond for a choice, lax.while_loop or lax.fori_loop "
-            "for a loop, or make the argument static (static_argnums)."
+            f"the value of {describe(tracer)} was asked for (in {where(user_frame())}), but it "
+            f"depends on {culprit}, which has no value while {purpose} traces the function. Use "
+            "functrans.numpy.where or lax.cond for a choice, lax.while_loop or lax.fori_loop for a "
+            f"loop{_KEEP_OUT.get(purpose, '')}."
         )
 
-    def _culprit(self, tracer: Tracer) -> str:
-        """The abstract argument that a tracer depends on, as users call it."""
+    def _culprit(self, tracer: Tracer) -> tuple[str, str]:
+        """The abstract argument that a tracer depends on, and whose it is, as users call them."""
         while True:
             while type(tracer.value) is Tracer:
                 tracer = tracer.value
             owner: Trace = tracer.recorder
             maker = next((r for r in owner.records if tracer.node in r.eqn.outputs), None)
             if maker is None:
-                return owner._names.get(tracer.node) or f"an argument of {owner.purpose}"
+                name = owner._names.get(tracer.node) or f"an argument of {owner.purpose}"
+                return name, owner.purpose
             tracer = next(t for t in maker.inputs if t.abstract)
 
     # -- ending -------------------------------------------------------------------------------
@@ -314,7 +319,7 @@ class Trace:
     def _require_here(self, tracer: Tracer, action: str) -> None:
         self.require_usable(tracer)
         raise MutationError(
-            f"a {tracer.aval} of an enclosing {self.purpose} was {action} inside an inner function "
+            f"{describe(tracer)} of an enclosing {self.purpose} was {action} inside an inner function "
             f"that is being transformed (in {where(user_frame())}). Work on a copy (y = x.copy()) "
             "and return it."
         )
@@ -343,6 +348,12 @@ class Trace:
             undo()
         self._holds = []
 
+
+_KEEP_OUT = {
+    "jit": ", or make the argument static (static_argnums)",
+    "vmap": ", or do not map over the argument (None in in_axes)",
+}
+"""By transform, how an argument can keep its value."""
 
 _SEGMENT: dict[str, Any] = {"name": "segment", "engine": None}
 
