@@ -547,7 +547,7 @@ def convert_transpose(cts: list[Value], x: Linear, *, dtype: DType, weak: bool) 
 convert_p = provide(
     Primitive(
         name="convert",
-        abstract_eval=lambda x, *, dtype, weak: [Aval(x.shape, dtype, weak)],
+        abstract_eval=lambda x, *, dtype, weak: [Aval(x.shape, dtype, weak and x.shape == ())],
         impl=_convert_impl,
         jvp=convert_jvp,
         transpose=convert_transpose,
