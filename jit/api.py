@@ -63,7 +63,8 @@ class Specialised:
         """Arrays as the user gets them: scalars of NumPy or Python where they have no axes."""
         avals = self.jaxpr.out_avals
         values = [
-            x if x.shape else x.item() if a.weak else x[()] for x, a in zip(outs, avals, strict=True)
+            x if x.shape else x.item() if a.weak else x[()]
+            for x, a in zip(outs, avals, strict=True)
         ]
         return tree.unflatten(self.out_tree, values)
 
@@ -211,7 +212,9 @@ class Jitted:
             leaves, treedef = tree.flatten((args, kwargs))
             return Call(leaves, treedef, tuple(range(count)), {}, {}, count)
         static = {n % count for n in options.static_argnums if -count <= n < count}
-        static |= {n for n, name in enumerate(self._names[:count]) if name in options.static_argnames}
+        static |= {
+            n for n, name in enumerate(self._names[:count]) if name in options.static_argnames
+        }
         dynamic = tuple(n for n in range(count) if n not in static)
         named = {self._names[n] for n in options.static_argnums if 0 <= n < len(self._names)}
         named.update(options.static_argnames)
@@ -257,7 +260,11 @@ class Jitted:
             hash(statics)
         except TypeError:
             bad = next((k, v) for k, v in statics if not hashable(v))
-            name = argument_name(self._f, bad[0]) if isinstance(bad[0], int) else f"argument {bad[0]!r}"
+            name = (
+                argument_name(self._f, bad[0])
+                if isinstance(bad[0], int)
+                else f"argument {bad[0]!r}"
+            )
             raise TransformTypeError(
                 f"jit: {name} of {name_of(self._f)} ({where(self._f)}) is static, so it must be "
                 f"hashable, but it is {describe(bad[1])}. Pass arrays as traced arguments, lists as "
@@ -281,7 +288,9 @@ class Jitted:
             return self._f(*[given[n] for n in range(made.count)], **kwargs, **made.static_kwargs)
 
         names = [self._leaf_name(k, made) for k in range(len(leaves))]
-        examples = [x if type(x) is Tracer else stand_in(x, a) for x, a in zip(leaves, avals, strict=True)]
+        examples = [
+            x if type(x) is Tracer else stand_in(x, a) for x, a in zip(leaves, avals, strict=True)
+        ]
         staged: Staged = stage(
             flat,
             examples,
