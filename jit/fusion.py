@@ -310,7 +310,7 @@ class Planner:
         earliest = max([self.places.get(var, 0) for var in reads] + needed, default=0)
         step = self.joined(node, reads, earliest)
         if step is None:
-            kernel = Kernel(domain, tagged=bool(domain.inner) and not is_total(node))
+            kernel = Kernel(domain, tagged=role_alone(node) == "row_fold")
             if is_total(node):
                 kernel.domain = Domain(domain.loops)
             kernel.add(node, role_alone(node), scout)

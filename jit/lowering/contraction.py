@@ -28,6 +28,7 @@ from jit.lowering.writer import RootContext
 
 ft = primitives.contraction
 st = primitives.structural
+el = primitives.elementwise
 GEMMS = {"float32": "f32", "float64": "f64", "complex64": "c64", "complex128": "c128"}
 SMALL_PRODUCT = 4096
 """Up to so many multiplications a product is a loop nest in line."""
@@ -74,9 +75,40 @@ def choose_dot(eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:
     p = Product(eqn)
     m, n, k = prod(p.rows), prod(p.columns), prod(p.depth)
     no_gemm = eqn.inputs[0].aval.dtype.name not in GEMMS
-    if no_gemm or k <= 1 or m == n == 1 or prod(p.batch) * m * n * k <= SMALL_PRODUCT:
+    if k == 1:
+        return outer_product(eqs, eqn, p)
+    if no_gemm or k == 0 or m == n == 1 or prod(p.batch) * m * n * k <= SMALL_PRODUCT:
         return eqs.bind(looped_dot_p, *eqn.inputs, **eqn.params)
     return None
+
+
+def outer_product(eqs: EquationBuilder, eqn: Eqn, p: Product) -> list[Atom]:
+    """A product without a sum: both operands spread over the result and multiplied."""
+    x, y = eqn.inputs
+    shape = eqn.outputs[0].aval.shape
+    nb, nm = len(p.batch), len(p.rows)
+    left = arranged(eqs, x, p.x_batch + p.x_free, p.batch + p.rows)
+    right = arranged(eqs, y, p.y_batch + p.y_free, p.batch + p.columns)
+    left = spread_over(eqs, left, shape, tuple(range(nb + nm, len(shape))))
+    right = spread_over(eqs, right, shape, tuple(range(nb, nb + nm)))
+    multiply = el.and_p if x.aval.dtype.kind == "b" else el.mul_p
+    return eqs.bind(multiply, left, right)
+
+
+def arranged(
+    eqs: EquationBuilder, x: Atom, axes: tuple[int, ...], shape: tuple[int, ...]
+) -> Atom:
+    """The axes given, in that order; those left out have length 1."""
+    rest = tuple(a for a in range(x.aval.ndim) if a not in axes)
+    if axes + rest != tuple(range(x.aval.ndim)):
+        (x,) = eqs.bind(st.transpose_p, x, perm=axes + rest)
+    return eqs.bind(st.reshape_p, x, shape=shape)[0] if x.aval.shape != shape else x
+
+
+def spread_over(
+    eqs: EquationBuilder, x: Atom, shape: tuple[int, ...], axes: tuple[int, ...]
+) -> Atom:
+    return eqs.bind(st.broadcast_p, x, shape=shape, axes=axes)[0] if axes else x
 
 
 @folds(looped_dot_p)

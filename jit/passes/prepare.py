@@ -33,6 +33,8 @@ from jit.lowering.elementwise import extremes
 from jit.lowering.rules import EXPANSIONS, REDUCTIONS, loop_dtype
 
 broadcast_p = primitives.structural.broadcast_p
+reshape_p = primitives.structural.reshape_p
+add_p = primitives.elementwise.add_p
 copy_p = primitives.structural.stop_gradient_p
 HOLDERS = frozenset({call_p, checkpoint_p, custom_jvp_call_p, custom_vjp_call_p, custom_tangent_p})
 
@@ -106,21 +108,36 @@ class Expander:
         expansion = EXPANSIONS.get(eqn.primitive)
         found = None if expansion is None else expansion(self, eqn)
         if found is None and eqn.primitive in REDUCTIONS:
-            found = self.fold_of_nothing(eqn)
+            found = self.trivial_fold(eqn)
         if found is not None:
             return found
         self.eqns.append(eqn)
         return list(eqn.outputs)
 
-    def fold_of_nothing(self, eqn: Eqn) -> list[Atom] | None:
-        """A reduction over no elements is its identity everywhere."""
+    def trivial_fold(self, eqn: Eqn) -> list[Atom] | None:
+        """A reduction over axes of length 1 only reshapes; one over no elements is its identity."""
         fold = REDUCTIONS[eqn.primitive](eqn)
         (out,) = eqn.outputs
-        if prod(fold.extents) or out.aval.size == 0:
+        size = prod(fold.extents)
+        if size == out.aval.size and len(eqn.inputs) == 1:
+            return self.reshaped_sum(eqn, fold.monoid)
+        if size or out.aval.size == 0:
             return None
         value = Literal(out.aval.dtype.type(identity(fold.monoid, out.aval)))
         axes = tuple(range(out.aval.ndim))
         return self.bind(broadcast_p, value, shape=out.aval.shape, axes=axes) if axes else [value]
+
+    def reshaped_sum(self, eqn: Eqn, monoid: str) -> list[Atom]:
+        """The operand without its axes of length 1; a sum starts from +0, which -0 becomes."""
+        aval = eqn.outputs[0].aval
+        (x,) = self.bind(reshape_p, eqn.inputs[0], shape=aval.shape)
+        if monoid != "add" or aval.dtype.kind in "iu":
+            return [x]
+        zero: Atom = Literal(aval.dtype.type(0))
+        if aval.shape:
+            axes = tuple(range(aval.ndim))
+            (zero,) = self.bind(broadcast_p, zero, shape=aval.shape, axes=axes)
+        return self.bind(add_p, x, zero)
 
 
 def identity(monoid: str, aval: Aval) -> Any:
