@@ -10,6 +10,7 @@ import contextlib
 import doctest
 import importlib
 import io
+import os
 import re
 import subprocess
 import sys
@@ -117,6 +118,7 @@ def test_the_main_job_ends_with_a_good_classifier(tmp_path: Path) -> None:
         text=True,
         check=False,
         timeout=240,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr
     accuracy = re.search(r"test accuracy (\d+\.\d+)%$", done.stdout.strip())
