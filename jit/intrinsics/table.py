@@ -9,13 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from jit.intrinsics import exponential, logarithm, power, trigonometric
+from jit.intrinsics import error, exponential, inverse, logarithm, power, trigonometric
 from jit.intrinsics.algebra import F, Maths
 from jit.loop_ir.nodes import DType
 from jit.operations import rounded
 from jit.vectors import Target, Writer, mangled, register, vector
 
 Generator: TypeAlias = Callable[..., F]
+
+
+def through_double(formula: Generator) -> Generator:
+    """A formula for doubles that serves floats by way of double."""
+
+    def both(m: Maths, *args: F) -> F:
+        if m.double:
+            return formula(m, *args)
+        d = m.doubles()
+        return m.narrow(formula(d, *[m.widen(a, d) for a in args]))
+
+    return both
+
 
 GENERATORS: dict[str, Generator] = {
     "exp": exponential.exp,
@@ -29,7 +42,21 @@ GENERATORS: dict[str, Generator] = {
     "log1p": logarithm.log1p,
     "sin": trigonometric.sin,
     "cos": trigonometric.cos,
+    "tan": through_double(trigonometric.tan),
     "pow": power.pow,
+    "erf": error.erf,
+    "erfc": through_double(error.erfc),
+    "erfinv": through_double(error.erfinv),
+    "sinh": through_double(inverse.sinh),
+    "cosh": through_double(inverse.cosh),
+    "asin": through_double(inverse.asin),
+    "acos": through_double(inverse.acos),
+    "atan": through_double(inverse.atan),
+    "atan2": through_double(inverse.atan2),
+    "asinh": through_double(inverse.asinh),
+    "acosh": through_double(inverse.acosh),
+    "atanh": through_double(inverse.atanh),
+    "cbrt": through_double(inverse.cbrt),
 }
 # Formulas so short that the call and the spills around it show: 15 to 20 % for exp.
 SHORT = frozenset({"exp", "exp2"})

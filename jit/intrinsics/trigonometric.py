@@ -112,3 +112,22 @@ def cos(m: Maths, x: F) -> F:
     """Cosine: a quarter turn ahead."""
     s, c, k = sin_cos(m, x)
     return m.unless(m.abs(x) > limit(m), turned(m, s, c, k + 1), "cos", x)
+
+
+def tan(m: Maths, x: F) -> F:
+    """Tangent, of doubles: s / c or -c / s, corrected by what rounding took from both."""
+    r, low, k = reduced(m, x)
+    z = r * r
+    half = z * 0.5
+    w = 1.0 - half
+    s, s_low = m.ordered_sum(r, m.fma(r, z * m.poly(z, SIN_DOUBLE), low * w))
+    rest = m.fma(r, -low, ((1.0 - w) - half) + (z * z) * m.poly(z, COS_DOUBLE))
+    c, c_low = m.ordered_sum(w, rest)
+    even = (k & 1).eq(0)
+    top, top_low = m.select(even, s, -c), m.select(even, s_low, -c_low)
+    bottom, bottom_low = m.select(even, c, s), m.select(even, c_low, s_low)
+    inverse = 1.0 / bottom
+    ratio = top * inverse
+    error = m.residual(ratio, bottom, top) + (top_low - ratio * bottom_low)
+    found = m.select(m.abs(x) < 2.0**-30, x, m.fma(error, inverse, ratio))
+    return m.unless(m.abs(x) > limit(m), found, "tan", x)

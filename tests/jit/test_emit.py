@@ -17,7 +17,7 @@ from jit.loop_ir.check import check_program
 from jit.loop_ir.nodes import FLOATS, DType, LoopKind, Value
 from jit.native import compile_program, host_target
 from jit.vectors import Target
-from tests.jit.programs import NUMPY, elementwise, execute, run, targets
+from tests.jit.loop_programs import NUMPY, elementwise, execute, run, targets
 
 SIZES = (0, 1, 7, 8, 9, 17, 33)
 TARGETS = targets()

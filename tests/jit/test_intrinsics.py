@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from jit.intrinsics.table import GENERATORS
 from jit.loop_ir.nodes import INTRINSICS, DType
-from tests.jit.programs import NUMPY, elementwise, targets
+from tests.jit.loop_programs import NUMPY, elementwise, targets
 
 TARGETS = targets()
 Sampler = Callable[[np.random.Generator, int, bool], NDArray[np.float64]]
@@ -73,11 +73,28 @@ SAMPLES: dict[str, list[Sampler]] = {
     "tanh": [between(-20, 20), between(-1, 1), tiny],
     "logistic": [exponents((-745, 40), (-103, 20)), between(-3, 3), tiny],
 }
+SAMPLES |= {
+    "tan": SAMPLES["sin"],
+    "erf": [between(-7, 7), between(-1, 1), tiny],
+    "erfc": [exponents((-7, 27), (-4, 10)), between(-1, 1), tiny],
+    "erfinv": [between(-1, 1), tiny, below_one],
+    "sinh": [exponents((-709, 709), (-88, 88)), between(-2, 2), tiny],
+    "cosh": [exponents((-709, 709), (-88, 88)), between(-2, 2), tiny],
+    "asin": [between(-1, 1), tiny, below_one],
+    "acos": [between(-1, 1), tiny, below_one],
+    "atan": [between(-10, 10), tiny, positive],
+    "asinh": [between(-10, 10), tiny, positive],
+    "acosh": [lambda rng, n, double: 1 + positive(rng, n, double), between(1, 10)],
+    "atanh": [between(-1, 1), tiny, below_one],
+    "cbrt": [between(-10, 10), tiny, positive],
+}
 TRUTH: dict[str, Callable[..., mpmath.mpf]] = {
     "logistic": lambda x: 1 / (1 + mpmath.exp(-x)),
     "exp2": lambda x: mpmath.mpf(2) ** x,
     "log2": lambda x: mpmath.log(x) / mpmath.log(2),
     "pow": mpmath.power,
+    "cbrt": lambda x: mpmath.sign(x) * mpmath.cbrt(abs(x)),
+    "atan2": mpmath.atan2,
 }
 
 
@@ -187,6 +204,19 @@ EDGES: dict[str, list[tuple[float, float]]] = {
     "sin": [(0.0, 0), (-0.0, -0.0), (INF, NAN), (-INF, NAN), (NAN, NAN)],
     "cos": [(0.0, 1), (-0.0, 1), (INF, NAN), (-INF, NAN), (NAN, NAN)],
     "tanh": [(0.0, 0), (-0.0, -0.0), (INF, 1), (-INF, -1), (NAN, NAN), (1e30, 1), (-50.0, -1)],
+    "tan": [(0.0, 0), (-0.0, -0.0), (INF, NAN), (-INF, NAN), (NAN, NAN)],
+    "erf": [(0.0, 0), (-0.0, -0.0), (INF, 1), (-INF, -1), (NAN, NAN), (1e300, 1), (-7.0, -1)],
+    "erfc": [(0.0, 1), (-0.0, 1), (INF, 0), (-INF, 2), (NAN, NAN), (1e300, 0), (-1e300, 2)],
+    "erfinv": [(0.0, 0), (-0.0, -0.0), (1.0, INF), (-1.0, -INF), (1.5, NAN), (NAN, NAN)],
+    "sinh": [(0.0, 0), (-0.0, -0.0), (INF, INF), (-INF, -INF), (NAN, NAN), (1e300, INF)],
+    "cosh": [(0.0, 1), (-0.0, 1), (INF, INF), (-INF, INF), (NAN, NAN), (-1e300, INF)],
+    "asin": [(0.0, 0), (-0.0, -0.0), (1.5, NAN), (INF, NAN), (NAN, NAN)],
+    "acos": [(1.0, 0), (1.5, NAN), (-1.5, NAN), (INF, NAN), (NAN, NAN)],
+    "atan": [(0.0, 0), (-0.0, -0.0), (NAN, NAN)],
+    "asinh": [(0.0, 0), (-0.0, -0.0), (INF, INF), (-INF, -INF), (NAN, NAN)],
+    "acosh": [(1.0, 0), (0.5, NAN), (-INF, NAN), (INF, INF), (NAN, NAN)],
+    "atanh": [(0.0, 0), (-0.0, -0.0), (1.0, INF), (-1.0, -INF), (2.0, NAN), (NAN, NAN)],
+    "cbrt": [(0.0, 0), (-0.0, -0.0), (27.0, 3), (-8.0, -2), (INF, INF), (-INF, -INF), (NAN, NAN)],
     "logistic": [(0.0, 0.5), (-0.0, 0.5), (INF, 1), (-INF, 0), (NAN, NAN), (1e30, 1), (-1e30, 0)],
 }
 
@@ -229,6 +259,22 @@ def test_edges_of_pow_are_those_of_numpy(target: str) -> None:
             assert abs(got - expected) <= 1e-15 * abs(expected), (a, b, got, expected)
 
 
+@pytest.mark.parametrize("target", list(TARGETS))
+def test_atan2(target: str) -> None:
+    values = [0.0, -0.0, 1.0, -1.0, INF, -INF, NAN, 0.3, -0.5, 1e300, -1e300, 1e-310, 5e-324, 1e308]
+    y, x = (np.array(v) for v in zip(*[(a, b) for a in values for b in values], strict=True))
+    found = elementwise("a", [y, x], "f64", lambda b, y, x: b.op("atan2", y, x), TARGETS[target])
+    for b, a, got in zip(y, x, found, strict=True):
+        want = math.atan2(b, a)
+        close = abs(got - want) <= 3e-16 * abs(want) + 5e-324
+        assert close or same(float(got), want), (b, a, got, want)
+        assert math.isnan(want) or math.copysign(1, got) == math.copysign(1, want)
+    rng = np.random.default_rng(3)
+    y, x = (10.0 ** rng.uniform(-20, 20, 200) * rng.choice([-1, 1], 200) for _ in range(2))
+    assert worst("atan2", [y, x], "f64", target) <= 1.5
+    assert worst("atan2", [y * 1e-3 + x, x], "f32", target) <= 1.5
+
+
 def test_whole_powers_of_small_integers_are_exact() -> None:
     x, y = (
         np.array(v, float)
@@ -250,7 +296,7 @@ def test_every_intrinsic_runs_in_every_width() -> None:
 
 
 def test_every_formula_has_its_samples() -> None:
-    assert set(GENERATORS) == {*SAMPLES, "pow"} == {*EDGES, "pow"}
+    assert set(GENERATORS) == {*SAMPLES, "pow", "atan2"} == {*EDGES, "pow", "atan2"}
 
 
 def test_a_value_does_not_depend_on_its_neighbours() -> None:
