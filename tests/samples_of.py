@@ -10,7 +10,7 @@ import numpy as np
 
 from functrans.control.call import call_p
 from functrans.control.checkpoint import barrier_p, checkpoint_p, dots_saveable
-from functrans.control.custom import custom_jvp_call_p, custom_tangent_p, custom_vjp_call_p
+from functrans.control.custom import Rule, custom_jvp_call_p, custom_tangent_p, custom_vjp_call_p
 from functrans.ir import Aval, Jaxpr, Primitive
 from functrans.primitives import elementwise as e
 from functrans.recording import stage_walk
@@ -81,16 +81,51 @@ def _call_params(aval: Aval, body: Callable[..., list[Any]]) -> dict[str, Any]:
     return {"jaxpr": program(body.__name__, aval, 2, body), "name": "inner", "engine": None}
 
 
+_rules: dict[Jaxpr, Rule] = {}
+
+
+def _rule(key: str, aval: Aval, count: int, body: Callable[..., list[Any]]) -> Rule:
+    """A rule staged at once; the same object for the same arguments."""
+    jaxpr = program(key, aval, count, body)
+    return _rules.setdefault(jaxpr, Rule.staged(jaxpr))
+
+
 def _custom_jvp(aval: Aval) -> dict[str, Any]:
-    rule = program("rule", aval, 4, _inner_rule)
+    rule = _rule("rule", aval, 4, _inner_rule)
     return {"jaxpr": program("_inner", aval, 2, _inner), "rule": rule, "num_consts": 0}
 
 
 def _custom_vjp(aval: Aval) -> dict[str, Any]:
     return {
         "jaxpr": program("_inner", aval, 2, _inner),
-        "fwd": program("fwd", aval, 2, _inner_fwd),
-        "bwd": program("bwd", aval, 4, _inner_bwd),
+        "fwd": _rule("fwd", aval, 2, _inner_fwd),
+        "bwd": _rule("bwd", aval, 4, _inner_bwd),
+        "num_consts": 0,
+    }
+
+
+def _linear_rule(x: Any, y: Any, x_dot: Any, y_dot: Any) -> list[Any]:
+    return [*_linear(x, y), *_linear(x_dot, y_dot)]
+
+
+def _linear_fwd(x: Any, y: Any) -> list[Any]:
+    return [*_linear(x, y), x, y]
+
+
+def _linear_bwd(x: Any, y: Any, a: Any, b: Any) -> list[Any]:
+    return [e.add(e.times(3, a), b), e.sub(a, e.times(2, b))]
+
+
+def _linear_jvp(aval: Aval) -> dict[str, Any]:
+    rule = _rule("linear rule", aval, 4, _linear_rule)
+    return {"jaxpr": program("_linear", aval, 2, _linear), "rule": rule, "num_consts": 0}
+
+
+def _linear_vjp(aval: Aval) -> dict[str, Any]:
+    return {
+        "jaxpr": program("_linear", aval, 2, _linear),
+        "fwd": _rule("linear fwd", aval, 2, _linear_fwd),
+        "bwd": _rule("linear bwd", aval, 4, _linear_bwd),
         "num_consts": 0,
     }
 
@@ -131,6 +166,8 @@ CONTROL_SAMPLES: list[Sample] = [
     _sample(barrier_p, lambda aval: {}, kinds="biufc", linear=((0, 1),), ulps=None, special=True),
     _sample(custom_jvp_call_p, _custom_jvp, kinds="fc"),
     _sample(custom_vjp_call_p, _custom_vjp, kinds="fc"),
+    _sample(custom_jvp_call_p, _linear_jvp, label="linear", linear=((0, 1), (0,))),
+    _sample(custom_vjp_call_p, _linear_vjp, label="linear", linear=((0, 1), (1,))),
     _sample(custom_tangent_p, _custom_tangent, 4, kinds="fc", linear=((2, 3),)),
 ]
 

@@ -1,0 +1,58 @@
+"""What fuzzed programs call besides NumPy and the transforms; a printed program imports all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import functrans as ft
+from functrans.bind import bind
+from functrans.primitives import ALL
+from tests.fuzz.program import data
+
+__all__ = ["const", "custom_jvp_of", "custom_vjp_of", "data", "prim", "pulled", "total"]
+
+
+def prim(name: str, *operands: Any, **params: Any) -> Any:
+    """The results of a primitive: one array, or a tuple where there are several."""
+    outs = bind(ALL[name], *operands, **params)
+    return outs[0] if len(outs) == 1 else tuple(outs)
+
+
+def const(
+    seed: int, shape: tuple[int, ...], dtype: str, low: float = -1.5, high: float = 1.5
+) -> Any:
+    """An array made outside of every trace: programs capture it."""
+    return data(seed, shape, dtype, low, high)
+
+
+def total(values: Any) -> Any:
+    """The sum of the real parts of every floating array among the values: what is differentiated."""
+    parts = values if isinstance(values, tuple) else (values,)
+    floats = [v for v in parts if np.dtype(v.dtype).kind in "fc"]
+    scalars = [
+        np.sum(np.sin(v.real) + v.imag if v.dtype.kind == "c" else np.sin(v)) for v in floats
+    ]
+    return sum(s.astype(np.float64) for s in scalars) if scalars else np.float64(0)
+
+
+def pulled(g: Callable[..., Any], x: Any) -> Any:
+    """A cotangent that depends on the value, pulled back through g."""
+    y, pullback = ft.vjp(g, x)
+    return pullback(np.cos(y))[0]
+
+
+def custom_jvp_of(g: Callable[..., Any]) -> Callable[..., Any]:
+    """g with a rule of its own, which is its derivative computed another way."""
+    f = ft.custom_jvp(g)
+    f.defjvp(lambda primals, tangents: ft.jvp(g, primals, tangents))
+    return f
+
+
+def custom_vjp_of(g: Callable[..., Any]) -> Callable[..., Any]:
+    """g with forward and backward rules of its own: bwd computes g again and pulls back."""
+    f = ft.custom_vjp(g)
+    f.defvjp(lambda x: (g(x), x), lambda x, ct: ft.vjp(g, x)[1](ct))
+    return f
