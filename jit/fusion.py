@@ -9,7 +9,7 @@ the plan; a kernel reads only what earlier kernels or its own earlier stages sto
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -206,11 +206,11 @@ def view_base(graph: Graph, var: Var) -> Var:
     return base if base is not None and strided_view(graph, var, base) is not None else var
 
 
-def chain_base(graph: Graph, var: Var) -> Var | None:
-    """What remains under a chain of view equations."""
+def chain_base(graph: Graph, var: Var, stored: Container[Var] = ()) -> Var | None:
+    """The first stored variable, or what is no view, under a chain of view equations."""
     while True:
         eqn = graph.producers.get(var)
-        if eqn is None or eqn.primitive.name not in VIEWS:
+        if eqn is None or var in stored or eqn.primitive.name not in VIEWS:
             return var
         if isinstance(eqn.inputs[0], Literal):
             return None
@@ -427,20 +427,32 @@ def fits(kernel: Kernel, node: Node, role: Role, scout: Scout, domain: Domain) -
 
 def leaves(graph: Graph, stored: dict[Var, str], atoms: Sequence[Atom]) -> set[Var]:
     """The stored variables and inputs that inlined equations under `atoms` read."""
+    return descend(graph, stored, atoms)[0]
+
+
+def inlined_under(graph: Graph, stored: dict[Var, str], atoms: Sequence[Atom]) -> set[Var]:
+    """The variables that are computed on the way from stored ones to `atoms`."""
+    return descend(graph, stored, atoms)[1]
+
+
+def descend(
+    graph: Graph, stored: dict[Var, str], atoms: Sequence[Atom]
+) -> tuple[set[Var], set[Var]]:
+    """What is read and what is computed in order to have `atoms`."""
     found: set[Var] = set()
-    seen: set[Var] = set()
+    inlined: set[Var] = set()
     stack = [a for a in atoms if isinstance(a, Var)]
     while stack:
         var = stack.pop()
-        if var in seen:
+        if var in found or var in inlined:
             continue
-        seen.add(var)
         eqn = graph.producers.get(var)
         if eqn is None or var in stored:
             found.add(var)
         else:
+            inlined.add(var)
             stack += [a for a in eqn.inputs if isinstance(a, Var)]
-    return found
+    return found, inlined
 
 
 # -- after placing ----------------------------------------------------------------------------
@@ -503,6 +515,9 @@ def share(graph: Graph, stored: dict[Var, str], steps: list[Step]) -> None:
                 for var in step.looks[node].visited:
                     full = var.aval.size == step.domain.size
                     demands.setdefault(var, {})[number, pass_ if full else -1] = None
+        else:
+            for var in inlined_under(graph, stored, step.eqn.inputs):
+                demands.setdefault(var, {})[number, -1] = None
     costs = inline_costs(graph, stored)
     touched: set[int] = set()
     for eqn in reversed(graph.eqns):
@@ -517,6 +532,8 @@ def share(graph: Graph, stored: dict[Var, str], steps: list[Step]) -> None:
         step = steps[number]
         if isinstance(step, Kernel):
             settle(graph, stored, step)
+        else:
+            step.reads = leaves(graph, stored, step.eqn.inputs)
 
 
 def return_demands(
@@ -553,7 +570,8 @@ def promote(
     """Make `var` a node of the first kernel that wants it, if all of them can then read it."""
     first = min(number for number, _ in users)
     kernel = steps[first]
-    assert isinstance(kernel, Kernel)
+    if not isinstance(kernel, Kernel):
+        return False
     node = MapNode(var, eqn)
     if var.aval.size == kernel.domain.size:
         role: Role = "full"
@@ -597,9 +615,7 @@ def view_of(plan: Plan, atom: Atom) -> View | None:
     """An operand as a view of what is stored."""
     if not isinstance(atom, Var):
         return None
-    if atom in plan.stored or atom not in plan.graph.producers:
-        return strided_view(plan.graph, atom, atom)
-    base = chain_base(plan.graph, atom)
+    base = chain_base(plan.graph, atom, plan.stored)
     return None if base is None else strided_view(plan.graph, atom, base)
 
 
