@@ -14,7 +14,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 from functrans import tree
+from functrans.ir import aval_of
 from functrans.surface import creation, elementwise
+from functrans.surface.reductions import square_length
 from functrans.typing import ArrayLike
 
 Params: TypeAlias = Any
@@ -132,7 +134,7 @@ def adamw(
 
 def _size2(g: Any) -> Any:
     """|g| squared, elementwise."""
-    return (g * elementwise.conjugate(g)).real if g.dtype.kind == "c" else g * g
+    return square_length(g) if aval_of(g).dtype.kind == "c" else g * g
 
 
 __all__ = [

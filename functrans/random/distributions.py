@@ -208,12 +208,14 @@ def randint(
     if target.kind not in "iu":
         raise DtypeError(f"randint: the dtype must be an integer, but is {target.name}")
     size = as_shape(shape)
-    low, high = (stretch(cast(as_operand(v, "randint"), target), size) for v in (minval, maxval))
-    word = np.dtype(f"uint{target.itemsize * 8}")
+    drawn = np.dtype(f"{target.kind}{max(target.itemsize, 4)}")
+    bounds = (cast(as_operand(v, "randint"), target) for v in (minval, maxval))
+    low, high = (stretch(cast(v, drawn), size) for v in bounds)
+    word = np.dtype(f"uint{drawn.itemsize * 8}")
     upper, lower = (random_bits(k, size, word, "randint") for k in keys_of(key, 2))
     empty = e.le(high, low)
     span = p.select(empty, full_like(upper, 1), cast(e.sub(high, low), word))
-    return e.add(low, cast(_remainder_of_long(upper, lower, span), target))
+    return cast(e.add(low, cast(_remainder_of_long(upper, lower, span), drawn)), target)
 
 
 def _remainder_of_long(upper: Value, lower: Value, span: Value) -> Value:
@@ -287,9 +289,7 @@ def choice(
     if n < 1:
         raise ShapeError("choice: a must have at least one member")
     if not replace and math.prod(size) > n:
-        raise ShapeError(
-            f"choice: cannot take {math.prod(size)} of {n} members without replacement"
-        )
+        raise ShapeError(f"choice: {n} members are too few for {size} without replacement")
     chosen = _chosen(key, n, size, replace, p)
     return chosen if members is None else take.body(members, chosen, place)
 
