@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from jit.loop_ir.nodes import Buffer, Kernel, Program
 from jit.loops import FunctionEmitter
-from jit.statements import Module, symbol
+from jit.registers import Module, symbol
 from jit.vectors import Target
 
 ENTRY = "ft_entry"

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from jit.loop_facts import LARGE, intrinsic_count, lane_count, static_extent, unroll_count, weigh
 from jit.loop_ir.nodes import FLOATS, Carry, Combine, DType, For, Value
 from jit.operations import OPERATIONS
-from jit.statements import CONTEXT, STATUS, Module, Reg, StatementEmitter
+from jit.registers import Module, Reg
+from jit.statements import CONTEXT, STATUS, StatementEmitter
 from jit.vectors import indices, literal, register, vector
 
 PARALLEL = "ft_parallel_for"

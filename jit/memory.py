@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jit.conversions import const, from_memory, to_memory
 from jit.loop_ir.nodes import ITEMSIZE, DType
-from jit.operations import const, from_memory, to_memory
 from jit.vectors import (
     Writer,
     indices,

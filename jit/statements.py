@@ -1,14 +1,15 @@
 """Writes the statements of one LLVM function; for loops are added by its subclass in loops.py.
 
 A value is held as a Reg: in a vector loop that says whether it is uniform, linear in the lane, or
-a vector, so that index arithmetic stays scalar and contiguous accesses are recognised.
+a vector, so that index arithmetic stays scalar and contiguous accesses are recognised. One class,
+and so a long file, because every statement works on the state of the one function.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from jit.intrinsics import Intrinsics
+from jit.conversions import write_bitcast, write_cast
 from jit.loop_facts import AFFINE
 from jit.loop_ir.nodes import (
     FLOATS,
@@ -32,52 +33,14 @@ from jit.loop_ir.nodes import (
     While,
 )
 from jit.memory import Place, load_scalar, load_vector, store_scalar, store_vector
-from jit.operations import OPERATIONS, write_bitcast, write_cast, write_select
-from jit.vectors import Target, Writer, literal, memory, register, steps, vector
+from jit.operations import OPERATIONS, write_select
+from jit.registers import Module, Reg, symbol
+from jit.vectors import Writer, literal, memory, register, steps, vector
 
 CALLBACK = "ft_callback"
 # The context of a parallel body: inputs, outputs, arena, status, then what it shares.
 CONTEXT = 4
 STATUS = 3
-
-
-def symbol(name: str) -> str:
-    """A name with only what LLVM allows unquoted."""
-    return "".join([c if c.isalnum() and c.isascii() else "_" for c in name])
-
-
-class Reg:
-    """Where a value is while code for it is emitted.
-
-    In scalar code `scalar` is its operand. In a vector loop, stride 0 is a uniform value and
-    stride k a value that grows by k from lane to lane (`scalar` is lane 0); stride None is a
-    vector. `inside` says that it was made inside the current vector loop; `vector` is then good
-    within block `label`.
-    """
-
-    __slots__ = ("inside", "label", "scalar", "stride", "vector")
-
-    def __init__(
-        self, scalar: str, stride: int | None = 0, vector: str = "", inside: bool = False
-    ) -> None:
-        self.scalar = scalar
-        self.stride = stride
-        self.vector = vector
-        self.inside = inside
-        self.label = ""
-
-
-class Module:
-    """What the functions of one program share."""
-
-    def __init__(self, target: Target, parallel: bool) -> None:
-        self.target = target
-        self.parallel = parallel
-        self.declares: set[str] = set()
-        self.externals: set[str] = set()
-        self.functions: list[str] = []
-        self.globals: list[str] = []
-        self.intrinsics = Intrinsics(target)
 
 
 class StatementEmitter:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from jit.intrinsics import error, exponential, inverse, logarithm, power, trigonometric
 from jit.intrinsics.algebra import F, Maths
 from jit.loop_ir.nodes import DType
-from jit.operations import rounded
+from jit.conversions import rounded
 from jit.vectors import Target, Writer, mangled, register, vector
 
 Generator: TypeAlias = Callable[..., F]

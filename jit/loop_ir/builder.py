@@ -20,12 +20,11 @@ Python numbers are accepted where another operand tells their type.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 from typing import TypeAlias
 
-from jit.loop_ir.fold import Ranges, loop_range, simplify
+from jit.loop_ir.fold import Ranges, simplify
 from jit.loop_ir.nodes import (
     COMPARISONS,
     FLOATS,
@@ -35,14 +34,11 @@ from jit.loop_ir.nodes import (
     BufferKind,
     Callback,
     CallExtern,
-    Carry,
-    Combine,
     Const,
     DType,
     Fail,
     For,
     If,
-    Join,
     Kernel,
     Load,
     LoopKind,
@@ -55,22 +51,10 @@ from jit.loop_ir.nodes import (
     While,
     wrap_integer,
 )
+from jit.loop_ir.scopes import Branch, Init, Loop, Scope, WhileLoop
 
 Number: TypeAlias = int | float | bool
 Operand: TypeAlias = Value | Number
-Init: TypeAlias = "Value | tuple[Value, Combine | None]"
-
-
-class Scope:
-    """An open block: its statements, what was built in it, and whether pure work may leave it."""
-
-    __slots__ = ("block", "hoists", "runs", "shared")
-
-    def __init__(self, block: Block, hoists: bool, runs: bool) -> None:
-        self.block = block
-        self.hoists = hoists  # pure operations on outer values move out of it
-        self.runs = runs  # entered whenever the block around it is, so that loads may move too
-        self.shared: dict[object, Value] = {}
 
 
 class Builder:
@@ -130,7 +114,7 @@ class Builder:
     # Program structure
 
     @contextmanager
-    def kernel(self, name: str) -> Iterator[None]:
+    def kernel(self, name: str) -> Generator[None]:
         """Open the body of the next kernel. Values do not cross kernels: use a temp."""
         if self.scopes:
             raise ValueError(f"kernel {name!r} is opened inside another kernel")
@@ -166,12 +150,15 @@ class Builder:
     @contextmanager
     def nest(
         self, extents: Sequence[int | Value], kinds: Sequence[LoopKind] | LoopKind = "serial"
-    ) -> Iterator[tuple[Value, ...]]:
+    ) -> Generator[tuple[Value, ...]]:
         """Loops without carries, outermost first; one kind stands for the innermost loop."""
+        each: list[LoopKind] = ["serial"] * len(extents)
         if isinstance(kinds, str):
-            kinds = ["serial"] * (len(extents) - 1) + [kinds] if extents else []
+            each[-1:] = [kinds]
+        else:
+            each = list(kinds)
         loops: list[Loop] = []
-        for extent, kind in zip(extents, kinds, strict=True):
+        for extent, kind in zip(extents, each, strict=True):
             loops.append(self.for_(extent, kind))
             loops[-1].__enter__()
         yield tuple(loop.i for loop in loops)
@@ -206,7 +193,9 @@ class Builder:
 
     def op(self, name: str, *operands: Operand) -> Value:
         """Any operation of nodes.OPS whose result type follows from its operands."""
-        dtype = next((v.dtype for v in reversed(operands) if isinstance(v, Value)), None)
+        dtype: DType | None = next(
+            (v.dtype for v in reversed(operands) if isinstance(v, Value)), None
+        )
         if dtype is None:
             raise TypeError(f"{name}: a Python number cannot tell the type of the operation")
         args = tuple([v if isinstance(v, Value) else self.const(dtype, v) for v in operands])
@@ -470,147 +459,3 @@ def literal_key(value: Const) -> object:
     """Equal exactly for the same literal: 0.0 and -0.0 differ, NaN equals itself."""
     number = value.value
     return (value.dtype, number.hex() if isinstance(number, float) else number)
-
-
-def phi(builder: Builder, init: Init, level: int, position: int) -> Carry:
-    """A carry whose next value is not known yet (it stands as init)."""
-    value, combine = init if isinstance(init, tuple) else (init, None)
-    inside = Var(value.dtype, level, f"c{position}")
-    return Carry(value, inside, value, Var(value.dtype, level - 1, f"r{position}"), combine)
-
-
-class Loop:
-    """The context manager of Builder.for_."""
-
-    def __init__(
-        self,
-        builder: Builder,
-        extent: Value,
-        kind: LoopKind,
-        inits: Sequence[Init],
-        grain: int,
-        hint: str,
-    ) -> None:
-        level = len(builder.scopes)
-        self.builder = builder
-        self.i = Var("i64", level, hint)
-        carries = tuple([phi(builder, init, level, k) for k, init in enumerate(inits)])
-        self.node = For(self.i, extent, Block(), carries, kind, grain)
-        self.carries: tuple[Value, ...] = tuple([c.phi for c in carries])
-        self.results: tuple[Value, ...] = tuple([c.result for c in carries])
-        self.yielded = not carries
-
-    def __enter__(self) -> Loop:
-        builder, extent = self.builder, self.node.extent
-        interval = loop_range(extent)
-        if interval is not None:
-            builder.ranges[self.i] = interval
-        runs = isinstance(extent, Const) and int(extent.value) > 0
-        builder.scopes.append(Scope(self.node.body, hoists=True, runs=runs))
-        return self
-
-    def yield_(self, *values: Value) -> None:
-        """Give the carries their next values; the last thing in the body."""
-        for carry, value in zip(self.node.carries, values, strict=True):
-            carry.next = value
-        self.yielded = True
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.builder.scopes.pop()
-        if kind is None and not self.yielded:
-            raise ValueError("a loop with carries must end in yield_")
-        self.builder.append(self.node)
-
-
-class WhileLoop:
-    """The context manager of Builder.while_."""
-
-    def __init__(self, builder: Builder, inits: Sequence[Value]) -> None:
-        level = len(builder.scopes)
-        self.builder = builder
-        carries = tuple([phi(builder, init, level, k) for k, init in enumerate(inits)])
-        self.node = While(carries, Block(), Const("bool", False), Block())
-        self.carries: tuple[Value, ...] = tuple([c.phi for c in carries])
-        self.results: tuple[Value, ...] = tuple([c.result for c in carries])
-
-    def __enter__(self) -> WhileLoop:
-        self.builder.scopes.append(Scope(self.node.test_block, hoists=True, runs=True))
-        return self
-
-    def test(self, cond: Value) -> None:
-        """End the test; what follows is the body, which may use values of the test."""
-        self.node.test = cond
-        self.builder.scopes.append(Scope(self.node.body, hoists=False, runs=False))
-
-    def yield_(self, *values: Value) -> None:
-        """Give the carries their next values; the last thing in the body."""
-        for carry, value in zip(self.node.carries, values, strict=True):
-            carry.next = value
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        depth = len(self.builder.scopes)
-        tested = depth and self.builder.scopes[-1].block is self.node.body
-        del self.builder.scopes[depth - (2 if tested else 1) :]
-        if kind is None and not tested:
-            raise ValueError("a while loop needs its test")
-        self.builder.append(self.node)
-
-
-class Branch:
-    """The two blocks of Builder.if_."""
-
-    def __init__(self, builder: Builder, cond: Value) -> None:
-        self.builder = builder
-        self.node = If(cond, Block(), Block())
-        self.results: tuple[Value, ...] = ()
-        self._yields: list[tuple[Value, ...]] = []
-
-    @contextmanager
-    def _open(self, block: Block) -> Iterator[None]:
-        """Enter a block; the statement moves behind all that was built before the block."""
-        around = self.builder.scopes[-1].block.stmts
-        if self.node in around:
-            around.remove(self.node)
-        around.append(self.node)
-        self.builder.scopes.append(Scope(block, hoists=False, runs=False))
-        try:
-            yield
-        finally:
-            self.builder.scopes.pop()
-
-    @contextmanager
-    def then(self) -> Iterator[None]:
-        """The block that runs when the condition holds."""
-        with self._open(self.node.then):
-            yield
-
-    @contextmanager
-    def orelse(self) -> Iterator[None]:
-        """The block that runs otherwise; after it `results` holds what both yielded."""
-        with self._open(self.node.orelse):
-            yield
-        if len(self._yields) != 2:
-            return
-        then, orelse = self._yields
-        level = len(self.builder.scopes) - 1
-        self.node.joins = tuple(
-            [
-                Join(Var(a.dtype, level, f"j{k}"), a, b)
-                for k, (a, b) in enumerate(zip(then, orelse, strict=True))
-            ]
-        )
-        self.results = tuple([join.result for join in self.node.joins])
-
-    def yield_(self, *values: Value) -> None:
-        """The values that this block leaves behind, the same number and types in both."""
-        self._yields.append(values)

@@ -254,7 +254,7 @@ class Checker:
         self.require(op.name in OPS, f"unknown operation {op.name!r}")
         arity = ARITY.get(op.name, 2)
         self.require(len(op.args) == arity, f"{op.name} takes {arity} operands")
-        types = [self.use(a) for a in op.args]
+        types: list[DType] = [self.use(a) for a in op.args]
         if op.name == "cast":
             return
         if op.name == "bitcast":

@@ -1,0 +1,45 @@
+"""What the functions of one module share while they are written, and where their values are."""
+
+from __future__ import annotations
+
+from jit.intrinsics import Intrinsics
+from jit.vectors import Target
+
+
+def symbol(name: str) -> str:
+    """A name with only what LLVM allows unquoted."""
+    return "".join([c if c.isalnum() and c.isascii() else "_" for c in name])
+
+
+class Reg:
+    """Where a value is while code for it is emitted.
+
+    In scalar code `scalar` is its operand. In a vector loop, stride 0 is a uniform value and
+    stride k a value that grows by k from lane to lane (`scalar` is lane 0); stride None is a
+    vector. `inside` says that it was made inside the current vector loop; `vector` is then good
+    within block `label`.
+    """
+
+    __slots__ = ("inside", "label", "scalar", "stride", "vector")
+
+    def __init__(
+        self, scalar: str, stride: int | None = 0, vector: str = "", inside: bool = False
+    ) -> None:
+        self.scalar = scalar
+        self.stride = stride
+        self.vector = vector
+        self.inside = inside
+        self.label = ""
+
+
+class Module:
+    """What the functions of one program share."""
+
+    def __init__(self, target: Target, parallel: bool) -> None:
+        self.target = target
+        self.parallel = parallel
+        self.declares: set[str] = set()
+        self.externals: set[str] = set()
+        self.functions: list[str] = []
+        self.globals: list[str] = []
+        self.intrinsics = Intrinsics(target)
