@@ -1,7 +1,7 @@
 """Write docs/architecture.md: what every source file says of itself, lowest layer first.
 
-    python .ci/architecture.py           print the page
-    python .ci/architecture.py --write   write it
+python .ci/architecture.py           print the page
+python .ci/architecture.py --write   write it
 """
 
 from __future__ import annotations
