@@ -26,6 +26,7 @@ from functrans.errors import (
     MutationError,
     NonLinearError,
     ThreadError,
+    TransformTypeError,
     describe,
     user_frame,
     where,
@@ -190,21 +191,21 @@ class Trace:
         owner: Trace = tracer.recorder
         if owner.thread != threading.get_ident():
             raise ThreadError(
-                f"{describe(tracer)} that is being traced by {owner.purpose} in another thread was "
-                f"used (in {where(user_frame())}). Pass plain arrays to threads, and apply the "
-                "transform inside the thread."
+                f"a traced {describe(tracer)} of {owner.purpose} was used in another thread than "
+                f"the one that traces (in {where(user_frame())}). Pass plain arrays to threads, "
+                "and apply the transform inside the thread."
             )
         if not owner.open:
             raise LeakedTracerError(
-                f"{describe(tracer)} that stood for a value while {owner.purpose} traced a function "
-                f"was used after that trace had ended (in {where(user_frame())}). Do not store "
-                "intermediate values in globals, attributes or lists outside: return them instead "
-                "(has_aux=True does that for grad)."
+                f"a traced {describe(tracer)} of {owner.purpose} "
+                f"was used after the trace had ended (in {where(user_frame())}). Return what is "
+                "needed later (grad: has_aux=True) instead of keeping it in a global, an "
+                "attribute, a generator or a list outside."
             )
         if not any(t is owner for t in enclosing_traces(self)):
             raise LeakedTracerError(
-                f"{describe(tracer)} of an inner {owner.purpose} was used outside of it (in "
-                f"{where(user_frame())}). Return it from the inner function instead."
+                f"a traced {describe(tracer)} of an inner {owner.purpose} was used outside of it "
+                f"(in {where(user_frame())}). Return it from the inner function instead."
             )
 
     def _capture_array(self, array: np.ndarray[Any, Any]) -> Tracer:
@@ -234,11 +235,11 @@ class Trace:
         if threading.get_ident() != self.thread or not self.open:
             self._require_ancestor(tracer)
 
-    def force(self, tracer: Tracer) -> np.ndarray[Any, Any]:
+    def force(self, tracer: Tracer, remedy: str) -> np.ndarray[Any, Any]:
         """The value of a tracer as an array; see this file's first lines."""
         self.require_usable(tracer)
         if tracer.abstract:
-            raise ConcretizationError(self._why_abstract(tracer))
+            raise ConcretizationError(self._why_abstract(tracer, remedy))
         value: Any = tracer
         while type(value) is Tracer:
             value = value.recorder.value_in_parent(value)
@@ -287,13 +288,12 @@ class Trace:
             ]
         self.records = rest
 
-    def _why_abstract(self, tracer: Tracer) -> str:
+    def _why_abstract(self, tracer: Tracer, remedy: str) -> str:
         culprit, purpose = self._culprit(tracer)
         return (
-            f"the value of {describe(tracer)} was asked for (in {where(user_frame())}), but it "
-            f"depends on {culprit}, which has no value while {purpose} traces the function. Use "
-            "functrans.numpy.where or lax.cond for a choice, lax.while_loop or lax.fori_loop for a "
-            f"loop{_KEEP_OUT.get(purpose, '')}."
+            f"the value of a traced {describe(tracer)} was asked for (in {where(user_frame())}), "
+            f"but it depends on {culprit}, which has no value while {purpose} traces the function. "
+            f"{remedy}.{_KEEP_OUT.get(purpose, '')}"
         )
 
     def _culprit(self, tracer: Tracer) -> tuple[str, str]:
@@ -319,15 +319,20 @@ class Trace:
     def _require_here(self, tracer: Tracer, action: str) -> None:
         self.require_usable(tracer)
         raise MutationError(
-            f"{describe(tracer)} of an enclosing {self.purpose} was {action} inside an inner function "
-            f"that is being transformed (in {where(user_frame())}). Work on a copy (y = x.copy()) "
-            "and return it."
+            f"a traced {describe(tracer)} of an enclosing {self.purpose} was {action} inside an "
+            f"inner function that is being transformed (in {where(user_frame())}). Work on a copy "
+            "(y = x.copy()) and return it."
         )
 
     def finish(
         self, arguments: Sequence[Tracer], outputs: Sequence[Any]
     ) -> tuple[Jaxpr, list[Any]]:
         """The jaxpr of what was recorded, and the values of its captured inputs, which go first."""
+        if self.no_grad:
+            raise TransformTypeError(
+                f"{self.purpose}: a no_grad block that the function entered was not left, as in a "
+                "generator that is suspended in it. Finish the block before the function returns."
+            )
         atoms = [o.node if type(o) is Tracer else o for o in map(self.lift, outputs)]
         eqns = self.closed_eqns + [r.eqn for r in self.records]
         eqns = prune(eqns, atoms)  # type: ignore[arg-type]
@@ -350,8 +355,8 @@ class Trace:
 
 
 _KEEP_OUT = {
-    "jit": ", or make the argument static (static_argnums)",
-    "vmap": ", or do not map over the argument (None in in_axes)",
+    "jit": " Or make the argument static (static_argnums).",
+    "vmap": " Or do not map over the argument (None in in_axes).",
 }
 """By transform, how an argument can keep its value."""
 
@@ -367,17 +372,20 @@ def has_zero_derivative(primitive: Primitive) -> bool:
             return False
 
 
-def supported(aval: Aval) -> Aval:
-    """The aval, or DtypeError where functrans has no such dtype (objects, strings, dates)."""
+def supported(aval: Aval, what: str = "a captured array") -> Aval:
+    """The aval, or DtypeError where functrans has no such dtype (objects, strings, dates).
+
+    `what` is what has the aval, for the message.
+    """
     if aval.dtype.kind in "biufc" and aval.dtype.itemsize <= 16 and aval.dtype.isnative:
         if aval.dtype.name not in ("float128", "longdouble"):
             return aval
     if aval.dtype.name == "bfloat16":
         return aval
     raise DtypeError(
-        f"arrays of dtype {aval.dtype} cannot be traced (in {where(user_frame())}): functrans has "
-        "bool, integers of 8 to 64 bits, float16, float32, float64, complex64 and complex128. "
-        "Convert with .astype."
+        f"{what} has the dtype {aval.dtype}, which functrans does not have. Convert it with "
+        ".astype to bool, an integer of 8 to 64 bits, float16, float32, float64, complex64 or "
+        "complex128."
     )
 
 

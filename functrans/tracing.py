@@ -16,18 +16,32 @@ from functrans import surface
 from functrans.errors import (
     ConcretizationError,
     UnsupportedError,
+    describe,
     user_frame,
     where,
 )
 from functrans.ir import Array, Aval, Source, Var
 from functrans.surface.declare import NUMPY_TABLE
 
+# What to do instead of asking for a value, as messages say it.
+CHOOSE = (
+    "Use functrans.numpy.where or lax.cond for a choice, lax.while_loop or lax.fori_loop for a loop"
+)
+COUNT = "Use lax.fori_loop for a loop; a size must be known without it"
+RETURN = "Return it from the function instead"
+MATHS = (
+    "Use NumPy's functions in place of math's (np.sin(x)), and functrans.numpy to make arrays of "
+    "it (fnp.array([x, y]), fnp.zeros(n))"
+)
+ARRAYS = "Use functrans.numpy to make arrays of it (fnp.array([x, y]), fnp.zeros(n), fnp.stack)"
+MASKS = "Shapes cannot depend on values: use fnp.where(mask, x, 0) in place of x[mask]"
+
 
 class Recorder(Protocol):
     """What a tracer needs of the trace it belongs to."""
 
-    def force(self, tracer: Tracer) -> np.ndarray[Any, Any]:
-        """The value of the tracer, or an error that says why it has none."""
+    def force(self, tracer: Tracer, remedy: str) -> np.ndarray[Any, Any]:
+        """The value of the tracer, or an error that says why it has none and what to do."""
         ...
 
     def require_current(self, tracer: Tracer, action: str) -> None:
@@ -124,63 +138,66 @@ class Tracer(Array):
 
     # -- asking for its value -----------------------------------------------------------------
 
-    def _ask(self) -> np.ndarray[Any, Any]:
-        return self.recorder.force(self)
+    def _ask(self, remedy: str) -> np.ndarray[Any, Any]:
+        return self.recorder.force(self, remedy)
 
     def __bool__(self) -> bool:
-        return bool(self._ask())
+        return bool(self._ask(CHOOSE))
 
     def __int__(self) -> int:
-        return int(self._ask())
+        return int(self._ask(COUNT))
 
     def __index__(self) -> int:
         if self.shape or self.dtype.kind not in "iu":
-            raise TypeError("only integer scalar arrays can be converted to a scalar index")
-        return int(self._ask())
+            raise UnsupportedError(
+                f"a traced {describe(self)} cannot be an index, a size or a count, which are "
+                f"integers (in {where(user_frame())}). Convert it with int(x), or an array with "
+                "x.astype(int)."
+            )
+        return int(self._ask(COUNT))
 
     def item(self, *args: Any) -> Any:
         """The value as a Python scalar. It is a constant for derivatives."""
-        return self._ask().item(*args)
+        return self._ask(RETURN).item(*args)
 
     def tolist(self) -> Any:
         """The values as nested Python lists. They are constants for derivatives."""
-        return self._ask().tolist()
+        return self._ask(RETURN).tolist()
 
     def __contains__(self, value: Any) -> bool:
         return bool((self == value).any())
 
     def __float__(self) -> float:
-        return float(self._ask_without_derivative("float(x)"))
+        return float(self._ask_without_derivative("float(x)", MATHS))
 
     def __complex__(self) -> complex:
-        return complex(self._ask_without_derivative("complex(x)"))
+        return complex(self._ask_without_derivative("complex(x)", MATHS))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        return np.array(self._ask_without_derivative("NumPy"), dtype=dtype)
+        remedy = MASKS if self.dtype == np.bool_ else ARRAYS
+        return np.array(self._ask_without_derivative("a plain array", remedy), dtype=dtype)
 
-    def _ask_without_derivative(self, what: str) -> np.ndarray[Any, Any]:
+    def _ask_without_derivative(self, what: str, remedy: str) -> np.ndarray[Any, Any]:
         self.recorder.require_usable(self)
         if self.active and not self.abstract:
             raise ConcretizationError(
-                f"{what} asked for the plain number behind a {self.aval} that carries a "
-                f"derivative, which would silently be lost (in {where(user_frame())}). Use the "
-                "functions of functrans.numpy or numpy itself on it (np.sin(x), fnp.array([x, y]), "
-                "fnp.zeros(n)), or say that no derivative is wanted: x.item() or "
-                "functrans.stop_gradient(x)."
+                f"{what} of a traced {describe(self)} that carries a derivative would silently "
+                f"lose it (in {where(user_frame())}). {remedy}, or say that no derivative is "
+                "wanted: x.item() or functrans.stop_gradient(x)."
             )
-        return self._ask()
+        return self._ask(remedy)
 
     def __format__(self, spec: str) -> str:
         if self.abstract:
             return repr(self)
-        value = self._ask()
+        value = self._ask(RETURN)
         return format(value.item() if value.ndim == 0 else value, spec)
 
     def __repr__(self) -> str:
         return f"Tracer<{self.aval}>"
 
     def __str__(self) -> str:
-        return repr(self) if self.abstract else str(self._ask())
+        return repr(self) if self.abstract else str(self._ask(RETURN))
 
     # -- NumPy's protocols --------------------------------------------------------------------
 
@@ -188,7 +205,9 @@ class Tracer(Array):
         out = kwargs.pop("out", None)
         function = _declared(ufunc) if method == "__call__" else _ufunc_method(ufunc, method)
         if function is None:
-            raise _unsupported(f"numpy.{ufunc.__name__}" + _suffix(method))
+            known = getattr(np, ufunc.__name__, None) is ufunc
+            name = f"numpy.{ufunc.__name__}" if known else f"the ufunc {ufunc.__name__}"
+            raise _unsupported(name + _suffix(method))
         result = function(*inputs, **kwargs)
         return result if out is None else _write_out(out, result, ufunc)
 

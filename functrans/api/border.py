@@ -35,14 +35,14 @@ def array_leaf(value: Any, what: str) -> Any:
         )
     if isinstance(value, (np.ndarray, np.generic)):
         native = _native(value)
-        supported(aval_of(native))
+        supported(aval_of(native), what)
         return native
     if hasattr(value, "__array__"):
         return array_leaf(np.asarray(value), what)
     raise TransformTypeError(
         f"{what} is {describe(value)}, but only arrays and numbers (or containers of them) can be "
-        "traced. Let the function capture it, or declare it static (jit: static_argnums, vmap: "
-        "None in in_axes)."
+        "traced. Let the function capture it, or leave it out of what is traced (argnums of "
+        "derivatives, None in in_axes of vmap, static_argnums of jit)."
     )
 
 

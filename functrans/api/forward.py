@@ -15,7 +15,14 @@ from functrans.ir import Aval, Jaxpr, aval_of, is_inexact
 from functrans.transforms import jvp_jaxpr, linearize_jaxpr, transpose_jaxpr
 
 
-def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
+def jvp(
+    f: Function,
+    primals: Sequence[Any],
+    tangents: Sequence[Any],
+    has_aux: bool = False,
+    *,
+    _what: str = "jvp",
+) -> Any:
     """The value of f and its derivative in the direction `tangents`.
 
     jvp : (a -> b) -> (a, T a) -> (b, T b). `primals` and `tangents` are tuples with one entry
@@ -25,7 +32,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: b
     >>> jvp(lambda x: x**2, (3.0,), (1.0,))
     (9.0, 6.0)
     """
-    require_tuples(primals, tangents, f, "jvp")
+    require_tuples(primals, tangents, f, _what)
     split = split_arguments(f, range(len(primals)), tuple(primals), {}, "jvp") if primals else None
     if split is None:
         raise TransformTypeError(
@@ -35,7 +42,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: b
     leaves = [array_leaf(x, f"jvp: {n}") for x, n in zip(split.leaves, split.names, strict=True)]
     avals = [aval_of(x) for x in leaves]
     in_tree = tree.structure(tuple(primals))
-    dots = check_tangents(tuple(tangents), in_tree, avals, f"jvp of {name_of(f)}", "tangent")
+    dots = check_tangents(tuple(tangents), in_tree, avals, f"{_what} of {name_of(f)}", "tangent")
     active = [is_inexact(a.dtype) for a in avals]
     aux = AuxOutput(f, has_aux, "jvp")
     with stage(

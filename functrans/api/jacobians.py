@@ -111,7 +111,7 @@ def hvp(f: Function, primals: Any, tangents: Any, has_aux: bool = False) -> Any:
     single = not isinstance(primals, tuple)
     args, dots = ((primals,), (tangents,)) if single else (primals, tangents)
     gradient = grad(f, argnums=tuple(range(len(args))), has_aux=has_aux)
-    result = jvp(gradient, args, dots, has_aux=has_aux)
+    result = jvp(gradient, args, dots, has_aux=has_aux, _what="hvp")
     moved = result[1][0] if single else result[1]
     return (moved, result[2]) if has_aux else moved
 

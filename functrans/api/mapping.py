@@ -151,7 +151,7 @@ class _Call:
             )
         distinct = {s for s, _, _ in sizes} | ({given} if given is not None else set())
         if len(distinct) > 1:
-            listing = ", ".join(f"axis {d} of {n} has size {s}" for s, n, d in sizes)
+            listing = " and ".join(f"axis {d} of {n} has size {s}" for s, n, d in sizes)
             also = "" if given is None else f", and axis_size={given} was given"
             raise ShapeError(
                 f"vmap: mapped axes must have one size, but {listing}{also}. Put None in the place "

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from functrans import tree
 from functrans.api.border import Function
 from functrans.bind import bind, current_interpreter
-from functrans.errors import TransformTypeError
+from functrans.errors import TransformTypeError, describe
 from functrans.ir import aval_of, is_inexact
 from functrans.primitives.structural import stop_gradient_p
 from functrans.recording import Trace
@@ -92,7 +92,10 @@ def no_grad(f: Function | None = None) -> Any:
     if f is None:
         return _NoGrad()
     if not callable(f):
-        raise TransformTypeError(f"no_grad takes a function or nothing, but got {f!r}")
+        raise TransformTypeError(
+            f"no_grad takes a function or nothing, but got {describe(f)}. Write "
+            "no_grad(f)(x), or `with no_grad():`."
+        )
 
     @functools.wraps(f, updated=())
     def without_derivatives(*args: Any, **kwargs: Any) -> Any:

@@ -234,7 +234,8 @@ def _require_scalar(aval: Aval, f: Function, what: str, holomorphic: bool) -> No
     if aval.shape != ():
         raise TransformTypeError(
             f"{what}: the function must return a scalar, but it returned "
-            f"{describe(aval)} ({where(f)}). Take a sum or mean, or use jacrev, or vjp with a cotangent."
+            f"{describe(aval)} ({where(f)}). Take a sum or mean, or use jacrev, or vjp with a "
+            "cotangent."
         )
     if holomorphic and aval.dtype.kind != "c":
         raise TransformTypeError(
@@ -244,7 +245,8 @@ def _require_scalar(aval: Aval, f: Function, what: str, holomorphic: bool) -> No
     if not holomorphic and aval.dtype.kind == "c":
         raise TransformTypeError(
             f"{what}: the function must return a real scalar, but it returned "
-            f"{describe(aval)} ({where(f)}). Take its real part or its absolute value, or give holomorphic=True."
+            f"{describe(aval)} ({where(f)}). Take its real part or its absolute value, or "
+            "give holomorphic=True."
         )
     if not is_inexact(aval.dtype):
         raise TransformTypeError(

@@ -50,20 +50,28 @@ def as_operand(x: ArrayLike, function: str = "functrans") -> Value:
         return from_nested(x, function)
     array = np.asarray(x)
     if array.dtype == object:
-        raise TypeError(f"{function}: expected an array or a number, but got {describe(x)}")
+        raise _not_an_array(x, function)
     return _checked_array(array, function)
+
+
+def _not_an_array(x: Any, function: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"{function}: expected an array or a number, but got {describe(x)}. Give it the arrays "
+        "inside, one by one."
+    )
 
 
 def _checked_array(x: Any, function: str) -> Any:
     if isinstance(x, (np.matrix, np.ma.MaskedArray)):
         raise UnsupportedError(
-            f"{function}: arrays of class {type(x).__name__} are not supported; "
-            "pass a plain array (numpy.asarray)"
+            f"{function}: an operand is a {type(x).__name__}, whose operations differ from those "
+            "of arrays. Pass numpy.asarray(x), with a mask as an array of its own."
         )
     if x.dtype.name not in _NAMES:
         raise DtypeError(
-            f"{function}: arrays of dtype {x.dtype.name} are not supported; convert to one of "
-            "bool, (u)int8 to 64, float16/32/64, complex64/128"
+            f"{function}: an operand has the dtype {x.dtype.name}, which functrans does not have. "
+            "Convert it with .astype to bool, an integer of 8 to 64 bits, float16, float32, "
+            "float64, complex64 or complex128."
         )
     return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 
@@ -73,7 +81,7 @@ def from_nested(x: Sequence[Any], function: str) -> Value:
     if not _holds_tracer(x):
         array = np.asarray(x)
         if array.dtype == object:
-            raise TypeError(f"{function}: expected an array or a number, but got {describe(x)}")
+            raise _not_an_array(x, function)
         return _checked_array(array, function)
     items = [as_operand(item, function) for item in x]
     shapes = {aval_of(item).shape for item in items}
@@ -81,6 +89,7 @@ def from_nested(x: Sequence[Any], function: str) -> Value:
         raise ShapeError(
             f"{function}: the parts of a nested sequence must have one shape, but have "
             + " and ".join(map(str, sorted(shapes)))
+            + ". Broadcast or pad them to one shape first."
         )
     return stack_first(strong(*items))
 
