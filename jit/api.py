@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import MethodType
@@ -373,8 +374,58 @@ def jit(
 def jit_with(f: Any, options: Options) -> Jitted:
     """Wrap a function, or say what is wrong with what was given."""
     if not callable(f):
-        raise TransformTypeError(f"jit takes a function, but got {describe(f)}")
+        raise TransformTypeError(
+            f"jit takes a function, but got {describe(f)}. Write jit(f)(x), not jit(f(x))."
+        )
+    check_options(f, options)
     return Jitted(f, options)
+
+
+def check_options(f: Function, options: Options) -> None:
+    """Raise unless the options name arguments that f has, each in one role."""
+    nums = {
+        "static_argnums": options.static_argnums,
+        "donate_argnums": options.donate_argnums,
+    }
+    for option, chosen in nums.items():
+        for n in chosen:
+            if isinstance(n, bool) or not hasattr(n, "__index__"):
+                raise TransformTypeError(
+                    f"jit: {option} must be ints, but got {describe(n)}. Name arguments in "
+                    "static_argnames."
+                )
+    both = set(options.static_argnums) & set(options.donate_argnums)
+    if both:
+        raise TransformTypeError(
+            f"jit: {argument_name(f, min(both))} of {name_of(f)} is both static and donated "
+            f"({where(f)}). Static arguments are part of the program: donate arrays only."
+        )
+    if any(nums.values()) or options.static_argnames:
+        check_names(f, options)
+
+
+def check_names(f: Function, options: Options) -> None:
+    """Raise unless f has the arguments that the options name; some callables cannot tell."""
+    try:
+        parameters = list(inspect.signature(f).parameters.values())
+    except (TypeError, ValueError):
+        return
+    kinds = {p.kind for p in parameters}
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    for n in (*options.static_argnums, *options.donate_argnums):
+        count = len(positional)
+        if not -count <= n < count and inspect.Parameter.VAR_POSITIONAL not in kinds:
+            raise TransformTypeError(
+                f"jit: there is no argument {n}: {name_of(f)} takes {count} positional "
+                f"argument{'s' if count != 1 else ''} ({where(f)}). Positions count from 0."
+            )
+    names = {p.name for p in parameters}
+    for name in options.static_argnames:
+        if name not in names and inspect.Parameter.VAR_KEYWORD not in kinds:
+            raise TransformTypeError(
+                f"jit: static_argnames={name!r} is not an argument of {name_of(f)} ({where(f)}). "
+                f"Its arguments are {', '.join(p.name for p in parameters)}."
+            )
 
 
 __all__ = ["Compiled", "Jitted", "Lowered", "Traced", "compile_jaxpr", "jit"]
