@@ -70,6 +70,18 @@ class TreeError(FunctransError, ValueError):
     """Two pytrees do not match, or a value is not a pytree that can be taken apart."""
 
 
+class AxisError(FunctransError, np.exceptions.AxisError):
+    """An axis was named that an array does not have."""
+
+
+class OptionError(FunctransError, ValueError):
+    """An option of an array function has a value that it cannot take."""
+
+
+class RangeError(FunctransError, OverflowError):
+    """A Python int does not fit the dtype it takes."""
+
+
 class OutOfBoundsError(FunctransError, IndexError):
     """An index lies outside its axis."""
 
