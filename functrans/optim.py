@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from functrans import tree
 from functrans.ir import aval_of
-from functrans.surface import creation, elementwise
+from functrans.surface import creation
 from functrans.surface.reductions import square_length
 from functrans.typing import ArrayLike
 
@@ -59,7 +59,8 @@ def _rate(rate: Rate, step: Any) -> Any:
 
 
 def _zeros_like(params: Params) -> Params:
-    return tree.map(creation.zeros_like, params)
+    """Zeros in the shape of each parameter; of a Python number, 0.0, which stays one."""
+    return tree.map(lambda p: 0.0 if aval_of(p).weak else creation.zeros_like(p), params)
 
 
 def sgd(learning_rate: Rate) -> Optimizer:
@@ -124,7 +125,7 @@ def adamw(
         unbias1, unbias2 = 1 - b1**step, 1 - b2**step
 
         def moved(p: Any, m: Any, s: Any) -> Any:
-            along = (m / unbias1) / (elementwise.sqrt(s / unbias2) + eps)
+            along = (m / unbias1) / ((s / unbias2) ** 0.5 + eps)
             return p - rate * (along + weight_decay * p if weight_decay else along)
 
         return tree.map(moved, params, mean, square), AdamState(step, mean, square)

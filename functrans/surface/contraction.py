@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from functrans.bind import bind
-from functrans.errors import ShapeError
+from functrans.errors import OptionError, ShapeError, describe
 from functrans.ir import aval_of
 from functrans.primitives import elementwise as e
 from functrans.primitives import structural as p
@@ -61,7 +61,8 @@ def matrices(name: str, x: ArrayLike, y: ArrayLike, dtype: DTypeLike = None) -> 
 def _mismatch(name: str, x: Value, y: Value, m: int, n: int) -> ShapeError:
     return ShapeError(
         f"{name}: the lengths to be summed over differ: {m} and {n}, "
-        f"of operands {aval_of(x)} and {aval_of(y)}"
+        f"of operands {describe(aval_of(x))} and {describe(aval_of(y))}. Transpose or reshape one "
+        "of them."
     )
 
 
@@ -71,7 +72,7 @@ def matmul(x: ArrayLike, y: ArrayLike, /, *, dtype: DTypeLike = None) -> Value:
     x, y = matrices("matmul", x, y, dtype)
     a, b = aval_of(x).shape, aval_of(y).shape
     if not a or not b:
-        raise ShapeError("matmul: operands must have at least one dimension; use * for scalars")
+        raise ShapeError("matmul: operands must have at least one dimension. Use * for scalars.")
     row = b[-2] if len(b) > 1 else b[0]
     if a[-1] != row:
         raise _mismatch("matmul", x, y, a[-1], row)
@@ -269,11 +270,14 @@ def parse_subscripts(text: str, ndims: Sequence[int]) -> tuple[list[str], str]:
     left, arrow, right = text.partition("->")
     inputs = left.split(",")
     if len(inputs) != len(ndims):
-        raise ValueError(f"einsum: {text!r} names {len(inputs)} operands, but got {len(ndims)}")
+        raise OptionError(f"einsum: {text!r} names {len(inputs)} operands, but got {len(ndims)}.")
     hidden = [n - len(s.replace("...", "")) for s, n in zip(inputs, ndims, strict=True)]
     for letters, n, extra in zip(inputs, ndims, hidden, strict=True):
         if extra < 0 or (extra and "..." not in letters):
-            raise ValueError(f"einsum: {letters!r} does not name the {n} axes of its operand")
+            raise OptionError(
+                f"einsum: {letters!r} does not name the {n} axes of its operand. Give a letter for "
+                "each, or an ellipsis for the rest."
+            )
     most = max((h for s, h in zip(inputs, hidden, strict=True) if "..." in s), default=0)
     stands = "".join(chr(0x100 + i) for i in range(most))
     spelt = [
@@ -282,7 +286,7 @@ def parse_subscripts(text: str, ndims: Sequence[int]) -> tuple[list[str], str]:
     ]
     output = right.replace("...", stands) if arrow else _implicit_output(spelt, stands)
     if len(set(output)) != len(output) or not set(output) <= set("".join(spelt)):
-        raise ValueError(f"einsum: the result {right!r} repeats a letter or names an unknown one")
+        raise OptionError(f"einsum: the result {right!r} repeats a letter or names an unknown one.")
     return spelt, output
 
 

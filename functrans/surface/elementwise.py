@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from functrans.bind import bind
-from functrans.errors import DtypeError
+from functrans.errors import DtypeError, OptionError
 from functrans.ir import Aval, Primitive, aval_of, is_inexact
 from functrans.primitives import elementwise as p
 from functrans.primitives.derive import Value, full, full_like
@@ -191,7 +191,10 @@ def integer_power(x: Value, exponent: int) -> Value:
     if exponent == 2:
         return bind(p.square_p, x)[0]
     if exponent < 0 and not is_inexact(aval_of(x).dtype):
-        raise ValueError("Integers to negative integer powers are not allowed.")
+        raise OptionError(
+            "Integers to negative integer powers are not allowed. Convert to float first, or write a "
+            "float exponent: x ** -2.0."
+        )
     return bind(p.integer_pow_p, x, exponent=exponent)[0]
 
 
@@ -213,6 +216,7 @@ def power(x: ArrayLike, y: ArrayLike, /, **options: Any) -> Value:
     return integer_power(cast(x, dtype), exponent)
 
 
+pow = power
 float_power = ufunc(np.float_power, _power)
 
 

@@ -23,6 +23,7 @@ from functrans.primitives import elementwise as e
 from functrans.primitives import indexing as g
 from functrans.primitives import structural as p
 from functrans.primitives.derive import Value, full
+from functrans.surface.axes import as_int
 from functrans.surface.declare import hooks, surface
 from functrans.surface.promotion import (
     BOOL,
@@ -78,7 +79,8 @@ def _expand(items: Sequence[Any], ndim: int) -> list[Any]:
         raise OutOfBoundsError("an index can only have a single ellipsis ('...')")
     if used > ndim:
         raise OutOfBoundsError(
-            f"too many indices for array: array is {ndim}-dimensional, but {used} were indexed"
+            f"too many indices for array: array is {ndim}-dimensional, but {used} were indexed. "
+            "Give at most one index for each axis; None makes new ones."
         )
     rest = [builtins.slice(None)] * (ndim - used)
     place = next((i for i, item in enumerate(read) if item is ...), len(read))
@@ -107,7 +109,8 @@ def _read(item: Any) -> list[Any]:
 def _bad_index(item: Any) -> OutOfBoundsError:
     return OutOfBoundsError(
         "only integers, slices (`:`), ellipsis (`...`), numpy.newaxis (`None`) and integer "
-        f"or boolean arrays are valid indices, but got {describe(item)}"
+        f"or boolean arrays are valid indices, but got {describe(item)}. Convert a float with "
+        "int(i), an array of them with astype(int)."
     )
 
 
@@ -157,19 +160,25 @@ def _positions(item: Any, n: int, axis: int) -> Value:
     if item.length != n:
         raise OutOfBoundsError(
             f"boolean index did not match indexed array along axis {axis}; size of axis is {n} "
-            f"but size of corresponding boolean axis is {item.length}"
+            f"but size of corresponding boolean axis is {item.length}. Make the mask from the array "
+            "itself, or index with integers."
         )
     return item.places.astype(INT)
 
 
 def _range(item: builtins.slice, n: int) -> range:
     """The positions that a slice takes; bounds given as tracers are asked for their values."""
+    bounds = (item.start, item.stop, item.step)
+    if not all(b is None or type(b) is int for b in bounds):
+        item = builtins.slice(
+            *(b if b is None else as_int(b, "a bound of a slice") for b in bounds)
+        )
     return range(*item.indices(n))
 
 
 def _in_bounds(index: int, n: int, axis: int) -> int:
     if not -n <= index < n:
-        raise OutOfBoundsError(f"index {index} is out of bounds for axis {axis} with size {n}")
+        raise OutOfBoundsError(f"index {index} is out of bounds for axis {axis} with size {n}.")
     return index % n
 
 
@@ -364,7 +373,8 @@ def stretch_value(value: Value, shape: Shape) -> Value:
         fits = False
     if not fits:
         raise ShapeError(
-            f"could not broadcast input array from shape {aval_of(value).shape} into shape {shape}"
+            f"could not broadcast input array from shape {aval_of(value).shape} into shape {shape}. "
+            "Write to a part of that shape, or reshape what is written."
         )
     return stretch(p.reshape(value, own), shape)
 

@@ -39,13 +39,17 @@ def join(items: Sequence[Value], axis: int, name: str) -> Value:
     """Arrays of one dtype, one after another; ShapeError when they differ outside the axis."""
     ndim = aval_of(items[0]).ndim
     if ndim == 0:
-        raise ShapeError("zero-dimensional arrays cannot be concatenated")
+        raise ShapeError(
+            "zero-dimensional arrays cannot be concatenated. Use stack, which makes an axis of them."
+        )
     place = normal_axis(axis, ndim, name)
     shapes = [aval_of(x).shape for x in items]
     if len({(len(s), *s[:place], *s[place + 1 :]) for s in shapes}) > 1:
         raise ShapeError(
             f"{name}: all the input array dimensions except for the concatenation axis must match "
-            f"exactly, but along axis {place} the shapes are " + " and ".join(map(str, shapes))
+            f"exactly, but along axis {place} the shapes are "
+            + " and ".join(map(str, shapes))
+            + "."
         )
     return p.concatenate(items, place)
 
@@ -77,6 +81,7 @@ def stack(arrays: Sequence[ArrayLike], axis: int = 0, *, dtype: DTypeLike = None
         raise ShapeError(
             "stack: all input arrays must have the same shape, but have "
             + " and ".join(map(str, sorted(shapes)))
+            + ". Use concatenate to join along an axis that they have."
         )
     place = normal_axis(axis, aval_of(items[0]).ndim + 1, "stack")
     return p.concatenate([insert_axes(x, (place,)) for x in items], place)
@@ -189,7 +194,7 @@ def split(ary: ArrayLike, indices_or_sections: Any, axis: int = 0) -> list[Value
         if n % operator.index(indices_or_sections):
             raise ShapeError(
                 "array split does not result in an equal division: "
-                f"{n} elements along axis {axis} into {indices_or_sections} parts"
+                f"{n} elements along axis {axis} into {indices_or_sections} parts. Use array_split, or pad."
             )
     return array_split.body(ary, indices_or_sections, axis)
 

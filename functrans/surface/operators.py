@@ -19,7 +19,7 @@ from functrans.surface import elementwise as e
 from functrans.surface.contraction import matmul
 from functrans.surface.declare import Function, surface
 from functrans.surface.indexing import getitem
-from functrans.surface.promotion import SCALARS, all_weak, as_operand, cast, weak_dtype
+from functrans.surface.promotion import SCALARS, all_weak, as_operand, cast, loop_dtypes, weak_dtype
 from functrans.typing import ArrayLike
 
 
@@ -71,12 +71,22 @@ def _power(x: Any, y: Any) -> Value:
     """x ** y; whole exponents written in the program are products, weak ones stay weak."""
     x, y = as_operand(x, "**"), as_operand(y, "**")
     exponent = e.static_exponent(y)
+    if type(y) is float and y == 0.5:
+        return _square_root(x)
     if not all_weak(x, y):
         return e.power.staged(x, y)
     if exponent is None:
         return bind(p.pow_p, *_weak_operands(x, y, "i"))[0]
     kind = "f" if exponent < 0 or type(y) is float else "i"
     return e.integer_power(_weak_operands(x, y, kind)[0], exponent)
+
+
+def _square_root(x: Value) -> Value:
+    """x ** 0.5, for which ndarray's operator takes the square root."""
+    if aval_of(x).weak:
+        return bind(p.sqrt_p, cast(x, weak_dtype(x, at_least="f"), weak=True))[0]
+    dtype = loop_dtypes(np.power, [aval_of(x), aval_of(0.5)])[0]
+    return bind(p.sqrt_p, cast(x, dtype))[0]
 
 
 def _divmod(x: Any, y: Any) -> tuple[Value, Value]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from functrans.errors import DtypeError, ShapeError, UnsupportedError, describe
+from functrans.errors import DtypeError, RangeError, ShapeError, UnsupportedError, describe
 from functrans.ir import Aval, aval_of
 from functrans.ir.aval import Shape
 from functrans.primitives import structural as p
@@ -54,6 +54,19 @@ def as_operand(x: ArrayLike, function: str = "functrans") -> Value:
     return _checked_array(array, function)
 
 
+def _plain_array(x: Sequence[Any], function: str) -> np.ndarray[Any, Any]:
+    """Nested sequences without tracers as an array."""
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        raise ShapeError(
+            f"{function}: the rows of {describe(x)} differ in length. Pad them to one length."
+        ) from None
+    if array.dtype == object:
+        raise _not_an_array(x, function)
+    return array
+
+
 def _not_an_array(x: Any, function: str) -> UnsupportedError:
     return UnsupportedError(
         f"{function}: expected an array or a number, but got {describe(x)}. Give it the arrays "
@@ -79,10 +92,7 @@ def _checked_array(x: Any, function: str) -> Any:
 def from_nested(x: Sequence[Any], function: str) -> Value:
     """The array that nested sequences of numbers, arrays and tracers spell out."""
     if not _holds_tracer(x):
-        array = np.asarray(x)
-        if array.dtype == object:
-            raise _not_an_array(x, function)
-        return _checked_array(array, function)
+        return _checked_array(_plain_array(x, function), function)
     items = [as_operand(item, function) for item in x]
     shapes = {aval_of(item).shape for item in items}
     if len(shapes) > 1:
@@ -117,7 +127,10 @@ def canonical_dtype(dtype: Any, function: str = "functrans") -> DType:
     """The dtype that `dtype` names, in native byte order; DtypeError when functrans has none."""
     found = np.dtype(dtype)
     if found.name not in _NAMES:
-        raise DtypeError(f"{function}: the dtype {found.name} is not supported")
+        raise DtypeError(
+            f"{function}: functrans has no dtype {found.name}. There are bool, integers of 8 to 64 "
+            "bits, float16, float32, float64, complex64 and complex128."
+        )
     return found.newbyteorder("=")
 
 
@@ -149,8 +162,11 @@ def loop_dtypes(ufunc: np.ufunc, avals: Sequence[Aval]) -> tuple[DType, ...]:
         try:
             found = ufunc.resolve_dtypes((*wanted, *(None,) * ufunc.nout))
         except TypeError:
-            given = " and ".join(str(a) for a in avals)
-            raise DtypeError(f"{ufunc.__name__} is not defined for {given}") from None
+            given = " and ".join(map(describe, avals))
+            raise DtypeError(
+                f"{ufunc.__name__} is not defined for {given}. Convert with .astype, or use the "
+                "function that NumPy has for such dtypes."
+            ) from None
         _resolved[key] = found
     return found
 
@@ -184,7 +200,7 @@ def cast(x: Value, dtype: DType, *, weak: bool = False) -> Value:
     if type(x) in SCALARS:
         return _cast_python_scalar(x, dtype, weak)
     if aval.weak and dtype.kind in "iu" and isinstance(getattr(x, "value", None), int):
-        dtype.type(x.value)  # an argument of an un-jitted transform: its range can be checked
+        in_range(x.value, dtype)  # an argument of an un-jitted transform
     if isinstance(x, np.generic) and not weak:
         with np.errstate(all="ignore"):
             return x.astype(dtype)
@@ -196,7 +212,18 @@ def _cast_python_scalar(x: Any, dtype: DType, weak: bool) -> Value:
         return {"b": bool, "i": int, "f": float, "c": complex}[dtype.kind](x)
     if type(x) is complex and dtype.kind != "c":
         raise DtypeError(f"the complex number {x} cannot become {dtype.name}; take its real part")
-    return dtype.type(x)
+    return in_range(x, dtype)
+
+
+def in_range(x: Any, dtype: DType) -> np.generic:
+    """A Python number in a dtype; RangeError where an int does not fit."""
+    try:
+        return dtype.type(x)
+    except OverflowError:
+        raise RangeError(
+            f"Python integer {describe(x).removeprefix('the int ')} out of bounds for {dtype.name}. "
+            "Convert the array to a dtype that can hold it first: x.astype(int)."
+        ) from None
 
 
 def strong(*operands: Value) -> list[Value]:
@@ -230,7 +257,9 @@ def common_shape(function: str, *shapes: Shape) -> Shape:
     except ValueError:
         given = " and ".join(map(str, shapes))
         raise ShapeError(
-            f"{function}: operands could not be broadcast together with shapes {given}"
+            f"{function}: operands could not be broadcast together with shapes {given}. "
+            "Sizes must be equal or 1, counted from the last axis: insert axes with x[:, None], or "
+            "reshape."
         ) from None
 
 

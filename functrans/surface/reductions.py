@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from functrans.bind import bind
-from functrans.errors import ShapeError
+from functrans.errors import ShapeError, describe
 from functrans.ir import Aval, Primitive, aval_of, is_inexact
 from functrans.primitives import elementwise as e
 from functrans.primitives import reduction as r
@@ -290,7 +290,7 @@ def _extreme(
     if not given and count(aval.shape, axes) == 0:
         raise ShapeError(
             f"zero-size array to reduction operation {name} which has no identity: it was given "
-            f"{aval}; give initial="
+            f"{describe(aval)}. Give initial=, or test x.size first."
         )
     if where is not True and is_given(where):
         if not given:

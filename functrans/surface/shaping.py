@@ -46,7 +46,10 @@ def _infer(shape: Shape, given: Shape, function: str) -> Shape:
     if unknown == 1 and known and size % known == 0 and known > 0:
         shape = tuple(size // known if n == -1 else n for n in shape)
     if unknown > 1 or min(shape, default=0) < 0 or math.prod(shape) != size:
-        raise ShapeError(f"{function}: cannot reshape array of size {size} into shape {shape}")
+        raise ShapeError(
+            f"{function}: cannot reshape array of size {size} into shape {shape}. One size may be -1, "
+            "for what is left."
+        )
     return shape
 
 
@@ -156,7 +159,7 @@ def squeeze(a: ArrayLike, axis: Axes = None) -> Value:
     if any(shape[i] != 1 for i in axes):
         raise ShapeError(
             "cannot select an axis to squeeze out which has size not equal to one: "
-            f"axis {axis} of shape {shape}"
+            f"axis {axis} of shape {shape}. Index it or reduce over it instead."
         )
     return p.reshape(a, tuple(n for i, n in enumerate(shape) if i not in axes))
 

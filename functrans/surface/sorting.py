@@ -28,6 +28,11 @@ def ordered(operands: Sequence[Value], axis: int, num_keys: int) -> list[Value]:
     return bind(sort_p, *operands, axis=axis, num_keys=num_keys)
 
 
+def _keys(a: Value) -> list[Value]:
+    """What to sort by: the values, or real and imaginary parts of complex ones."""
+    return [p.real(a), p.imag(a)] if aval_of(a).dtype.kind == "c" else [a]
+
+
 def _flat(a: Value, axis: int | None, name: str) -> tuple[Value, int]:
     if axis is None:
         return p.reshape(a, (aval_of(a).size,)), 0
@@ -40,7 +45,9 @@ def sort(
 ) -> Value:
     """The values in increasing order along an axis, NaN last. Always stable."""
     a, place = _flat(array_of(a, "sort"), axis, "sort")
-    return ordered([a], place, 1)[0]
+    keys = _keys(a)
+    result = ordered(keys, place, len(keys))
+    return result[0] if len(keys) == 1 else p.complex(*result)
 
 
 @surface(np.argsort)
@@ -49,7 +56,8 @@ def argsort(
 ) -> Value:
     """The positions that put the values in increasing order along an axis. Always stable."""
     a, place = _flat(array_of(a, "argsort"), axis, "argsort")
-    return ordered([a, p.iota(aval_of(a).shape, INT, place)], place, 1)[1]
+    keys = _keys(a)
+    return ordered([*keys, p.iota(aval_of(a).shape, INT, place)], place, len(keys))[-1]
 
 
 @surface(np.partition)
@@ -77,7 +85,9 @@ def lexsort(keys: Sequence[ArrayLike], axis: int = -1) -> Value:
 def sort_complex(a: ArrayLike) -> Value:
     """The values as complex numbers, sorted by real part, then imaginary part."""
     a = array_of(a, "sort_complex")
-    return sort.body(cast(a, np.result_type(aval_of(a).dtype, np.complex64)))
+    dtype = aval_of(a).dtype
+    small = (dtype.kind in "biu" and dtype.itemsize <= 2) or dtype.name == "float16"
+    return sort.body(cast(a, np.dtype(np.complex64 if small else np.result_type(dtype, 1j))))
 
 
 @surface(np.searchsorted)

@@ -69,7 +69,8 @@ def _at(ufunc: np.ufunc, combine: str, sign: Callable[[Any], Any]) -> Function:
         if isinstance(a, np.ndarray):
             raise MutationError(
                 f"{ufunc.__name__}.at: {describe(a)} is a plain array, which cannot hold traced "
-                f"values (in {where(user_frame())}); make it with functrans.numpy"
+                f"values (in {where(user_frame())}). Make it with functrans.numpy, or use "
+                "x.at[i].add."
             )
         a[...] = put(a, indices, sign(b), combine)  # type: ignore[index]
 

@@ -1,0 +1,178 @@
+"""functrans.numpy agrees with NumPy in values, dtypes, shapes and kinds of error while staging."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+
+import functrans as ft
+import functrans.numpy as fnp
+from tests.agreement import disagreement, outcome, staged, traced
+from tests.numpy_cases import CASES, Case
+
+
+def run(one: Case) -> str | None:
+    """How the staged program differs from NumPy's, with its arguments; None where they agree."""
+    wanted = outcome(lambda: (one.reference or (lambda *xs: one.f(np, *xs)))(*one.args))
+    stage = traced if one.asks else staged
+    got = outcome(lambda: stage(lambda *xs: one.f(fnp, *xs), *one.args))
+    found = disagreement(wanted, got)
+    return found and f"{found} for {[ft.errors.describe(a) for a in one.args]}"
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_agrees_with_numpy(name: str) -> None:
+    wrong = [found for one in CASES[name] if (found := run(one))]
+    assert not wrong, "\n".join(wrong)
+
+
+# at is tested with the indices; these have no array operands.
+ELSEWHERE = {"at", *fnp.plain.__all__}
+
+
+def test_every_public_function_has_a_program() -> None:
+    functions = {
+        n for n in fnp.__all__ if inspect.isfunction(getattr(fnp, n)) and n not in ELSEWHERE
+    }
+    functions |= {
+        f"linalg.{n}"
+        for n, f in vars(fnp.linalg).items()
+        if inspect.isfunction(f)
+        and hasattr(f, "declaration")
+        and f.__module__ == "functrans.numpy.linalg"
+    }
+    assert functions - set(CASES) == set()
+
+
+def test_plain_arrays_go_straight_to_numpy() -> None:
+    x = np.arange(6.0)
+    assert np.shares_memory(fnp.reshape(x, (2, 3)), x)
+    assert type(fnp.sin(1.0)) is np.float64
+    assert fnp.sum(x, where=x > 2, initial=1.0) == 13.0
+
+
+def test_names_of_numpy_that_are_not_functions() -> None:
+    assert fnp.float32 is np.float32
+    assert fnp.pi == np.pi
+    assert fnp.newaxis is None
+    assert fnp.issubdtype(fnp.float32, fnp.floating)
+    assert isinstance(np.zeros(2), fnp.ndarray)
+    assert ft.make_jaxpr(lambda x: 1.0 if isinstance(x, fnp.ndarray) else 0.0)(1.0).eqns == []
+    with pytest.raises(AttributeError, match="has no attribute 'no_such_name'"):
+        _ = fnp.no_such_name
+
+
+TIER_1 = [
+    "array",
+    "zeros",
+    "where",
+    "arange",
+    "ones",
+    "concatenate",
+    "sum",
+    "asarray",
+    "ndarray",
+    "sqrt",
+    "exp",
+    "log",
+    "zeros_like",
+    "abs",
+    "float32",
+    "mean",
+    "reshape",
+    "max",
+    "clip",
+    "dot",
+    "inf",
+    "expand_dims",
+    "stack",
+    "ones_like",
+    "maximum",
+    "int32",
+    "minimum",
+    "broadcast_to",
+    "pi",
+    "eye",
+    "sin",
+    "square",
+    "full",
+    "linspace",
+    "cos",
+    "einsum",
+    "matmul",
+    "diag",
+    "logical_and",
+    "squeeze",
+    "repeat",
+    "shape",
+    "float64",
+    "all",
+    "argmax",
+    "newaxis",
+    "isnan",
+    "finfo",
+    "dtype",
+    "moveaxis",
+    "pad",
+    "nan",
+    "transpose",
+    "sign",
+    "any",
+    "split",
+    "roll",
+    "tanh",
+    "tile",
+    "swapaxes",
+    "power",
+    "issubdtype",
+    "isfinite",
+    "tensordot",
+    "take",
+    "ndim",
+    "min",
+    "allclose",
+    "result_type",
+    "argsort",
+    "outer",
+    "std",
+    "bool",
+    "cumsum",
+    "multiply",
+    "logical_or",
+    "var",
+    "meshgrid",
+    "vstack",
+    "sort",
+    "hstack",
+    "logical_not",
+    "floating",
+    "diagonal",
+    "conj",
+    "take_along_axis",
+    "atleast_1d",
+    "prod",
+    "log1p",
+    "size",
+    "integer",
+    "vectorize",
+    "trace",
+    "floor",
+    "append",
+    "round",
+    "equal",
+    "tril",
+    "empty",
+    "argmin",
+    "add",
+    "iscomplexobj",
+    "vdot",
+    "real",
+    "interp",
+    "linalg",
+]
+
+
+def test_the_names_that_research_code_uses_most_exist() -> None:
+    assert [n for n in TIER_1 if not hasattr(fnp, n)] == []
