@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from functrans.tree import register_leaf_class
+
 Shape = tuple[int, ...]
 
 _SHORT_KINDS = {"f": "f", "i": "i", "u": "u", "c": "c"}
 
 
+@register_leaf_class
 @dataclass(frozen=True, slots=True)
 class Aval:
     """The abstract value of an array: `shape`, `dtype`, and whether it is weak.
