@@ -18,6 +18,7 @@ from jit.vectors import indices, literal, register, vector
 PARALLEL = "ft_parallel_for"
 # A parallel reduction keeps one partial result for each chunk, at most this many.
 MOST_CHUNKS = 256
+WHOLE = 256
 NO_STATUS = 0x7FFFFFFF
 
 
@@ -168,6 +169,9 @@ class FunctionEmitter(StatementEmitter):
         chunk = w(f"sdiv i64 {chunk}, {MOST_CHUNKS}")
         fine = w(f"icmp slt i64 {chunk}, {stmt.grain}")
         chunk = w(f"select i1 {fine}, i64 {stmt.grain}, i64 {chunk}")
+        if stmt.kind == "parallel_vector":
+            # Whole vectors, so that only the last chunk has a rest.
+            chunk = w(f"and i64 {w(f'add i64 {chunk}, {WHOLE - 1}')}, {-WHOLE}")
         chunks = w(f"add i64 {extent}, {chunk}")
         chunks = w(f"sub i64 {chunks}, 1")
         chunks = w(f"sdiv i64 {chunks}, {chunk}")

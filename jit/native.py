@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import os
 import threading
 import weakref
 from collections.abc import Iterable, Mapping
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
 
 _lock = threading.RLock()
 _serial = itertools.count()
+
+
+def renew_lock() -> None:
+    """A child of fork must not wait for a thread that only its parent has."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=renew_lock)
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,8 @@ class NativeProgram:
         self.llvm_text = text
         self.errors = obj.errors
         self.entry: int = tracker[ENTRY]
-        self._finalizer = weakref.finalize(self, release, tracker)
+        # At exit the process frees everything at once, and LLVM may already be gone.
+        weakref.finalize(self, release, tracker).atexit = False
         self._function: Any = ctypes.CFUNCTYPE(
             ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p
         )(self.entry)

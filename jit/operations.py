@@ -66,7 +66,7 @@ def guarded_quotient(w: Writer, dtype: DType, lanes: int, a: str, b: str) -> str
     kind, flags = register(dtype, lanes), vector("i1", lanes)
     unsigned = dtype in UNSIGNED
     if not b.startswith("%") and b not in (const(dtype, n, lanes) for n in (0, -1)):
-        return w(f"{'udiv' if unsigned else 'sdiv'} {kind} {a}, {b}")
+        return divided_by_literal(w, dtype, lanes, a, b)
     one, zero = const(dtype, 1, lanes), const(dtype, 0, lanes)
     none = w(f"icmp eq {kind} {b}, {zero}")
     if unsigned:
@@ -82,12 +82,52 @@ def guarded_quotient(w: Writer, dtype: DType, lanes: int, a: str, b: str) -> str
     return w(f"select {flags} {none}, {kind} {zero}, {kind} {found}")
 
 
+def divided_by_literal(w: Writer, dtype: DType, lanes: int, a: str, b: str) -> str:
+    """a / b for a literal b other than 0 and -1: LLVM multiplies, but not vectors of 64 bits."""
+    if lanes > 1 and ITEMSIZE[dtype] == 8 and not is_power_of_two(b):
+        return wide_quotient(w, dtype, lanes, a, b)
+    letter = "u" if dtype in UNSIGNED else "s"
+    return w(f"{letter}div {register(dtype, lanes)} {a}, {b}")
+
+
+def is_power_of_two(text: str) -> bool:
+    """Whether an integer literal, of one lane or of all, is a power of two."""
+    value = int(text.removesuffix(")").split()[-1])
+    return value > 0 and value & (value - 1) == 0
+
+
 def wide_quotient(w: Writer, dtype: DType, lanes: int, a: str, b: str) -> str:
-    """a / b of vectors through doubles: exact up to 32 bits, and there is no vector division."""
-    kind, unsigned = register(dtype, lanes), dtype in UNSIGNED
-    if lanes == 1 or ITEMSIZE[dtype] == 8:
-        return w(f"{'udiv' if unsigned else 'sdiv'} {kind} {a}, {b}")
-    doubles, letter = vector("double", lanes), "u" if unsigned else "s"
+    """a / b of vectors through doubles, as there is no vector division of integers.
+
+    Exact up to 32 bits. 64-bit operands are tested: beyond 2**52 they are divided one by one.
+    """
+    kind, letter = register(dtype, lanes), "u" if dtype in UNSIGNED else "s"
+    wide = ITEMSIZE[dtype] == 8
+    if lanes == 1 or (wide and not w.target.wide_integers):
+        return w(f"{letter}div {kind} {a}, {b}")
+    if not wide:
+        return double_quotient(w, dtype, lanes, a, b)
+    offset = const(dtype, 0 if letter == "u" else 1 << 52, lanes)
+    moved = [w(f"add {kind} {v}, {offset}") for v in (a, b)]
+    either = w(f"or {kind} {moved[0]}, {moved[1]}")
+    top = w(f"lshr {kind} {either}, {const(dtype, 53, lanes)}")
+    large = w(f"icmp ne {kind} {top}, {const(dtype, 0, lanes)}")
+    slow, fast, done = w.fresh("slow"), w.fresh("fast"), w.fresh("done")
+    w.branch(w.any_lane(large, lanes), slow, fast)
+    w.open(slow)
+    one_by_one = w(f"{letter}div {kind} {a}, {b}")
+    w.jump(done)
+    w.open(fast)
+    found = double_quotient(w, dtype, lanes, a, b)
+    w.jump(done)
+    w.open(done)
+    return w(f"phi {kind} [ {one_by_one}, %{slow} ], [ {found}, %{fast} ]")
+
+
+def double_quotient(w: Writer, dtype: DType, lanes: int, a: str, b: str) -> str:
+    """a / b towards zero of integers below 2**53: rounding cannot reach the next integer."""
+    kind, doubles = register(dtype, lanes), vector("double", lanes)
+    letter = "u" if dtype in UNSIGNED else "s"
     top = w(f"{letter}itofp {kind} {a} to {doubles}")
     bottom = w(f"{letter}itofp {kind} {b} to {doubles}")
     ratio = w(f"fdiv {doubles} {top}, {bottom}")
@@ -96,11 +136,9 @@ def wide_quotient(w: Writer, dtype: DType, lanes: int, a: str, b: str) -> str:
 
 @operation("rem")
 def write_rem(w: Writer, dtype: DType, lanes: int, args: tuple[str, ...]) -> str:
-    """C's fmod, or the remainder of the guarded quotient (0 when the divisor is 0)."""
+    """The remainder of the guarded integer quotient (0 when the divisor is 0)."""
     a, b = args
     kind = register(dtype, lanes)
-    if dtype in FLOATS:
-        return w.per_lane(register(dtype, 1), lanes, "fmod" if dtype == "f64" else "fmodf", a, b)
     quotient = guarded_quotient(w, dtype, lanes, a, b)
     back = w(f"mul {kind} {quotient}, {b}")
     rest = w(f"sub {kind} {a}, {back}")

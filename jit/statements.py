@@ -243,6 +243,8 @@ class StatementEmitter:
     def write(self, op: Op, lanes: int, args: tuple[str, ...]) -> str:
         """The instructions of an operation."""
         name, dtype = op.name, op.args[0].dtype
+        if name == "rem" and dtype in FLOATS:
+            return self.module.intrinsics.call(self.w, "fmod", dtype, lanes, args)
         writer = OPERATIONS.get(name)
         if writer is not None:
             if lanes == 1 and dtype == "i64" and name in AFFINE:

@@ -227,16 +227,3 @@ class Writer:
             return mask
         kind = vector("i1", lanes)
         return self.call("i1", f"llvm.vector.reduce.or.v{lanes}i1", (kind, mask))
-
-    def per_lane(self, scalar: str, lanes: int, function: str, *operands: str) -> str:
-        """A scalar C function of each lane in turn."""
-        pairs = [(scalar, v) for v in operands]
-        if lanes == 1:
-            return self.external(scalar, function, *pairs)
-        kind = vector(scalar, lanes)
-        result = "poison"
-        for k in range(lanes):
-            parts = [(scalar, self.lane(kind, v, k)) for v in operands]
-            value = self.external(scalar, function, *parts)
-            result = self(f"insertelement {kind} {result}, {scalar} {value}, i64 {k}")
-        return result

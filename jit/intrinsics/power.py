@@ -1,6 +1,7 @@
-"""pow: 2**(y log2 |x|), the product kept to about 64 bits, with the sign of odd powers.
+"""pow and fmod; the rare cases take the C function, behind one test of all lanes.
 
-Zeros, infinities, NaN and subnormal bases take the C function, behind one test of all lanes.
+pow is 2**(y log2 |x|), the product kept to about 64 bits, with the sign of odd powers; rare are
+zeros, infinities, NaN and subnormal bases. fmod is exact; rare are quotients beyond 2**52.
 """
 
 from __future__ import annotations
@@ -57,3 +58,17 @@ def whole_number(m: Maths, x: F) -> B:
     bound = 2.0**m.mantissa
     near = (m.least(size, bound) + bound) - bound
     return near.eq(size) | (size >= bound)
+
+
+def fmod(m: Maths, x: F, y: F) -> F:
+    """The exact remainder of the quotient towards zero, for doubles."""
+    if not m.w.target.fma:
+        return m.each("fmod", x, y)
+    a, b = m.abs(x), m.abs(y)
+    ratio = a / b
+    whole = m.call("trunc", ratio)
+    # The quotient may have been rounded up to an integer: then the rest is negative, and exact too.
+    rest = m.fma(-whole, b, a)
+    rest = m.select(rest < 0.0, rest + b, rest)
+    usual = (ratio < 2.0**52) & (b < HUGE)
+    return m.unless(~usual, m.copysign(rest, x), "fmod", x, y)

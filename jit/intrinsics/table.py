@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from jit.conversions import rounded
 from jit.intrinsics import error, exponential, inverse, logarithm, power, trigonometric
 from jit.intrinsics.algebra import F, Maths
 from jit.loop_ir.nodes import DType
-from jit.conversions import rounded
 from jit.vectors import Target, Writer, mangled, register, vector
 
 Generator: TypeAlias = Callable[..., F]
@@ -44,6 +44,7 @@ GENERATORS: dict[str, Generator] = {
     "cos": trigonometric.cos,
     "tan": through_double(trigonometric.tan),
     "pow": power.pow,
+    "fmod": through_double(power.fmod),
     "erf": error.erf,
     "erfc": through_double(error.erfc),
     "erfinv": through_double(error.erfinv),

@@ -154,7 +154,7 @@ class Builder:
         """Loops without carries, outermost first; one kind stands for the innermost loop."""
         each: list[LoopKind] = ["serial"] * len(extents)
         if isinstance(kinds, str):
-            each[-1:] = [kinds]
+            each[-1:] = [kinds] if each else []
         else:
             each = list(kinds)
         loops: list[Loop] = []

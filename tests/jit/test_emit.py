@@ -141,6 +141,26 @@ def test_integer_operations(dtype: DType, target: Target) -> None:
     check("popcount", dtype, count, target, 1)
 
 
+def test_wide_integers_divide_exactly(target: Target) -> None:
+    """Around 2**52 and 2**53, where the way changes, by a literal and by a value."""
+    rng = np.random.default_rng(0)
+    a = np.concatenate([rng.integers(-(2**b), 2**b, 24) for b in (20, 51, 52, 53, 62)])
+    d = np.concatenate([rng.integers(1, 2**b, 40) for b in (4, 30, 52)])
+    d[::3] *= -1
+    a[:100] -= a[:100] % d[:100]
+    assert_array_equal(
+        elementwise("q", [a, d], "i64", lambda b, x, y: b.floordiv(x, y), target), a // d
+    )
+    assert_array_equal(elementwise("m", [a, d], "i64", lambda b, x, y: b.mod(x, y), target), a % d)
+    for divisor in (7, -3, 16, 2**53 + 1):
+        found = elementwise("q", [a], "i64", lambda b, x, k=divisor: b.floordiv(x, k), target)
+        assert_array_equal(found, a // divisor)
+    u = a.view(np.uint64)
+    for divisor in (7, 2**63 + 3):
+        found = elementwise("q", [u], "u64", lambda b, x, k=divisor: b.floordiv(x, k), target)
+        assert_array_equal(found, u // np.uint64(divisor))
+
+
 def test_integer_division_towards_zero(target: Target) -> None:
     a = np.array([7, -7, 7, -7, 5, -128, -128], np.int8)
     b = np.array([2, 2, -2, -2, 0, -1, 3], np.int8)

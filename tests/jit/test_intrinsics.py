@@ -296,7 +296,20 @@ def test_every_intrinsic_runs_in_every_width() -> None:
 
 
 def test_every_formula_has_its_samples() -> None:
-    assert set(GENERATORS) == {*SAMPLES, "pow", "atan2"} == {*EDGES, "pow", "atan2"}
+    binary = {"pow", "atan2", "fmod"}
+    assert set(GENERATORS) == {*SAMPLES, *binary} == {*EDGES, *binary}
+
+
+@pytest.mark.parametrize("target", list(TARGETS))
+def test_remainders_are_exact(target: str) -> None:
+    rng = np.random.default_rng(4)
+    dtypes: tuple[DType, DType] = ("f64", "f32")
+    for dtype in dtypes:
+        x, y = (10.0 ** rng.uniform(-12, 12, 500) * rng.choice([-1, 1], 500) for _ in range(2))
+        x[:100] = y[:100] * rng.integers(-1000, 1000, 100)
+        x, y = x.astype(NUMPY[dtype]), y.astype(NUMPY[dtype])
+        found = elementwise("r", [x, y], dtype, lambda b, x, y: b.rem(x, y), TARGETS[target])
+        assert (found == np.fmod(x, y)).all()
 
 
 def test_a_value_does_not_depend_on_its_neighbours() -> None:
