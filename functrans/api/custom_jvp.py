@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from functrans import tree
-from functrans.api.border import Function, conform
-from functrans.api.custom_rules import Custom, like_outputs, with_unused
+from functrans.api.border import Function
+from functrans.api.custom_rules import Custom, checked_outputs, like_outputs, with_unused
 from functrans.bind import bind
 from functrans.control.custom import Rule, custom_jvp_call_p
 from functrans.errors import TransformTypeError, describe, name_of, where
@@ -122,23 +122,19 @@ class custom_jvp(Custom):
         if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
             raise TransformTypeError(
                 f"custom_jvp: the rule of {name} must return (result, tangent), but it returned "
-                f"{describe(pair)} ({where(self._rule)})"
-            )
-        outs, out_tree = tree.flatten(pair[0])
-        if out_tree != primal.out_tree:
-            raise TransformTypeError(
-                f"custom_jvp: the rule of {name} returned a result {describe(pair[0])}, which is "
-                f"not like that of {name} itself ({where(self._rule)})"
+                f"{describe(pair)} ({where(self._rule)}). Return both, as a tuple of two."
             )
         avals = primal.jaxpr.out_avals
+        what = f"custom_jvp: the result that the rule of {name} returned"
+        outs = checked_outputs(pair[0], primal, what, self._rule)
         dots = like_outputs(
             pair[1],
-            out_tree,
+            primal.out_tree,
             avals,
             f"custom_jvp: the tangent that the rule of {name} returned",
             self._rule,
         )
         return [
-            *[conform(o, a) for o, a in zip(outs, avals, strict=True)],
+            *outs,
             *[d for d, a in zip(dots, avals, strict=True) if is_inexact(a.dtype)],
         ]

@@ -36,7 +36,9 @@ class Custom(ABC):
 
     def __init__(self, f: Function, nondiff_argnums: Sequence[int] = ()) -> None:
         if not callable(f):
-            raise TransformTypeError(f"{self._what} takes a function, but got {describe(f)}")
+            raise TransformTypeError(
+                f"{self._what} takes a function, but got {describe(f)}. Use it as a decorator."
+            )
         self.f = f
         self.nondiff_argnums = tuple(nondiff_argnums)
         functools.update_wrapper(self, f, updated=())
@@ -69,6 +71,12 @@ class Custom(ABC):
 
     def _split(self, args: tuple[Any, ...]) -> tuple[list[Any], list[Any], tree.PyTreeDef]:
         """The nondiff arguments, the leaves of the others, and the others' tree."""
+        for n in self.nondiff_argnums:
+            if not -len(args) <= n < len(args):
+                raise TransformTypeError(
+                    f"{self._what}: nondiff_argnums has {n}, but {name_of(self.f)} was called with "
+                    f"{len(args)} arguments ({where(self.f)}). Positions count from 0."
+                )
         chosen = {n % len(args) for n in self.nondiff_argnums}
         fixed = [a for i, a in enumerate(args) if i in chosen]
         others = tuple(a for i, a in enumerate(args) if i not in chosen)
@@ -95,9 +103,10 @@ class Custom(ABC):
         for value in staged.captured:
             if type(value) is Tracer and value.active:
                 raise TransformTypeError(
-                    f"{self._what}: {name_of(self.f)} or its rule uses a {value.aval} that is "
-                    f"being differentiated but is not among its arguments ({where(self.f)}), so "
-                    "that its derivative would be lost. Pass it as an argument."
+                    f"{self._what}: {name_of(self.f)} or its rule uses a traced "
+                    f"{describe(value)} that is being differentiated but is not among its "
+                    f"arguments ({where(self.f)}), so that its derivative would be lost. Pass it "
+                    "as an argument."
                 )
         return staged
 
@@ -134,12 +143,33 @@ def like_outputs(
     value: Any, treedef: tree.PyTreeDef, avals: Sequence[Aval], what: str, rule: Function | None
 ) -> list[Any]:
     """The leaves of a tangent or cotangent from a user's rule; None stands for zero."""
-    flat, _ = tree.flatten(value, is_leaf=lambda x: x is None)
-    if len(flat) != len(avals):
+    wanted = tree.unflatten(treedef, avals)
+    flat, found = tree.flatten(value, is_leaf=_is_none)
+    if found != tree.structure(wanted, is_leaf=_is_none):
         raise TransformTypeError(
-            f"{what} is {describe(value)}, which has not the structure {treedef} ({where(rule)})"
+            f"{what} must have the structure {describe(wanted)}, with None for zeros, but it is "
+            f"{describe(value)} ({where(rule)})."
         )
-    return [_like(x, a, what, rule) for x, a in zip(flat, avals, strict=True)]
+    kept = [x for x, a in zip(flat, tree.leaves(wanted, is_leaf=_is_none), strict=True) if a]
+    return [_like(x, a, what, rule) for x, a in zip(kept, avals, strict=True)]
+
+
+def _is_none(value: Any) -> bool:
+    return value is None
+
+
+def checked_outputs(value: Any, primal: Any, what: str, rule: Function | None) -> list[Any]:
+    """The leaves of a rule's result, which must be like the function's own, in its dtypes."""
+    outs, out_tree = tree.flatten(value)
+    avals = primal.jaxpr.out_avals
+    shapes = [aval_of(array_leaf(x, what)).shape for x in outs]
+    if out_tree != primal.out_tree or shapes != [a.shape for a in avals]:
+        wanted = tree.unflatten(primal.out_tree, avals)
+        raise ShapeError(
+            f"{what} must be like that of the function itself, {describe(wanted)}, but it is "
+            f"{describe(value)} ({where(rule)})."
+        )
+    return [conform(o, a) for o, a in zip(outs, avals, strict=True)]
 
 
 def _like(value: Any, aval: Aval, what: str, rule: Function | None) -> Any:
@@ -150,7 +180,8 @@ def _like(value: Any, aval: Aval, what: str, rule: Function | None) -> Any:
     leaf = array_leaf(value, what)
     if aval_of(leaf).shape != aval.shape:
         raise ShapeError(
-            f"{what} has a leaf {aval_of(leaf)} where {aval} was expected ({where(rule)})"
+            f"{what} must have the shape of the value it belongs to, {describe(aval)}, but it is "
+            f"{describe(leaf)} ({where(rule)}). Sum over axes that were broadcast."
         )
     return conform(leaf, aval)
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from functrans import tree
-from functrans.api.border import Function, conform
-from functrans.api.custom_rules import Custom, like_outputs, with_unused
+from functrans.api.border import Function
+from functrans.api.custom_rules import Custom, checked_outputs, like_outputs, with_unused
 from functrans.bind import bind, eval_jaxpr
 from functrans.control.custom import Rule, custom_vjp_call_p
 from functrans.errors import TransformTypeError, describe, name_of, where
@@ -127,18 +127,14 @@ class custom_vjp(Custom):
             if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
                 raise TransformTypeError(
                     f"custom_vjp: fwd of {name_of(self.f)} must return (result, residuals), but "
-                    f"it returned {describe(pair)} ({where(self._fwd)})"
+                    f"it returned {describe(pair)} ({where(self._fwd)}). Return both, as a tuple "
+                    "of two; residuals may be None."
                 )
-            outs, out_tree = tree.flatten(pair[0])
-            if out_tree != primal.out_tree:
-                raise TransformTypeError(
-                    f"custom_vjp: fwd of {name_of(self.f)} returned a result {describe(pair[0])}, "
-                    f"which is not like that of {name_of(self.f)} itself ({where(self._fwd)})"
-                )
+            what = f"custom_vjp: the result that fwd of {name_of(self.f)} returned"
+            outs = checked_outputs(pair[0], primal, what, self._fwd)
             flat, residual_tree = tree.flatten(pair[1])
             res_tree.append(residual_tree)
-            avals = primal.jaxpr.out_avals
-            return [*[conform(o, a) for o, a in zip(outs, avals, strict=True)], *flat]
+            return [*outs, *flat]
 
         types = [aval_of(x) for x in leaves]
         return self._stage(flat_fwd, leaves, avals=types, known=known), res_tree[0]
@@ -182,8 +178,9 @@ class custom_vjp(Custom):
         arguments = tree.unflatten(treedef, range(len(avals)))
         if not isinstance(results, (tuple, list)) or len(results) != len(arguments):
             raise TransformTypeError(
-                f"{what} must be a tuple with one cotangent for each of the {len(arguments)} "
-                f"arguments, but it is {describe(results)} ({where(self._bwd)})"
+                f"{what} must be a tuple with one cotangent for each argument, which are "
+                f"{len(arguments)}, but it is {describe(results)} ({where(self._bwd)}). Write "
+                "(ct,) for a single one, and None for zeros."
             )
         bars: list[Any] = []
         for result, argument in zip(results, arguments, strict=True):

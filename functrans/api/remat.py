@@ -10,7 +10,7 @@ from functrans import tree
 from functrans.api.border import Function, array_leaf, stage
 from functrans.bind import bind, is_evaluating
 from functrans.control.checkpoint import Policy, checkpoint_p
-from functrans.errors import TransformTypeError, describe, name_of
+from functrans.errors import TransformTypeError, describe, name_of, where
 
 
 def checkpoint(
@@ -33,6 +33,11 @@ def checkpoint(
     if not callable(f):
         raise TransformTypeError(
             f"checkpoint takes a function, but got {describe(f)}. Write checkpoint(f)(x)."
+        )
+    if policy is not None and not callable(policy):
+        raise TransformTypeError(
+            f"checkpoint: policy must be a function of functrans.checkpoint_policies or one like "
+            f"them, but got {describe(policy)} ({where(f)})."
         )
     static = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
 

@@ -93,8 +93,9 @@ def _transpose_eqn(eqn: Eqn, env: dict[Var, Any], linear: set[Var], bars: dict[V
 def _not_linear(eqn: Eqn) -> NonLinearError:
     return NonLinearError(
         f"{eqn.primitive.name} is not linear in the values being transposed (in "
-        f"{where(eqn.source)}): linear_transpose, and the bwd of a custom_vjp in forward mode, "
-        "need a linear function. For a custom_vjp, use custom_jvp (defjvp) instead."
+        f"{where(eqn.source)}). Functions given to linear_transpose, tangents in custom_jvp rules "
+        "and, in forward mode, the bwd of a custom_vjp must be linear. Where a bwd is not (it "
+        "clips, say), give the derivative by custom_jvp (defjvp) instead."
     )
 
 
