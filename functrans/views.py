@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from functrans import surface
-from functrans.errors import MutationError, describe, user_frame, where
+from functrans.errors import DtypeError, MutationError, describe, user_frame, where
 from functrans.surface.indexing import put
 from functrans.tracing import Tracer
 
@@ -159,9 +159,11 @@ def _in_place(operator: Callable[[Any, Any], Any], symbol: str) -> Callable[[Tra
         if self.scalar:
             return result
         if not np.can_cast(result.dtype, self.dtype, casting="same_kind"):
-            raise TypeError(
+            raise DtypeError(
                 f"x {symbol} y: cannot cast the result from {result.dtype} to {self.dtype}, the "
-                f"dtype of the array being written to (in {where(user_frame())})"
+                f"dtype of the array being written to (in {where(user_frame())}). Make it with a "
+                "float dtype, or "
+                f"write x = x {symbol[:-1]} y."
             )
         self[...] = result
         return self

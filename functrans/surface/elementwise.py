@@ -192,7 +192,8 @@ def integer_power(x: Value, exponent: int) -> Value:
         return bind(p.square_p, x)[0]
     if exponent < 0 and not is_inexact(aval_of(x).dtype):
         raise OptionError(
-            "Integers to negative integer powers are not allowed. Convert to float first, or write a "
+            "Integers to negative integer powers are not allowed. Convert to float first, or write "
+            "a "
             "float exponent: x ** -2.0."
         )
     return bind(p.integer_pow_p, x, exponent=exponent)[0]

@@ -160,7 +160,8 @@ def _positions(item: Any, n: int, axis: int) -> Value:
     if item.length != n:
         raise OutOfBoundsError(
             f"boolean index did not match indexed array along axis {axis}; size of axis is {n} "
-            f"but size of corresponding boolean axis is {item.length}. Make the mask from the array "
+            f"but size of corresponding boolean axis is {item.length}. Make the mask from the "
+            "array "
             "itself, or index with integers."
         )
     return item.places.astype(INT)
@@ -373,7 +374,8 @@ def stretch_value(value: Value, shape: Shape) -> Value:
         fits = False
     if not fits:
         raise ShapeError(
-            f"could not broadcast input array from shape {aval_of(value).shape} into shape {shape}. "
+            f"could not broadcast input array from shape {aval_of(value).shape} into shape "
+            f"{shape}. "
             "Write to a part of that shape, or reshape what is written."
         )
     return stretch(p.reshape(value, own), shape)

@@ -40,7 +40,8 @@ def join(items: Sequence[Value], axis: int, name: str) -> Value:
     ndim = aval_of(items[0]).ndim
     if ndim == 0:
         raise ShapeError(
-            "zero-dimensional arrays cannot be concatenated. Use stack, which makes an axis of them."
+            "zero-dimensional arrays cannot be concatenated. Use stack, which makes an axis of "
+            "them."
         )
     place = normal_axis(axis, ndim, name)
     shapes = [aval_of(x).shape for x in items]
@@ -194,7 +195,8 @@ def split(ary: ArrayLike, indices_or_sections: Any, axis: int = 0) -> list[Value
         if n % operator.index(indices_or_sections):
             raise ShapeError(
                 "array split does not result in an equal division: "
-                f"{n} elements along axis {axis} into {indices_or_sections} parts. Use array_split, or pad."
+                f"{n} elements along axis {axis} into {indices_or_sections} parts. Use "
+                "array_split, or pad."
             )
     return array_split.body(ary, indices_or_sections, axis)
 

@@ -221,7 +221,8 @@ def in_range(x: Any, dtype: DType) -> np.generic:
         return dtype.type(x)
     except OverflowError:
         raise RangeError(
-            f"Python integer {describe(x).removeprefix('the int ')} out of bounds for {dtype.name}. "
+            f"Python integer {describe(x).removeprefix('the int ')} out of bounds for "
+            f"{dtype.name}. "
             "Convert the array to a dtype that can hold it first: x.astype(int)."
         ) from None
 

@@ -47,7 +47,8 @@ def _infer(shape: Shape, given: Shape, function: str) -> Shape:
         shape = tuple(size // known if n == -1 else n for n in shape)
     if unknown > 1 or min(shape, default=0) < 0 or math.prod(shape) != size:
         raise ShapeError(
-            f"{function}: cannot reshape array of size {size} into shape {shape}. One size may be -1, "
+            f"{function}: cannot reshape array of size {size} into shape {shape}. One size may be "
+            "-1, "
             "for what is left."
         )
     return shape
