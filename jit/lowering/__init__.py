@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jit.lowering import (
     contraction,
+    control,
     effects,
     elementwise,
     indexing,
@@ -12,5 +13,5 @@ from jit.lowering import (
     structural,
 )
 
-FAMILIES = (structural, elementwise, reduction, indexing, contraction, ordering, effects)
+FAMILIES = (structural, elementwise, reduction, indexing, contraction, ordering, effects, control)
 """The files of rules; importing this package fills the tables in rules.py."""

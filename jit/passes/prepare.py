@@ -103,8 +103,6 @@ class Expander:
     def add(self, eqn: Eqn) -> list[Atom]:
         """The results of an equation whose inputs are already renamed."""
         self.source = eqn.source
-        if eqn.primitive is barrier_p:
-            return list(eqn.inputs)
         expansion = EXPANSIONS.get(eqn.primitive)
         found = None if expansion is None else expansion(self, eqn)
         if found is None and eqn.primitive in REDUCTIONS:
