@@ -278,7 +278,7 @@ def vjp_program(jaxpr: Jaxpr, active: Mask) -> Jaxpr:
 def numerical_derivative(
     f: Callable[[Arrays], Arrays], primals: Arrays, dots: Sequence[Any], h: float = 5e-4
 ) -> Arrays:
-    """The derivative of f along `dots` (None: do not move), by a fourth-order central difference."""
+    """The derivative of f along `dots` (None: at rest), by a fourth-order central difference."""
 
     def at(s: float) -> Arrays:
         pairs = zip(primals, dots, strict=True)
@@ -384,21 +384,24 @@ def jvp_is_linear(name: str, thorough: bool) -> None:
     for case in cases(name, thorough, "fc", few=3):
         if not case.active:
             continue
-        program = jvp_program(case.jaxpr, case.mask(case.active))
+        push = functools.partial(_pushed, case, case.active)
         rng = case.rng
         first = [random_like(rng, case.operands[i]) for i in case.active]
         second = [random_like(rng, case.operands[i]) for i in case.active]
-        push = lambda dots: split(evaluate(program, [*case.operands, *dots]), case.jaxpr)[1]
         mixed = [(2 * a - 3 * b).astype(a.dtype) for a, b in zip(first, second, strict=True)]
         for whole, a, b in zip(push(mixed), push(first), push(second), strict=True):
             agree(whole, 2 * a - 3 * b, f"{case.label}: linearity", 32 * eps(a, *first))
         for some in subsets(case.active):
             zeroed = [d if i in some else 0 * d for i, d in zip(case.active, first, strict=True)]
             given = [d for i, d in zip(case.active, first, strict=True) if i in some]
-            alone = jvp_program(case.jaxpr, case.mask(some))
-            found = split(evaluate(alone, [*case.operands, *given]), case.jaxpr)[1]
-            for y, expected in zip(found, push(zeroed), strict=True):
+            for y, expected in zip(_pushed(case, some, given), push(zeroed), strict=True):
                 agree(y, expected, f"{case.label}: zero tangents but for {some}", 8 * eps(y))
+
+
+def _pushed(case: Case, some: tuple[int, ...], dots: Arrays) -> Arrays:
+    """The tangents of the inexact outputs when the operands `some` move along `dots`."""
+    program = jvp_program(case.jaxpr, case.mask(some))
+    return split(evaluate(program, [*case.operands, *dots]), case.jaxpr)[1]
 
 
 def transpose_is_the_adjoint(name: str, thorough: bool) -> None:
@@ -475,9 +478,8 @@ def batch_is_a_loop(name: str, thorough: bool) -> None:
 def _require_alike(members: Sequence[Case]) -> None:
     forms = [[aval_of(x) for x in m.operands] for m in members]
     params = [sorted(m.params.items(), key=lambda kv: kv[0]) for m in members]
-    assert all(f == forms[0] for f in forms) and all(p == params[0] for p in params), (
-        f"{members[0].label}: a sample's shapes and params must not depend on the seed"
-    )
+    alike = all(f == forms[0] for f in forms) and all(p == params[0] for p in params)
+    assert alike, f"{members[0].label}: a sample's shapes and params must not depend on the seed"
 
 
 def batchings(case: Case, thorough: bool) -> list[tuple[int | None, ...]]:
@@ -596,7 +598,7 @@ def _check_reverse_twice(case: Case) -> None:
 
 
 def collective_under_its_axis(name: str, thorough: bool) -> None:
-    """Under vmap a collective is a function of all members: its value, jvp and vjp are that one's."""
+    """Under vmap a collective is a function of all members: its value, jvp and vjp are its own."""
     for sample in samples_of(name):
         if not isinstance(sample.primitive.property, Collective):
             continue
@@ -718,7 +720,7 @@ def _with_edges(case: Case, seed: int) -> Arrays:
 
 
 def compiled_derivatives(name: str, thorough: bool) -> None:
-    """Native code of jvp, vjp, the batched program and the second derivative, against walks of it."""
+    """Native code of jvp, vjp, the batched program and second derivatives, against evaluation."""
     found: list[Job] = []
     for case in cases(name, thorough, "fc", ("plain", "odd", "empty"), few=3):
         found += _derivative_jobs(case, thorough)

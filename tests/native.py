@@ -1,4 +1,4 @@
-"""Native code for the tests: `compiled(jaxpr)` runs a jaxpr through the whole pipeline, no cache."""
+"""Native code for the tests: `compiled(jaxpr)` runs a jaxpr through the whole pipeline, uncached."""
 
 from __future__ import annotations
 

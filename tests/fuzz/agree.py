@@ -16,7 +16,7 @@ from functrans.ir import Primitive, check_jaxpr
 from functrans.recording import Trace
 from tests.fuzz.helpers import total
 from tests.fuzz.program import Program
-from tests.laws import agree, inexact, numerical_derivative, pairing, random_like, together, wide
+from tests.laws import agree, numerical_derivative, pairing, random_like, together, wide
 from tests.native import compiled
 
 MEMBERS = 3
@@ -167,10 +167,10 @@ def member(batch: list[Any], axes: tuple[int | None, ...], k: int) -> list[Any]:
 
 
 def grad_of_jit_is_jit_of_grad(s: Subject) -> None:
-    """In any order, and equal to the gradient without jit."""
-    expected = s.gradient(s.loss)(*s.args)
-    s.same(s.gradient(ft.jit(s.loss))(*s.args), expected, "grad of jit")
-    s.same(ft.jit(s.gradient(s.loss))(*s.args), expected, "jit of grad")
+    """In either order (by turns, to save time), jit leaves the gradient as it is."""
+    order = "grad of jit" if s.rng.random() < 0.5 else "jit of grad"
+    f = s.gradient(ft.jit(s.loss)) if order == "grad of jit" else ft.jit(s.gradient(s.loss))
+    s.same(f(*s.args), s.gradient(s.loss)(*s.args), order)
 
 
 AGREEMENTS: tuple[Callable[[Subject], None], ...] = (

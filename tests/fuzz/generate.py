@@ -20,6 +20,7 @@ MARGIN = 0.03
 LARGEST = 40.0
 MOST = 60
 STEPS = 7
+IN_TURN = 5
 DEPTH = 3
 
 _SHAPES: list[tuple[int, ...]] = [(3,), (2, 3), (), (3, 1), (4,), (1, 3), (2, 1, 3), (1,), (2, 2)]
@@ -31,8 +32,8 @@ def generate(number: int) -> Program:
     dtype = np.dtype(("f8", "f8", "f8", "f8", "f8", "f4", "c16")[number % 7])
     inputs = _inputs(rng, number, dtype)
     maker = Maker(rng, _real(dtype), [[i.value() for i in inputs]], len(inputs), DEPTH)
-    for k in range(3):
-        maker.insist(CHOSEN[(number * 3 + k) % len(CHOSEN)])
+    for k in range(IN_TURN):
+        maker.insist(CHOSEN[(number * IN_TURN + k) % len(CHOSEN)])
     if number % 2:
         maker.insist(TRANSFORMS[(number // 2) % len(TRANSFORMS)])
     while maker.made < STEPS:
@@ -74,7 +75,7 @@ class Maker:
         self.moving = {i for i in range(num_inputs) if worlds[0][i].dtype.kind in "fc"}
         self.made = 0
 
-    # -- what rules ask ----------------------------------------------------------------------------
+    # -- what rules ask -------------------------------------------------------------------------
 
     def value(self, index: int) -> Any:
         return self.worlds[0][index]
@@ -127,7 +128,7 @@ class Maker:
             self.moving.add(index)
         return index
 
-    # -- growing ------------------------------------------------------------------------------------
+    # -- growing --------------------------------------------------------------------------------
 
     def insist(self, name: str, tries: int = 12) -> None:
         """Add a step of this operation if one of some tries is well defined."""
@@ -220,7 +221,7 @@ class Maker:
             self._push(step, [run_step(step, [w[0]]) for w in self.worlds])
 
     def sinks(self) -> tuple[int, ...]:
-        """The results of steps that no other step uses, constants aside, so that nothing is idle."""
+        """The results of steps that no other step uses, so that nothing is idle."""
         used = {a for s in self.steps for a in s.args}
         ends = [
             self.offset + i

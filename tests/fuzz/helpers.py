@@ -1,4 +1,4 @@
-"""What fuzzed programs call besides NumPy and the transforms; a printed program imports all of it."""
+"""What programs call besides NumPy and the transforms; a printed program imports all of it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def const(
 
 
 def total(values: Any) -> Any:
-    """The sum of the real parts of every floating array among the values: what is differentiated."""
+    """One real number that depends on every floating array among the values."""
     parts = values if isinstance(values, tuple) else (values,)
     floats = [v for v in parts if np.dtype(v.dtype).kind in "fc"]
     scalars = [
