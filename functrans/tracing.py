@@ -15,6 +15,7 @@ import numpy as np
 from functrans import surface
 from functrans.errors import (
     ConcretizationError,
+    MissingAttributeError,
     UnsupportedError,
     describe,
     user_frame,
@@ -93,8 +94,22 @@ class Tracer(Array):
 
     if TYPE_CHECKING:
         # The operators and methods of ndarray, which are installed from the surface below.
-        def __getattr__(self, name: str) -> Any: ...
         def __getitem__(self, index: Any) -> Any: ...
+
+    def __getattr__(self, name: str) -> Any:
+        """What is reached when there is no such attribute: an error that says what there is."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if hasattr(np.ndarray, name):
+            raise MissingAttributeError(
+                f"the attribute {name!r} of arrays is not supported on values that are being "
+                f"traced (in {where(user_frame())}). Do this outside of the traced function, on "
+                "what it returns."
+            )
+        raise MissingAttributeError(
+            f"a traced {describe(self)} has no attribute {name!r} (in {where(user_frame())}). It "
+            "has those of numpy.ndarray, and x.at."
+        )
 
     # -- what it is ---------------------------------------------------------------------------
 
@@ -202,14 +217,12 @@ class Tracer(Array):
     # -- NumPy's protocols --------------------------------------------------------------------
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        out = kwargs.pop("out", None)
         function = _declared(ufunc) if method == "__call__" else _ufunc_method(ufunc, method)
         if function is None:
             known = getattr(np, ufunc.__name__, None) is ufunc
             name = f"numpy.{ufunc.__name__}" if known else f"the ufunc {ufunc.__name__}"
             raise _unsupported(name + _suffix(method))
-        result = function(*inputs, **kwargs)
-        return result if out is None else _write_out(out, result, ufunc)
+        return function(*inputs, **kwargs)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         function = _declared(func)
@@ -230,19 +243,6 @@ class Tracer(Array):
     @property
     def flat(self) -> Any:
         return iter(self.reshape(-1))
-
-
-def _write_out(out: Any, result: Any, ufunc: Any) -> Any:
-    targets = out if isinstance(out, tuple) else (out,)
-    results = result if isinstance(result, tuple) else (result,)
-    for target, value in zip(targets, results, strict=True):
-        if type(target) is not Tracer:
-            raise UnsupportedError(
-                f"numpy.{ufunc.__name__}: out= is a plain array, which cannot hold a traced result "
-                f"(in {where(user_frame())}). Drop out=, or make the array with functrans.numpy."
-            )
-        target[...] = value
-    return targets[0] if len(targets) == 1 else targets
 
 
 def _declared(numpy_function: Any) -> Callable[..., Any] | None:

@@ -84,6 +84,19 @@ def fill(self: Tracer, value: Any) -> None:
     self[...] = value
 
 
+def sort(self: Tracer, axis: int = -1, **options: Any) -> None:
+    """Sort along an axis, in place."""
+    self[...] = np.sort(self, axis, **options)  # type: ignore[call-overload]
+
+
+def delete(self: Tracer, index: Any) -> None:
+    """`del x[index]`, which arrays do not have."""
+    raise MutationError(
+        f"elements of an array cannot be deleted (in {where(user_frame())}). Use numpy.delete, or "
+        "a slice."
+    )
+
+
 def require_writable(tracer: Tracer) -> None:
     """Raise MutationError for arguments, captured arrays and views of them."""
     if tracer.origin == "made":
@@ -106,11 +119,11 @@ def write_through(view: Tracer, updated: Tracer) -> None:
     while chain[-1].link is not None:
         chain.append(chain[-1].link.parent)
     root = chain.pop()
-    positions: np.ndarray[Any, Any] = np.arange(root.size).reshape(root.shape)
+    positions: Any = np.arange(root.size).reshape(root.shape)
     for step in reversed(chain):
         assert step.link is not None
         seen = step.link.function(positions)
-        if not (isinstance(seen, np.ndarray) and np.may_share_memory(seen, positions)):
+        if not _is_view(step.link.function, positions, seen):
             _detach(step)
             if step is view:
                 view.become(updated)
@@ -122,6 +135,18 @@ def write_through(view: Tracer, updated: Tracer) -> None:
     flat = put(root.reshape(-1), positions.reshape(-1), updated.reshape(-1))
     root.become(flat.reshape(root.shape))
     refresh_views(root)
+
+
+def _is_view(function: Callable[[Any], Any], base: Any, seen: Any) -> bool:
+    """Is `seen`, which is `function(base)`, a view? Taken at a traced index it always is."""
+    if _is_traced(function) or type(base) is Tracer:
+        return True
+    return isinstance(seen, np.ndarray) and np.may_share_memory(seen, base)
+
+
+def _is_traced(function: Callable[[Any], Any]) -> bool:
+    """Does it take a row at an index whose value is not known?"""
+    return getattr(function, "traced", False)
 
 
 def _detach(view: Tracer) -> None:
@@ -142,8 +167,8 @@ def refresh_views(base: Tracer) -> None:
         view = ref()
         if view is None or view.link is None:
             continue
-        seen = view.link.function(shadow)
-        if not (isinstance(seen, np.ndarray) and np.may_share_memory(seen, shadow)):
+        function = view.link.function
+        if not _is_traced(function) and not _is_view(function, shadow, function(shadow)):
             if base.size:
                 _detach(view)
             continue
@@ -175,6 +200,8 @@ def _install() -> None:
     """Give Tracer its writing operators, and the surface what notes views and new arrays."""
     setattr(Tracer, "__setitem__", write)  # noqa: B010  # put here from above
     setattr(Tracer, "fill", fill)  # noqa: B010
+    setattr(Tracer, "sort", sort)  # noqa: B010
+    setattr(Tracer, "__delitem__", delete)  # noqa: B010
     for symbol, name in _IN_PLACE.items():
         setattr(Tracer, f"__i{name}__", _in_place(surface.operators[f"__{name}__"], symbol))
     surface.declare.hooks.view = as_view

@@ -244,6 +244,7 @@ def _takes_any_keyword(signature: inspect.Signature) -> bool:
 
 def write_out(name: str, out: Any, result: Any) -> Any:
     """Write `result` to the array given as `out=` and return that array, as NumPy does."""
+    name = name if "." in name else f"numpy.{name}"
     targets = out if isinstance(out, tuple) else (out,)
     results = result if isinstance(result, tuple) else (result,)
     for target, value in zip(targets, results, strict=True):

@@ -283,14 +283,25 @@ def getitem(x: ArrayLike, index: Index, /) -> Value:
     result = take_plan(x, how)
     if not how.basic or (aval_of(result).shape == () and not _has_ellipsis(index)):
         return result
-    return hooks.view(result, x, lambda base: _take_again(base, index))
+    return hooks.view(result, x, SameView(index))
 
 
-def _take_again(base: Any, index: Index) -> Value:
-    """The same view of another array; of a plain array, a plain view where the index is known."""
-    if isinstance(base, np.ndarray) and not _is_traced(index):
-        return base[index]
-    return take_plan(base, plan(np.shape(base), index))
+class SameView:
+    """Takes the view x[index] of another array; `traced` says that the index has no known value.
+
+    Of a plain array it takes a plain view, but a traced result where the index is traced.
+    """
+
+    __slots__ = ("index", "traced")
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self.traced = _is_traced(index)
+
+    def __call__(self, base: Any) -> Value:
+        if isinstance(base, np.ndarray) and not self.traced:
+            return base[self.index]
+        return take_plan(base, plan(aval_of(base).shape, self.index))
 
 
 def _has_ellipsis(index: Index) -> bool:

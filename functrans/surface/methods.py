@@ -78,7 +78,14 @@ def _conjugate(x: ArrayLike, /) -> Value:
     return elementwise.conjugate.staged(x)
 
 
+@surface(name="sort")
+def _sort(x: ArrayLike, /, axis: int = -1, kind: Any = None, *, stable: bool | None = None) -> None:
+    """Sort x in place along an axis."""
+    x[...] = sorting.sort.body(x, axis)  # type: ignore[index]
+
+
 methods: dict[str, Function] = {
+    "sort": _sort.staged,
     "reshape": _reshape.staged,
     "transpose": _transpose.staged,
     "flatten": _flatten.staged,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from functrans.bind import bind
+from functrans.errors import UnsupportedError, describe
 from functrans.ir import Aval, Primitive, aval_of
 from functrans.primitives import elementwise as p
 from functrans.primitives.derive import Value
@@ -27,7 +28,7 @@ def is_operand(x: Any) -> bool:
     """May x stand beside a tracer in `x + y`? Others get to try their own operator."""
     return (
         type(x) in SCALARS
-        or isinstance(x, (np.ndarray, np.generic, list, tuple))
+        or isinstance(x, (np.ndarray, np.generic, list, tuple, range))
         or isinstance(getattr(x, "aval", None), Aval)
     )
 
@@ -53,12 +54,25 @@ def _binary(
 
 def _both_ways(name: str, apply: Function) -> tuple[Function, Function]:
     def forward(x: ArrayLike, y: ArrayLike, /) -> Value:
-        return apply(x, y) if is_operand(y) else NotImplemented
+        return apply(x, y) if is_operand(y) else _declined(name, x, y)
 
     def reflected(x: ArrayLike, y: ArrayLike, /) -> Value:
-        return apply(y, x) if is_operand(y) else NotImplemented
+        return apply(y, x) if is_operand(y) else _declined(name, y, x)
 
     return _declared(name, forward), _declared(f"r{name}", reflected)
+
+
+_COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
+
+
+def _declined(name: str, x: Any, y: Any) -> Any:
+    """NotImplemented, so that an operand of another class may try; Python's own cannot."""
+    if name not in _COMPARISONS and any(type(v) in (type(None), str, bytes, dict) for v in (x, y)):
+        raise UnsupportedError(
+            f"{name}: the operands are {describe(x)} and {describe(y)}, but must be arrays or "
+            "numbers. Give the arrays inside a container one by one."
+        )
+    return NotImplemented
 
 
 def _declared(name: str, function: Function) -> Function:
