@@ -51,14 +51,14 @@ def reduced(m: Maths, x: F) -> tuple[F, F, I]:
     if m.w.target.fma:
         first = m.fma(n, -PARTS[0], x)
         t, lost = m.product(n, m.f(PARTS[1]))
-        high, error = m.sum(first, -t)
+        # Where t is the larger the error found is not exact, but still far below r.
+        high, error = m.ordered_sum(first, -t)
         low = error - m.fma(n, PARTS[2], lost)
     else:
         first = x - n * PLAIN_PARTS[0]
         high, error = m.sum(first, n * -PLAIN_PARTS[1])
         high, second = m.sum(high, n * -PLAIN_PARTS[2])
         low = (error + second) - n * PLAIN_PARTS[3]
-    high, low = m.ordered_sum(high, low)
     return high, low, k
 
 
