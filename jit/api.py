@@ -19,6 +19,7 @@ from functrans.extend import (
     Staged,
     Tracer,
     TransformTypeError,
+    Var,
     argument_name,
     array_leaf,
     aval_of,
@@ -27,8 +28,10 @@ from functrans.extend import (
     describe,
     engine_name,
     eval_jaxpr,
+    in_range,
     is_evaluating,
     name_of,
+    primitives,
     shaped,
     stage,
     tree,
@@ -42,30 +45,45 @@ Function = Callable[..., Any]
 # -- one traced signature ---------------------------------------------------------------------
 
 
-@dataclass(eq=False)
 class Specialised:
-    """A function traced for one signature: its jaxpr with captured values, and its result's tree."""
+    """A function traced for one signature: its jaxpr with captured values, its result's tree.
 
-    jaxpr: Jaxpr
-    captured: list[Any]
-    out_tree: Any
-    donate: tuple[int, ...]
+    `donate` lists the inputs of the jaxpr whose memory results may take.
+    """
+
+    def __init__(
+        self, jaxpr: Jaxpr, captured: list[Any], out_tree: Any, donate: tuple[int, ...]
+    ) -> None:
+        self.jaxpr = jaxpr
+        self.captured = captured
+        self.out_tree = out_tree
+        self.donate = donate
+        self._ranges = checked_ranges(jaxpr, len(captured))
+        self._weak = [aval.weak for aval in jaxpr.out_avals]
+        self._is_array = out_tree == tree.structure(0) and jaxpr.out_avals[0].shape != ()
+        self._compiled: Callable[[Sequence[Any]], Sequence[Any]] | None = None
 
     def run(self, leaves: Sequence[Any]) -> Any:
         """Compile on the first call, and run."""
-        args = [*self.captured, *leaves]
-        if engine_name() == "numpy":
-            outs = [np.array(x) for x in eval_jaxpr(self.jaxpr, args)]
-        else:
-            outs = list(executable_for(self.jaxpr, self.donate)(args))
-        return self.pack(outs)
+        for i, dtype in self._ranges:
+            in_range(leaves[i], dtype)
+        compiled = self._compiled
+        if compiled is None:
+            compiled = self._compiled = self._compile()
+        outs = compiled([*self.captured, *leaves] if self.captured else leaves)
+        return outs[0] if self._is_array else self._pack(outs)
 
-    def pack(self, outs: Sequence[Any]) -> Any:
+    def _compile(self) -> Callable[[Sequence[Any]], Sequence[Any]]:
+        """What computes the outputs: native code, or the evaluator where that is asked for."""
+        if engine_name() == "numpy":
+            return lambda args: [np.array(x) for x in eval_jaxpr(self.jaxpr, args)]
+        return executable_for(self.jaxpr, self.donate).dispatch
+
+    def _pack(self, outs: Sequence[Any]) -> Any:
         """Arrays as the user gets them: scalars of NumPy or Python where they have no axes."""
-        avals = self.jaxpr.out_avals
         values = [
-            x if x.shape else x.item() if a.weak else x[()]
-            for x, a in zip(outs, avals, strict=True)
+            x if x.shape else x.item() if weak else x[()]
+            for x, weak in zip(outs, self._weak, strict=True)
         ]
         return tree.unflatten(self.out_tree, values)
 
@@ -73,6 +91,20 @@ class Specialised:
         """One call equation in the trace in force."""
         outs = call(self.jaxpr, *self.captured, *leaves, name=name, engine=ENGINE)
         return tree.unflatten(self.out_tree, outs)
+
+
+def checked_ranges(jaxpr: Jaxpr, captured: int) -> list[tuple[int, np.dtype[Any]]]:
+    """(leaf, dtype) for each Python int that the program converts to an integer dtype."""
+    places = {v: i for i, v in enumerate(jaxpr.invars[captured:]) if v.aval.weak}
+    found = {
+        (places[eqn.inputs[0]], eqn.outputs[0].aval.dtype): None
+        for eqn in jaxpr.eqns
+        if eqn.primitive is primitives.structural.convert_p
+        and isinstance(eqn.inputs[0], Var)
+        and eqn.inputs[0] in places
+        and eqn.inputs[0].aval.dtype.kind == "i"
+    }
+    return [(i, dtype) for i, dtype in found if dtype.kind in "iu"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +198,24 @@ def aval_key(value: Any) -> Any:
     return kind
 
 
+NUMBERS = frozenset({bool, int, float, complex})
+
+
+def plain_key(args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """The key of a call whose arguments are arrays and numbers only, without flattening."""
+    key: list[Any] = []
+    for value in args:
+        kind = type(value)
+        if kind is np.ndarray:
+            key.append(value.shape)
+            key.append(value.dtype)
+        elif kind in NUMBERS:
+            key.append(kind)
+        else:
+            return None
+    return tuple(key)
+
+
 class Jitted:
     """What jit returns: a function that compiles itself for each signature it meets."""
 
@@ -174,15 +224,26 @@ class Jitted:
         self._options = options
         self._names = positional_names(f, options)
         self._known: dict[Any, Specialised] = {}
+        self._plain: dict[Any, Specialised] = {}
+        self._has_plain = not (options.static_argnums or options.static_argnames)
         functools.update_wrapper(self, f, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The function's result, compiled; under another trace, one call equation of it."""
+        plain = None if kwargs or not self._has_plain else plain_key(args)
+        evaluating = is_evaluating()
+        if plain is not None and evaluating:
+            found = self._plain.get(plain)
+            if found is not None:
+                return found.run(args)
         made = self._split(args, kwargs)
         leaves = [self._leaf(x, k, made) for k, x in enumerate(made.leaves)]
         special = self._specialised(made, leaves)
-        if is_evaluating():
-            return special.run(leaves)
-        return special.bind(leaves, name_of(self._f))
+        if not evaluating:
+            return special.bind(leaves, name_of(self._f))
+        if plain is not None and all(a is b for a, b in zip(args, leaves, strict=True)):
+            self._plain[plain] = special
+        return special.run(leaves)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else MethodType(self, instance)
@@ -203,6 +264,7 @@ class Jitted:
     def clear_cache(self) -> None:
         """Forget every program."""
         self._known.clear()
+        self._plain.clear()
 
     # calls
 
@@ -268,8 +330,8 @@ class Jitted:
             )
             raise TransformTypeError(
                 f"jit: {name} of {name_of(self._f)} ({where(self._f)}) is static, so it must be "
-                f"hashable, but it is {describe(bad[1])}. Pass arrays as traced arguments, lists as "
-                "tuples."
+                f"hashable, but it is {describe(bad[1])}. Pass arrays as traced arguments, "
+                "lists as tuples."
             ) from None
         typed = tuple((k, type(v), v) for k, v in statics)
         return (

