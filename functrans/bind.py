@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from functrans.errors import FunctransError
 from functrans.ir import Jaxpr, Literal, Primitive, Source, Var
 
 
@@ -141,5 +142,7 @@ def source_override() -> Source | None:
 
 def add_source(error: BaseException, source: Source | None) -> None:
     """Note the user's line on an error that arises when a staged program runs."""
-    if source is not None and not getattr(error, "__notes__", None):
+    if source is not None and isinstance(error, FunctransError):
+        error.happened_at(source)
+    elif source is not None and not getattr(error, "__notes__", None):
         error.add_note(f"in the operation staged at {source}")

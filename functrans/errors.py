@@ -26,8 +26,12 @@ class FunctransError(Exception):
     """
 
     def __init__(self, reason: str = "") -> None:
-        super().__init__(_with_place(reason))
+        super().__init__(_with_place(reason, user_frame()))
         self.reason = reason
+
+    def happened_at(self, source: Source) -> None:
+        """Name this line, in which the failing operation was written, not the one that runs it."""
+        self.args = (_with_place(self.reason, source),)
 
 
 class AxisNameError(FunctransError, NameError):
@@ -56,6 +60,10 @@ class ShapeError(FunctransError, ValueError):
 
 class DtypeError(FunctransError, TypeError):
     """Dtypes that do not fit, or that functrans does not have."""
+
+
+class MissingAttributeError(FunctransError, AttributeError):
+    """A traced array was asked for a method or attribute that it does not have."""
 
 
 class UnsupportedError(FunctransError, TypeError):
@@ -186,12 +194,9 @@ _PLACE = re.compile(r" at [^()]*:\d+\b")
 _SENTENCE_END = re.compile(r"(?=\.(?: [A-Z]|$))")
 
 
-def _with_place(text: str) -> str:
+def _with_place(text: str, source: Source | None) -> str:
     """The text, whose first sentence says where, if no sentence does."""
-    if not text or _PLACE.search(text):
-        return text
-    source = user_frame()
-    if source is None:
+    if not text or source is None or _PLACE.search(text):
         return text
     end = _SENTENCE_END.search(text)
     cut = end.start() if end else len(text)

@@ -57,6 +57,7 @@ from functrans.ir.primitive import Bilinear, Collective, Elementwise, Linear, Li
 from functrans.primitives import ALL as PRIMITIVES
 from functrans.primitives import derive
 from functrans.recording import Trace, ambient_axes, stage_walk
+from functrans.surface.promotion import in_range
 from functrans.tracing import Tracer
 from functrans.transforms import (
     batch_jaxpr,
@@ -125,6 +126,7 @@ __all__ = [
     "format_eqn",
     "format_jaxpr",
     "forward_of",
+    "in_range",
     "is_evaluating",
     "is_inexact",
     "jaxprs_in",

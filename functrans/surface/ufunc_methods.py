@@ -70,7 +70,7 @@ def _at(ufunc: np.ufunc, combine: str, sign: Callable[[Any], Any]) -> Function:
             raise MutationError(
                 f"{ufunc.__name__}.at: {describe(a)} is a plain array, which cannot hold traced "
                 f"values (in {where(user_frame())}). Make it with functrans.numpy, or use "
-                "x.at[i].add."
+                "functrans.numpy.at(x)[i].add(v)."
             )
         a[...] = put(a, indices, sign(b), combine)  # type: ignore[index]
 

@@ -159,7 +159,7 @@ def check_indices(walk: Walk, eqn: Eqn, point: Point) -> None:
         n = x.aval.shape[axis]
         if known_index(eqn, atom, walk, point, n) is None:
             value = positive(b, walk.value(atom, point), n)
-            place = f" (in the operation staged at {eqn.source})" if eqn.source else ""
+            place = f" (in {eqn.source})" if eqn.source else ""
             b.fail(
                 f"{eqn.primitive.name}: an index is out of bounds for axis {axis} with size {n}"
                 + place,
