@@ -1,0 +1,1 @@
+"""Errors: programs that misuse the library, each pinned with the whole message it gets."""

@@ -1,0 +1,1 @@
+"""The misuses, a file for each kind; importing a file declares its programs."""
