@@ -30,6 +30,8 @@ NUMPY: dict[DType, str] = {
 }
 DTYPES: dict[str, DType] = {np.dtype(text).str[1:]: dtype for dtype, text in NUMPY.items()}
 DTYPES["b1"] = "bool"
+# NumPy has no bfloat16: its bits are given.
+NUMPY["bf16"] = "u2"
 # A guard around every buffer shows writes outside; its bytes are a NaN and a large number alike.
 GUARD = 64
 

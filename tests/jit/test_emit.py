@@ -236,6 +236,23 @@ def test_bfloat_rounds_to_even() -> None:
     assert_array_equal(found, want)
 
 
+@pytest.mark.parametrize("n", [1, 9, 40])
+def test_bfloat_in_memory(n: int, target: Target) -> None:
+    """Strided loads, arithmetic rounded to the type, and stores."""
+    values = np.arange(2 * n, dtype=np.float32) / 8
+    b = Builder("bfloat")
+    x, out = b.input("x", "bf16", 2 * n), b.output("out", "bf16", n)
+    with b.kernel("k"), b.for_(n, "vector") as loop:
+        pair = b.load(x, b.mul(loop.i, 2)), b.load(x, b.add(b.mul(loop.i, 2), 1))
+        b.store(out, loop.i, b.add(*pair))
+    bits = (values.view(np.uint32) >> 16).astype(np.uint16)
+    given = (bits.astype(np.uint32) << 16).view(np.float32)
+    found = run(b.finish(), [bits], target)[0].astype(np.uint32) << 16
+    want = given[::2] + given[1::2]
+    rounded = (want.view(np.uint32) + 0x7FFF + (want.view(np.uint32) >> 16 & 1)) & 0xFFFF0000
+    assert_array_equal(found, rounded)
+
+
 @pytest.mark.parametrize(("source", "dtype"), [("f32", "i32"), ("i64", "f64"), ("f16", "u16")])
 def test_bitcast(source: DType, dtype: DType, target: Target) -> None:
     x = samples(source, 40, np.random.default_rng(3))
