@@ -162,7 +162,7 @@ def _axis_last(x: Value, axis: int) -> Value:
     return p.transpose(x, (*(i for i in range(ndim) if i != place), place))
 
 
-@surface(np.matvec)
+@surface(getattr(np, "matvec", None))
 def matvec(x1: ArrayLike, x2: ArrayLike, /) -> Value:
     """Matrices times vectors; the rest broadcasts."""
     y = array_of(x2, "matvec")
@@ -170,7 +170,7 @@ def matvec(x1: ArrayLike, x2: ArrayLike, /) -> Value:
     return p.reshape(product_, aval_of(product_).shape[:-1])
 
 
-@surface(np.vecmat)
+@surface(getattr(np, "vecmat", None))
 def vecmat(x1: ArrayLike, x2: ArrayLike, /) -> Value:
     """Vectors, conjugated, times matrices; the rest broadcasts."""
     x = _conjugated(array_of(x1, "vecmat"))

@@ -220,7 +220,7 @@ def dsplit(ary: ArrayLike, indices_or_sections: Any) -> list[Value]:
     return split.body(ary, indices_or_sections, 2)
 
 
-@surface(np.unstack, views=True)
+@surface(getattr(np, "unstack", None), views=True)
 def unstack(x: ArrayLike, /, *, axis: int = 0) -> tuple[Value, ...]:
     """The members of an array along one axis."""
     x = array_of(x, "unstack")

@@ -471,7 +471,7 @@ def _cumulative(function: Any, x: ArrayLike, axis: int | None, dtype: Any, initi
     return p.concatenate([full(unit, aval.with_shape(first)), result], place)
 
 
-@surface(np.cumulative_sum)
+@surface(getattr(np, "cumulative_sum", None))
 def cumulative_sum(
     x: ArrayLike,
     /,
@@ -484,7 +484,7 @@ def cumulative_sum(
     return _cumulative(cumsum.body, x, axis, dtype, include_initial)
 
 
-@surface(np.cumulative_prod)
+@surface(getattr(np, "cumulative_prod", None))
 def cumulative_prod(
     x: ArrayLike,
     /,
