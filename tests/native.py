@@ -1,4 +1,4 @@
-"""Native code for the tests: `compiled(jaxpr)` runs a jaxpr through the whole pipeline, uncached."""
+"""Native code for the tests: `compiled(jaxpr)` compiles a jaxpr, keeping nothing."""
 
 from __future__ import annotations
 

@@ -23,6 +23,9 @@ STEPS = 7
 IN_TURN = 5
 DEPTH = 3
 
+MAKERS = {"i": "to_int", "b": "greater_than"}
+"""What turns floats of the stack into integers and booleans, so that those depend on the inputs."""
+
 _SHAPES: list[tuple[int, ...]] = [(3,), (2, 3), (), (3, 1), (4,), (1, 3), (2, 1, 3), (1,), (2, 2)]
 
 
@@ -73,6 +76,7 @@ class Maker:
         self.steps: list[Step] = []
         self.offset = len(worlds[0])
         self.moving = {i for i in range(num_inputs) if worlds[0][i].dtype.kind in "fc"}
+        self.traced = set(range(num_inputs))
         self.made = 0
 
     # -- what rules ask -------------------------------------------------------------------------
@@ -81,11 +85,17 @@ class Maker:
         return self.worlds[0][index]
 
     def pick(self, kinds: str = "f", test: Any = None) -> int | None:
-        fits = [i for i, v in enumerate(self.worlds[0]) if self._fits(v, kinds, test)]
+        fits = self._fitting(kinds, test)
+        if not self.traced.intersection(fits) and kinds[0] in MAKERS:
+            self.insist(MAKERS[kinds[0]], counted=False)
+            fits = self._fitting(kinds, test)
         if not fits:
             return self._new(kinds, test)
-        weights = np.array([(1 + i) * (4.0 if i in self.moving else 1.0) for i in fits])
+        weights = np.array([(1 + i) * (5.0 if i in self.traced else 1.0) for i in fits])
         return fits[int(self.rng.choice(len(fits), p=weights / weights.sum()))]
+
+    def _fitting(self, kinds: str, test: Any) -> list[int]:
+        return [i for i, v in enumerate(self.worlds[0]) if self._fits(v, kinds, test)]
 
     def _fits(self, value: Any, kinds: str, test: Any) -> bool:
         return value.dtype.kind in kinds and (test is None or bool(test(value)))
@@ -124,18 +134,20 @@ class Maker:
         for world, value in zip(self.worlds, values, strict=True):
             world.append(value)
         index = len(self.worlds[0]) - 1
-        if any(a in self.moving for a in step.args) and values[0].dtype.kind in "fc":
+        if self.traced.intersection(step.args):
+            self.traced.add(index)
+        if self.moving.intersection(step.args) and values[0].dtype.kind in "fc":
             self.moving.add(index)
         return index
 
     # -- growing --------------------------------------------------------------------------------
 
-    def insist(self, name: str, tries: int = 12) -> None:
+    def insist(self, name: str, tries: int = 12, counted: bool = True) -> None:
         """Add a step of this operation if one of some tries is well defined."""
         for _ in range(tries):
             if self.attempt(OPERATIONS[name]):
                 break
-        self.made += 1
+        self.made += counted
 
     def attempt(self, operation: Operation) -> bool:
         chosen = operation.choose(self)

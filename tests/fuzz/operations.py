@@ -178,6 +178,7 @@ for _name in ('less', 'less_equal', 'greater', 'greater_equal', 'equal', 'not_eq
 for _name in ('and', 'or', 'xor'):
     operation(_name, f'np.logical_{_name}({{0}}, {{1}})', broadcasting('b'))
     operation(_name + '_bits', f'np.bitwise_{_name}({{0}}, {{1}})', broadcasting('ib'))
+operation('greater_than', '{0} > 0.1', one('f'), lambda x: tie(x, 0.1))
 operation('not', '~{0}', one('ib'))
 operation('shift_left', '({0} & 31) << (abs({1}) % 4)', alike(2, 'i'))
 operation('shift_right', '{0} >> (abs({1}) % 4)', alike(2, 'i'))
