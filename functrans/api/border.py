@@ -174,7 +174,7 @@ def conform(value: Any, aval: Aval) -> Any:
 
 def as_typed(value: Any, aval: Aval) -> Any:
     """A result in the weakness of `aval`: what belongs to a Python scalar is one."""
-    if not aval.weak:
+    if not aval.weak or type(value) in (float, complex):
         return value
     return conform(value, aval) if type(value) is Tracer else value.item()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from functrans import tree
 from functrans.api.arguments import split_arguments
-from functrans.api.border import Function, array_leaf, run, stage, zeros
+from functrans.api.border import Function, array_leaf, as_typed, run, stage, zeros
 from functrans.api.inspecting import shaped
 from functrans.api.reverse import AuxOutput, check_tangents, run_primal
 from functrans.errors import TransformTypeError, describe, name_of, where
@@ -60,7 +60,10 @@ def jvp(
     num_outs = len(nonzero)
     outs, moved = results[:num_outs], iter(results[num_outs:])
     out_avals = staged.jaxpr.out_avals
-    out_dots = [next(moved) if f else zeros(a) for a, f in zip(out_avals, nonzero, strict=True)]
+    out_dots = [
+        as_typed(next(moved), a) if flag else zeros(a)
+        for a, flag in zip(out_avals, nonzero, strict=True)
+    ]
     num_results = num_outs - aux.count
     result = tree.unflatten(aux.tree, outs[:num_results])
     tangent = tree.unflatten(aux.tree, out_dots[:num_results])
@@ -155,7 +158,8 @@ class Derivative:
         moved = iter(run(self._tangent, [*self._residuals, *given]))
         avals = zip(self._out_avals, self._nonzero, strict=True)
         return tree.unflatten(
-            self._out_tree, [next(moved) if flag else zeros(a) for a, flag in avals]
+            self._out_tree,
+            [as_typed(next(moved), a) if flag else zeros(a) for a, flag in avals],
         )
 
     def __repr__(self) -> str:

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from functrans import tree
-from functrans.api.border import Function, array_leaf, stage
-from functrans.bind import eval_jaxpr
+from functrans.api.border import Function, array_leaf, run, stage
 from functrans.errors import argument_name, name_of
 from functrans.ir import Aval, ClosedJaxpr, aval_of
 from functrans.tracing import Tracer
@@ -164,6 +163,6 @@ def closure_convert(f: Function, *examples: Any) -> tuple[Function, list[Any]]:
         captured = list(values)
         for i, x in zip(moving, args[count:], strict=True):
             captured[i] = x
-        return tree.unflatten(out_tree, eval_jaxpr(jaxpr, [*captured, *tree.leaves(args[:count])]))
+        return tree.unflatten(out_tree, run(jaxpr, [*captured, *tree.leaves(args[:count])]))
 
     return converted, [values[i] for i in moving]
