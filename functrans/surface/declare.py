@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -30,25 +29,51 @@ DECLARED: list[Declaration] = []
 """Every declared function, in the order of declaration."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Declaration:
     """What is known of a public array function before it is called.
 
     name         the name in messages, as the user wrote it
     body         binds primitives on whatever it is given
     counterpart  the NumPy function with the same meaning, or None
-    operands     the parameters that are arrays; all others are static
     creates      is the result a new array whatever the operands are?
     views        may NumPy's result be a view of the first operand?
+
+    What follows from the body's signature is found when it is first asked for: there are hundreds
+    of declarations, and a program uses few.
     """
 
-    name: str
-    body: Function
-    counterpart: Function | None
-    operands: frozenset[str]
-    signature: inspect.Signature
-    creates: bool
-    views: bool
+    def __init__(
+        self, name: str, body: Function, counterpart: Function | None, creates: bool, views: bool
+    ) -> None:
+        self.name = name
+        self.body = body
+        self.counterpart = counterpart
+        self.creates = creates
+        self.views = views
+
+    @functools.cached_property
+    def signature(self) -> inspect.Signature:
+        return inspect.signature(self.body)
+
+    @functools.cached_property
+    def operands(self) -> frozenset[str]:
+        """The parameters that are arrays; all others are static."""
+        parameters = self.signature.parameters.values()
+        return frozenset(p.name for p in parameters if "ArrayLike" in str(p.annotation))
+
+    @functools.cached_property
+    def keywords(self) -> frozenset[str]:
+        """The parameters that may be given by name."""
+        kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        return frozenset(p.name for p in self.signature.parameters.values() if p.kind in kinds)
+
+    @property
+    def is_variadic(self) -> bool:
+        return bool(self.body.__code__.co_flags & inspect.CO_VARARGS)
+
+    @property
+    def takes_any_keyword(self) -> bool:
+        return bool(self.body.__code__.co_flags & inspect.CO_VARKEYWORDS)
 
     def sort(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -104,7 +129,7 @@ def surface(
     """
 
     def declare(body: Function) -> Function:
-        declaration = _declaration(counterpart, name, body, creates, views)
+        declaration = Declaration(name or body.__name__, body, counterpart, creates, views)
         staged = _staging(declaration)
         for numpy_function in (counterpart, *aliases):
             if numpy_function is not None:
@@ -117,35 +142,17 @@ def surface(
     return declare
 
 
-def _declaration(
-    counterpart: Any, name: str | None, body: Function, creates: bool, views: bool
-) -> Declaration:
-    signature = inspect.signature(body)
-    return Declaration(
-        name=name or body.__name__,
-        body=body,
-        counterpart=counterpart,
-        operands=frozenset(
-            p.name for p in signature.parameters.values() if "ArrayLike" in str(p.annotation)
-        ),
-        signature=signature,
-        creates=creates,
-        views=views,
-    )
-
-
 def _staging(declaration: Declaration) -> Function:
     """The body, with the options and marks of the declaration; what NumPy's protocols call."""
     body = declaration.body
-    keywords = _keywords(declaration.signature)
-    if _takes_any_keyword(declaration.signature):
+    if declaration.takes_any_keyword:
         return body
 
     @functools.wraps(body)
     def staged(*args: Any, **kwargs: Any) -> Any:
         out = None
-        if kwargs and not kwargs.keys() <= keywords:
-            kwargs, out = _known_options(declaration, kwargs, keywords)
+        if kwargs and not kwargs.keys() <= declaration.keywords:
+            kwargs, out = _known_options(declaration, kwargs)
         result = body(*args, **kwargs)
         if out is not None:
             return write_out(declaration.name, out, result)
@@ -170,11 +177,6 @@ def _caller(declaration: Declaration, staged: Function) -> Function:
     return call
 
 
-def _keywords(signature: inspect.Signature) -> frozenset[str]:
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return frozenset(p.name for p in signature.parameters.values() if p.kind in kinds)
-
-
 def _as_view(
     declaration: Declaration, result: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
@@ -183,7 +185,7 @@ def _as_view(
         return result
     if not isinstance(result, (list, tuple)):
         return hooks.view(result, args[0], _again(declaration, args[1:], kwargs, None))
-    if _is_variadic(declaration.signature):
+    if declaration.is_variadic:
         again = _again(declaration, (), kwargs, None)
         return tuple(hooks.view(r, x, again) for r, x in zip(result, args, strict=True))
     parts = [
@@ -207,15 +209,9 @@ def _again(
     return again
 
 
-def _is_variadic(signature: inspect.Signature) -> bool:
-    return any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in signature.parameters.values())
-
-
-def _known_options(
-    declaration: Declaration, kwargs: dict[str, Any], known: frozenset[str]
-) -> tuple[dict[str, Any], Any]:
+def _known_options(declaration: Declaration, kwargs: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     """The options that the body takes, and `out=`; NumPy's defaults may be spelt out."""
-    kwargs = dict(kwargs)
+    kwargs, known = dict(kwargs), declaration.keywords
     out = kwargs.pop("out", None)
     for option, harmless in _NUMPY_DEFAULTS.items():
         if option not in known and option in kwargs and kwargs[option] in harmless:
@@ -236,10 +232,6 @@ _NUMPY_DEFAULTS: dict[str, tuple[Any, ...]] = {
     "like": (None,),
     "device": (None, "cpu"),
 }
-
-
-def _takes_any_keyword(signature: inspect.Signature) -> bool:
-    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values())
 
 
 def write_out(name: str, out: Any, result: Any) -> Any:

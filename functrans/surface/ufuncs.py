@@ -87,7 +87,7 @@ def ufunc(
 
 def _summary(counterpart: np.ufunc) -> str:
     """NumPy's one-sentence description, which holds for tracers too."""
-    text = (counterpart.__doc__ or "").split("\n\n")
+    text = (counterpart.__doc__ or "").split("\n\n", 2)
     return " ".join(text[1].split()) if len(text) > 1 else counterpart.__name__
 
 
