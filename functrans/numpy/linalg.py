@@ -229,3 +229,20 @@ def matrix_power(a: ArrayLike, n: int) -> Value:
 def cross(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Value:
     """The cross product of vectors of length 3."""
     return any_axis_cross.body(x1, x2, axis=axis)
+
+
+__all__ = [
+    "cross",
+    "diagonal",
+    "matmul",
+    "matrix_norm",
+    "matrix_power",
+    "matrix_transpose",
+    "multi_dot",
+    "norm",
+    "outer",
+    "tensordot",
+    "trace",
+    "vecdot",
+    "vector_norm",
+]
