@@ -68,7 +68,17 @@ class PyTreeDef:
     comparisons; `exact_key` is equal only where the order agrees too.
     """
 
-    __slots__ = ("__weakref__", "_hash", "_nested", "aux", "key", "kind", "num_leaves", "order")
+    __slots__ = (
+        "__weakref__",
+        "_exact",
+        "_hash",
+        "_nested",
+        "aux",
+        "key",
+        "kind",
+        "num_leaves",
+        "order",
+    )
 
     def __init__(
         self, kind: Kind, aux: Any, key: Any, order: Order, nested: tuple[PyTreeDef, ...]
@@ -80,6 +90,7 @@ class PyTreeDef:
         self._nested = nested
         self.num_leaves: int = sum([c.num_leaves for c in nested])
         self._hash: int | None = None
+        self._exact: Hashable = None
 
     @property
     def num_nodes(self) -> int:
@@ -147,7 +158,10 @@ class PyTreeDef:
         """Equal for equal treedefs whose dictionaries also have the same insertion order."""
         if self is LEAF:
             return LEAF
-        return (self.kind.cls, self.key, self.order, tuple([c.exact_key for c in self._nested]))
+        if self._exact is None:
+            nested = tuple([c.exact_key for c in self._nested])
+            self._exact = (self.kind.cls, self.key, self.order, nested)
+        return self._exact
 
     def __eq__(self, other: object) -> bool:
         if self is other:
