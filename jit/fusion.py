@@ -9,13 +9,14 @@ the plan; a kernel reads only what earlier kernels or its own earlier stages sto
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from functrans.extend import Atom, Eqn, Literal, UnsupportedError, Var
 from jit.lowering.domain import Domain
 from jit.lowering.index import Index, Loop, Point, of_loop
+from jit.lowering.indexing import indices_of
 from jit.lowering.nodes import CheckNode, FoldNode, MapNode, Node, PartNode, Role
 from jit.lowering.rules import INDEXED, REDUCTIONS, ROOTS, SCALARS, Root, needs_check
 from jit.lowering.walk import Scout, scalar_cost
@@ -192,7 +193,7 @@ def bound_depth(graph: Graph, stored: dict[Var, str]) -> None:
 
 @dataclass(frozen=True)
 class View:
-    """A variable as a strided window of a stored one: offset and one stride per axis, in elements."""
+    """A variable as a strided window of a stored one: offset and strides count elements."""
 
     base: Var
     offset: int
@@ -235,9 +236,19 @@ def strided_view(graph: Graph, var: Var, base: Var) -> View | None:
 
 
 def nodes_of(graph: Graph, stored: dict[Var, str]) -> Iterator[Node | Eqn]:
-    """The nodes in program order; root equations stand for themselves."""
+    """The nodes in program order; root equations stand for themselves.
+
+    Checks of indices that come straight from inputs go first: they part no kernels there.
+    """
+    inputs = set(graph.invars)
+    early = {
+        id(eqn)
+        for eqn in graph.eqns
+        if needs_check(eqn) and leaves(graph, stored, indices_of(eqn)) <= inputs
+    }
+    yield from (CheckNode(eqn) for eqn in graph.eqns if id(eqn) in early)
     for eqn in graph.eqns:
-        if needs_check(eqn):
+        if needs_check(eqn) and id(eqn) not in early:
             yield CheckNode(eqn)
         if eqn.primitive in ROOTS:
             yield eqn
@@ -267,15 +278,17 @@ def is_empty(node: Node) -> bool:
 # -- placing ----------------------------------------------------------------------------------
 
 
-def look(graph: Graph, stored: Iterable[Var], node: Node, domain: Domain, role: Role) -> tuple[Scout, Domain]:
+def look(
+    graph: Graph, stored: Mapping[Var, str], node: Node, domain: Domain, role: Role
+) -> tuple[Scout, Domain]:
     """What a node reads over a domain, whose loops are split where that makes indices affine."""
-    kept = stored if isinstance(stored, dict) else set(stored)
     while True:
-        scout = Scout(graph.producers, kept.keys() if isinstance(kept, dict) else kept)
+        scout = Scout(graph.producers, stored.keys())
         node.evaluate(scout, domain, role)
-        if not scout.splits.wanted:
+        wanted = scout.wished.wanted
+        if not wanted:
             return scout, domain
-        domain = domain.refined(scout.splits.wanted)
+        domain = domain.refined(wanted)
 
 
 class Planner:
@@ -326,7 +339,9 @@ class Planner:
             self.places[node.target] = max(step, self.places.get(node.target, 0))
 
     def joined(self, node: Node, reads: set[Var], earliest: int) -> int | None:
-        """The kernel that the node joins: one that makes what it reads, or reads the same."""
+        """The kernel that the node joins: one that makes what it reads, reads the same, or folds
+        rows of the same kind, since what reads both had better find them in one place.
+        """
         candidates = self.candidates(node, reads, earliest)
         for step in candidates:
             kernel = self.steps[step]
@@ -338,6 +353,8 @@ class Planner:
     def candidates(self, node: Node, reads: set[Var], earliest: int) -> list[int]:
         makes: list[int] = []
         shares: list[int] = []
+        alike: list[int] = []
+        rows = node.domain().runs if isinstance(node, FoldNode) and not is_total(node) else None
         makers = {self.places[var] for var in reads if var in self.places}
         sizes = {node.size} | ({node.var.aval.size} if isinstance(node, FoldNode) else set())
         nearby = {s for size in sizes for s in self.by_size.get(size, [])[-8:]} | makers
@@ -349,7 +366,9 @@ class Planner:
                 makes.append(step)
             elif not reads.isdisjoint(kernel.reads):
                 shares.append(step)
-        return makes + shares
+            elif kernel.tagged and kernel.domain.runs == rows:
+                alike.append(step)
+        return makes + shares + alike
 
     def join(self, kernel: Kernel, node: Node) -> bool:
         """Add the node to the kernel if some role fits."""
@@ -379,6 +398,8 @@ class Planner:
         elif kernel.tagged:
             if node.domain().runs == domain.runs:
                 yield "row_fold", domain
+            elif node.var.aval.size == 1 and node.size == domain.rows:
+                yield "row_total", domain
         elif node.size == domain.size and not has_total(kernel):
             yield "row_fold", node.domain()
 

@@ -1,25 +1,24 @@
 """THE LIST: the stages from a jaxpr to an executable, each named, checked, printable and timed.
 
-    jaxpr    calls inlined, simplified
-    fuse     equations expanded and placed in kernels
-    loops    loop IR
-    llvm     LLVM text
-    object   machine code
-    load     linked, with an entry to call
+jaxpr    calls inlined, simplified
+fuse     equations expanded and placed in kernels
+loops    loop IR
+llvm     LLVM text
+object   machine code
+load     linked, with an entry to call
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-import jit.lowering as lowering
 from functrans.extend import (
     EngineError,
     Eqn,
@@ -46,12 +45,10 @@ STAGES = ("jaxpr", "fuse", "loops", "llvm", "object", "load")
 TEXTS = ("jaxpr", "loops", "llvm", "asm")
 GEMM_FAMILY = {"f32": "f32", "c64": "f32", "f64": "f64", "c128": "f64"}
 
-assert lowering.FAMILIES
-
 
 @dataclass
 class Report:
-    """What compiling took and decided: seconds by stage, and a line for each kernel and variable."""
+    """What compiling took and decided: seconds by stage, a line for each kernel and variable."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     kernels: list[str] = field(default_factory=list)
@@ -93,7 +90,9 @@ class Executable:
             case "asm":
                 return self.native.asm_text()
             case _:
-                raise ValueError(f"as_text: the stage must be one of {', '.join(TEXTS)}, not {stage!r}")
+                raise ValueError(
+                    f"as_text: the stage must be one of {', '.join(TEXTS)}, not {stage!r}"
+                )
 
     def compile_report(self) -> Report:
         return self.report
@@ -106,7 +105,7 @@ class Timer:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> Generator[None]:
         begin = time.perf_counter()
         try:
             yield
@@ -174,7 +173,9 @@ def match_donated(jaxpr: Jaxpr, donate: Sequence[int]) -> list[int | None]:
     free = list(donate)
     found: list[int | None] = []
     for aval in jaxpr.out_avals:
-        fits = [i for i in free if jaxpr.in_avals[i].strengthen() == aval.strengthen() and aval.shape]
+        fits = [
+            i for i in free if jaxpr.in_avals[i].strengthen() == aval.strengthen() and aval.shape
+        ]
         found.append(fits[0] if fits else None)
         if fits:
             free.remove(fits[0])
@@ -250,4 +251,3 @@ class NativeEngine:
 
 
 ENGINE = NativeEngine()
-

@@ -7,6 +7,7 @@ points, on NumPy's side of each branch cut, and where both parts are finite.
 from __future__ import annotations
 
 import math
+
 from jit.loop_ir.builder import Builder
 from jit.loop_ir.nodes import DType, Value
 from jit.lowering.formulas import hypot, integer_power
@@ -352,4 +353,3 @@ def atanh(b: Builder, z: Pair) -> Pair:
 
 def atan(b: Builder, z: Pair) -> Pair:
     return turned_back(b, atanh(b, turned(b, z)))
-

@@ -95,9 +95,7 @@ def outer_product(eqs: EquationBuilder, eqn: Eqn, p: Product) -> list[Atom]:
     return eqs.bind(multiply, left, right)
 
 
-def arranged(
-    eqs: EquationBuilder, x: Atom, axes: tuple[int, ...], shape: tuple[int, ...]
-) -> Atom:
+def arranged(eqs: EquationBuilder, x: Atom, axes: tuple[int, ...], shape: tuple[int, ...]) -> Atom:
     """The axes given, in that order; those left out have length 1."""
     rest = tuple(a for a in range(x.aval.ndim) if a not in axes)
     if axes + rest != tuple(range(x.aval.ndim)):
@@ -125,9 +123,7 @@ def fold_dot(eqn: Eqn) -> Fold:
         batch, rows = indices[: cuts[0]], indices[cuts[0] : cuts[1]]
         columns, depth = indices[cuts[1] : cuts[2]], indices[cuts[2] :]
         left = walk.value(x, at(x, (p.x_batch, batch), (p.x_free, rows), (p.x_contract, depth)))
-        right = walk.value(
-            y, at(y, (p.y_batch, batch), (p.y_free, columns), (p.y_contract, depth))
-        )
+        right = walk.value(y, at(y, (p.y_batch, batch), (p.y_free, columns), (p.y_contract, depth)))
         return product(walk.b, left, right, boolean, wide)
 
     extents = kept + p.depth
@@ -175,7 +171,7 @@ def lower_dot(ctx: RootContext, eqn: Eqn) -> None:
     cols = merge_axes(p.columns, strides(right, p.y_free), out_strides[nb + nm :])
     depth = merge_axes(p.depth, strides(left, p.x_contract), strides(right, p.y_contract))
     # Axes beyond one of each kind become loops; a product may add to what is there only in order.
-    (m, (am, cm)), (n, (bn, cn)) = last(rows, 2), last(cols, 2)
+    (m, (am, cm)), (n, (bn, _)) = last(rows, 2), last(cols, 2)
     k, (ak, bk) = last(depth, 2)
     many, (a_batch, b_batch, c_batch) = last(batch, 3)
     outer = [(e, (s[0], s[1], s[2])) for e, s in batch[:-1]]
@@ -331,7 +327,9 @@ def windows(eqs: EquationBuilder, x: Atom, c: Window) -> Iterator[Atom]:
     """For each place of the window the elements it meets, shape (n, channels, *places)."""
     for offset in multi_indices(c.kernel):
         first = tuple(k * d for k, d in zip(offset, c.rhs, strict=True))
-        stop = tuple(f + (n - 1) * s + 1 for f, n, s in zip(first, c.places, c.strides, strict=True))
+        stop = tuple(
+            f + (n - 1) * s + 1 for f, n, s in zip(first, c.places, c.strides, strict=True)
+        )
         (part,) = eqs.bind(
             st.slice_p,
             x,

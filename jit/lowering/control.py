@@ -1,4 +1,4 @@
-"""Control primitives that are left once calls are inlined: the barrier has done its work by then."""
+"""What is left of control once calls are inlined: a barrier that has done its work by then."""
 
 from __future__ import annotations
 

@@ -34,9 +34,7 @@ class Domain:
     def of_fold(extents: Shape, reduced: Sequence[bool]) -> Domain:
         """The domain of a reduction: its reduced axes are inner."""
         loops = [
-            (Loop(n, "k" if r else "i"), r)
-            for n, r in zip(extents, reduced, strict=True)
-            if n != 1
+            (Loop(n, "k" if r else "i"), r) for n, r in zip(extents, reduced, strict=True) if n != 1
         ]
         return Domain([loop for loop, _ in loops], frozenset(loop for loop, r in loops if r))
 

@@ -46,9 +46,7 @@ class Dynamic:
 
     __slots__ = ("at", "bounds", "key", "value")
 
-    def __init__(
-        self, key: object, bounds: Range, at: Index, value: Value | None = None
-    ) -> None:
+    def __init__(self, key: object, bounds: Range, at: Index, value: Value | None = None) -> None:
         self.key = key
         self.bounds = bounds
         self.at = at
@@ -68,7 +66,7 @@ class Dynamic:
 
 
 class Divided:
-    """`index // divisor` (quotient) or `index % divisor`, both floored, where neither simplifies."""
+    """`index // divisor` (quotient) or `index % divisor`, floored, where neither simplifies."""
 
     __slots__ = ("_hash", "divisor", "index", "quotient")
 
@@ -80,7 +78,9 @@ class Divided:
 
     def range(self) -> Range:
         low, high = self.index.range()
-        return (low // self.divisor, high // self.divisor) if self.quotient else (0, self.divisor - 1)
+        return (
+            (low // self.divisor, high // self.divisor) if self.quotient else (0, self.divisor - 1)
+        )
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -251,7 +251,7 @@ def common_factor(index: Index, divisor: int) -> tuple[int, Index, Index]:
             whole, const = divmod(index.const, factor)
             rest = Index(const, inner)
             low, high = rest.range()
-            if 0 <= low and high < factor:
+            if low >= 0 and high < factor:
                 return factor, Index(whole, outer), rest
     return 1, index, ZERO
 

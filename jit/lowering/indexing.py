@@ -1,4 +1,4 @@
-"""Gather and dynamic slices as index functions; the scatter family writes in order, last one wins."""
+"""Gather and dynamic slices as index functions; scatters write in order, so that the last wins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jit.lowering import complex as cx
 from jit.lowering.elementwise import maximum, minimum
 from jit.lowering.formulas import Function
 from jit.lowering.index import Index, Point, constant
-from jit.lowering.rules import CHECKS, Walk, lowers, lowers_root
+from jit.lowering.rules import CHECKS, EquationBuilder, Walk, expands, lowers, lowers_root
 from jit.lowering.writer import RootContext
 
 ft = primitives.indexing
@@ -78,7 +78,7 @@ def raises(eqn: Eqn) -> bool:
 
 def indices_of(eqn: Eqn) -> Sequence[Atom]:
     """The index arrays of a gather or a scatter."""
-    return eqn.inputs[1:] if eqn.primitive is ft.gather_p else eqn.inputs[2:]
+    return eqn.inputs[1:] if eqn.primitive.name == "gather" else eqn.inputs[2:]
 
 
 def positive(b: Builder, value: Value, n: int) -> Value:
@@ -102,7 +102,7 @@ def known_index(eqn: Eqn, atom: Atom, walk: Walk, point: Point, n: int) -> Index
         return None
     index = walk.multi(point)[axis]
     low, high = index.range()
-    return index if 0 <= low and high < n else None
+    return index if low >= 0 and high < n else None
 
 
 def resolved(walk: Walk, eqn: Eqn, point: Point) -> tuple[list[Index], Any]:
@@ -167,9 +167,7 @@ def check_indices(walk: Walk, eqn: Eqn, point: Point) -> None:
             )
 
 
-for _p in (ft.gather_p, ft.scatter_p, ft.scatter_add_p, ft.scatter_mul_p, ft.scatter_min_p):
-    CHECKS[_p] = raises
-CHECKS[ft.scatter_max_p] = raises
+CHECKS[ft.gather_p] = raises
 
 
 # -- the scatter family -----------------------------------------------------------------------
@@ -221,12 +219,90 @@ def write_updates(
         walk.store(ctx.buffer(out), flat, element, mask)
 
 
+# -- scatters that meet each place once -------------------------------------------------------
+
+
+def placed(primitive: Primitive) -> Primitive:
+    """The same operation where every update has a row of its own: an element at a position."""
+    return Primitive(
+        name=primitive.name, abstract_eval=primitive.abstract_eval, impl=primitive.impl
+    )
+
+
+def own_rows(eqs: EquationBuilder, eqn: Eqn) -> list[int] | None:
+    """For each axis of the indices the axis of x that an iota ties it to; None when one is free."""
+    x, index = eqn.inputs[0], eqn.inputs[2]
+    tied: dict[int, int] = {}
+    for atom, axis in zip(indices_of(eqn), eqn.params["axes"], strict=True):
+        made = eqs.made_by(atom)
+        if made is not None and made.primitive is primitives.structural.iota_p:
+            own = made.params["axis"]
+            if index.aval.shape[own] <= x.aval.shape[axis]:
+                tied.setdefault(own, axis)
+    axes = [tied.get(a) for a in range(index.aval.ndim)]
+    return None if None in axes else [a for a in axes if a is not None]
+
+
+def expand_placed(primitive: Primitive) -> Callable[[EquationBuilder, Eqn], list[Atom] | None]:
+    """Use the index function where rows are tied, so that the scatter can be fused."""
+
+    def expand(eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:
+        rows = own_rows(eqs, eqn)
+        if rows is None or not rows or eqn.inputs[1].aval.size == 0:
+            return None
+        return eqs.bind(primitive, *eqn.inputs, **eqn.params)
+
+    return expand
+
+
+def lower_placed(combine: Function | None, paired: Function | None) -> Callable[..., Any]:
+    """x, or x combined with the one update of this row where its indices name this place."""
+
+    def rule(walk: Walk, eqn: Eqn, point: Point) -> Any:
+        x, updates, index = eqn.inputs[0], eqn.inputs[1], eqn.inputs[2]
+        multi, axes = walk.multi(point), eqn.params["axes"]
+        pairs = list(zip(indices_of(eqn), axes, strict=True))
+        own = [walk.iota_axis(atom) for atom, _ in pairs]
+        tied = {a: axis for a, (_, axis) in reversed(list(zip(own, pairs, strict=True)))}
+        row = [multi[tied[a]] for a in range(index.aval.ndim)]
+        inside: Any = True
+        for place, n in zip(row, index.aval.shape, strict=True):
+            inside = walk.both(inside, walk.compare("lt", place, n))
+        here = walk.within(point, index.aval.shape, row, inside)
+        for a, (atom, axis) in zip(own, pairs, strict=True):
+            if a is None or tied[a] != axis:
+                value = wrapped(walk, eqn, walk.value(atom, here), x.aval.shape[axis])
+                inside = walk.both(inside, walk.b.eq(value, walk.number(multi[axis])))
+        rest = [place for axis, place in enumerate(multi) if axis not in axes]
+
+        def hit() -> Any:
+            new = walk.value(updates, walk.within(point, updates.aval.shape, [*row, *rest], inside))
+            if combine is None:
+                return new
+            function = paired if x.aval.dtype.kind == "c" and paired else combine
+            return function(walk.b, walk.value(x, point), new)
+
+        return walk.choose(inside, hit, lambda: walk.value(x, point))
+
+    return rule
+
+
+def wrapped(walk: Walk, eqn: Eqn, value: Any, n: int) -> Any:
+    """An index counted from the start; clipped where the mode says so."""
+    value = positive(walk.b, value, n)
+    return walk.b.max(walk.b.min(value, n - 1), 0) if eqn.params["mode"] == "clip" else value
+
+
 def _fused(eqn: Eqn) -> tuple[int, ...]:
     return ()
 
 
 def _root(primitive: Primitive, combine: Function | None, paired: Function | None = None) -> None:
     lowers_root(primitive, _fused)(lower_scatter(combine, paired))
+    own = placed(primitive)
+    lowers(own)(lower_placed(combine, paired))
+    expands(primitive)(expand_placed(own))
+    CHECKS[primitive] = CHECKS[own] = raises
 
 
 _root(ft.scatter_p, None)

@@ -1,7 +1,6 @@
-"""Sorting: lines are copied to a workspace, ordered by the runtime's stable sort, and written out."""
+"""Sorting: lines go to a workspace, are ordered by the runtime's stable sort, and written out."""
 
 from __future__ import annotations
-
 
 from math import prod
 from typing import Any
@@ -40,9 +39,8 @@ def sort_workspace(eqn: Eqn) -> int:
     n = x.shape[eqn.params["axis"]]
     if sorts_alone(eqn):
         return aligned(ITEMSIZE[loop_dtype(x.dtype)] * n)
-    keys = [loop_dtype(a.aval.dtype) for a in eqn.inputs[: eqn.params["num_keys"]]]
-    widest = max(keys, key=lambda d: ITEMSIZE[d])
-    return argsort_bytes(widest, n)
+    keys: list[DType] = [loop_dtype(a.aval.dtype) for a in eqn.inputs[: eqn.params["num_keys"]]]
+    return max(argsort_bytes(dtype, n) for dtype in keys)
 
 
 def _none(eqn: Eqn) -> tuple[int, ...]:
@@ -79,7 +77,9 @@ def sort_together(ctx: RootContext, eqn: Eqn) -> None:
         def place(k: Index) -> Index:
             return (a * n + k) * after + c
 
-        order = Order(ctx, n, max(ITEMSIZE[loop_dtype(x.aval.dtype)] for x in eqn.inputs[:num_keys]))
+        order = Order(
+            ctx, n, max(ITEMSIZE[loop_dtype(x.aval.dtype)] for x in eqn.inputs[:num_keys])
+        )
         order.start(backwards=False)
         for key in reversed(eqn.inputs[:num_keys]):
             order.by(key, lambda k, x=key: Point(x.aval.shape, flat=place(k)))
@@ -152,5 +152,3 @@ def lower_top_k(ctx: RootContext, eqn: Eqn) -> None:
             element = ctx.walk.value(x, Point(shape, flat=row * n + taken))
             ctx.walk.store(ctx.buffer(values), row * k + i, element)
             b.store(ctx.buffer(positions), ctx.walk.number(row * k + i), ctx.walk.number(taken))
-
-

@@ -1,4 +1,4 @@
-"""Reductions fold fused elements; positions of extrema become two of them; scans run in one pass."""
+"""Reductions fold fused elements; positions of extrema are two of them; scans run in one pass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from functrans.extend import Atom, Eqn, Literal, Primitive, primitives
 from jit.loop_ir.builder import Builder
-from jit.loop_ir.nodes import Value
+from jit.loop_ir.nodes import LoopKind, Value
 from jit.lowering import complex as cx
 from jit.lowering.elementwise import logaddexp, maximum, minimum
 from jit.lowering.formulas import Function
@@ -128,7 +128,10 @@ class Scan:
         ctx, (before, n, after) = self.ctx, self.extents
         buffer, aval = ctx.buffer(self.out), self.out.aval
         parallel = ctx.parallel(prod(self.extents) * 2.0) and before > 1
-        with ctx.walk.kernel(ctx.name), ctx.nest([before], "parallel" if parallel else "serial") as (a,):
+        with (
+            ctx.walk.kernel(ctx.name),
+            ctx.nest([before], "parallel" if parallel else "serial") as (a,),
+        ):
             with ctx.nest([after], "vector") as (c,):
                 flat = self.place(a, constant(0), c)
                 self.write(flat, self.element(flat))
@@ -143,7 +146,7 @@ class Scan:
         """Each line is a serial loop that carries its running value."""
         ctx, (before, n, after) = self.ctx, self.extents
         parallel = ctx.parallel(prod(self.extents) * 8.0) and before > 1
-        kinds = ["parallel" if parallel else "serial", "serial"]
+        kinds: list[LoopKind] = ["parallel" if parallel else "serial", "serial"]
         with ctx.walk.kernel(ctx.name), ctx.nest([before, after], kinds) as (a, c):
             first = self.place(a, constant(0), c)
             start = self.element(first)

@@ -77,7 +77,9 @@ class Walk(Protocol):
         """The multi-index of a point."""
         ...
 
-    def within(self, point: Point, shape: Shape, multi: Sequence[Index], where: Any = True) -> Point:
+    def within(
+        self, point: Point, shape: Shape, multi: Sequence[Index], where: Any = True
+    ) -> Point:
         """A point of another array that is wanted where `point` is and `where` holds."""
         ...
 
@@ -152,7 +154,7 @@ class Fold:
 
 
 ReductionRule: TypeAlias = Callable[[Eqn], Fold]
-Expansion: TypeAlias = Callable[["EquationBuilder", Eqn], list[Atom]]
+Expansion: TypeAlias = Callable[["EquationBuilder", Eqn], "list[Atom] | None"]
 RootRule: TypeAlias = Callable[["RootContext", Eqn], None]
 
 
@@ -161,6 +163,10 @@ class EquationBuilder(Protocol):
 
     def bind(self, primitive: Primitive, *inputs: Atom, **params: Any) -> list[Atom]:
         """The results of one more equation."""
+        ...
+
+    def made_by(self, atom: Atom) -> Eqn | None:
+        """The equation that makes an atom, None for inputs and literals."""
         ...
 
 

@@ -98,9 +98,7 @@ def lower_concatenate(walk: Walk, eqn: Eqn, point: Point) -> Any:
         rest = walk.compare("ge", multi[axis], parts[k + 1][1])
         return walk.choose(
             here,
-            lambda: walk.value(
-                x, walk.within(point, x.aval.shape, source, walk.both(mask, here))
-            ),
+            lambda: walk.value(x, walk.within(point, x.aval.shape, source, walk.both(mask, here))),
             lambda: chosen(k + 1, walk.both(mask, rest)),
         )
 

@@ -48,15 +48,14 @@ class BaseWalk:
     `inlined` maps each variable that is not stored to the equation that makes it.
     """
 
-    splits: Splits | None = None
+    b: Any
 
     def __init__(self, producers: Mapping[Var, Eqn], stored: AbstractSet[Var]) -> None:
         self.producers = producers
         self.stored = stored
+        self.splits: Splits | None = None
 
     # what the two walks do in their own ways
-
-    b: Any
 
     def memo(self, point: Point) -> dict[Var, Any]:
         """The elements already known at a point."""
@@ -72,6 +71,10 @@ class BaseWalk:
 
     def apply(self, eqn: Eqn, operands: list[Any]) -> list[Any]:
         """The results of an elementwise equation at one position."""
+        raise NotImplementedError
+
+    def indexed(self, eqn: Eqn, point: Point) -> Any:
+        """The element of an equation that has an index function."""
         raise NotImplementedError
 
     # evaluation
@@ -100,9 +103,7 @@ class BaseWalk:
             if eqn is None or (top in self.stored and top is not root):
                 memo[top] = self.read(top, point)
             elif eqn.primitive in SCALARS:
-                waiting = [
-                    a for a in eqn.inputs if isinstance(a, Var) and a not in memo
-                ]
+                waiting = [a for a in eqn.inputs if isinstance(a, Var) and a not in memo]
                 if waiting:
                     stack.extend(waiting)
                     continue
@@ -110,7 +111,7 @@ class BaseWalk:
             else:
                 if needs_check(eqn):
                     self.require(eqn)
-                memo[top] = INDEXED[eqn.primitive](self, eqn, point)
+                memo[top] = self.indexed(eqn, point)
             stack.pop()
             if top is root and not stack:
                 break
@@ -141,7 +142,9 @@ class BaseWalk:
     def divide(self, index: Index, divisor: int) -> tuple[Index, Index]:
         return divide(index, divisor, self.splits)
 
-    def within(self, point: Point, shape: Shape, multi: Sequence[Index], where: Any = True) -> Point:
+    def within(
+        self, point: Point, shape: Shape, multi: Sequence[Index], where: Any = True
+    ) -> Point:
         mask = True if point.mask is None else point.mask
         both = self.both(mask, where)
         return Point(shape, multi=multi, mask=None if both is True else both)
@@ -181,7 +184,8 @@ class Scout(BaseWalk):
     def __init__(self, producers: Mapping[Var, Eqn], stored: AbstractSet[Var]) -> None:
         super().__init__(producers, stored)
         self.b = NOTHING
-        self.splits = Splits()
+        self.wished = Splits()
+        self.splits = self.wished
         self.reads: dict[tuple[Var, Index], bool] = {}
         self.uses: list[Index] = []
         self.required: list[Eqn] = []
@@ -207,6 +211,9 @@ class Scout(BaseWalk):
         for out in eqn.outputs:
             self.visited[out] = None
         return [NOTHING] * len(eqn.outputs)
+
+    def indexed(self, eqn: Eqn, point: Point) -> Any:
+        return INDEXED[eqn.primitive](self, eqn, point)
 
     def both(self, a: Any, b: Any) -> Any:
         if a is True:

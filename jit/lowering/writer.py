@@ -6,7 +6,7 @@ when they close, so that what is found in the memo may always be used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from functrans.extend import Aval, Eqn, Var
-from jit.loop_ir.builder import Builder, Loop as OpenLoop
+from jit.loop_ir.builder import Builder
+from jit.loop_ir.builder import Loop as OpenLoop
 from jit.loop_ir.nodes import Buffer, Const, DType, LoopKind, Value
 from jit.lowering.index import ZERO, Divided, Dynamic, Index, Loop, Point, loops_in, of_loop
-from jit.lowering.rules import SCALARS, Element, Pair, is_complex, loop_dtype
+from jit.lowering.rules import INDEXED, SCALARS, Element, Pair, is_complex, loop_dtype
 from jit.lowering.walk import BaseWalk, decided
 
 Memo = dict[tuple[Index, int], dict[Var, Any]]
@@ -45,14 +46,14 @@ class Writer(BaseWalk):
     # loops
 
     @contextmanager
-    def kernel(self, name: str) -> Iterator[None]:
+    def kernel(self, name: str) -> Generator[None]:
         """Open a kernel: nothing is known at its start."""
         self.memos, self.held, self._masks = [{}], [{}], {}
         with self.b.kernel(name):
             yield
 
     @contextmanager
-    def loop(self, loop: Loop, opened: OpenLoop) -> Iterator[OpenLoop]:
+    def loop(self, loop: Loop, opened: OpenLoop) -> Generator[OpenLoop]:
         """Open a loop of a nest in the program."""
         with opened:
             loop.value, loop.level = opened.i, len(self.b.scopes) - 1
@@ -103,7 +104,9 @@ class Writer(BaseWalk):
                 )
             return self.b.load(buffer, self.number(flat), mask)
 
-    def store(self, buffer: Buffer, flat: Index, element: Element, where: Value | None = None) -> None:
+    def store(
+        self, buffer: Buffer, flat: Index, element: Element, where: Value | None = None
+    ) -> None:
         """buffer[flat] = element."""
         if isinstance(element, Pair):
             twice = flat * 2
@@ -113,7 +116,7 @@ class Writer(BaseWalk):
             self.b.store(buffer, self.number(flat), element, where)
 
     @contextmanager
-    def hoisted(self, level: int) -> Iterator[None]:
+    def hoisted(self, level: int) -> Generator[None]:
         """Append in the open loop at `level`, in front of the loops inside it."""
         scopes = self.b.scopes
         if level >= len(scopes) - 1:
@@ -130,7 +133,12 @@ class Writer(BaseWalk):
         if is_complex(dtype):
             number = complex(value)
             return Pair(self.b.const(kind, number.real), self.b.const(kind, number.imag))
-        return self.b.const(kind, dtype.type(value).item() if dtype.kind in "biuf" else float(value))
+        return self.b.const(
+            kind, dtype.type(value).item() if dtype.kind in "biuf" else float(value)
+        )
+
+    def indexed(self, eqn: Eqn, point: Point) -> Any:
+        return INDEXED[eqn.primitive](self, eqn, point)
 
     def apply(self, eqn: Eqn, operands: list[Any]) -> list[Any]:
         rule = SCALARS[eqn.primitive]
@@ -195,9 +203,7 @@ class Writer(BaseWalk):
             return a
         return self.b.and_(a, b)
 
-    def choose(
-        self, cond: bool | Value, then: Callable[[], Any], orelse: Callable[[], Any]
-    ) -> Any:
+    def choose(self, cond: bool | Value, then: Callable[[], Any], orelse: Callable[[], Any]) -> Any:
         if isinstance(cond, bool):
             return then() if cond else orelse()
         return selected(self.b, cond, then(), orelse())
@@ -210,8 +216,10 @@ class Writer(BaseWalk):
 
 def selected(b: Builder, cond: Value, then: Element, orelse: Element) -> Element:
     """then where cond, else orelse, of values or pairs."""
-    if isinstance(then, Pair) and isinstance(orelse, Pair):
+    if isinstance(then, Pair):
+        assert isinstance(orelse, Pair)
         return Pair(b.select(cond, then.re, orelse.re), b.select(cond, then.im, orelse.im))
+    assert not isinstance(orelse, Pair)
     return b.select(cond, then, orelse)
 
 
@@ -271,8 +279,11 @@ class RootContext:
 
     @contextmanager
     def nest(
-        self, extents: Sequence[int], kinds: Sequence[LoopKind] | LoopKind = "serial", grain: int = 1
-    ) -> Iterator[tuple[Index, ...]]:
+        self,
+        extents: Sequence[int],
+        kinds: Sequence[LoopKind] | LoopKind = "serial",
+        grain: int = 1,
+    ) -> Generator[tuple[Index, ...]]:
         """Loops without carries; one kind stands for the innermost. Extents of 1 make none."""
         if isinstance(kinds, str):
             kinds = [*["serial"] * (len(extents) - 1), kinds] if extents else []  # type: ignore[list-item]

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 from functrans.extend import Var
 from jit.fusion import Kernel, Plan, RootCall
+from jit.loop_ir.nodes import ITEMSIZE
 from jit.lowering.nodes import FoldNode
 from jit.lowering.rules import is_complex, loop_dtype
-from jit.loop_ir.nodes import ITEMSIZE
 
 ALIGNMENT = 64
 SCRATCH_BYTES = 1 << 14
@@ -116,7 +116,7 @@ def fits_scratch(step: Kernel | RootCall, var: Var) -> bool:
 
 
 def lifetimes(plan: Plan) -> tuple[dict[Var, str], dict[Var, int], dict[Var, int]]:
-    """Who needs memory ("memory", or "row" for later passes of its own kernel), from when to when."""
+    """Who needs memory ("row": for later passes of its own kernel only), from when to when."""
     needs: dict[Var, str] = {}
     firsts: dict[Var, int] = {}
     lasts: dict[Var, int] = {}

@@ -1,4 +1,4 @@
-"""Writes a plan as loop IR: one kernel for each step, the passes of a fused nest inside its rows."""
+"""Writes a plan as loop IR: one kernel a step, the passes of a fused nest inside its rows."""
 
 from __future__ import annotations
 
@@ -74,12 +74,8 @@ class KernelWriter:
         self.schedule = plan
         self.domain = plan.domain
         self.name = name
-        self.folds = {
-            n: Accumulator(self.b, n) for n in kernel.nodes if isinstance(n, FoldNode)
-        }
-        self.totals = [
-            n for n in self.folds if kernel.roles[n] in ("full_total", "row_total")
-        ]
+        self.folds = {n: Accumulator(self.b, n) for n in kernel.nodes if isinstance(n, FoldNode)}
+        self.totals = [n for n in self.folds if kernel.roles[n] in ("full_total", "row_total")]
 
     def write(self) -> None:
         """The kernel: rows, passes, then the totals."""
@@ -106,7 +102,9 @@ class KernelWriter:
             return body(start)
         (loop, kind), rest = loops[0], loops[1:]
         carries = [
-            (value, self.folds[n].combine) for n, total in zip(nodes, start, strict=True) for value in total
+            (value, self.folds[n].combine)
+            for n, total in zip(nodes, start, strict=True)
+            for value in total
         ]
         grain = self.schedule.grain if kind.startswith("parallel") else 1
         opened = self.b.for_(loop.extent, kind, carries, grain=grain, hint=loop.name)
@@ -171,9 +169,10 @@ class KernelWriter:
         """Evaluate a map-like node where we are, keep it at hand, and store it."""
         role = self.kernel.roles[node]
         assert not isinstance(node, FoldNode)
-        found = node.evaluate(self.walk, self.domain, role)
         if isinstance(node, CheckNode):
+            node.evaluate(self.walk, self.domain, role)
             return
+        found = node.evaluate(self.walk, self.domain, role)
         if isinstance(node, PartNode):
             where = node.position(self.walk, self.domain, role)
             self.walk.store(self.walk.buffers[node.var], where, found)
@@ -202,9 +201,7 @@ def regrouped(values: Sequence[Value], like: Accumulators) -> Accumulators:
 # -- programs ---------------------------------------------------------------------------------
 
 
-def declare(
-    b: Builder, plan: Plan, storage: Storage, shared: dict[Var, Var]
-) -> dict[Var, Buffer]:
+def declare(b: Builder, plan: Plan, storage: Storage, shared: dict[Var, Var]) -> dict[Var, Buffer]:
     """Buffers for inputs, outputs and what lies in the arena.
 
     `shared` maps results to the inputs whose memory they are written to.
@@ -276,7 +273,7 @@ def write_program(
 
 
 def can_share(plan: Plan, source: Var, out: Var) -> bool:
-    """May `out` be written over the input `source`: is each element read for the last time before?"""
+    """May `out` be written over the input `source`? Each element must be read no later."""
     maker = next(
         (k for k, s in enumerate(plan.steps) if isinstance(s, Kernel) and out in s.defs), None
     )

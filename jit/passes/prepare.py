@@ -1,4 +1,4 @@
-"""Prepares a jaxpr for fusion: calls are inlined, composite equations expanded, results made distinct.
+"""Prepares a jaxpr for fusion: inlines calls, expands composite equations, makes results distinct.
 
 Afterwards every equation is one that a table of jit.lowering.rules knows, and every result is a
 variable of its own, made by an equation.
@@ -19,11 +19,11 @@ from functrans.extend import (
     Primitive,
     Var,
     barrier_p,
+    call_p,
     checkpoint_p,
     custom_jvp_call_p,
     custom_tangent_p,
     custom_vjp_call_p,
-    call_p,
     forward_of,
     primitives,
     prune,
@@ -94,6 +94,11 @@ class Expander:
         self.eqns: list[Eqn] = []
         self.env: dict[Var, Atom] = {}
         self.source: Any = None
+        self.makers: dict[Atom, Eqn] = {}
+
+    def made_by(self, atom: Atom) -> Eqn | None:
+        """The equation that makes an atom, None for inputs and literals."""
+        return self.makers.get(atom)
 
     def bind(self, primitive: Primitive, *inputs: Atom, **params: Any) -> list[Atom]:
         avals = primitive.abstract_eval(*[a.aval for a in inputs], **params)
@@ -110,6 +115,8 @@ class Expander:
         if found is not None:
             return found
         self.eqns.append(eqn)
+        for out in eqn.outputs:
+            self.makers[out] = eqn
         return list(eqn.outputs)
 
     def trivial_fold(self, eqn: Eqn) -> list[Atom] | None:
@@ -157,9 +164,7 @@ def expand(jaxpr: Jaxpr) -> tuple[list[Eqn], list[Atom]]:
     return work.eqns, [renamed(a, env) for a in jaxpr.outvars]
 
 
-def distinct_results(
-    eqns: list[Eqn], outvars: Sequence[Atom], avals: Sequence[Aval]
-) -> list[Var]:
+def distinct_results(eqns: list[Eqn], outvars: Sequence[Atom], avals: Sequence[Aval]) -> list[Var]:
     """One variable made by an equation for each result; inputs, literals and repeats are copied."""
     made = {v for eqn in eqns for v in eqn.outputs}
     taken: set[Var] = set()

@@ -25,7 +25,7 @@ NS_PER_BYTE = 0.02
 
 @dataclass
 class Schedule:
-    """Loops around the passes, loops of each pass (outermost first, with their kinds), the domain."""
+    """Loops around the passes and of each pass (outermost first, with kinds), and the domain."""
 
     domain: Domain
     outer: list[tuple[Loop, LoopKind]]
@@ -125,7 +125,8 @@ def joined(group: Sequence[Loop]) -> Loop:
 def work_ns(kernel: Kernel) -> float:
     """A rough estimate of the time the kernel takes on one thread."""
     cost = sum(
-        kernel.looks[n].cost * (1.0 if kernel.roles[n] != "row" else 1.0 / max(kernel.domain.width, 1))
+        kernel.looks[n].cost
+        * (1.0 if kernel.roles[n] != "row" else 1.0 / max(kernel.domain.width, 1))
         for n in kernel.nodes
     )
     count = sum(size for _, size, _ in accesses(kernel))

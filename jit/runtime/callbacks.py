@@ -1,4 +1,4 @@
-"""Python functions that compiled programs call: a table by number, and the one entry native code knows.
+"""Python functions that compiled programs call: a table by number, and the entry for native code.
 
 An exception cannot cross native frames: it is kept here, the program stops with a status, and
 whoever called the program raises it.

@@ -1,4 +1,4 @@
-"""Lowerings beyond the laws: sizes that fill vectors and threads, orders of axes, errors, callbacks."""
+"""Lowerings beyond the laws: sizes that fill vectors and threads, axes, errors, callbacks."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_products_read_views_without_copying() -> None:
 @pytest.mark.parametrize("strides", [(1, 1), (2, 3)])
 def test_large_convolutions(groups: int, strides: tuple[int, int]) -> None:
     x, w = RNG.standard_normal((3, 4, 20, 21)), RNG.standard_normal((6, 4 // groups, 3, 2))
-    params = {"strides": strides, "padding": ((1, 0), (2, -1)), "lhs_dilation": (1, 2)}
+    params: Any = {"strides": strides, "padding": ((1, 0), (2, -1)), "lhs_dilation": (1, 2)}
     agrees("conv", x, w, **params, rhs_dilation=(2, 1), groups=groups, batch_groups=1)
 
 
@@ -181,7 +181,9 @@ def test_arguments_of_any_layout(layout: str) -> None:
         case _:
             x = base.copy()
             x.flags.writeable = False
-    np.testing.assert_array_equal(ft.jit(lambda x: x * 2.0 + fnp.sum(x, 0))(x), base * 2 + base.sum(0))
+    np.testing.assert_array_equal(
+        ft.jit(lambda x: x * 2.0 + fnp.sum(x, 0))(x), base * 2 + base.sum(0)
+    )
 
 
 def test_results_do_not_depend_on_the_number_of_threads() -> None:
