@@ -11,8 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -54,8 +53,7 @@ COPY_LIMIT = 1 << 20
 """Captured arrays up to this many bytes are copied; larger ones are held read-only."""
 
 
-@dataclass(frozen=True)
-class Hooks:
+class Hooks(NamedTuple):
     """What control/ gives to the recorder, which lies below it: the primitives it binds."""
 
     call: Primitive

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from functrans import tree
 from functrans.errors import TransformTypeError, argument_name, describe, name_of, where
@@ -13,8 +12,7 @@ from functrans.errors import TransformTypeError, argument_name, describe, name_o
 Argnums: TypeAlias = int | str | Sequence[int | str]
 
 
-@dataclass(frozen=True, eq=False)
-class Split:
+class Split(NamedTuple):
     """A call's arguments, split into the chosen ones (as flat leaves) and the others.
 
     `rebuild(leaves)` is the whole call's `args, kwargs` with new leaves in the chosen places;

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -59,8 +58,7 @@ def is_scalar(value: Any) -> bool:
     return value.scalar if type(value) is Tracer else not isinstance(value, np.ndarray)
 
 
-@dataclass(frozen=True, eq=False)
-class Staged:
+class Staged(NamedTuple):
     """A traced call: the jaxpr with the values of its captured inputs, and its result's tree.
 
     A context manager: large captured arrays are read-only until the block ends.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from functrans.ir.aval import Aval
 
@@ -20,23 +20,23 @@ class Effect(enum.Enum):
     ORDERED = "ordered"
 
 
-@dataclass(frozen=True)
 class Linear:
     """Stands, in a transpose rule, for an operand that the operation is linear in."""
 
-    aval: Aval
+    __slots__ = ("aval",)
+
+    def __init__(self, aval: Aval) -> None:
+        self.aval = aval
 
 
-@dataclass(frozen=True)
-class MappedAxis:
+class MappedAxis(NamedTuple):
     """The axis that a batching walk maps over: how many members, and its name if it has one."""
 
     size: int
     name: Any = None
 
 
-@dataclass(frozen=True)
-class Elementwise:
+class Elementwise(NamedTuple):
     """Property: the same scalar function at every position.
 
     `partials(out, *operands)` gives one derivative per operand: an array, 1, -1 or None (zero
@@ -51,26 +51,22 @@ class Elementwise:
     by_hand: bool = False
 
 
-@dataclass(frozen=True)
-class LinearIn:
+class LinearIn(NamedTuple):
     """Property: jointly linear in the operands at `operands` (None: in all of them)."""
 
     operands: tuple[int, ...] | None = None
 
 
-@dataclass(frozen=True)
 class Bilinear:
     """Property: linear in each of its two operands separately."""
 
 
-@dataclass(frozen=True)
-class Reduction:
+class Reduction(NamedTuple):
     """Property: folds `axes` with a monoid ("add", "mul", "max", "min", "and", "or")."""
 
     monoid: str
 
 
-@dataclass(frozen=True)
 class Collective:
     """Property: talks to the other members of a mapped axis named by param `axis_name`."""
 

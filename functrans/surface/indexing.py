@@ -10,8 +10,7 @@ from __future__ import annotations
 import builtins
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -40,8 +39,7 @@ from functrans.typing import ArrayLike
 Index: TypeAlias = Any
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """How to take `x[index]` apart.
 
     slices    one per axis of x, applied first (whole axes for those indexed by arrays)
@@ -122,8 +120,7 @@ def _mask_positions(mask: Value) -> list[Any]:
     return [Positions(found, n) for found, n in zip(known.nonzero(), known.shape, strict=True)]
 
 
-@dataclass(frozen=True)
-class Positions:
+class Positions(NamedTuple):
     """Where a mask of `length` holds along one axis."""
 
     places: np.ndarray[Any, Any]

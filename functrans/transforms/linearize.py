@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from functrans.ir import Jaxpr
 from functrans.transforms.cache import derived
@@ -11,8 +11,7 @@ from functrans.transforms.partial_eval import partial_eval_jaxpr
 from functrans.transforms.simplify import simplify
 
 
-@dataclass(frozen=True, eq=False)
-class Linearized:
+class Linearized(NamedTuple):
     """A function and its derivative in two programs.
 
     primal  : inputs -> outputs and residuals

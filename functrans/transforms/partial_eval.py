@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from functrans.ir import Atom, Eqn, Jaxpr, Literal, Var, prune
 from functrans.transforms.cache import derived
@@ -10,8 +10,7 @@ from functrans.transforms.cache import derived
 Mask = tuple[bool, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class PartialEval:
+class PartialEval(NamedTuple):
     """A jaxpr in two parts.
 
     known   : known inputs -> known outputs and residuals
