@@ -36,9 +36,9 @@ class Row:
     faults: dict[str, str] = field(default_factory=dict)
 
 
-def ratio(seconds: dict[str, float]) -> float | None:
-    """Our time over the best peer's."""
-    peers = [s for name, s in seconds.items() if name != OURS]
+def ratio(seconds: dict[str, float], peer: str | None = None) -> float | None:
+    """Our time over the best peer's, or over that of one peer."""
+    peers = [s for name, s in seconds.items() if name != OURS and peer in (None, name)]
     return seconds[OURS] / min(peers) if OURS in seconds and peers else None
 
 
@@ -100,35 +100,29 @@ def format_seconds(seconds: float | None) -> str:
     return f"{seconds / 1e-9:.3g} ns"
 
 
+def format_row(name: str, row: Row, options: Options) -> list[str]:
+    """The cells of a row: its text, a time for each library, our time over others'."""
+    times = [
+        "fault" if library in row.faults else format_seconds(row.together.get(library))
+        for library in options.libraries
+    ]
+    ratios = [ratio(row.together), ratio(row.together, "jax")]
+    ratios += [ratio(row.alone)] if options.alone else []
+    return [f"{name}: {row.text}", *times, *("-" if r is None else f"{r:.2f}" for r in ratios)]
+
+
 def format_table(rows: dict[str, Row], options: Options) -> str:
-    """The rows as aligned text: a time for each library, and ours over the best peer's."""
-    heads = ["case", *options.libraries, "ratio"] + (["alone"] if options.alone else [])
-    table = [heads]
+    """The rows as aligned text, and below them what went wrong."""
+    heads = ["case", *options.libraries, "ratio", "to jax"] + ["alone"] * options.alone
+    table = [heads, *(format_row(name, row, options) for name, row in rows.items())]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for first, *rest in table:
+        cells = [c.rjust(w) for c, w in zip(rest, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]))
     for name, row in rows.items():
-        cells = [
-            "fault" if library in row.faults else format_seconds(row.together.get(library))
-            for library in options.libraries
-        ]
-        ratios = [ratio(row.together)] + ([ratio(row.alone)] if options.alone else [])
-        table.append(
-            [f"{name}: {row.text}", *cells, *("-" if r is None else f"{r:.2f}" for r in ratios)]
-        )
-    widths = [max(len(line[i]) for line in table) for i in range(len(heads))]
-    lines = [
-        "  ".join(
-            [
-                line[0].ljust(widths[0]),
-                *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)),
-            ]
-        )
-        for line in table
-    ]
-    faults = [
-        f"{name}, {library}: {why}"
-        for name, row in rows.items()
-        for library, why in row.faults.items()
-    ]
-    return "\n".join(lines + (["", "Faults:", *faults] if faults else []))
+        lines += [f"{name}, {library}: {why}" for library, why in row.faults.items()]
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True)
