@@ -307,7 +307,9 @@ def test_mismatches_name_the_key_path(a: Any, b: Any, how: str) -> None:
 def test_check_structure_is_exact() -> None:
     with pytest.raises(TreeError) as error:
         tree.check_structure(tree.structure({"a": 1}), {"a": [1, 2]}, "scan: the carry differs")
-    assert error.value.reason == "scan: the carry differs at ['a']: expected a leaf, but got [1, 2]."
+    assert error.value.reason == (
+        "scan: the carry differs at ['a']: expected a leaf, but got [1, 2]."
+    )
     tree.check_structure(tree.structure({"a": 1}), {"a": 2}, "fine")
 
 
