@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from functrans.bind import bind, eval_jaxpr
-from functrans.ir import Aval, Effect, Eqn, Jaxpr, Linear, MappedAxis, Primitive, Var
+from functrans.ir import (
+    Atom,
+    Aval,
+    Effect,
+    Eqn,
+    Jaxpr,
+    Linear,
+    Literal,
+    MappedAxis,
+    Primitive,
+    Var,
+)
 from functrans.primitives.structural import stop_gradient_p
 from functrans.recording import Hooks, provide_hooks
 from functrans.transforms.batching import batch_jaxpr
@@ -76,18 +87,27 @@ def call_batch(
 
 
 def call_partial_eval(eqn: Eqn, unknown: tuple[bool, ...]) -> tuple[list[Eqn], list[Eqn]]:
-    """One call for what is known, with residuals, and one for what waits."""
+    """One call for what is known, with residuals, and one for what waits.
+
+    A residual that is an operand or an output already is not returned once more.
+    """
     split = partial_eval_jaxpr(eqn.params["jaxpr"], unknown)
     known, waiting = simplify(split.known), simplify(split.waiting)
-    residuals = [Var(a) for a in known.out_avals[len(known.outvars) - split.num_residuals :]]
     known_in = [a for a, flag in zip(eqn.inputs, unknown, strict=True) if not flag]
     unknown_in = [a for a, flag in zip(eqn.inputs, unknown, strict=True) if flag]
     pairs = list(zip(eqn.outputs, split.out_unknown, strict=True))
     known_out = [v for v, flag in pairs if not flag]
     unknown_out = [v for v, flag in pairs if flag]
-    now = Eqn(
-        call_p, known_in, [*known_out, *residuals], {**eqn.params, "jaxpr": known}, eqn.source
-    )
+    num_known = len(known.outvars) - split.num_residuals
+    stands_for: dict[Atom, Atom] = dict(zip(known.invars, known_in, strict=True))
+    stands_for.update(zip(known.outvars[:num_known], known_out, strict=True))
+    returned = [a for a in dict.fromkeys(known.outvars[num_known:]) if a not in stands_for]
+    stands_for.update({a: a if isinstance(a, Literal) else Var(a.aval) for a in returned})
+    returned = [a for a in returned if not isinstance(a, Literal)]
+    residuals = [stands_for[a] for a in known.outvars[num_known:]]
+    forward = Jaxpr(known.invars, known.eqns, [*known.outvars[:num_known], *returned])
+    outs = [*known_out, *[stands_for[a] for a in returned]]
+    now = Eqn(call_p, known_in, outs, {**eqn.params, "jaxpr": forward}, eqn.source)  # type: ignore[arg-type]
     later = Eqn(
         call_p, [*residuals, *unknown_in], unknown_out, {**eqn.params, "jaxpr": waiting}, eqn.source
     )
