@@ -212,7 +212,7 @@ def _start(index: ArrayLike, n: int, name: str) -> Value:
     if aval_of(value).dtype.kind not in "iu":
         raise DtypeError(f"lax.{name}: start indices must be integers, but one is {aval_of(value)}")
     value = p.reshape(cast(value, INT), ())
-    if isinstance(value, np.generic):
+    if isinstance(value, np.integer):
         return np.int64(value + n if value < 0 else value)
     return p.select(e.lt(value, np.int64(0)), e.add(value, np.int64(n)), value)
 
@@ -233,9 +233,7 @@ def dynamic_slice_in_dim(
     x = array_of(operand, "dynamic_slice_in_dim")
     place = normal_axis(axis, aval_of(x).ndim, "dynamic_slice_in_dim")
     shape = aval_of(x).shape
-    starts = [
-        _start(start_index if i == place else 0, n, "dynamic_slice") for i, n in enumerate(shape)
-    ]
+    starts = _starts_along(start_index, place, shape)
     sizes = tuple(operator.index(slice_size) if i == place else n for i, n in enumerate(shape))
     return g.dynamic_slice(x, starts, sizes)
 
@@ -276,10 +274,7 @@ def dynamic_update_slice_in_dim(
     name = "dynamic_update_slice"
     x, new = array_of(operand, name), array_of(update, name)
     place = normal_axis(axis, aval_of(x).ndim, name)
-    starts = [
-        _start(start_index if i == place else 0, n, name) for i, n in enumerate(aval_of(x).shape)
-    ]
-    return g.dynamic_update_slice(x, new, starts)
+    return g.dynamic_update_slice(x, new, _starts_along(start_index, place, aval_of(x).shape))
 
 
 @surface(name="lax.dynamic_update_index_in_dim")

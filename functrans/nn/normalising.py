@@ -68,12 +68,10 @@ def standardize(
 ) -> Value:
     """x with mean 0 and variance 1 along the axes: (x - mean) / sqrt(variance + epsilon)."""
     x = floating(x, "standardize")
-    keep = True if where is None else where
-    if mean is None:
-        mean = reductions.mean.body(x, axis, keepdims=True, where=keep)
-    if variance is None:
-        variance = reductions.var.body(x, axis, keepdims=True, where=keep)
-    x, centre, spread, small = align("standardize", x, mean, variance, epsilon)
+    options: dict[str, Any] = {"keepdims": True, "where": True if where is None else where}
+    middle = reductions.mean.body(x, axis, **options) if mean is None else mean
+    width = reductions.var.body(x, axis, **options) if variance is None else variance
+    x, centre, spread, small = align("standardize", x, middle, width, epsilon)
     return e.mul(e.sub(x, centre), e.rsqrt(e.add(spread, small)))
 
 

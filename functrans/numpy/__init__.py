@@ -95,6 +95,7 @@ from functrans.numpy.statistics import (
     percentile,
     quantile,
 )
+from functrans.surface.accumulations import cumprod, cumsum, cumulative_prod, cumulative_sum
 from functrans.surface.at import (
     at,
 )
@@ -274,10 +275,6 @@ from functrans.surface.reductions import (
     argmax,
     argmin,
     count_nonzero,
-    cumprod,
-    cumsum,
-    cumulative_prod,
-    cumulative_sum,
     max,
     mean,
     min,
@@ -340,7 +337,6 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
-    *plain.__all__,
     "abs",
     "absolute",
     "acos",
@@ -499,9 +495,9 @@ __all__ = [
     "linalg",
     "linspace",
     "log",
-    "log10",
     "log1p",
     "log2",
+    "log10",
     "logaddexp",
     "logaddexp2",
     "logical_and",
@@ -629,3 +625,4 @@ __all__ = [
     "zeros",
     "zeros_like",
 ]
+__all__ += plain.__all__

@@ -15,7 +15,7 @@ from functrans.primitives import elementwise as e
 from functrans.primitives import structural as p
 from functrans.primitives.contraction import conv_p
 from functrans.primitives.derive import Value, full, full_like
-from functrans.surface import elementwise, joining, reductions
+from functrans.surface import accumulations, elementwise, joining, reductions
 from functrans.surface.axes import normal_axes, normal_axis
 from functrans.surface.declare import surface
 from functrans.surface.promotion import (
@@ -48,7 +48,7 @@ def diff(
     place = normal_axis(axis, aval_of(a).ndim, "diff")
     if operator.index(n) < 0:
         raise ValueError(f"order must be non-negative but got {n}")
-    ends = [None if _missing(v) else _end_piece(a, v, place) for v in (prepend, append)]
+    ends = [_end_piece(a, v, place) for v in (prepend, append)]
     parts = [v for v in (ends[0], a, ends[1]) if v is not None]
     a = joining.concatenate.body(parts, place) if len(parts) > 1 else a
     for _ in range(operator.index(n)):
@@ -56,12 +56,10 @@ def diff(
     return a
 
 
-def _missing(value: Any) -> bool:
-    return value is None or value is np._NoValue
-
-
-def _end_piece(a: Value, value: ArrayLike, axis: int) -> Value:
-    """What is put before or after a; a scalar stands for one slab."""
+def _end_piece(a: Value, value: ArrayLike | None, axis: int) -> Value | None:
+    """What is put before or after a, if anything; a scalar stands for one slab."""
+    if value is None or value is np._NoValue:
+        return None
     value = array_of(value, "diff")
     if aval_of(value).ndim:
         return value
@@ -195,7 +193,7 @@ def _unwrapped(phases: Value, axis: int, limit: float, period: float) -> Value:
     turned = p.select(up, half, turned)
     small = e.lt(e.abs(steps), full_like(steps, limit))
     jump = p.select(small, full_like(steps, 0), e.sub(turned, steps))
-    total = reductions.cumsum.body(jump, axis)
+    total = accumulations.cumsum.body(jump, axis)
     first = p.slice_axis(phases, axis, 0, 1)
     rest = e.add(p.slice_axis(phases, axis, 1, aval_of(phases).shape[axis]), total)
     return p.concatenate([first, rest], axis)

@@ -173,5 +173,5 @@ def _conditions(condlist: Any, x: Value) -> list[Any]:
 
 
 def _piece(piece: Any, x: Value, args: tuple[Any, ...], kw: dict[str, Any]) -> Value:
-    value = piece(x, *args, **kw) if callable(piece) else piece
+    value: Any = piece(x, *args, **kw) if callable(piece) else piece
     return stretch(cast(as_operand(value, "piecewise"), aval_of(x).dtype), aval_of(x).shape)

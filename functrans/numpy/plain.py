@@ -74,7 +74,7 @@ ndarray = Array
 def bfloat16() -> Any:
     """The dtype bfloat16 of the package ml_dtypes; UnsupportedError where it is missing."""
     try:
-        import ml_dtypes
+        import ml_dtypes  # pyright: ignore[reportMissingImports]  # need not be installed
     except ImportError:
         raise UnsupportedError(
             "functrans.numpy.bfloat16 needs the package ml_dtypes: pip install ml_dtypes"

@@ -16,7 +16,7 @@ from functrans.primitives import elementwise as e
 from functrans.primitives import structural as p
 from functrans.primitives.derive import Value, full, full_like
 from functrans.primitives.indexing import scatter_add_p
-from functrans.surface import contraction, elementwise, reductions
+from functrans.surface import accumulations, contraction, elementwise, reductions
 from functrans.surface.axes import normal_axes
 from functrans.surface.creation import diagonal, linspace
 from functrans.surface.declare import surface
@@ -359,7 +359,7 @@ def _without_nan(a: ArrayLike, name: str, replacement: Any) -> tuple[Value, Valu
     if not is_inexact(dtype):
         return a, None
     missing = e.is_nan(a)
-    fill = replacement(dtype) if callable(replacement) else replacement
+    fill: Any = replacement(dtype) if callable(replacement) else replacement
     return p.select(missing, full_like(a, fill), a), e.not_(missing)
 
 
@@ -396,13 +396,13 @@ def nanprod(
 @surface(np.nancumsum)
 def nancumsum(a: ArrayLike, axis: int | None = None, dtype: DTypeLike = None) -> Value:
     """The running sum with NaN counted as 0."""
-    return reductions.cumsum.body(_without_nan(a, "nancumsum", 0)[0], axis, dtype)
+    return accumulations.cumsum.body(_without_nan(a, "nancumsum", 0)[0], axis, dtype)
 
 
 @surface(np.nancumprod)
 def nancumprod(a: ArrayLike, axis: int | None = None, dtype: DTypeLike = None) -> Value:
     """The running product with NaN counted as 1."""
-    return reductions.cumprod.body(_without_nan(a, "nancumprod", 1)[0], axis, dtype)
+    return accumulations.cumprod.body(_without_nan(a, "nancumprod", 1)[0], axis, dtype)
 
 
 def _mask(valid: Value | None) -> Any:

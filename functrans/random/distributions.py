@@ -54,7 +54,7 @@ def _unit(key: ArrayLike, shape: Shape, dtype: DType, function: str) -> Value:
     drawn = random_bits(key, shape, word, function)
     drawn = e.shift_right(drawn, full_like(drawn, word.itemsize * 8 - mantissa))
     pattern = cast(drawn, np.dtype(f"uint{width}"))
-    one = np.asarray(1, dtype).view(f"uint{width}")[()]
+    one: Any = np.asarray(1, dtype).view(f"uint{width}")[()]
     pattern = e.or_(pattern, full_like(pattern, one))
     numbers = e.bitcast(pattern, dtype=dtype)
     return e.sub(numbers, full_like(numbers, 1))
@@ -144,8 +144,8 @@ def truncated_normal(
     size = common if shape is None else as_shape(shape)
     low, high = stretch(low, size), stretch(high, size)
     root = full_like(low, math.sqrt(2))
-    ends = [e.erf(e.div(v, root)) for v in (low, high)]
-    u = uniform_between(key, size, target, *ends, "truncated_normal")
+    first, last = (e.erf(e.div(v, root)) for v in (low, high))
+    u = uniform_between(key, size, target, first, last, "truncated_normal")
     x = e.mul(root, e.erfinv(u))
     inner = [
         p.stop_gradient(e.nextafter(v, full_like(v, towards)))

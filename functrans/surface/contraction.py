@@ -73,7 +73,7 @@ def matmul(x: ArrayLike, y: ArrayLike, /, *, dtype: DTypeLike = None) -> Value:
     a, b = aval_of(x).shape, aval_of(y).shape
     if not a or not b:
         raise ShapeError("matmul: operands must have at least one dimension. Use * for scalars.")
-    row = b[-2] if len(b) > 1 else b[0]
+    row = b[-2:][0]
     if a[-1] != row:
         raise _mismatch("matmul", x, y, a[-1], row)
     if len(b) <= 2:
@@ -116,9 +116,9 @@ def _check_pair(name: str, x: Value, y: Value, pair: tuple[Dims, Dims]) -> None:
 def vdot(a: ArrayLike, b: ArrayLike, /) -> Value:
     """The inner product of the flattened arrays, the first one conjugated."""
     x, y = matrices("vdot", a, b)
-    flat = [p.reshape(v, (aval_of(v).size,)) for v in (x, y)]
-    _check_pair("vdot", *flat, ((0,), (0,)))
-    return contract(_conjugated(flat[0]), flat[1], ((0,), (0,)), ((), ()))
+    x, y = (p.reshape(v, (aval_of(v).size,)) for v in (x, y))
+    _check_pair("vdot", x, y, ((0,), (0,)))
+    return contract(_conjugated(x), y, ((0,), (0,)), ((), ()))
 
 
 def _conjugated(x: Value) -> Value:

@@ -32,14 +32,14 @@ def _sequence(args: tuple[Any, ...]) -> Any:
 @surface(name="reshape", views=True)
 def _reshape(x: ArrayLike, /, *shape: Any, order: str = "C", copy: bool | None = None) -> Value:
     """x in another shape of the same size; one length may be -1."""
-    function = np.reshape if isinstance(x, np.ndarray) else shaping.reshape.body
+    function: Any = np.reshape if isinstance(x, np.ndarray) else shaping.reshape.body
     return function(x, _sequence(shape), order)
 
 
 @surface(name="transpose", views=True)
 def _transpose(x: ArrayLike, /, *axes: Any) -> Value:
     """x with its axes reversed, or in the order given."""
-    function = np.transpose if isinstance(x, np.ndarray) else shaping.transpose.body
+    function: Any = np.transpose if isinstance(x, np.ndarray) else shaping.transpose.body
     return function(x, _sequence(axes) if axes else None)
 
 
@@ -120,8 +120,8 @@ methods: dict[str, Function] = {
     "all": reductions.all.staged,
     "argmax": reductions.argmax.staged,
     "argmin": reductions.argmin.staged,
-    "cumsum": reductions.cumsum.staged,
-    "cumprod": reductions.cumprod.staged,
+    "cumsum": accumulations.cumsum.staged,
+    "cumprod": accumulations.cumprod.staged,
 }
 """Name -> what it computes, for the methods of ndarray that return arrays."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,6 +43,7 @@ NOT_GIVEN = _NotGiven()
 
 
 def is_given(value: Any) -> bool:
+    """Was the option given at all?"""
     return value is not NOT_GIVEN and value is not np._NoValue
 
 
@@ -269,41 +270,56 @@ def root_or_zero(x: Value) -> Value:
 # -- extremes and questions ---------------------------------------------------------------------
 
 
+class Extreme(NamedTuple):
+    """What max and min are made of."""
+
+    name: str
+    reduce: Primitive
+    reduce_bools: Primitive
+    combine: Primitive
+    combine_bools: Primitive
+    neutral: Callable[[DType], Any]
+
+    def over(self, x: Value, axes: tuple[int, ...]) -> Value:
+        """The extreme value of x over axes, which disappear."""
+        primitive = self.reduce_bools if aval_of(x).dtype == BOOL else self.reduce
+        return bind(primitive, x, axes=axes)[0] if axes else x
+
+    def of(self, x: Value, y: Value) -> Value:
+        """The more extreme of two values."""
+        primitive = self.combine_bools if aval_of(x).dtype == BOOL else self.combine
+        return bind(primitive, x, y)[0]
+
+
 def _extreme(
-    name: str,
-    primitive: Primitive,
-    on_bool: Primitive,
-    combine: Primitive,
-    bound: Callable[[DType], Any],
-    a: ArrayLike,
-    axis: Axes,
-    keepdims: Any,
-    initial: Any,
-    where: Any,
+    how: Extreme, a: ArrayLike, axis: Axes, keepdims: Any, initial: Any, where: Any
 ) -> Value:
     """Shared by max and min; an empty range needs an initial value."""
-    a = array_of(a, name)
+    a = array_of(a, how.name)
     aval = aval_of(a)
-    boolean = aval.dtype == BOOL
-    axes = normal_axes(axis, aval.ndim, name)
-    given = is_given(initial) and initial is not None
-    if not given and count(aval.shape, axes) == 0:
+    axes = normal_axes(axis, aval.ndim, how.name)
+    keep = bool(is_given(keepdims) and keepdims)
+    empty = count(aval.shape, axes) == 0
+    if not is_given(initial) or initial is None:
+        _require_values(how.name, aval, empty, where)
+        return keep_axes(how.over(a, axes), axes, keep)
+    start = cast(as_operand(initial, how.name), aval.dtype)
+    start = stretch(start, p.without(aval.shape, axes))
+    if where is not True and is_given(where):
+        a = mask_out(how.name, a, where, how.neutral(aval.dtype))
+    result = start if empty else how.of(how.over(a, axes), start)
+    return keep_axes(result, axes, keep)
+
+
+def _require_values(name: str, aval: Aval, empty: bool, where: Any) -> None:
+    """Without an initial value there must be something to choose from."""
+    if empty:
         raise ShapeError(
             f"zero-size array to reduction operation {name} which has no identity: it was given "
             f"{describe(aval)}. Give initial=, or test x.size first."
         )
     if where is not True and is_given(where):
-        if not given:
-            raise ValueError(f"{name}: where= needs an initial value, as the range may be empty")
-        a = mask_out(name, a, where, bound(aval.dtype))
-    empty = count(aval.shape, axes) == 0
-    result = None if empty else bind(on_bool if boolean else primitive, a, axes=axes)[0]
-    if given:
-        kept = p.without(aval.shape, axes)
-        start = stretch(cast(as_operand(initial, name), aval.dtype), kept)
-        choose = (e.or_p if name == "max" else e.and_p) if boolean else combine
-        result = start if empty else bind(choose, result, start)[0]
-    return keep_axes(result, axes, bool(is_given(keepdims) and keepdims))
+        raise ValueError(f"{name}: where= needs an initial value, as the range may be empty")
 
 
 def lowest(dtype: DType) -> Any:
@@ -320,6 +336,10 @@ def highest(dtype: DType) -> Any:
     return dtype.type(np.inf) if is_inexact(dtype) else dtype.type(np.iinfo(dtype).max)
 
 
+_MAX = Extreme("max", r.reduce_max_p, r.reduce_or_p, e.max_p, e.or_p, lowest)
+_MIN = Extreme("min", r.reduce_min_p, r.reduce_and_p, e.min_p, e.and_p, highest)
+
+
 @surface(np.max, aliases=(np.amax,))
 def max(  # NumPy's name
     a: ArrayLike,
@@ -330,9 +350,7 @@ def max(  # NumPy's name
     where: ArrayLike = True,
 ) -> Value:
     """The greatest value over `axis`; NaN wins. Ties share the derivative equally."""
-    return _extreme(
-        "max", r.reduce_max_p, r.reduce_or_p, e.max_p, lowest, a, axis, keepdims, initial, where
-    )
+    return _extreme(_MAX, a, axis, keepdims, initial, where)
 
 
 @surface(np.min, aliases=(np.amin,))
@@ -345,9 +363,7 @@ def min(  # NumPy's name
     where: ArrayLike = True,
 ) -> Value:
     """The least value over `axis`; NaN wins. Ties share the derivative equally."""
-    return _extreme(
-        "min", r.reduce_min_p, r.reduce_and_p, e.min_p, highest, a, axis, keepdims, initial, where
-    )
+    return _extreme(_MIN, a, axis, keepdims, initial, where)
 
 
 @surface(np.ptp)
@@ -421,77 +437,3 @@ def argmax(a: ArrayLike, axis: int | None = None, *, keepdims: bool = False) -> 
 def argmin(a: ArrayLike, axis: int | None = None, *, keepdims: bool = False) -> Value:
     """Where the least value stands first along `axis` (in the flattened array by default)."""
     return _position("argmin", r.argmin_p, a, axis, keepdims)
-
-
-# -- accumulations ------------------------------------------------------------------------------
-
-
-def accumulate(
-    name: str,
-    primitive: Primitive,
-    a: ArrayLike,
-    axis: int | None,
-    dtype: DTypeLike,
-    widen: bool = True,
-) -> Value:
-    """A running reduction along one axis, or along the flattened array."""
-    a = array_of(a, name)
-    given = aval_of(a).dtype
-    target = accumulation_dtype(given) if widen else given
-    a = cast(a, target if dtype is None else canonical_dtype(dtype, name))
-    if axis is None:
-        a, axis = p.reshape(a, (aval_of(a).size,)), 0
-    place = normal_axis(axis, aval_of(a).ndim, name)
-    return bind(primitive, a, axis=place, reverse=False)[0]
-
-
-@surface(np.cumsum)
-def cumsum(a: ArrayLike, axis: int | None = None, dtype: DTypeLike = None) -> Value:
-    """The running sum along `axis`."""
-    return accumulate("cumsum", r.cumsum_p, a, axis, dtype)
-
-
-@surface(np.cumprod)
-def cumprod(a: ArrayLike, axis: int | None = None, dtype: DTypeLike = None) -> Value:
-    """The running product along `axis`."""
-    return accumulate("cumprod", r.cumprod_p, a, axis, dtype)
-
-
-def _cumulative(function: Any, x: ArrayLike, axis: int | None, dtype: Any, initial: bool) -> Value:
-    x = array_of(x, "cumulative_sum")
-    if axis is None and aval_of(x).ndim != 1:
-        raise ValueError("cumulative_sum and cumulative_prod need axis= beyond one dimension")
-    place = 0 if axis is None else normal_axis(axis, aval_of(x).ndim, "cumulative_sum")
-    result = function(x, place, dtype)
-    if not initial:
-        return result
-    aval = aval_of(result)
-    first = tuple(1 if i == place else n for i, n in enumerate(aval.shape))
-    unit = 0 if function is cumsum.body else 1
-    return p.concatenate([full(unit, aval.with_shape(first)), result], place)
-
-
-@surface(getattr(np, "cumulative_sum", None))
-def cumulative_sum(
-    x: ArrayLike,
-    /,
-    *,
-    axis: int | None = None,
-    dtype: DTypeLike = None,
-    include_initial: bool = False,
-) -> Value:
-    """The running sum along `axis`, with the empty sum in front on request."""
-    return _cumulative(cumsum.body, x, axis, dtype, include_initial)
-
-
-@surface(getattr(np, "cumulative_prod", None))
-def cumulative_prod(
-    x: ArrayLike,
-    /,
-    *,
-    axis: int | None = None,
-    dtype: DTypeLike = None,
-    include_initial: bool = False,
-) -> Value:
-    """The running product along `axis`, with the empty product in front on request."""
-    return _cumulative(cumprod.body, x, axis, dtype, include_initial)

@@ -11,7 +11,7 @@ from functrans.errors import MutationError, describe, user_frame, where
 from functrans.ir import Primitive, aval_of
 from functrans.primitives import reduction as r
 from functrans.primitives.derive import Value
-from functrans.surface import elementwise, reductions
+from functrans.surface import accumulations, elementwise, reductions
 from functrans.surface.declare import NUMPY_TABLE, UFUNC_METHODS, Function, surface
 from functrans.surface.indexing import put
 from functrans.surface.reductions import NOT_GIVEN
@@ -45,7 +45,7 @@ def _accumulate(ufunc: np.ufunc, primitive: Primitive, widen: bool) -> Function:
     """`ufunc.accumulate`: the running reduction, along axis 0 by default."""
 
     def accumulate(array: ArrayLike, axis: int = 0, dtype: DTypeLike = None) -> Value:
-        return reductions.accumulate(ufunc.__name__, primitive, array, axis, dtype, widen)
+        return accumulations.accumulate(ufunc.__name__, primitive, array, axis, dtype, widen)
 
     return surface(name=f"{ufunc.__name__}.accumulate")(accumulate).staged
 
