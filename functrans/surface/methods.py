@@ -10,6 +10,7 @@ from functrans.ir import aval_of
 from functrans.primitives import structural as p
 from functrans.primitives.derive import Value, full_like
 from functrans.surface import (
+    accumulations,
     contraction,
     creation,
     elementwise,
