@@ -211,7 +211,8 @@ def report_of(timer: Timer, plan: Plan, written: Written) -> Report:
 
 def kernel_line(number: int, kernel: Kernel, scheduled: Schedule | None) -> str:
     assert scheduled is not None
-    loops = [f"{kind} {loop.extent}" for loop, kind in (*scheduled.outer, *scheduled.inner)]
+    steps = [*scheduled.outer, *scheduled.inner]
+    loops = [f"{s.kind} {s.loop.extent}{' in blocks' * (s.part == 'over')}" for s in steps]
     makes = ", ".join(
         f"{kernel.roles[n]} {n.target.aval}" for n in kernel.nodes if n.target is not None
     )

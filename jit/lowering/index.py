@@ -20,19 +20,21 @@ Shape: TypeAlias = tuple[int, ...]
 class Loop:
     """A loop of a nest, by identity; its variable runs over 0 .. extent - 1.
 
-    `value` and `level` are the loop IR variable and its depth while the loop is being written.
+    `value` and `level` are the loop IR variable and its depth while the loop is being written;
+    it may be written in parts, `bounds` then says which.
     """
 
-    __slots__ = ("extent", "level", "name", "value")
+    __slots__ = ("bounds", "extent", "level", "name", "value")
 
     def __init__(self, extent: int, name: str = "i") -> None:
         self.extent = extent
         self.name = name
         self.value: Value | None = None
         self.level = 0
+        self.bounds: Range = (0, max(extent - 1, 0))
 
     def range(self) -> Range:
-        return 0, max(self.extent - 1, 0)
+        return self.bounds
 
     def __repr__(self) -> str:
         return f"{self.name}<{self.extent}"

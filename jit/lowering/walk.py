@@ -192,6 +192,7 @@ class Scout(BaseWalk):
         self.visited: dict[Var, None] = {}
         self.cost = 0.0
         self.positions: list[Index] = []
+        self.compared: list[tuple[Index, int]] = []
         self._memos: dict[tuple[Index, bool], dict[Var, Any]] = {}
 
     def memo(self, point: Point) -> dict[Var, Any]:
@@ -230,6 +231,7 @@ class Scout(BaseWalk):
         if known is not None:
             return known
         self.uses.append(index)
+        self.compared.append((index, bound))
         self.cost += 1.0
         return NOTHING
 

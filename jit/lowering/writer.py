@@ -53,10 +53,11 @@ class Writer(BaseWalk):
             yield
 
     @contextmanager
-    def loop(self, loop: Loop, opened: OpenLoop) -> Generator[OpenLoop]:
-        """Open a loop of a nest in the program."""
+    def loop(self, loop: Loop, opened: OpenLoop, start: int | Value = 0) -> Generator[OpenLoop]:
+        """Open a loop of a nest in the program, or the part of it that begins at `start`."""
         with opened:
-            loop.value, loop.level = opened.i, len(self.b.scopes) - 1
+            loop.value = self.b.add(opened.i, start)
+            loop.level = len(self.b.scopes) - 1
             self.memos.append({})
             self.held.append({})
             yield opened

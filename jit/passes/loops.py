@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from functrans.extend import Eqn, Var
 from jit.fusion import Kernel, Plan, RootCall, view_of
 from jit.loop_ir.builder import Builder
-from jit.loop_ir.nodes import Buffer, Combine, DType, LoopKind, Program, Value
+from jit.loop_ir.nodes import Buffer, Combine, DType, Program, Value
 from jit.lowering import complex as cx
 from jit.lowering.elementwise import extremes
 from jit.lowering.formulas import NARROW
@@ -19,9 +19,9 @@ from jit.lowering.reduction import joined, parts
 from jit.lowering.rules import Pair, is_complex, loop_dtype
 from jit.lowering.writer import RootContext, Writer
 from jit.passes.buffers import Storage, plan_storage
-from jit.passes.schedule import NS_PER_COST, PARALLEL_NS, Schedule, schedule
+from jit.passes.schedule import NS_PER_COST, PARALLEL_NS, Schedule, Step, schedule
 
-Loops: TypeAlias = Sequence[tuple[Loop, LoopKind]]
+Loops: TypeAlias = Sequence[Step]
 Accumulators: TypeAlias = list[tuple[Value, ...]]
 Body: TypeAlias = Callable[[Accumulators], Accumulators]
 
@@ -74,6 +74,7 @@ class KernelWriter:
         self.schedule = plan
         self.domain = plan.domain
         self.name = name
+        self.blocks: dict[Loop, Value] = {}
         self.folds = {n: Accumulator(self.b, n) for n in kernel.nodes if isinstance(n, FoldNode)}
         self.totals = [n for n in self.folds if kernel.roles[n] in ("full_total", "row_total")]
 
@@ -100,15 +101,58 @@ class KernelWriter:
         """
         if not loops:
             return body(start)
-        (loop, kind), rest = loops[0], loops[1:]
+        step, rest = loops[0], loops[1:]
+        if step.tile:
+            self.run_tile(step, rest, body, direct)
+            return start
+        loop, first = step.loop, 0
+        cuts = self.schedule.cuts if "vector" in step.kind else ()
+        for stop in (*cuts, loop.extent):
+            loop.bounds = (first, stop - 1)
+            start = self.run_part(step, rest, nodes, start, body, direct)
+            first = stop
+        loop.bounds = (0, loop.extent - 1)
+        return start
+
+    def run_tile(self, step: Step, rest: Loops, body: Body, direct: bool) -> None:
+        """A loop over blocks, or the loop inside one; the last block may be shorter."""
+        b, extent, tile = self.b, step.loop.extent, step.tile
+        if step.part == "over":
+            grain = self.schedule.grain if step.kind == "parallel" else 1
+            count = -(-extent // tile)
+            opened = b.for_(count, step.kind, grain=grain, hint=step.loop.name)
+            with self.walk.loop(Loop(count), opened):
+                self.blocks[step.loop] = b.mul(opened.i, tile)
+                self.run(rest, [], [], body, direct)
+            return
+        begin = self.blocks[step.loop]
+        length = tile if extent % tile == 0 else b.min(b.sub(b.index(extent), begin), tile)
+        opened = b.for_(length, step.kind, hint=step.loop.name)
+        with self.walk.loop(step.loop, opened, begin):
+            self.run(rest, [], [], body, direct)
+
+    def run_part(
+        self,
+        step: Step,
+        rest: Loops,
+        nodes: Sequence[FoldNode],
+        start: Accumulators,
+        body: Body,
+        direct: bool,
+    ) -> Accumulators:
+        """One part of a loop, from the lower to the upper of its bounds."""
+        loop, kind = step.loop, step.kind
+        begin, end = loop.bounds
+        if begin == end and kind == "vector":
+            kind = "serial"
         carries = [
             (value, self.folds[n].combine)
             for n, total in zip(nodes, start, strict=True)
             for value in total
         ]
         grain = self.schedule.grain if kind.startswith("parallel") else 1
-        opened = self.b.for_(loop.extent, kind, carries, grain=grain, hint=loop.name)
-        with self.walk.loop(loop, opened):
+        opened = self.b.for_(end + 1 - begin, kind, carries, grain=grain, hint=loop.name)
+        with self.walk.loop(loop, opened, begin):
             before = regrouped(opened.carries, start)
             if kind == "serial" or (direct and not rest):
                 after = self.run(rest, nodes, before, body, direct)
@@ -252,7 +296,9 @@ def write_program(
     callback: Callable[[Eqn], int],
 ) -> Written:
     """Write all steps. taken[j]: the number of the input whose memory result j may take."""
-    schedules = [schedule(s) if isinstance(s, Kernel) else None for s in plan.steps]
+    schedules = [
+        schedule(plan.graph, plan.stored, s) if isinstance(s, Kernel) else None for s in plan.steps
+    ]
     rows = {k for k, s in enumerate(schedules) if s is not None and s.lanes_are_rows}
     storage = plan_storage(plan, rows)
     b = Builder(name)

@@ -6,10 +6,12 @@ evenly are merged, so that arrays are walked as long lines wherever they can be.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from jit.fusion import Kernel
+from functrans.extend import Var
+from jit.fusion import Graph, Kernel, look
 from jit.loop_ir.nodes import LoopKind
 from jit.lowering.domain import Domain, mergeable
 from jit.lowering.index import Index, Loop
@@ -19,20 +21,42 @@ from jit.passes.buffers import element_bytes
 VECTOR_BYTES = 64
 PARALLEL_NS = 50_000.0
 CHUNK_NS = 10_000.0
+TILE = 32
+MAX_CUTS = 4
+MIN_CUT = 48
+"""A vector loop at least so long is written in at most MAX_CUTS + 1 parts."""
 NS_PER_COST = 0.04
 NS_PER_BYTE = 0.02
 
 
+@dataclass(frozen=True)
+class Step:
+    """One loop of the nest that is written: all of a domain's loop, or a part of it.
+
+    tile 0: the whole loop. Else "over": the loop over blocks of `tile` iterations; "in": the loop
+    inside such a block.
+    """
+
+    loop: Loop
+    kind: LoopKind
+    tile: int = 0
+    part: Literal["whole", "over", "in"] = "whole"
+
+
 @dataclass
 class Schedule:
-    """Loops around the passes and of each pass (outermost first, with kinds), and the domain."""
+    """Loops around the passes and of each pass (outermost first, with kinds), and the domain.
+
+    The vector loop is written in parts that end at `cuts`, so that padding and joins need no masks.
+    """
 
     domain: Domain
-    outer: list[tuple[Loop, LoopKind]]
-    inner: list[tuple[Loop, LoopKind]]
+    outer: list[Step]
+    inner: list[Step]
     grain: int
     lanes_are_rows: bool
     parallel: bool
+    cuts: tuple[int, ...] = ()
 
 
 def accesses(kernel: Kernel) -> Iterator[tuple[Index, int, bool]]:
@@ -133,7 +157,7 @@ def work_ns(kernel: Kernel) -> float:
     return kernel.domain.size * (cost * NS_PER_COST + count * NS_PER_BYTE)
 
 
-def schedule(kernel: Kernel) -> Schedule:
+def schedule(graph: Graph, stored: Mapping[Var, str], kernel: Kernel) -> Schedule:
     """Decide on loops."""
     domain, vector = merged(kernel, choose_vector(kernel))
     work = work_ns(kernel)
@@ -146,14 +170,38 @@ def schedule(kernel: Kernel) -> Schedule:
         inner = with_kinds(columns, vector, False)
     else:
         outer, inner = [], with_kinds(vector_last(list(domain.loops), vector), vector, parallel)
+        inner = tiled(graph, stored, kernel, domain, inner)
     first = outer[0] if outer else inner[0] if inner else None
     grain = 1
-    if first is not None and first[1].startswith("parallel"):
-        each = work / first[0].extent
-        grain = max(1, min(int(CHUNK_NS / max(each, 1e-3)), first[0].extent))
-        if first[1] == "parallel_vector":
+    if first is not None and first.kind.startswith("parallel"):
+        steps = -(-first.loop.extent // max(first.tile, 1))
+        grain = max(1, min(int(CHUNK_NS / max(work / steps, 1e-3)), steps))
+        if first.kind == "parallel_vector":
             grain = -(-grain // 128) * 128
-    return Schedule(domain, outer, inner, grain, lanes_are_rows, parallel)
+    cuts = cuts_of(graph, stored, kernel, domain, vector)
+    return Schedule(domain, outer, inner, grain, lanes_are_rows, parallel, cuts)
+
+
+def cuts_of(
+    graph: Graph,
+    stored: Mapping[Var, str],
+    kernel: Kernel,
+    domain: Domain,
+    vector: Loop | None,
+) -> tuple[int, ...]:
+    """Where comparisons of the vector loop's variable with constants change their outcome."""
+    if vector is None or not any(scout.compared for scout in kernel.looks.values()):
+        return ()
+    found: set[int] = set()
+    for node in kernel.nodes:
+        scout, _ = look(graph, stored, node, domain, kernel.roles[node])
+        for index, bound in scout.compared:
+            step = index.terms.get(vector)
+            if len(index.terms) == 1 and step in (1, -1):
+                place = (bound - index.const) * step + (step < 0)
+                if 0 < place < vector.extent:
+                    found.add(place)
+    return tuple(sorted(found)) if len(found) <= MAX_CUTS and vector.extent >= MIN_CUT else ()
 
 
 def vector_last(loops: list[Loop], vector: Loop | None) -> list[Loop]:
@@ -167,15 +215,55 @@ def vector_last(loops: list[Loop], vector: Loop | None) -> list[Loop]:
     return rest + [loop for loop in loops if loop is vector]
 
 
-def with_kinds(
-    loops: Sequence[Loop], vector: Loop | None, parallel: bool
-) -> list[tuple[Loop, LoopKind]]:
+def with_kinds(loops: Sequence[Loop], vector: Loop | None, parallel: bool) -> list[Step]:
     """serial loops, the vector loop, and threads for the outermost."""
-    found: list[tuple[Loop, LoopKind]] = []
+    found: list[Step] = []
     for position, loop in enumerate(loops):
         threads = parallel and position == 0
         if loop is vector:
-            found.append((loop, "parallel_vector" if threads else "vector"))
+            found.append(Step(loop, "parallel_vector" if threads else "vector"))
         else:
-            found.append((loop, "parallel" if threads else "serial"))
+            found.append(Step(loop, "parallel" if threads else "serial"))
     return found
+
+
+def tiled(
+    graph: Graph, stored: Mapping[Var, str], kernel: Kernel, domain: Domain, steps: list[Step]
+) -> list[Step]:
+    """Walk two loops in square blocks where some arrays are contiguous along the other one.
+
+    A transposition then meets each cache line while it is still near.
+    """
+    vector = steps[-1] if steps else None
+    if (
+        vector is None
+        or vector.kind != "vector"
+        or any(isinstance(n, FoldNode) for n in kernel.nodes)
+    ):
+        return steps
+    other = crossing(graph, stored, kernel, domain, vector.loop)
+    if other is None or min(other.extent, vector.loop.extent) < 2 * TILE:
+        return steps
+    (position,) = [k for k, step in enumerate(steps) if step.loop is other]
+    rest = [step for k, step in enumerate(steps[:-1]) if k != position]
+    over = [
+        Step(other, steps[position].kind, TILE, "over"),
+        Step(vector.loop, "serial", TILE, "over"),
+    ]
+    inside = [Step(other, "serial", TILE, "in"), Step(vector.loop, "vector", TILE, "in")]
+    return rest[:position] + over[:1] + rest[position:] + over[1:] + inside
+
+
+def crossing(
+    graph: Graph, stored: Mapping[Var, str], kernel: Kernel, domain: Domain, vector: Loop
+) -> Loop | None:
+    """The loop along which some array is contiguous that the vector loop crosses in strides."""
+    for node in kernel.nodes:
+        scout, _ = look(graph, stored, node, domain, kernel.roles[node])
+        for _, flat in scout.reads:
+            if flat.coefficient(vector) in (None, 0, 1, -1):
+                continue
+            for loop in domain.loops:
+                if loop is not vector and flat.coefficient(loop) in (1, -1):
+                    return loop
+    return None
