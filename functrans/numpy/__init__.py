@@ -60,10 +60,28 @@ from functrans.numpy.inplace import (
     put_along_axis,
     putmask,
 )
+from functrans.numpy.nan_reductions import (
+    nanargmax,
+    nanargmin,
+    nancumprod,
+    nancumsum,
+    nanmax,
+    nanmean,
+    nanmin,
+    nanprod,
+    nanstd,
+    nansum,
+    nanvar,
+)
 from functrans.numpy.padding import (
     pad,
 )
 from functrans.numpy.plain import *
+from functrans.numpy.quantiles import (
+    median,
+    percentile,
+    quantile,
+)
 from functrans.numpy.sets import (
     intersect1d,
     isin,
@@ -80,24 +98,22 @@ from functrans.numpy.statistics import (
     cov,
     histogram,
     histogram_bin_edges,
-    median,
-    nanargmax,
-    nanargmin,
-    nancumprod,
-    nancumsum,
-    nanmax,
-    nanmean,
-    nanmin,
-    nanprod,
-    nanstd,
-    nansum,
-    nanvar,
-    percentile,
-    quantile,
 )
 from functrans.surface.accumulations import cumprod, cumsum, cumulative_prod, cumulative_sum
 from functrans.surface.at import (
     at,
+)
+from functrans.surface.comparisons import (
+    equal,
+    greater,
+    greater_equal,
+    isfinite,
+    isinf,
+    isnan,
+    less,
+    less_equal,
+    not_equal,
+    signbit,
 )
 from functrans.surface.contraction import (
     dot,
@@ -179,7 +195,6 @@ from functrans.surface.elementwise import (
     degrees,
     divide,
     divmod,
-    equal,
     exp,
     exp2,
     expm1,
@@ -190,17 +205,10 @@ from functrans.surface.elementwise import (
     fmax,
     fmin,
     fmod,
-    greater,
-    greater_equal,
     heaviside,
     hypot,
     invert,
-    isfinite,
-    isinf,
-    isnan,
     left_shift,
-    less,
-    less_equal,
     log,
     log1p,
     log2,
@@ -218,7 +226,6 @@ from functrans.surface.elementwise import (
     multiply,
     negative,
     nextafter,
-    not_equal,
     positive,
     pow,
     power,
@@ -230,7 +237,6 @@ from functrans.surface.elementwise import (
     rint,
     round,
     sign,
-    signbit,
     sin,
     sinh,
     sqrt,

@@ -11,7 +11,7 @@ from functrans.ir import aval_of, is_inexact
 from functrans.primitives import elementwise as e
 from functrans.primitives import structural as p
 from functrans.primitives.derive import DType, Value, full_like
-from functrans.surface import elementwise
+from functrans.surface import comparisons, elementwise
 from functrans.surface.axes import normal_axis
 from functrans.surface.declare import surface
 from functrans.surface.methods import imag, real
@@ -103,13 +103,13 @@ def isrealobj(x: ArrayLike) -> bool:
 @surface(np.iscomplex)
 def iscomplex(x: ArrayLike) -> Value:
     """Where the imaginary part is not zero."""
-    return elementwise.not_equal(imag.body(x), 0)
+    return comparisons.not_equal(imag.body(x), 0)
 
 
 @surface(np.isreal)
 def isreal(x: ArrayLike) -> Value:
     """Where the imaginary part is zero."""
-    return elementwise.equal(imag.body(x), 0)
+    return comparisons.equal(imag.body(x), 0)
 
 
 @surface(np.isposinf)
@@ -164,8 +164,8 @@ def isclose(
     if not is_inexact(aval_of(x).dtype):
         x, y = (cast(v, np.result_type(aval_of(v).dtype, 1.0)) for v in (x, y))
     bound = elementwise.add(atol, elementwise.multiply(rtol, elementwise.absolute(y)))
-    near = elementwise.less_equal(elementwise.absolute(e.sub(x, y)), bound)
-    close = elementwise.logical_and(near, elementwise.isfinite(y))
+    near = comparisons.less_equal(elementwise.absolute(e.sub(x, y)), bound)
+    close = elementwise.logical_and(near, comparisons.isfinite(y))
     close, same = broadcast_together("isclose", close, e.eq(x, y))
     close = e.or_(close, same)
     if not equal_nan:

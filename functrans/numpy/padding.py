@@ -9,7 +9,7 @@ import numpy as np
 
 from functrans.errors import ShapeError, UnsupportedError
 from functrans.ir import aval_of
-from functrans.numpy.statistics import median
+from functrans.numpy.quantiles import median
 from functrans.primitives import elementwise as e
 from functrans.primitives import structural as p
 from functrans.primitives.derive import Value

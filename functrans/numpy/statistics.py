@@ -1,8 +1,7 @@
-"""Statistics: averages, quantiles, covariances, counts, and the reductions that skip NaN."""
+"""Statistics: averages, covariances and counts."""
 
 from __future__ import annotations
 
-import math
 import operator
 from typing import Any
 
@@ -16,23 +15,19 @@ from functrans.primitives import elementwise as e
 from functrans.primitives import structural as p
 from functrans.primitives.derive import Value, full, full_like
 from functrans.primitives.indexing import scatter_add_p
-from functrans.surface import accumulations, contraction, elementwise, reductions
+from functrans.surface import contraction, elementwise, reductions
 from functrans.surface.axes import normal_axes
 from functrans.surface.creation import diagonal, linspace
 from functrans.surface.declare import surface
 from functrans.surface.promotion import (
     FLOAT,
     INT,
-    as_operand,
     cast,
     promote,
-    result_dtype,
     stretch,
 )
-from functrans.surface.reductions import NOT_GIVEN, highest, is_given, lowest
-from functrans.surface.selection import gather
 from functrans.surface.shaping import array_of, insert_axes
-from functrans.surface.sorting import ordered, searchsorted
+from functrans.surface.sorting import searchsorted
 from functrans.typing import ArrayLike, Axes, DTypeLike
 
 # -- averages ---------------------------------------------------------------------------------
@@ -75,119 +70,6 @@ def _spread_weights(a: Value, w: Value, axis: Axes) -> Value:
     order = sorted(range(len(axes)), key=axes.__getitem__)
     w = p.transpose(w, tuple(order))
     return p.broadcast(w, shape, tuple(i for i in range(len(shape)) if i not in axes))
-
-
-# -- quantiles --------------------------------------------------------------------------------
-
-_CONTINUOUS = {
-    "linear": (1.0, 1.0),
-    "weibull": (0.0, 0.0),
-    "hazen": (0.5, 0.5),
-    "interpolated_inverted_cdf": (0.0, 1.0),
-    "median_unbiased": (1 / 3, 1 / 3),
-    "normal_unbiased": (3 / 8, 3 / 8),
-}
-"""Method -> (alpha, beta) of Hyndman and Fan (1996)."""
-
-
-@surface(np.quantile)
-def quantile(
-    a: ArrayLike, q: ArrayLike, axis: Axes = None, *, method: str = "linear", keepdims: bool = False
-) -> Value:
-    """The values below which the fractions q of the data lie, along `axis`; NaN if any is NaN."""
-    a, q = array_of(a, "quantile"), as_operand(q, "quantile")
-    dtype = result_dtype(a, q) if is_inexact(aval_of(a).dtype) else FLOAT
-    if aval_of(q).dtype.kind in "iub":
-        dtype = aval_of(a).dtype if is_inexact(aval_of(a).dtype) else FLOAT
-    a, q = cast(a, dtype), cast(q, dtype)
-    axes = normal_axes(axis, aval_of(a).ndim, "quantile")
-    rows = _axes_last(a, axes)
-    (rows,) = ordered([rows], aval_of(rows).ndim - 1, 1)
-    flat_q = p.reshape(q, (aval_of(q).size,))
-    values = _at_fractions(rows, flat_q, method)
-    last = p.slice_axis(
-        rows, aval_of(rows).ndim - 1, aval_of(rows).shape[-1] - 1, aval_of(rows).shape[-1]
-    )
-    spoiled = stretch(e.is_nan(last), aval_of(values).shape)
-    values = p.select(spoiled, full_like(values, math.nan), values)
-    ndim = aval_of(values).ndim
-    values = p.transpose(values, (ndim - 1, *range(ndim - 1)))
-    kept = aval_of(values).shape[1:]
-    values = p.reshape(values, (*aval_of(q).shape, *kept))
-    lead = aval_of(q).ndim
-    return insert_axes(values, tuple(i + lead for i in axes)) if keepdims else values
-
-
-def _axes_last(a: Value, axes: tuple[int, ...]) -> Value:
-    """a with the given axes merged into one last axis."""
-    rest = tuple(i for i in range(aval_of(a).ndim) if i not in axes)
-    shape = aval_of(a).shape
-    merged = math.prod(shape[i] for i in axes)
-    if merged == 0:
-        raise ShapeError("quantile: there are no values along the axes")
-    return p.reshape(p.transpose(a, (*rest, *axes)), (*(shape[i] for i in rest), merged))
-
-
-def _at_fractions(rows: Value, q: Value, method: str) -> Value:
-    """The quantiles of sorted rows along their last axis, which becomes that of q."""
-    n = aval_of(rows).shape[-1]
-    if method in _CONTINUOUS:
-        alpha, beta = _CONTINUOUS[method]
-        at = elementwise.add(elementwise.multiply(q, n + 1 - alpha - beta), alpha - 1)
-    else:
-        at = elementwise.multiply(q, n - 1)
-    at = e.clamp(full_like(at, 0), at, full_like(at, n - 1))
-    below = e.floor(at)
-    part = e.sub(at, below)
-    part = _rounded_part(part, below, q, n, method)
-    first = cast(below, INT)
-    second = e.min(e.add(first, full_like(first, 1)), full_like(first, n - 1))
-    lead = aval_of(rows).ndim - 1
-    taken = [_take_last(rows, index) for index in (first, second)]
-    part = p.broadcast(part, aval_of(taken[0]).shape, tuple(range(lead)))
-    return e.add(taken[0], e.scale(e.sub(taken[1], taken[0]), part))
-
-
-def _rounded_part(part: Value, below: Value, q: Value, n: int, method: str) -> Value:
-    """How far between two neighbours the quantile lies, under the method."""
-    if method in _CONTINUOUS:
-        return part
-    zero, one, half = (full_like(part, v) for v in (0.0, 1.0, 0.5))
-    if method == "lower":
-        return zero
-    inside = e.gt(part, zero)
-    if method == "higher":
-        return p.select(inside, one, zero)
-    if method == "midpoint":
-        return p.select(inside, half, zero)
-    if method == "nearest":
-        odd = e.eq(e.remainder(below, full_like(below, 2)), one)
-        up = e.or_(e.gt(part, half), e.and_(e.eq(part, half), odd))
-        return p.select(up, one, zero)
-    known = ", ".join([*_CONTINUOUS, "lower", "higher", "midpoint", "nearest"])
-    raise ValueError(f"quantile: method must be one of {known}, but got {method!r}")
-
-
-def _take_last(rows: Value, index: Value) -> Value:
-    """The elements of each row at `index`, along the last axis."""
-    lead = aval_of(rows).ndim - 1
-    found = gather(rows, [index], (lead,), "clip")
-    return p.transpose(found, (*range(1, lead + 1), 0))
-
-
-@surface(np.percentile)
-def percentile(
-    a: ArrayLike, q: ArrayLike, axis: Axes = None, *, method: str = "linear", keepdims: bool = False
-) -> Value:
-    """The values below which q per cent of the data lie."""
-    fraction = elementwise.divide(q, 100)
-    return quantile.body(a, fraction, axis, method=method, keepdims=keepdims)
-
-
-@surface(np.median)
-def median(a: ArrayLike, axis: Axes = None, *, keepdims: bool = False) -> Value:
-    """The middle value along `axis`; of an even count, the mean of the middle two."""
-    return quantile.body(a, 0.5, axis, method="linear", keepdims=keepdims)
 
 
 # -- covariance -------------------------------------------------------------------------------
@@ -347,149 +229,3 @@ def histogram(
         total = stretch(p.reduce_sum(counts, (0,)), (n,))
         counts = e.div(e.div(counts, widths), total)
     return counts, edges
-
-
-# -- reductions that skip NaN ---------------------------------------------------------------------
-
-
-def _without_nan(a: ArrayLike, name: str, replacement: Any) -> tuple[Value, Value | None]:
-    """(a with NaN replaced, where it is a number), the second None when it always is."""
-    a = array_of(a, name)
-    dtype = aval_of(a).dtype
-    if not is_inexact(dtype):
-        return a, None
-    missing = e.is_nan(a)
-    fill: Any = replacement(dtype) if callable(replacement) else replacement
-    return p.select(missing, full_like(a, fill), a), e.not_(missing)
-
-
-@surface(np.nansum)
-def nansum(
-    a: ArrayLike,
-    axis: Axes = None,
-    dtype: DTypeLike = None,
-    *,
-    keepdims: bool = False,
-    initial: ArrayLike | None = NOT_GIVEN,  # type: ignore[assignment]
-    where: ArrayLike = True,
-) -> Value:
-    """The sum with NaN counted as 0."""
-    options: dict[str, Any] = {"keepdims": keepdims, "initial": initial, "where": where}
-    return reductions.sum.body(_without_nan(a, "nansum", 0)[0], axis, dtype, **options)
-
-
-@surface(np.nanprod)
-def nanprod(
-    a: ArrayLike,
-    axis: Axes = None,
-    dtype: DTypeLike = None,
-    *,
-    keepdims: bool = False,
-    initial: ArrayLike | None = NOT_GIVEN,  # type: ignore[assignment]
-    where: ArrayLike = True,
-) -> Value:
-    """The product with NaN counted as 1."""
-    options: dict[str, Any] = {"keepdims": keepdims, "initial": initial, "where": where}
-    return reductions.prod.body(_without_nan(a, "nanprod", 1)[0], axis, dtype, **options)
-
-
-@surface(np.nancumsum)
-def nancumsum(a: ArrayLike, axis: int | None = None, dtype: DTypeLike = None) -> Value:
-    """The running sum with NaN counted as 0."""
-    return accumulations.cumsum.body(_without_nan(a, "nancumsum", 0)[0], axis, dtype)
-
-
-@surface(np.nancumprod)
-def nancumprod(a: ArrayLike, axis: int | None = None, dtype: DTypeLike = None) -> Value:
-    """The running product with NaN counted as 1."""
-    return accumulations.cumprod.body(_without_nan(a, "nancumprod", 1)[0], axis, dtype)
-
-
-def _mask(valid: Value | None) -> Any:
-    return True if valid is None else valid
-
-
-@surface(np.nanmean)
-def nanmean(
-    a: ArrayLike, axis: Axes = None, dtype: DTypeLike = None, *, keepdims: bool = False
-) -> Value:
-    """The mean of what is not NaN."""
-    a, valid = _without_nan(a, "nanmean", 0)
-    return reductions.mean.body(a, axis, dtype, keepdims=keepdims, where=_mask(valid))
-
-
-@surface(np.nanvar)
-def nanvar(
-    a: ArrayLike,
-    axis: Axes = None,
-    dtype: DTypeLike = None,
-    *,
-    ddof: float = 0,
-    keepdims: bool = False,
-) -> Value:
-    """The variance of what is not NaN."""
-    a, valid = _without_nan(a, "nanvar", 0)
-    return reductions.var.body(a, axis, dtype, ddof=ddof, keepdims=keepdims, where=_mask(valid))
-
-
-@surface(np.nanstd)
-def nanstd(
-    a: ArrayLike,
-    axis: Axes = None,
-    dtype: DTypeLike = None,
-    *,
-    ddof: float = 0,
-    keepdims: bool = False,
-) -> Value:
-    """The standard deviation of what is not NaN."""
-    a, valid = _without_nan(a, "nanstd", 0)
-    return reductions.std.body(a, axis, dtype, ddof=ddof, keepdims=keepdims, where=_mask(valid))
-
-
-def _nan_where_empty(result: Value, valid: Value | None, axis: Axes, keepdims: bool) -> Value:
-    if valid is None:
-        return result
-    some = reductions.any.body(valid, axis, keepdims=keepdims)
-    return p.select(some, result, full_like(result, math.nan))
-
-
-@surface(np.nanmax)
-def nanmax(
-    a: ArrayLike,
-    axis: Axes = None,
-    *,
-    keepdims: bool = False,
-    initial: ArrayLike | None = NOT_GIVEN,  # type: ignore[assignment]
-) -> Value:
-    """The greatest of what is not NaN; NaN where nothing is."""
-    a, valid = _without_nan(a, "nanmax", lowest)
-    options = {"initial": initial} if is_given(initial) else {}
-    result = reductions.max.body(a, axis, keepdims=keepdims, **options)
-    return result if options else _nan_where_empty(result, valid, axis, keepdims)
-
-
-@surface(np.nanmin)
-def nanmin(
-    a: ArrayLike,
-    axis: Axes = None,
-    *,
-    keepdims: bool = False,
-    initial: ArrayLike | None = NOT_GIVEN,  # type: ignore[assignment]
-) -> Value:
-    """The least of what is not NaN; NaN where nothing is."""
-    a, valid = _without_nan(a, "nanmin", highest)
-    options = {"initial": initial} if is_given(initial) else {}
-    result = reductions.min.body(a, axis, keepdims=keepdims, **options)
-    return result if options else _nan_where_empty(result, valid, axis, keepdims)
-
-
-@surface(np.nanargmax)
-def nanargmax(a: ArrayLike, axis: int | None = None, *, keepdims: bool = False) -> Value:
-    """Where the greatest of what is not NaN stands first."""
-    return reductions.argmax.body(_without_nan(a, "nanargmax", lowest)[0], axis, keepdims=keepdims)
-
-
-@surface(np.nanargmin)
-def nanargmin(a: ArrayLike, axis: int | None = None, *, keepdims: bool = False) -> Value:
-    """Where the least of what is not NaN stands first."""
-    return reductions.argmin.body(_without_nan(a, "nanargmin", highest)[0], axis, keepdims=keepdims)

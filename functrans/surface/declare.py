@@ -104,6 +104,8 @@ class Hooks:
     """(result, first operand, function of it) -> result, noted as a view."""
     load_library: Function = _unchanged
     """Imports the rest of the library, which declares more NumPy functions."""
+    fresh: Function = _unchanged
+    """(result that is an operand) -> result, out of reach of writes to the operand."""
     created: Function = _unchanged
     """(result) -> result, noted as a new array that may be written in place."""
 
@@ -158,7 +160,9 @@ def _staging(declaration: Declaration) -> Function:
             return write_out(declaration.name, out, result)
         if declaration.views:
             return _as_view(declaration, result, args, kwargs)
-        return hooks.created(result) if declaration.creates else result
+        if declaration.creates:
+            return hooks.created(result)
+        return hooks.fresh(result) if any(result is a for a in args) else result
 
     return staged
 

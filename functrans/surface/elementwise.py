@@ -12,23 +12,21 @@ import numpy as np
 
 from functrans.bind import bind
 from functrans.errors import DtypeError, OptionError
-from functrans.ir import Aval, Primitive, aval_of, is_inexact
+from functrans.ir import Primitive, aval_of, is_inexact
 from functrans.primitives import elementwise as p
 from functrans.primitives.derive import Value, full, full_like
 from functrans.primitives.structural import complex as complex_of
-from functrans.primitives.structural import conj_p, imag_p, real_p, select_p
+from functrans.primitives.structural import conj_p, select_p
 from functrans.primitives.structural import imag as imag_of
 from functrans.primitives.structural import real as real_of
 from functrans.surface.declare import surface
 from functrans.surface.promotion import (
     BOOL,
     FLOAT,
-    INT,
     as_operand,
     as_strong,
     broadcast_together,
     cast,
-    common_shape,
     loop_dtypes,
     promote,
 )
@@ -63,6 +61,14 @@ def equals(x: Value, value: complex) -> Value:
 
 def choose(condition: Value, on_true: Value, on_false: Value) -> Value:
     return bind(select_p, condition, on_true, on_false)[0]
+
+
+def beyond(x: Value, other: Value) -> int:
+    """1 or -1 where x is a Python int above or below all that other's dtype can hold, else 0."""
+    if type(x) is not int or aval_of(other).dtype.kind not in "iu" or aval_of(other).weak:
+        return 0
+    bounds = np.iinfo(aval_of(other).dtype)
+    return int(x > bounds.max) - int(x < bounds.min)
 
 
 def truth(x: Value) -> Value:
@@ -288,93 +294,6 @@ def _bitwise_count(x: Value) -> Value:
 
 bitwise_count = ufunc(np.bitwise_count, _bitwise_count)
 
-# -- questions --------------------------------------------------------------------------------
-
-isfinite = ufunc(
-    np.isfinite,
-    lambda x: bind(p.is_finite_p, x)[0] if is_inexact(aval_of(x).dtype) else everywhere(x, True),
-)
-isnan = ufunc(
-    np.isnan,
-    lambda x: bind(p.is_nan_p, x)[0] if is_inexact(aval_of(x).dtype) else everywhere(x, False),
-)
-
-
-def _is_infinite(x: Value) -> Value:
-    if not is_inexact(aval_of(x).dtype):
-        return everywhere(x, False)
-    if aval_of(x).dtype.kind == "c":
-        parts = (bind(real_p, x)[0], bind(imag_p, x)[0])
-        return bind(p.or_p, *map(_is_infinite, parts))[0]
-    return equals(bind(p.abs_p, x)[0], math.inf)
-
-
-isinf = ufunc(np.isinf, _is_infinite)
-signbit = ufunc(np.signbit, p.signbit_p)
-
-
-def _comparison(counterpart: np.ufunc, primitive: Primitive) -> Any:
-    """Declare a comparison. Python ints that a dtype cannot hold compare by their value."""
-
-    def compare(x: Value, y: Value) -> Value:
-        if aval_of(x).dtype == aval_of(y).dtype:
-            return bind(primitive, x, y)[0]
-        return _compare_signedness(counterpart, primitive, x, y)
-
-    exact = ufunc(counterpart, compare)
-
-    def comparison(x: ArrayLike, y: ArrayLike, /, **options: Any) -> Value:
-        if type(x) is int or type(y) is int:
-            x, y = as_operand(x, counterpart.__name__), as_operand(y, counterpart.__name__)
-            order = _beyond(x, y) - _beyond(y, x)
-            if order:
-                shape = common_shape(counterpart.__name__, aval_of(x).shape, aval_of(y).shape)
-                return full(bool(counterpart(order, 0)), Aval(shape, BOOL))
-        return exact.staged(*_by_value(x, y), **options)
-
-    comparison.__name__ = comparison.__qualname__ = counterpart.__name__
-    comparison.__doc__ = exact.__doc__
-    return surface(counterpart)(comparison)
-
-
-def _by_value(x: ArrayLike, y: ArrayLike) -> tuple[Any, Any]:
-    """The operands, an int of unknown value no longer taking the dtype of its partner."""
-    weak = [isinstance(aval, Aval) and aval.weak and aval.dtype == INT for aval in _traced(x, y)]
-    if weak == [True, False]:
-        return as_strong(x), y
-    return (x, as_strong(y)) if weak == [False, True] else (x, y)
-
-
-def _traced(*operands: Any) -> list[Any]:
-    return [getattr(x, "aval", None) for x in operands]
-
-
-def _beyond(x: Value, other: Value) -> int:
-    """1 or -1 where x is a Python int above or below all that other's dtype can hold, else 0."""
-    if type(x) is not int or aval_of(other).dtype.kind not in "iu" or aval_of(other).weak:
-        return 0
-    bounds = np.iinfo(aval_of(other).dtype)
-    return int(x > bounds.max) - int(x < bounds.min)
-
-
-def _compare_signedness(counterpart: np.ufunc, primitive: Primitive, x: Value, y: Value) -> Value:
-    """Compare uint64 with int64 by value: the negative ones are below every uint64."""
-    flipped = aval_of(x).dtype.kind == "u"
-    signed = y if flipped else x
-    below = bind(p.lt_p, signed, full_like(signed, 0))[0]
-    dtype = np.dtype(np.uint64)
-    answer = bind(primitive, cast(x, dtype), cast(y, dtype))[0]
-    order = 1 if flipped else -1
-    return choose(below, everywhere(below, bool(counterpart(order, 0))), answer)
-
-
-equal = _comparison(np.equal, p.eq_p)
-not_equal = _comparison(np.not_equal, p.ne_p)
-less = _comparison(np.less, p.lt_p)
-less_equal = _comparison(np.less_equal, p.le_p)
-greater = _comparison(np.greater, p.gt_p)
-greater_equal = _comparison(np.greater_equal, p.ge_p)
-
 
 @surface(np.heaviside)
 def heaviside(x: ArrayLike, at_zero: ArrayLike, /) -> Value:
@@ -412,8 +331,8 @@ def clip(
     """a held between two bounds, either of which may be None. At a bound its derivative is 1."""
     low, high = a_min if min is None else min, a_max if max is None else max
     a = as_operand(a, "clip")
-    low = None if _beyond(low, a) < 0 else low
-    high = None if _beyond(high, a) > 0 else high
+    low = None if beyond(low, a) < 0 else low
+    high = None if beyond(high, a) > 0 else high
     given = [as_operand(v, "clip") for v in (low, high) if v is not None]
     a, *given = broadcast_together("clip", *promote(as_strong(a), *given))
     if low is not None and high is not None and aval_of(a).dtype.kind != "b":

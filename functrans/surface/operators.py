@@ -16,6 +16,7 @@ from functrans.errors import UnsupportedError, describe
 from functrans.ir import Aval, Primitive, aval_of
 from functrans.primitives import elementwise as p
 from functrans.primitives.derive import Value
+from functrans.surface import comparisons
 from functrans.surface import elementwise as e
 from functrans.surface.contraction import matmul
 from functrans.surface.declare import Function, surface
@@ -143,12 +144,12 @@ _pairs: dict[str, tuple[Function, Function]] = {
 operators: dict[str, Function] = {
     **{f"__{name}__": pair[0] for name, pair in _pairs.items()},
     **{f"__r{name}__": pair[1] for name, pair in _pairs.items()},
-    "__eq__": _comparison("eq", e.equal, p.eq_p),
-    "__ne__": _comparison("ne", e.not_equal, p.ne_p),
-    "__lt__": _comparison("lt", e.less, p.lt_p),
-    "__le__": _comparison("le", e.less_equal, p.le_p),
-    "__gt__": _comparison("gt", e.greater, p.gt_p),
-    "__ge__": _comparison("ge", e.greater_equal, p.ge_p),
+    "__eq__": _comparison("eq", comparisons.equal, p.eq_p),
+    "__ne__": _comparison("ne", comparisons.not_equal, p.ne_p),
+    "__lt__": _comparison("lt", comparisons.less, p.lt_p),
+    "__le__": _comparison("le", comparisons.less_equal, p.le_p),
+    "__gt__": _comparison("gt", comparisons.greater, p.gt_p),
+    "__ge__": _comparison("ge", comparisons.greater_equal, p.ge_p),
     "__neg__": _unary("neg", e.negative, lambda x: bind(p.neg_p, x)[0]),
     "__pos__": _unary("pos", e.positive, lambda x: x),
     "__abs__": _unary("abs", e.absolute, lambda x: bind(p.abs_p, x)[0]),

@@ -30,6 +30,7 @@ _NAMES = frozenset(
     ["bool", "bfloat16", "float16", "float32", "float64", "complex64", "complex128"]
     + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 )
+_DTYPES = frozenset(np.dtype(name) for name in _NAMES if name != "bfloat16")
 
 
 # -- what may be an operand -------------------------------------------------------------------
@@ -40,12 +41,10 @@ def as_operand(x: ArrayLike, function: str = "functrans") -> Value:
 
     Raises TypeError for what is no array, DtypeError for a dtype that functrans does not have.
     """
-    if type(x) in SCALARS:
+    if type(x) in SCALARS or isinstance(getattr(x, "aval", None), Aval):
         return x
     if isinstance(x, (np.ndarray, np.generic)):
         return _checked_array(x, function)
-    if isinstance(getattr(x, "aval", None), Aval):
-        return x
     if isinstance(x, (list, tuple)):
         return from_nested(x, function)
     array = np.asarray(x)
@@ -75,6 +74,8 @@ def _not_an_array(x: Any, function: str) -> UnsupportedError:
 
 
 def _checked_array(x: Any, function: str) -> Any:
+    if type(x) is np.ndarray and x.dtype in _DTYPES:
+        return x
     if isinstance(x, (np.matrix, np.ma.MaskedArray)):
         raise UnsupportedError(
             f"{function}: an operand is a {type(x).__name__}, whose operations differ from those "
@@ -199,8 +200,10 @@ def cast(x: Value, dtype: DType, *, weak: bool = False) -> Value:
         return x
     if type(x) in SCALARS:
         return _cast_python_scalar(x, dtype, weak)
-    if aval.weak and dtype.kind in "iu" and isinstance(getattr(x, "value", None), int):
-        in_range(x.value, dtype)  # an argument of an un-jitted transform
+    if aval.weak and dtype.kind in "iu":
+        known = getattr(getattr(x, "node", None), "value", None)
+        if isinstance(known, int):
+            in_range(known, dtype)  # an argument of an un-jitted transform
     if isinstance(x, np.generic) and not weak:
         with np.errstate(all="ignore"):
             return x.astype(dtype)

@@ -35,10 +35,15 @@ def operands_of(ufunc: np.ufunc, xs: tuple[Any, ...], dtype: DTypeLike = None) -
     values = [as_operand(x, ufunc.__name__) for x in xs]
     if dtype is not None:
         values = [cast(x, canonical_dtype(dtype, ufunc.__name__)) for x in values]
-    dtypes = loop_dtypes(ufunc, [aval_of(x) for x in values])
-    return broadcast_together(
-        ufunc.__name__, *(cast(x, d) for x, d in zip(values, dtypes, strict=False))
-    )
+    avals = [aval_of(x) for x in values]
+    dtypes = loop_dtypes(ufunc, avals)
+    values = [
+        x if a.dtype is d and not a.weak else cast(x, d)
+        for x, a, d in zip(values, avals, dtypes, strict=False)
+    ]
+    if all(a.shape == avals[0].shape for a in avals):
+        return values
+    return broadcast_together(ufunc.__name__, *values)
 
 
 def computes(primitive: Primitive) -> Compute:
