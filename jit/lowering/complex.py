@@ -342,11 +342,12 @@ def acosh(b: Builder, z: Pair) -> Pair:
 
 
 def atanh(b: Builder, z: Pair) -> Pair:
-    """log1p(4x / ((1-x)^2 + y^2)) / 4 + i atan2(2y, (1-x)(1+x) - y^2) / 2."""
-    x, y = z.re, z.im
+    """log1p(4x / ((1-x)^2 + y^2)) / 4 + i atan2(2y, (1-x)(1+x) - y^2) / 2, odd in x."""
+    x, y = b.abs(z.re), z.im
     gap = b.sub(1.0, x)
     below = b.fma(gap, gap, b.mul(y, y))
-    re = b.mul(b.op("log1p", b.div(b.mul(x, 4.0), below)), 0.25)
+    size = b.mul(b.op("log1p", b.div(b.mul(x, 4.0), below)), 0.25)
+    re = b.op("copysign", size, z.re)
     other = b.fma(gap, b.add(x, 1.0), b.neg(b.mul(y, y)))
     return Pair(re, b.mul(b.op("atan2", b.mul(y, 2.0), other), 0.5))
 
