@@ -360,6 +360,23 @@ def split(results: Arrays, jaxpr: Jaxpr) -> tuple[Arrays, Arrays]:
     return results[: len(jaxpr.outvars)], results[len(jaxpr.outvars) :]
 
 
+def partials_are_the_derivative(name: str, thorough: bool) -> None:
+    """The partial derivatives that an elementwise record keeps as data, whatever its jvp uses."""
+    for case in cases(name, thorough, "fc", ("plain", "odd", "scalar"), few=3):
+        known = case.sample.primitive.property
+        if not isinstance(known, Elementwise) or known.partials is None:
+            continue
+        if not case.sample.smooth or case.dtype != WIDE[case.dtype.kind]:
+            continue
+        (out,) = evaluate(case.jaxpr, case.operands)
+        for i, partial in enumerate(known.partials(out, *case.operands, **case.params)):
+            dots = [np.ones_like(x) if i == j else None for j, x in enumerate(case.operands)]
+            f = lambda xs, case=case: evaluate(case.jaxpr, xs)
+            (expected,) = numerical_derivative(f, case.operands, dots)
+            found = np.broadcast_to(0.0 if partial is None else partial, expected.shape)
+            agree(found.astype(expected.dtype), expected, f"{case.label}: partial {i}", 1e-7)
+
+
 def tied_to_its_dtype(case: Case) -> bool:
     """Do the params name a dtype or hold a program, so that other operands would not fit?"""
     return "dtype" in case.params or any(True for _ in jaxprs_in(case.params))
@@ -655,17 +672,34 @@ def written_out(case: Case, stacked: Arrays, size: int) -> Any:
 
 @dataclass(frozen=True)
 class Job:
-    """A program to be compiled, the inputs to run it on, and how far its results may lie off."""
+    """A program to be compiled, the inputs to run it on, and how far its results may lie off.
+
+    What is expected is the program's evaluation, or that of `reference`, a wider one.
+    """
 
     label: str
     jaxpr: Jaxpr
     inputs: list[Arrays]
     check: Callable[[Any, Any, str], None]
+    reference: Jaxpr | None = None
+
+    def expected(self, inputs: Arrays) -> Arrays:
+        if self.reference is None:
+            return evaluate(self.jaxpr, inputs)
+        results = evaluate(self.reference, [wide(x) for x in inputs])
+        pairs = zip(results, self.jaxpr.out_avals, strict=True)
+        return [y.astype(aval.dtype) for y, aval in pairs]
 
 
 def compiled_is_impl(name: str, thorough: bool) -> None:
     """Every dtype and size, other layouts, NaN and infinities: native code gives impl's results."""
-    run_jobs([_value_job(case) for case in cases(name, thorough, few=24)])
+    found: list[Job] = []
+    for case in cases(name, thorough, few=24):
+        found.append(_value_job(case))
+        by_position = isinstance(case.sample.primitive.property, Elementwise)
+        if case.dtype.kind == "c" and by_position and case.sample.special:
+            found.append(_hard_job(case))
+    run_jobs(found)
 
 
 def _value_job(case: Case) -> Job:
@@ -692,6 +726,32 @@ def _check_value(sample: Sample, actual: Any, expected: Any, label: str) -> None
         within_ulps(actual, expected, label, allowed, sample.name not in EITHER_ZERO)
     else:
         agree(actual, expected, label, ulps * eps(expected))
+
+
+HARD_POINTS = (
+    *(0.6 + 0.8j, 0.6 - 0.8j, -0.8 + 0.6j, 0.999 + 0.04j, 1.001 - 0.03j, -1.0005 + 0.01j),
+    *(0.01 + 0.999j, -0.02 - 1.001j, 1e-3 + 2e-3j, -3e-4 + 1e-3j, 8 + 2j, -8 - 3j, 3 - 0.5j),
+    *(-7 + 0.25j, 0.5 + 7j, -0.25 - 6j, 2 + 1e-3j, -2 - 1e-3j, 0.5 + 1e-3j, -0.5 - 1e-3j),
+)
+"""Complex numbers near the unit circle, branch points and cuts, small ones and large ones."""
+
+
+def _hard_job(case: Case) -> Job:
+    """Complex functions where they cancel; NumPy itself is only right there in a wider dtype."""
+    rng = case.rng
+    points = [rng.permutation(HARD_POINTS).astype(case.dtype) for _ in case.operands]
+    jaxpr = one_equation(case.sample, points, case.params)
+    doubled = one_equation(case.sample, [wide(x) for x in points], case.params)
+    rtol = 1e-10 if case.dtype == WIDE["c"] else 8 * eps(*points)
+
+    def check(actual: Any, expected: Any, label: str) -> None:
+        if expected.dtype.kind != "c":
+            agree(actual, expected, label, rtol)
+            return
+        apart = np.abs(wide(actual) - wide(expected))
+        require(apart <= rtol * np.abs(wide(expected)), actual, expected, label)
+
+    return Job(f"{case.label} at hard points", jaxpr, [points], check, doubled)
 
 
 def _with_edges(case: Case, seed: int) -> Arrays:
@@ -761,7 +821,7 @@ def run_jobs(jobs: list[Job]) -> None:
         given = [job.inputs[r % len(job.inputs)] for job in jobs]
         results = iter(program([x for inputs in given for x in inputs]))
         for job, inputs in zip(jobs, given, strict=True):
-            expected = evaluate(job.jaxpr, inputs)
+            expected = job.expected(inputs)
             found = [np.asarray(next(results)) for _ in expected]
             for y, e in zip(found, expected, strict=True):
                 job.check(y, e, f"{job.label}, compiled, inputs {r % len(job.inputs)}")
@@ -810,6 +870,7 @@ LAWS: dict[str, Law] = {
     for law in (
         abstract_eval_predicts_impl,
         jvp_is_the_derivative,
+        partials_are_the_derivative,
         jvp_is_linear,
         transpose_is_the_adjoint,
         batch_is_a_loop,

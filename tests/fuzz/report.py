@@ -72,7 +72,7 @@ def steps_of(program: Program) -> Iterable[object]:
             yield from steps_of(step.body)
 
 
-def run(numbers: Iterable[int], seconds: float = float("inf")) -> Report:
+def run(numbers: Iterable[int], seconds: float = float("inf"), shrinking: bool = True) -> Report:
     """Check the programs with these numbers, in order, for at most some time."""
     report, begin = Report(), time.monotonic()
     for number in numbers:
@@ -89,7 +89,7 @@ def run(numbers: Iterable[int], seconds: float = float("inf")) -> Report:
             error = failure(program)
         report.reached.update(reached)
         if error is not None:
-            report.failures.append(explain(number, program, error))
+            report.failures.append(explain(number, program, error) if shrinking else str(error))
     return report
 
 

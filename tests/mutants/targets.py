@@ -1,0 +1,126 @@
+"""Which laws can notice a mutant: those of the primitives that its code serves.
+
+Found by names: a primitive's record is an assignment to `<name>_p`, a lowering mentions it; what
+mentions the mutated function, or mentions what mentions it, is served by it.
+"""
+
+from __future__ import annotations
+
+import ast
+import zlib
+from collections import deque
+from functools import cache
+from pathlib import Path
+
+import functrans.extend as extend
+from functrans.ir import Primitive
+from functrans.primitives import ALL, MODULES
+from tests.mutants.mutate import ROOT, Mutant
+from tests.samples_of import CONTROL, sampled
+
+MOST = 8
+
+CORE = (
+    "mul",
+    "reduce_sum",
+    "dot_general",
+    "gather",
+    "select",
+    "custom_vjp_call",
+    "checkpoint",
+    "call",
+    "broadcast",
+    "sin",
+    "concatenate",
+    "sort",
+    "scatter_add",
+    "cumsum",
+    "transpose",
+    "convert",
+)
+"""Primitives whose laws reach every part of the transforms and of the emitter."""
+
+
+@cache
+def records() -> dict[str, str]:
+    """Python names of records (`sin_p`) to primitives' names."""
+    found = {p.name + "_p": p.name for p in (*ALL.values(), *CONTROL)}
+    for module in (*MODULES, extend):
+        for name, value in vars(module).items():
+            if isinstance(value, Primitive):
+                found[name] = value.name
+    return found
+
+
+@cache
+def units(folder: str) -> list[tuple[set[str], set[str]]]:
+    """The statements of a folder's files: (names bound, names mentioned)."""
+    found = []
+    for file in sorted((ROOT / folder).glob("*.py")):
+        for statement in ast.parse(file.read_text()).body:
+            for part in _rows(statement):
+                found.append((_bound(part), _mentioned(part)))
+    return found
+
+
+def _rows(statement: ast.stmt) -> list[ast.AST]:
+    """The rows of a table that a loop registers, one by one; else the statement itself."""
+    match statement:
+        case ast.For(iter=ast.Tuple(elts=rows)) if len(rows) > 1:
+            return list(rows)
+        case _:
+            return [statement]
+
+
+def _bound(statement: ast.AST) -> set[str]:
+    match statement:
+        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+            return {name}
+        case ast.Assign(targets=targets):
+            return {n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)}
+        case _:
+            return set()
+
+
+def _mentioned(statement: ast.AST) -> set[str]:
+    """Names and attributes; those of `b`, the builder of loop IR, name its own operations."""
+    names = {n.id for n in ast.walk(statement) if isinstance(n, ast.Name)}
+    attributes = [n for n in ast.walk(statement) if isinstance(n, ast.Attribute)]
+    return names | {n.attr for n in attributes if ast.unparse(n.value) != "b"}
+
+
+def served(mutant: Mutant) -> list[str]:
+    """The primitives whose laws to try, the nearest first."""
+    folder = str(Path(mutant.file).parent)
+    if folder in ("functrans/transforms", "jit"):
+        return list(CORE)
+    start = mutant.function.split(".")[0]
+    near = _reached(folder, {n.strip() for n in start.strip("()").split(",")})
+    known = [n for n in near if n in sampled()]
+    if len(known) <= MOST:
+        return known or list(CORE)
+    far = sorted(known[4:], key=lambda n: zlib.crc32(f"{mutant.id}{n}".encode()))
+    return known[:4] + far[: MOST - 4]
+
+
+def _reached(folder: str, start: set[str]) -> list[str]:
+    """The primitives that mention `start`, breadth first."""
+    found: list[str] = []
+    seen, queue = set(start), deque(sorted(start))
+    while queue:
+        name = queue.popleft()
+        if name in records() and records()[name] not in found:
+            found.append(records()[name])
+        for bound, mentioned in units(folder):
+            if name in mentioned or name in bound:
+                serving = [m for m in sorted(mentioned) if m in records() and _is_table_row(bound)]
+                found += [records()[m] for m in serving if records()[m] not in found]
+                fresh = bound - seen
+                seen |= fresh
+                queue.extend(sorted(fresh))
+    return found
+
+
+def _is_table_row(bound: set[str]) -> bool:
+    """Does a statement register something rather than name it?"""
+    return not bound
