@@ -5,7 +5,7 @@ Invariant: two variables share bytes of the arena only if the steps that use the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 from functrans.extend import Var
@@ -72,10 +72,11 @@ class Arena:
         self.holes.append((start, stop))
 
 
-def plan_storage(plan: Plan, lanes_are_rows: set[int]) -> Storage:
+def plan_storage(plan: Plan, lanes_are_rows: Set[int], workspaces: Mapping[int, int]) -> Storage:
     """Lifetimes by steps, then one pass that places each variable when it is first written.
 
-    Steps in `lanes_are_rows` work on several rows at once and have no scratch rows.
+    Steps in `lanes_are_rows` work on several rows at once and have no scratch rows. `workspaces`
+    is how many bytes a kernel wants for itself.
     """
     storage = Storage()
     outputs = set(plan.graph.outvars)
@@ -96,11 +97,12 @@ def plan_storage(plan: Plan, lanes_are_rows: set[int]) -> Storage:
                 storage.scratch.add(var)
             else:
                 storage.offsets[var] = arena.take(var.aval.size * element_bytes(var))
+        count = workspaces.get(number, 0)
         if isinstance(step, RootCall):
             count = step.rule.workspace(step.eqn)
-            if count:
-                start = storage.workspaces[number] = arena.take(count)
-                arena.give(start, count)
+        if count:
+            start = storage.workspaces[number] = arena.take(count)
+            arena.give(start, count)
         for var in ends.get(number, []):
             if var in storage.offsets:
                 arena.give(storage.offsets[var], var.aval.size * element_bytes(var))

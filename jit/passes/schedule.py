@@ -16,12 +16,16 @@ from jit.loop_ir.nodes import LoopKind
 from jit.lowering.domain import Domain, mergeable
 from jit.lowering.index import Index, Loop
 from jit.lowering.nodes import FoldNode, PartNode
-from jit.passes.buffers import element_bytes
+from jit.passes.buffers import element_bytes, rounded
 
 VECTOR_BYTES = 64
 PARALLEL_NS = 50_000.0
 CHUNK_NS = 10_000.0
 TILE = 32
+COLUMN_BLOCKS = 8
+COLUMN_BYTES = 1 << 15
+LARGE_BYTES = 1 << 19
+"""From so many bytes on columns are summed row by row, COLUMN_BYTES of sums at a time."""
 MAX_CUTS = 4
 MIN_CUT = 48
 """A vector loop at least so long is written in at most MAX_CUTS + 1 parts."""
@@ -43,6 +47,19 @@ class Step:
     part: Literal["whole", "over", "in"] = "whole"
 
 
+@dataclass(frozen=True)
+class Columns:
+    """How sums down the columns of a tall matrix are kept: rows are read one after another.
+
+    The rows are cut into `blocks` of `height`, each with accumulators of its own; `workspace`
+    is what these take in the arena when there are several.
+    """
+
+    blocks: int
+    height: int
+    workspace: int
+
+
 @dataclass
 class Schedule:
     """Loops around the passes and of each pass (outermost first, with kinds), and the domain.
@@ -57,6 +74,7 @@ class Schedule:
     lanes_are_rows: bool
     parallel: bool
     cuts: tuple[int, ...] = ()
+    columns: Columns | None = None
 
 
 def accesses(kernel: Kernel) -> Iterator[tuple[Index, int, bool]]:
@@ -179,7 +197,28 @@ def schedule(graph: Graph, stored: Mapping[Var, str], kernel: Kernel) -> Schedul
         if first.kind == "parallel_vector":
             grain = -(-grain // 128) * 128
     cuts = cuts_of(graph, stored, kernel, domain, vector)
-    return Schedule(domain, outer, inner, grain, lanes_are_rows, parallel, cuts)
+    columns = columns_of(kernel, outer, inner, parallel) if lanes_are_rows else None
+    return Schedule(domain, outer, inner, grain, lanes_are_rows, parallel, cuts, columns)
+
+
+def columns_of(
+    kernel: Kernel, outer: Sequence[Step], inner: Sequence[Step], parallel: bool
+) -> Columns | None:
+    """Accumulate row by row where walking down each column would leave every cache."""
+    folds = [n for n in kernel.nodes if isinstance(n, FoldNode)]
+    roles = {kernel.roles[n] for n in kernel.nodes if kernel.stages[n] == 0}
+    if len(inner) != 1 or roles - {"row_fold", "full"}:
+        return None
+    if any(kernel.roles[n] != "row" for n in kernel.nodes if kernel.stages[n] > 0):
+        return None
+    height, width = inner[0].loop.extent, outer[-1].loop.extent
+    row = sum(rounded(width * max(element_bytes(n.var), 4)) for n in folds)
+    bytes_read = kernel.domain.size * max(element_bytes(n.var) for n in folds)
+    if height < 16 or width < 8 or row > COLUMN_BYTES or bytes_read < LARGE_BYTES:
+        return None
+    if len(outer) > 1 or not parallel or height < 2 * COLUMN_BLOCKS:
+        return Columns(1, height, 0)
+    return Columns(COLUMN_BLOCKS, -(-height // COLUMN_BLOCKS), COLUMN_BLOCKS * row)
 
 
 def cuts_of(
