@@ -47,7 +47,7 @@ from functrans.ir import (
     prune,
 )
 from functrans.segments import Record, free_inputs, live_outputs, split, without_effects
-from functrans.tracing import Tracer
+from functrans.tracing import Node, Tracer
 
 COPY_LIMIT = 1 << 20
 """Captured arrays up to this many bytes are copied; larger ones are held read-only."""
@@ -110,30 +110,28 @@ class Trace:
 
         `name` is what messages call it.
         """
-        abstract = value is None or (type(value) is Tracer and value.abstract)
-        inherits = type(value) is Tracer and value.active
-        differentiable = is_inexact(aval.dtype)
-        tracer = Tracer(self, Var(aval), abstract, (active or inherits) and differentiable)
-        tracer.origin = "argument"
-        tracer.value = value
+        outer = value.node if type(value) is Tracer else None
+        abstract = value is None or (outer is not None and outer.abstract)
+        carries = is_inexact(aval.dtype) and (active or (outer is not None and outer.active))
+        tracer = Tracer(self, Node(Var(aval), value, abstract, carries), "argument")
         if scalar is not None:
             tracer.scalar = scalar
         if name is not None:
-            self._names[tracer.node] = name
+            self._names[tracer.node.var] = name
         return tracer
 
     def bind(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> list[Any]:
         inputs = [a if type(a) is Tracer and a.recorder is self else self.lift(a) for a in args]
         out_avals = primitive.abstract_eval(*[a.aval for a in inputs], **params)
-        tracers = [a for a in inputs if type(a) is Tracer]
-        abstract = any(t.abstract for t in tracers)
+        nodes = [a.node for a in inputs if type(a) is Tracer]
+        abstract = any(n.abstract for n in nodes)
         varies = not has_zero_derivative(primitive)
-        active = varies and any(t.active for t in tracers)
-        outs = [
-            Tracer(self, Var(aval), abstract, active and is_inexact(aval.dtype))
-            for aval in out_avals
+        active = varies and any(n.active for n in nodes)
+        made = [
+            Node(Var(aval), None, abstract, active and is_inexact(aval.dtype)) for aval in out_avals
         ]
-        self._record(primitive, inputs, outs, params, tracers)
+        self._record(primitive, inputs, made, params, nodes)
+        outs = [Tracer(self, node) for node in made]
         if self.no_grad and varies:
             return [self._stopped(out) for out in outs]
         return outs
@@ -142,20 +140,20 @@ class Trace:
         self,
         primitive: Primitive,
         inputs: list[Tracer | Literal],
-        outs: list[Tracer],
+        made: list[Node],
         params: dict[str, Any],
-        tracers: list[Tracer],
+        nodes: list[Node],
     ) -> None:
-        atoms = [a.node if type(a) is Tracer else a for a in inputs]
+        atoms = [a.node.var if type(a) is Tracer else a for a in inputs]
         source = source_override() or user_frame()
-        eqn = Eqn(primitive, atoms, [o.node for o in outs], params, source)  # type: ignore[arg-type]
-        self.records.append(Record(eqn, tracers, [weakref.ref(o) for o in outs]))
+        eqn = Eqn(primitive, atoms, [n.var for n in made], params, source)  # type: ignore[arg-type]
+        self.records.append(Record(eqn, nodes, [weakref.ref(n) for n in made]))
 
     def _stopped(self, out: Tracer) -> Tracer:
         """no_grad: the derivative of what is recorded while it is on is zero."""
         # An abstract value carries no derivative here, but whoever differentiates a jitted
         # function does so after it was traced.
-        carries = is_inexact(out.aval.dtype) and (out.active or out.abstract)
+        carries = is_inexact(out.aval.dtype) and (out.node.active or out.node.abstract)
         return self.bind(_hooks[0].stop_gradient, [out], {})[0] if carries else out
 
     # -- values from outside ------------------------------------------------------------------
@@ -178,11 +176,12 @@ class Trace:
         self._require_ancestor(tracer)
         known = self._captured_by_id.get(id(tracer))
         if known is None:
-            inner = Tracer(self, Var(tracer.aval), tracer.abstract, tracer.active, "captured")
+            outer = tracer.snapshot()
+            node = Node(Var(tracer.aval), outer, tracer.node.abstract, tracer.node.active)
+            inner = Tracer(self, node, "captured")
             inner.scalar = tracer.scalar
-            inner.value = tracer
             known = self._captured_by_id[id(tracer)] = (tracer, inner)
-            self.captured.append((tracer, inner))
+            self.captured.append((outer, inner))
         return known[1]
 
     def _require_ancestor(self, tracer: Tracer) -> None:
@@ -208,11 +207,10 @@ class Trace:
 
     def _capture_array(self, array: np.ndarray[Any, Any]) -> Tracer:
         known = self._captured_by_id.get(id(array))
-        if known is not None and _unchanged(array, known[1].value):
+        if known is not None and _unchanged(array, known[1].node.value):
             return known[1]
         kept = self._keep(array)
-        inner = Tracer(self, Var(aval_of(kept)), False, False, "captured")
-        inner.value = kept
+        inner = Tracer(self, Node(Var(aval_of(kept)), kept, False, False), "captured")
         self._captured_by_id[id(array)] = (array, inner)
         self.captured.append((kept, inner))
         return inner
@@ -236,7 +234,7 @@ class Trace:
     def force(self, tracer: Tracer, remedy: str) -> np.ndarray[Any, Any]:
         """The value of a tracer as an array; see this file's first lines."""
         self.require_usable(tracer)
-        if tracer.abstract:
+        if tracer.node.abstract:
             raise ConcretizationError(self._why_abstract(tracer, remedy))
         value: Any = tracer
         while type(value) is Tracer:
@@ -245,41 +243,41 @@ class Trace:
 
     def value_in_parent(self, tracer: Tracer) -> Any:
         """The value of one of this trace's tracers in the enclosing interpreter."""
-        if tracer.value is None:
+        if tracer.node.value is None:
             self._close_segment()
-        return tracer.value
+        return tracer.node.value
 
     def _close_segment(self) -> None:
         ready, rest = split(self.records)
-        live = live_outputs(ready, rest)
         made = {v for r in ready for v in r.eqn.outputs}
         free = free_inputs(ready, made)
-        eqns = prune([r.eqn for r in ready], [t.node for t in live])
+        live = live_outputs(ready)
+        eqns = prune([r.eqn for r in ready], [n.var for n in live])
         used = {a for e in eqns for a in e.inputs if isinstance(a, Var)}
-        free = [t for t in free if t.node in used]
-        segment = intern(Jaxpr([t.node for t in free], eqns, [t.node for t in live]))
+        free = [n for n in free if n.var in used]
+        segment = intern(Jaxpr([n.var for n in free], eqns, [n.var for n in live]))
         assert self.parent is not None
         with interpreting(self.parent):
             outs = self.parent.bind(
-                _hooks[0].call, [t.value for t in free], {"jaxpr": segment, **_SEGMENT}
+                _hooks[0].call, [n.value for n in free], {"jaxpr": segment, **_SEGMENT}
             )
         self._continue_after(segment, free, live, outs, rest)
 
     def _continue_after(
         self,
         segment: Jaxpr,
-        free: list[Tracer],
-        live: list[Tracer],
+        free: list[Node],
+        live: list[Node],
         outs: list[Any],
         rest: list[Record],
     ) -> None:
-        """Replace the segment's equations by one call whose outputs are the live tracers."""
-        renamed = {t.node: Var(t.aval) for t in live}
+        """Replace the segment's equations by one call whose outputs are the live nodes."""
+        renamed = {n.var: Var(n.var.aval) for n in live}
         params = {"jaxpr": without_effects(segment), **_SEGMENT}
-        inputs = [t.node for t in free]
+        inputs = [n.var for n in free]
         self.closed_eqns.append(Eqn(_hooks[0].call, inputs, list(renamed.values()), params))
-        for tracer, out in zip(live, outs, strict=True):
-            tracer.node, tracer.value = renamed[tracer.node], out
+        for node, out in zip(live, outs, strict=True):
+            node.var, node.value = renamed[node.var], out
         for record in rest:
             record.eqn.inputs = [
                 renamed.get(a, a) if isinstance(a, Var) else a for a in record.eqn.inputs
@@ -296,15 +294,16 @@ class Trace:
 
     def _culprit(self, tracer: Tracer) -> tuple[str, str]:
         """The abstract argument that a tracer depends on, and whose it is, as users call them."""
+        owner: Trace = tracer.recorder
+        node = tracer.node
         while True:
-            while type(tracer.value) is Tracer:
-                tracer = tracer.value
-            owner: Trace = tracer.recorder
-            maker = next((r for r in owner.records if tracer.node in r.eqn.outputs), None)
+            while type(node.value) is Tracer:
+                owner, node = node.value.recorder, node.value.node
+            maker = next((r for r in owner.records if node.var in r.eqn.outputs), None)
             if maker is None:
-                name = owner._names.get(tracer.node) or f"an argument of {owner.purpose}"
+                name = owner._names.get(node.var) or f"an argument of {owner.purpose}"
                 return name, owner.purpose
-            tracer = next(t for t in maker.inputs if t.abstract)
+            node = next(n for n in maker.inputs if n.abstract)
 
     # -- ending -------------------------------------------------------------------------------
 
@@ -331,10 +330,10 @@ class Trace:
                 f"{self.purpose}: a no_grad block that the function entered was not left, as in a "
                 "generator that is suspended in it. Finish the block before the function returns."
             )
-        atoms = [o.node if type(o) is Tracer else o for o in map(self.lift, outputs)]
+        atoms = [o.node.var if type(o) is Tracer else o for o in map(self.lift, outputs)]
         eqns = self.closed_eqns + [r.eqn for r in self.records]
         eqns = prune(eqns, atoms)  # type: ignore[arg-type]
-        invars = [t.node for _, t in self.captured] + [t.node for t in arguments]
+        invars = [t.node.var for _, t in self.captured] + [t.node.var for t in arguments]
         jaxpr = Jaxpr(invars, eqns, atoms, len(self.captured))  # type: ignore[arg-type]
         return jaxpr, [value for value, _ in self.captured]
 

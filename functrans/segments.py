@@ -5,15 +5,18 @@ from __future__ import annotations
 import weakref
 
 from functrans.ir import Effect, Eqn, Jaxpr, Var
-from functrans.tracing import Tracer
+from functrans.tracing import Node
 
 
 class Record:
-    """An equation of the open segment, with the tracers it reads and those it made."""
+    """An equation of the open segment, with the nodes it reads and those it made.
+
+    What it made is held weakly: a node that no tracer and no other record holds is dead.
+    """
 
     __slots__ = ("eqn", "inputs", "outputs")
 
-    def __init__(self, eqn: Eqn, inputs: list[Tracer], outputs: list[weakref.ref[Tracer]]) -> None:
+    def __init__(self, eqn: Eqn, inputs: list[Node], outputs: list[weakref.ref[Node]]) -> None:
         self.eqn = eqn
         self.inputs = inputs
         self.outputs = outputs
@@ -23,29 +26,26 @@ def split(records: list[Record]) -> tuple[list[Record], list[Record]]:
     """The records whose equations can run now, and those that reach an abstract input."""
     ready, rest = [], []
     for record in records:
-        (rest if any(t.abstract for t in record.inputs) else ready).append(record)
+        (rest if any(n.abstract for n in record.inputs) else ready).append(record)
     return ready, rest
 
 
-def live_outputs(ready: list[Record], rest: list[Record]) -> list[Tracer]:
-    """The tracers made by `ready` that can still be referred to, by users or by `rest`."""
-    made = {v for r in ready for v in r.eqn.outputs}
-    live: dict[Var, Tracer] = {}
-    for record in rest:
-        live.update({t.node: t for t in record.inputs if t.node in made})
+def live_outputs(ready: list[Record]) -> list[Node]:
+    """The nodes made by `ready` that users or later records can still refer to.
+
+    Takes the inputs away from the records, which would keep their nodes alive otherwise.
+    """
     for record in ready:
-        for ref in record.outputs:
-            tracer = ref()
-            if tracer is not None and tracer.node in made:
-                live.setdefault(tracer.node, tracer)
-    return list(live.values())
+        record.inputs = []
+    found = [ref() for record in ready for ref in record.outputs]
+    return [node for node in found if node is not None]
 
 
-def free_inputs(ready: list[Record], made: set[Var]) -> list[Tracer]:
-    """The tracers that `ready` reads but does not make, in order of first use."""
-    free: dict[Var, Tracer] = {}
+def free_inputs(ready: list[Record], made: set[Var]) -> list[Node]:
+    """The nodes that `ready` reads but does not make, in order of first use."""
+    free: dict[Var, Node] = {}
     for record in ready:
-        free.update({t.node: t for t in record.inputs if t.node not in made and t.node not in free})
+        free.update({n.var: n for n in record.inputs if n.var not in made and n.var not in free})
     return list(free.values())
 
 

@@ -50,45 +50,44 @@ class Recorder(Protocol):
         ...
 
 
+class Node:
+    """A value while it is traced: what the tracers that stand for it share.
+
+    var      its variable in the trace
+    value    its value in the enclosing interpreter, once known
+    abstract does it depend on an abstract input, so that it cannot be asked for?
+    active   does it carry a derivative of an enclosing transform?
+    """
+
+    __slots__ = ("__weakref__", "abstract", "active", "value", "var")
+
+    def __init__(self, var: Var, value: Any, abstract: bool, active: bool) -> None:
+        self.var = var
+        self.value = value
+        self.abstract = abstract
+        self.active = active
+
+
 class Tracer(Array):
     """Stands for an array while a function is staged. Never made by users.
 
     recorder the trace it belongs to
-    node     its current variable there
-    abstract does its value depend on an abstract input, so that it cannot be asked for?
-    active   does it carry a derivative of an enclosing transform?
+    node     its current value there
     origin   "made" inside the trace, an "argument", or "captured"
     scalar   is it what NumPy would return as a scalar (immutable), not a 0-d array?
-    value    its value in the enclosing interpreter, once known
     link     how it comes from the array it is a view of, if it is one; see views.py
     views    weak references to the views of it
     """
 
-    __slots__ = (
-        "__weakref__",
-        "abstract",
-        "active",
-        "link",
-        "node",
-        "origin",
-        "recorder",
-        "scalar",
-        "value",
-        "views",
-    )
+    __slots__ = ("__weakref__", "link", "node", "origin", "recorder", "scalar", "views")
     __hash__ = None  # type: ignore[assignment]  # as arrays: equality is elementwise
     __array_priority__ = 1000.0
 
-    def __init__(
-        self, recorder: Any, node: Var, abstract: bool, active: bool, origin: str = "made"
-    ) -> None:
+    def __init__(self, recorder: Any, node: Node, origin: str = "made") -> None:
         self.recorder = recorder
         self.node = node
-        self.abstract = abstract
-        self.active = active
         self.origin = origin
-        self.scalar = node.aval.shape == ()
-        self.value: Any = None
+        self.scalar = node.var.aval.shape == ()
         self.link: Any = None
         self.views: list[weakref.ref[Tracer]] | None = None
 
@@ -115,23 +114,23 @@ class Tracer(Array):
 
     @property
     def aval(self) -> Aval:
-        return self.node.aval
+        return self.node.var.aval
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.node.aval.shape
+        return self.node.var.aval.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self.node.aval.dtype
+        return self.node.var.aval.dtype
 
     @property
     def ndim(self) -> int:
-        return len(self.node.aval.shape)
+        return len(self.node.var.aval.shape)
 
     @property
     def size(self) -> int:
-        return self.node.aval.size
+        return self.node.var.aval.size
 
     @property
     def itemsize(self) -> int:
@@ -194,7 +193,7 @@ class Tracer(Array):
 
     def _ask_without_derivative(self, what: str, remedy: str) -> np.ndarray[Any, Any]:
         self.recorder.require_usable(self)
-        if self.active and not self.abstract:
+        if self.node.active and not self.node.abstract:
             raise ConcretizationError(
                 f"{what} of a traced {describe(self)} that carries a derivative would silently "
                 f"lose it (in {where(user_frame())}). {remedy}, or say that no derivative is "
@@ -203,7 +202,7 @@ class Tracer(Array):
         return self._ask(remedy)
 
     def __format__(self, spec: str) -> str:
-        if self.abstract:
+        if self.node.abstract:
             return repr(self)
         value = self._ask(RETURN)
         return format(value.item() if value.ndim == 0 else value, spec)
@@ -212,7 +211,7 @@ class Tracer(Array):
         return f"Tracer<{self.aval}>"
 
     def __str__(self) -> str:
-        return repr(self) if self.abstract else str(self._ask(RETURN))
+        return repr(self) if self.node.abstract else str(self._ask(RETURN))
 
     # -- NumPy's protocols --------------------------------------------------------------------
 
@@ -230,10 +229,15 @@ class Tracer(Array):
             raise _unsupported(f"{func.__module__}.{func.__name__}")
         return function(*args, **kwargs)
 
+    def snapshot(self, origin: str = "made") -> Tracer:
+        """Another tracer for the present value, which later writes to this one do not reach."""
+        copy = Tracer(self.recorder, self.node, origin)
+        copy.scalar = self.scalar
+        return copy
+
     def become(self, other: Tracer) -> None:
         """Take the value of another tracer: what an in-place write does."""
-        self.node, self.value = other.node, other.value
-        self.abstract, self.active = other.abstract, other.active
+        self.node = other.node
 
     @property
     def at(self) -> Any:

@@ -41,12 +41,11 @@ def as_view(result: Any, parent: Any, function: Callable[[Any], Any]) -> Any:
     ):
         return result
     if result is parent:
-        result = Tracer(parent.recorder, parent.node, parent.abstract, parent.active, parent.origin)
-        result.value = parent.value
+        result = Tracer(parent.recorder, parent.node, parent.origin)
     if parent.origin != "made":
         result.origin = parent.origin
         return result
-    if result.node.aval.shape == () and parent.shape == ():
+    if result.shape == () and parent.shape == ():
         result.scalar = parent.scalar
     result.link = View(parent, function)
     views = parent.views
@@ -59,10 +58,17 @@ def as_view(result: Any, parent: Any, function: Callable[[Any], Any]) -> Any:
 
 
 def as_created(result: Any) -> Any:
-    """Note that `result` is a new array: a 0-d one is an array, not a NumPy scalar."""
+    """Note that `result` is a new array: writes to an operand do not reach it, and a 0-d one is an
+    array, not a NumPy scalar."""
+    result = as_fresh(result)
     if type(result) is Tracer:
         result.scalar = False
     return result
+
+
+def as_fresh(result: Any) -> Any:
+    """A result that is the operand itself, as an array of its own."""
+    return result.snapshot() if type(result) is Tracer else result
 
 
 def write(self: Tracer, index: Any, value: Any) -> None:
@@ -158,22 +164,27 @@ def _detach(view: Tracer) -> None:
     view.link = None
 
 
-def refresh_views(base: Tracer) -> None:
-    """Recompute every live view of an array that was written to."""
+def refresh_views(base: Tracer, stand_in: np.ndarray[Any, Any] | None = None) -> None:
+    """Recompute every live view of an array that was written to.
+
+    `stand_in` has the layout of the array in NumPy's memory (C order unless it is a view), so
+    that NumPy can say what of it would be a view and what a copy.
+    """
     if base.views is None:
         return
-    shadow = np.empty(base.shape, base.dtype)
+    if stand_in is None:
+        stand_in = np.empty(base.shape, base.dtype)
     for ref in list(base.views):
         view = ref()
         if view is None or view.link is None:
             continue
         function = view.link.function
-        if not _is_traced(function) and not _is_view(function, shadow, function(shadow)):
-            if base.size:
-                _detach(view)
-            continue
-        view.become(view.link.function(base))
-        refresh_views(view)
+        seen = None if _is_traced(function) else function(stand_in)
+        if _is_view(function, stand_in, seen):
+            view.become(function(base))
+            refresh_views(view, seen)
+        elif base.size:
+            _detach(view)
 
 
 def _in_place(operator: Callable[[Any, Any], Any], symbol: str) -> Callable[[Tracer, Any], Any]:
@@ -206,6 +217,7 @@ def _install() -> None:
         setattr(Tracer, f"__i{name}__", _in_place(surface.operators[f"__{name}__"], symbol))
     surface.declare.hooks.view = as_view
     surface.declare.hooks.created = as_created
+    surface.declare.hooks.fresh = as_fresh
 
 
 _IN_PLACE = {

@@ -146,6 +146,9 @@ def finish(outputs: Sequence[Any], avals: Sequence[Aval], inputs: Sequence[Any])
     for value, aval in zip(outputs, avals, strict=True):
         if type(value) is not Tracer:
             value = _finish_array(value, aval, taken)
+        elif id(value) in taken:
+            value = value.snapshot()
+        taken.add(id(value))
         finished.append(value)
     return finished
 
@@ -158,7 +161,6 @@ def _finish_array(value: Any, aval: Aval, taken: set[int]) -> Any:
         return array[()]
     if id(array) in taken or not (array.flags.owndata and array.flags.c_contiguous):
         array = array.copy(order="C")
-    taken.add(id(array))
     return array
 
 
@@ -178,14 +180,17 @@ def as_typed(value: Any, aval: Aval) -> Any:
 
 
 def unaliased(values: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
-    """The values, copied where they share memory with an input (residuals must not)."""
+    """The values, out of reach of later writes to an input (residuals must be)."""
     arrays = [x for x in inputs if isinstance(x, np.ndarray)]
-    return [
-        v.copy()
-        if isinstance(v, np.ndarray) and any(np.may_share_memory(v, a) for a in arrays)
-        else v
-        for v in values
-    ]
+    return [_unaliased(v, arrays) for v in values]
+
+
+def _unaliased(value: Any, arrays: list[Any]) -> Any:
+    if type(value) is Tracer:
+        return value.snapshot()
+    if isinstance(value, np.ndarray) and any(np.may_share_memory(value, a) for a in arrays):
+        return value.copy()
+    return value
 
 
 def zeros(aval: Aval) -> Any:

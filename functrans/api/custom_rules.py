@@ -101,7 +101,7 @@ class Custom(ABC):
         staged = stage(flat_f, leaves, purpose=self._what, **options)
         staged.release()
         for value in staged.captured:
-            if type(value) is Tracer and value.active:
+            if type(value) is Tracer and value.node.active:
                 raise TransformTypeError(
                     f"{self._what}: {name_of(self.f)} or its rule uses a traced "
                     f"{describe(value)} that is being differentiated but is not among its "
