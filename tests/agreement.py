@@ -64,3 +64,8 @@ def compare(f: Callable[..., Any], *args: Any, reference: Callable[..., Any] | N
     got = outcome(lambda: staged(lambda *xs: f(fnp, *xs), *args))
     found = disagreement(wanted, got)
     assert found is None, f"{found} for {[ft.errors.describe(a) for a in args]}"
+
+
+def leaves_of(result: Any) -> list[np.ndarray[Any, Any]]:
+    """The leaves of a result as arrays."""
+    return [np.asarray(leaf) for leaf in ft.tree.leaves(result)]

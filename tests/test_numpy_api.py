@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from tests.agreement import disagreement, outcome, staged, traced
 from tests.numpy_cases import CASES, Case
 
 
-def run(one: Case) -> str | None:
+def run(one: Case, engine: Any = None) -> str | None:
     """How the staged program differs from NumPy's, with its arguments; None where they agree."""
     wanted = outcome(lambda: (one.reference or (lambda *xs: one.f(np, *xs)))(*one.args))
     stage = traced if one.asks else staged
+    if engine is not None:
+        stage = lambda f, *args: ft.tree.leaves(engine(f)(*args))
     got = outcome(lambda: stage(lambda *xs: one.f(fnp, *xs), *one.args))
     found = disagreement(wanted, got)
     return found and f"{found} for {[ft.errors.describe(a) for a in one.args]}"
@@ -25,6 +28,13 @@ def run(one: Case) -> str | None:
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_agrees_with_numpy(name: str) -> None:
     wrong = [found for one in CASES[name] if (found := run(one))]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_compiled_agrees_with_numpy(name: str) -> None:
+    usable = [one for one in CASES[name] if not one.asks]
+    wrong = [found for one in usable[:: max(1, len(usable) // 3)] if (found := run(one, ft.jit))]
     assert not wrong, "\n".join(wrong)
 
 
