@@ -42,11 +42,12 @@ def as_view(result: Any, parent: Any, function: Callable[[Any], Any]) -> Any:
         return result
     if result is parent:
         result = Tracer(parent.recorder, parent.node, parent.origin)
+    if result.shape == () and not _is_traced(function):
+        seen = function(np.empty(parent.shape, parent.dtype))
+        result.scalar = not isinstance(seen, np.ndarray)
     if parent.origin != "made":
         result.origin = parent.origin
         return result
-    if result.shape == () and parent.shape == ():
-        result.scalar = parent.scalar
     result.link = View(parent, function)
     views = parent.views
     if views is None:
