@@ -9,13 +9,13 @@ the plan; a kernel reads only what earlier kernels or its own earlier stages sto
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from functrans.extend import Atom, Eqn, Literal, UnsupportedError, Var
+from functrans.extend import Eqn, Var
 from jit.lowering.domain import Domain
-from jit.lowering.index import Index, Loop, Point, of_loop
+from jit.lowering.graph import Graph, leaves, view_base
 from jit.lowering.indexing import indices_of
 from jit.lowering.nodes import CheckNode, FoldNode, MapNode, Node, PartNode, Role
 from jit.lowering.rules import INDEXED, REDUCTIONS, ROOTS, SCALARS, Root, needs_check
@@ -25,22 +25,10 @@ CHEAP = 4.0
 """Simple operations per element that are sooner computed again than kept in memory."""
 DEEP = 12
 """How many index-moving equations may be inlined into each other."""
+MANY = 48
+"""A kernel takes no more nodes than this."""
 ROW_LIMIT = 1 << 13
 """A whole array up to this size may be one row, folded and broadcast back in one kernel."""
-VIEWS = frozenset({"broadcast", "reshape", "transpose", "slice", "reverse", "stop_gradient"})
-
-
-class Graph:
-    """The equations to be fused, and who makes and reads each variable."""
-
-    def __init__(self, invars: Sequence[Var], eqns: Sequence[Eqn], outvars: Sequence[Var]) -> None:
-        self.invars = list(invars)
-        self.eqns = list(eqns)
-        self.outvars = list(outvars)
-        self.producers = {v: eqn for eqn in eqns for v in eqn.outputs}
-        for eqn in eqns:
-            if not any(eqn.primitive in t for t in (SCALARS, INDEXED, REDUCTIONS, ROOTS)):
-                raise UnsupportedError(f"the native engine cannot compile {eqn.primitive.name}")
 
 
 @dataclass(eq=False)
@@ -186,50 +174,6 @@ def bound_depth(graph: Graph, stored: dict[Var, str]) -> None:
             if depth > DEEP and is_inlined(eqn):
                 stored.setdefault(out, "a long chain of index functions")
             depths[out] = 0 if out in stored else depth
-
-
-# -- strided views ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class View:
-    """A variable as a strided window of a stored one: offset and strides count elements."""
-
-    base: Var
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-def view_base(graph: Graph, var: Var) -> Var:
-    """The variable that `var` is a strided view of; itself when it is none."""
-    base = chain_base(graph, var)
-    return base if base is not None and strided_view(graph, var, base) is not None else var
-
-
-def chain_base(graph: Graph, var: Var, stored: Container[Var] = ()) -> Var | None:
-    """The first stored variable, or what is no view, under a chain of view equations."""
-    while True:
-        eqn = graph.producers.get(var)
-        if eqn is None or var in stored or eqn.primitive.name not in VIEWS:
-            return var
-        if isinstance(eqn.inputs[0], Literal):
-            return None
-        var = eqn.inputs[0]
-
-
-def strided_view(graph: Graph, var: Var, base: Var) -> View | None:
-    """`var` as a view of `base`, when its elements are read at affine positions."""
-    shape = var.aval.shape
-    loops = [Loop(n) for n in shape]
-    scout = Scout(graph.producers, {base})
-    scout.value(var, Point(shape, multi=[of_loop(loop) for loop in loops]))
-    if len(scout.reads) != 1 or scout.cost:
-        return None
-    ((found, flat),) = scout.reads
-    if found is not base or not flat.is_affine():
-        return None
-    return View(base, flat.const, shape, tuple(flat.terms.get(loop, 0) for loop in loops))
 
 
 # -- nodes ------------------------------------------------------------------------------------
@@ -446,36 +390,6 @@ def fits(kernel: Kernel, node: Node, role: Role, scout: Scout, domain: Domain) -
     return True
 
 
-def leaves(graph: Graph, stored: dict[Var, str], atoms: Sequence[Atom]) -> set[Var]:
-    """The stored variables and inputs that inlined equations under `atoms` read."""
-    return descend(graph, stored, atoms)[0]
-
-
-def inlined_under(graph: Graph, stored: dict[Var, str], atoms: Sequence[Atom]) -> set[Var]:
-    """The variables that are computed on the way from stored ones to `atoms`."""
-    return descend(graph, stored, atoms)[1]
-
-
-def descend(
-    graph: Graph, stored: dict[Var, str], atoms: Sequence[Atom]
-) -> tuple[set[Var], set[Var]]:
-    """What is read and what is computed in order to have `atoms`."""
-    found: set[Var] = set()
-    inlined: set[Var] = set()
-    stack = [a for a in atoms if isinstance(a, Var)]
-    while stack:
-        var = stack.pop()
-        if var in found or var in inlined:
-            continue
-        eqn = graph.producers.get(var)
-        if eqn is None or var in stored:
-            found.add(var)
-        else:
-            inlined.add(var)
-            stack += [a for a in eqn.inputs if isinstance(a, Var)]
-    return found, inlined
-
-
 # -- after placing ----------------------------------------------------------------------------
 
 
@@ -518,126 +432,4 @@ def make_plan(graph: Graph) -> Plan:
     for step in steps:
         if isinstance(step, Kernel):
             settle(graph, stored, step)
-    share(graph, stored, steps)
     return Plan(graph, stored, steps)
-
-
-# -- sharing ----------------------------------------------------------------------------------
-
-
-def share(graph: Graph, stored: dict[Var, str], steps: list[Step]) -> None:
-    """Store expensive values that several kernels, or passes of one, would compute again."""
-    demands: dict[Var, dict[tuple[int, int], None]] = {}
-    for number, step in enumerate(steps):
-        if isinstance(step, Kernel):
-            for node in step.nodes:
-                whole = step.roles[node] in ("full", "row_fold", "full_total")
-                pass_ = step.stages[node] if whole else -1
-                for var in step.looks[node].visited:
-                    full = var.aval.size == step.domain.size
-                    demands.setdefault(var, {})[number, pass_ if full else -1] = None
-        else:
-            for var in inlined_under(graph, stored, step.eqn.inputs):
-                demands.setdefault(var, {})[number, -1] = None
-    costs = inline_costs(graph, stored)
-    touched: set[int] = set()
-    for eqn in reversed(graph.eqns):
-        for out in eqn.outputs:
-            users = demands.get(out, {})
-            if len(users) < 2 or out in stored or costs[out] <= CHEAP or out.aval.size == 1:
-                continue
-            if promote(graph, stored, steps, out, eqn, users):
-                touched.update(number for number, _ in users)
-                return_demands(graph, stored, demands, out, min(users))
-    for number in touched:
-        step = steps[number]
-        if isinstance(step, Kernel):
-            settle(graph, stored, step)
-        else:
-            step.reads = leaves(graph, stored, step.eqn.inputs)
-
-
-def return_demands(
-    graph: Graph,
-    stored: dict[Var, str],
-    demands: dict[Var, dict[tuple[int, int], None]],
-    var: Var,
-    keeper: tuple[int, int],
-) -> None:
-    """What only served to compute `var` is now wanted by its keeper alone."""
-    stack = [a for a in graph.producers[var].inputs if isinstance(a, Var)]
-    seen: set[Var] = set()
-    users = demands[var]
-    while stack:
-        below = stack.pop()
-        if below in seen or below in stored or below not in demands:
-            continue
-        seen.add(below)
-        if demands[below].keys() <= users.keys():
-            demands[below] = {keeper: None}
-        eqn = graph.producers.get(below)
-        if eqn is not None:
-            stack += [a for a in eqn.inputs if isinstance(a, Var)]
-
-
-def promote(
-    graph: Graph,
-    stored: dict[Var, str],
-    steps: list[Step],
-    var: Var,
-    eqn: Eqn,
-    users: Iterable[tuple[int, int]],
-) -> bool:
-    """Make `var` a node of the first kernel that wants it, if all of them can then read it."""
-    first = min(number for number, _ in users)
-    kernel = steps[first]
-    if not isinstance(kernel, Kernel):
-        return False
-    node = MapNode(var, eqn)
-    if var.aval.size == kernel.domain.size:
-        role: Role = "full"
-    elif kernel.tagged and var.aval.size == kernel.domain.rows:
-        role = "row"
-    else:
-        return False
-    if role == "full" and len({number for number, _ in users}) == 1 and not kernel.tagged:
-        return False
-    scout, refined = look(graph, stored, node, kernel.domain, role)
-    if not fits(kernel, node, role, scout, refined):
-        return False
-    stored[var] = "wanted by several passes"
-    before = (list(kernel.nodes), dict(kernel.roles), dict(kernel.looks), dict(kernel.defs))
-    before_domain = kernel.domain
-    kernel.domain = refined
-    kernel.nodes.insert(insertion(kernel, scout), node)
-    kernel.roles[node], kernel.looks[node], kernel.defs[var] = role, scout, node
-    if all(readable(graph, stored, kernel, n) for n in kernel.nodes if n is not node):
-        settle(graph, stored, kernel)
-        return True
-    del stored[var]
-    kernel.nodes, kernel.roles, kernel.looks, kernel.defs = before
-    kernel.domain = before_domain
-    return False
-
-
-def insertion(kernel: Kernel, scout: Scout) -> int:
-    """Behind the nodes whose results are read."""
-    makers = [kernel.defs[var] for var, _ in scout.reads if var in kernel.defs]
-    return max((kernel.nodes.index(m) + 1 for m in makers), default=0)
-
-
-def readable(graph: Graph, stored: dict[Var, str], kernel: Kernel, node: Node) -> bool:
-    """Can the node still be computed in the kernel, with what is now stored?"""
-    scout, refined = look(graph, stored, node, kernel.domain, kernel.roles[node])
-    return fits(kernel, node, kernel.roles[node], scout, refined)
-
-
-def view_of(plan: Plan, atom: Atom) -> View | None:
-    """An operand as a view of what is stored."""
-    if not isinstance(atom, Var):
-        return None
-    base = chain_base(plan.graph, atom, plan.stored)
-    return None if base is None else strided_view(plan.graph, atom, base)
-
-
-__all__ = ["Graph", "Index", "Kernel", "Plan", "RootCall", "Step", "View", "make_plan", "view_of"]

@@ -32,13 +32,14 @@ from functrans.extend import (
 from jit import native
 from jit.dispatch import Dispatcher
 from jit.emit import emit_program
-from jit.fusion import Kernel, Plan, make_plan
+from jit.fusion import Kernel, Plan
 from jit.loop_ir.check import check_program
 from jit.loop_ir.nodes import Program
 from jit.loop_ir.pprint import format_program
 from jit.passes.loops import Written, write_program
 from jit.passes.prepare import inline_calls, to_graph
 from jit.passes.schedule import Schedule
+from jit.passes.sharing import shared_plan
 from jit.runtime import callbacks, gemm, sort, threads
 
 STAGES = ("jaxpr", "fuse", "loops", "llvm", "object", "load")
@@ -135,7 +136,7 @@ def compile_jaxpr(jaxpr: Jaxpr, donate: Sequence[int] = ()) -> Executable:
         check_jaxpr(prepared)
         taken = match_donated(prepared, donate)
     with timer.stage("fuse"):
-        plan = make_plan(to_graph(prepared))
+        plan = shared_plan(to_graph(prepared))
     with timer.stage("loops"):
         written = write_program(plan, "program", taken, callback)
         check_program(written.program)

@@ -52,9 +52,15 @@ DTYPES: dict[str, DType] = {
 }
 
 
+_known: dict[np.dtype[Any], DType] = {}
+
+
 def loop_dtype(dtype: np.dtype[Any]) -> DType:
     """The loop IR type of an array's elements; of a complex array, that of their parts."""
-    return DTYPES[dtype.name]
+    found = _known.get(dtype)
+    if found is None:
+        found = _known[dtype] = DTYPES[dtype.name]
+    return found
 
 
 def is_complex(dtype: np.dtype[Any]) -> bool:

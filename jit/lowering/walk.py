@@ -260,7 +260,8 @@ def scalar_cost(eqn: Eqn) -> float:
     rule = SCALARS.get(eqn.primitive)
     if rule is None:
         return 1.0
-    return rule.cost * (2.5 if any(a.aval.dtype.kind == "c" for a in eqn.inputs) else 1.0)
+    paired = bool(eqn.inputs) and eqn.inputs[-1].aval.dtype.kind == "c"
+    return rule.cost * 2.5 if paired else rule.cost
 
 
 def mentions_division(index: Index) -> bool:

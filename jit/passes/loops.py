@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from functrans.extend import Eqn, Var
-from jit.fusion import Kernel, Plan, RootCall, view_of
+from jit.fusion import Kernel, Plan, RootCall
 from jit.loop_ir.builder import Builder
 from jit.loop_ir.nodes import Buffer, Program
+from jit.lowering.graph import view_of
 from jit.lowering.nodes import Node, PartNode
 from jit.lowering.rules import is_complex, loop_dtype
 from jit.lowering.writer import RootContext, Writer
@@ -132,7 +133,7 @@ def write_root(
     context = RootContext(
         writer,
         f"{step.eqn.primitive.name}{number}",
-        lambda atom: view_of(plan, atom),
+        lambda atom: view_of(plan.graph, plan.stored, atom),
         lambda cost: cost * NS_PER_COST > PARALLEL_NS,
         callback,
         workspace,

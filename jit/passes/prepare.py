@@ -28,8 +28,8 @@ from functrans.extend import (
     primitives,
     prune,
 )
-from jit.fusion import Graph
 from jit.lowering.elementwise import extremes
+from jit.lowering.graph import Graph
 from jit.lowering.rules import EXPANSIONS, REDUCTIONS, loop_dtype
 
 broadcast_p = primitives.structural.broadcast_p

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from functrans.extend import Var
-from jit.fusion import Graph, Kernel, look
+from jit.fusion import Kernel, look
 from jit.loop_ir.nodes import LoopKind
 from jit.lowering.domain import Domain, mergeable
+from jit.lowering.graph import Graph
 from jit.lowering.index import Index, Loop
 from jit.lowering.nodes import FoldNode, PartNode
 from jit.passes.buffers import element_bytes, rounded

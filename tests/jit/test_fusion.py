@@ -10,8 +10,9 @@ import pytest
 import functrans as ft
 import functrans.numpy as fnp
 from functrans.extend import simplify
-from jit.fusion import Kernel, Plan, make_plan
+from jit.fusion import Kernel, Plan
 from jit.passes.prepare import inline_calls, to_graph
+from jit.passes.sharing import shared_plan
 
 X = ft.ShapeDtypeStruct((128, 40), np.float64)
 
@@ -23,7 +24,7 @@ def kernels(f: Any, *args: Any) -> list[str]:
 
 def plan_of(f: Any, *args: Any) -> Plan:
     jaxpr = ft.make_jaxpr(f)(*args).jaxpr
-    return make_plan(to_graph(simplify(inline_calls(jaxpr))))
+    return shared_plan(to_graph(simplify(inline_calls(jaxpr))))
 
 
 def softmax(x: Any, axis: int = 1) -> Any:

@@ -1,0 +1,111 @@
+"""The graph that fusion works on: equations, their results, and strided views of stored ones."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+
+from functrans.extend import Atom, Eqn, Literal, UnsupportedError, Var
+from jit.lowering.index import Loop, Point, of_loop
+from jit.lowering.rules import INDEXED, REDUCTIONS, ROOTS, SCALARS
+from jit.lowering.walk import Scout
+
+VIEWS = frozenset({"broadcast", "reshape", "transpose", "slice", "reverse", "stop_gradient"})
+
+
+class Graph:
+    """The equations to be fused, and who makes and reads each variable."""
+
+    def __init__(self, invars: Sequence[Var], eqns: Sequence[Eqn], outvars: Sequence[Var]) -> None:
+        self.invars = list(invars)
+        self.eqns = list(eqns)
+        self.outvars = list(outvars)
+        self.producers = {v: eqn for eqn in eqns for v in eqn.outputs}
+        for eqn in eqns:
+            if not any(eqn.primitive in t for t in (SCALARS, INDEXED, REDUCTIONS, ROOTS)):
+                raise UnsupportedError(f"the native engine cannot compile {eqn.primitive.name}")
+
+
+# -- strided views ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class View:
+    """A variable as a strided window of a stored one: offset and strides count elements."""
+
+    base: Var
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def view_base(graph: Graph, var: Var) -> Var:
+    """The variable that `var` is a strided view of; itself when it is none."""
+    base = chain_base(graph, var)
+    return base if base is not None and strided_view(graph, var, base) is not None else var
+
+
+def chain_base(graph: Graph, var: Var, stored: Container[Var] = ()) -> Var | None:
+    """The first stored variable, or what is no view, under a chain of view equations."""
+    while True:
+        eqn = graph.producers.get(var)
+        if eqn is None or var in stored or eqn.primitive.name not in VIEWS:
+            return var
+        if isinstance(eqn.inputs[0], Literal):
+            return None
+        var = eqn.inputs[0]
+
+
+def strided_view(graph: Graph, var: Var, base: Var) -> View | None:
+    """`var` as a view of `base`, when its elements are read at affine positions."""
+    shape = var.aval.shape
+    loops = [Loop(n) for n in shape]
+    scout = Scout(graph.producers, {base})
+    scout.value(var, Point(shape, multi=[of_loop(loop) for loop in loops]))
+    if len(scout.reads) != 1 or scout.cost:
+        return None
+    ((found, flat),) = scout.reads
+    if found is not base or not flat.is_affine():
+        return None
+    return View(base, flat.const, shape, tuple(flat.terms.get(loop, 0) for loop in loops))
+
+
+def view_of(graph: Graph, stored: Container[Var], atom: Atom) -> View | None:
+    """An operand as a view of what is stored."""
+    if not isinstance(atom, Var):
+        return None
+    base = chain_base(graph, atom, stored)
+    return None if base is None else strided_view(graph, atom, base)
+
+
+# -- what is read ------------------------------------------------------------------------------
+
+
+def leaves(graph: Graph, stored: dict[Var, str], atoms: Sequence[Atom]) -> set[Var]:
+    """The stored variables and inputs that inlined equations under `atoms` read."""
+    return descend(graph, stored, atoms)[0]
+
+
+def inlined_under(graph: Graph, stored: dict[Var, str], atoms: Sequence[Atom]) -> set[Var]:
+    """The variables that are computed on the way from stored ones to `atoms`."""
+    return descend(graph, stored, atoms)[1]
+
+
+def descend(
+    graph: Graph, stored: dict[Var, str], atoms: Sequence[Atom]
+) -> tuple[set[Var], set[Var]]:
+    """What is read and what is computed in order to have `atoms`."""
+    found: set[Var] = set()
+    inlined: set[Var] = set()
+    stack = [a for a in atoms if isinstance(a, Var)]
+    while stack:
+        var = stack.pop()
+        if var in found or var in inlined:
+            continue
+        eqn = graph.producers.get(var)
+        if eqn is None or var in stored:
+            found.add(var)
+        else:
+            inlined.add(var)
+            stack += [a for a in eqn.inputs if isinstance(a, Var)]
+    return found, inlined
