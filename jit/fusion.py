@@ -304,7 +304,7 @@ class Planner:
         nearby = {s for size in sizes for s in self.by_size.get(size, [])[-8:]} | makers
         for step in sorted(nearby, reverse=True):
             kernel = self.steps[step]
-            if step < earliest or not isinstance(kernel, Kernel):
+            if step < earliest or not isinstance(kernel, Kernel) or len(kernel.nodes) >= MANY:
                 continue
             if not reads.isdisjoint(kernel.defs):
                 makes.append(step)
