@@ -639,6 +639,65 @@ case("common_type", lambda m, x: np.zeros(1, m.common_type(x, np.float32(1))), I
 case("min_scalar_type", lambda m, x: np.zeros(1, m.min_scalar_type(x)), I4)
 case("real_if_close", lambda m, x: m.real_if_close(x), C16.real + 0j, asks=True)
 
+# -- editing, indices, polynomials ----------------------------------------------------------------
+
+case("insert", lambda m, x: m.insert(x, 1, 9.0), F8)
+case("insert", lambda m, x: m.insert(x, [0, 2], 9.0, axis=1), F8)
+case("insert", lambda m, x, v: m.insert(x, 1, v, axis=0), F8, W4)
+case("insert", lambda m, x, v: m.insert(x, [1, 3], v, axis=0), F8, F8[:2])
+case("insert", lambda m, x, v: m.insert(x, 1, v, axis=1), F8, V5[:3])
+for _shape in ((2, 3), 20, (0, 2), (5, 4)):
+    plain("resize", F8, new_shape=_shape)
+for _trim in ("fb", "f", "b"):
+    case(
+        "trim_zeros",
+        lambda m, x, t=_trim: m.trim_zeros(x, t),
+        np.array([0, 0, 1.5, 0, 2, 0]),
+        asks=True,
+    )
+case("trim_zeros", lambda m, x: m.trim_zeros(x), np.zeros(3), asks=True)
+for _axis in (None, 0, 1):
+    for _order in ("big", "little"):
+        plain("unpackbits", U1, axis=_axis, bitorder=_order)
+        plain("packbits", I8, axis=_axis, bitorder=_order)
+        plain("packbits", np.repeat(B1, 3, 1), axis=_axis, bitorder=_order)
+plain("unpackbits", U1, axis=1, count=11)
+plain("unpackbits", U1, axis=1, count=-3)
+plain("unpackbits", U1, axis=1, count=50)
+case("ix_", lambda m, x: x[m.ix_([0, 2], [1, 3])], F8)
+case("unravel_index", lambda m, i: m.unravel_index(i, (3, 4)), np.abs(I8))
+case("unravel_index", lambda m, i: m.unravel_index(i, (3, 4), order="F"), np.abs(I8))
+for _mode in ("raise", "wrap", "clip"):
+    case(
+        "ravel_multi_index",
+        lambda m, i, k=_mode: m.ravel_multi_index((i, 2), (6, 4), mode=k),
+        np.abs(I8),
+    )
+case("ravel_multi_index", lambda m, i: m.ravel_multi_index((i, 2), (6, 4), order="F"), np.abs(I8))
+case("tril_indices_from", lambda m, x: m.tril_indices_from(x, 1), F8)
+case("triu_indices_from", lambda m, x: m.triu_indices_from(x), F8)
+case("fromfunction", lambda m, x: x * m.fromfunction(lambda i, j: i + 2 * j, (3, 4)), F8)
+for _name in ("polyadd", "polysub", "polymul"):
+    plain(_name, W4, V5)
+    plain(_name, I4[0], W4)
+for _m in (0, 1, 2, 7, -1):
+    plain("polyder", W4, m=_m)
+    plain("polyder", I4[0], m=_m)
+    plain("polyint", W4, m=_m)
+plain("polyint", I4[0], m=2, k=[3.0, 4.0])
+for _q in (0.3, [0.1, 0.5, 1.0]):
+    for _x in (np.where(B1, F8, np.nan), F8, I4):
+        plain("nanquantile", _x, q=_q, axis=1)
+        plain("nanpercentile", _x, q=np.multiply(_q, 100), axis=0, keepdims=True)
+        plain("nanmedian", _x)
+        plain("nanmedian", _x, axis=1)
+plain("ldexp", F8, np.abs(I8))
+plain("ldexp", F4, I4)
+plain("ldexp", 1e-300, 2000)
+plain("spacing", F8)
+plain("spacing", F4)
+plain("around", F8, decimals=1)
+
 # -- functions of functions -----------------------------------------------------------------------
 
 case("apply_along_axis", lambda m, x: m.apply_along_axis(lambda r: m.outer(r, r), 1, x), F8)

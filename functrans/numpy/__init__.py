@@ -19,16 +19,30 @@ from functrans.numpy.calculus import (
     fix,
     gradient,
     interp,
-    polyval,
     sinc,
     trapezoid,
     unwrap,
+)
+from functrans.numpy.editing import (
+    insert,
+    packbits,
+    resize,
+    trim_zeros,
+    unpackbits,
 )
 from functrans.numpy.functional import (
     apply_along_axis,
     apply_over_axes,
     piecewise,
     vectorize,
+)
+from functrans.numpy.indices import (
+    fromfunction,
+    ix_,
+    ravel_multi_index,
+    tril_indices_from,
+    triu_indices_from,
+    unravel_index,
 )
 from functrans.numpy.information import (
     allclose,
@@ -77,8 +91,19 @@ from functrans.numpy.padding import (
     pad,
 )
 from functrans.numpy.plain import *
+from functrans.numpy.polynomials import (
+    polyadd,
+    polyder,
+    polyint,
+    polymul,
+    polysub,
+    polyval,
+)
 from functrans.numpy.quantiles import (
     median,
+    nanmedian,
+    nanpercentile,
+    nanquantile,
     percentile,
     quantile,
 )
@@ -208,6 +233,7 @@ from functrans.surface.elementwise import (
     heaviside,
     hypot,
     invert,
+    ldexp,
     left_shift,
     log,
     log1p,
@@ -239,6 +265,7 @@ from functrans.surface.elementwise import (
     sign,
     sin,
     sinh,
+    spacing,
     sqrt,
     square,
     subtract,
@@ -332,7 +359,7 @@ from functrans.surface.sorting import (
 )
 
 abs = absolute
-amax, amin = max, min
+amax, amin, around = max, min, round
 
 
 def __getattr__(name: str) -> Any:
@@ -370,6 +397,7 @@ __all__ = [
     "argpartition",
     "argsort",
     "argwhere",
+    "around",
     "array",
     "array_equal",
     "array_equiv",
@@ -462,6 +490,7 @@ __all__ = [
     "fmax",
     "fmin",
     "fmod",
+    "fromfunction",
     "full",
     "full_like",
     "geomspace",
@@ -478,6 +507,7 @@ __all__ = [
     "imag",
     "indices",
     "inner",
+    "insert",
     "interp",
     "intersect1d",
     "invert",
@@ -493,7 +523,9 @@ __all__ = [
     "isreal",
     "isrealobj",
     "isscalar",
+    "ix_",
     "kron",
+    "ldexp",
     "left_shift",
     "less",
     "less_equal",
@@ -533,8 +565,11 @@ __all__ = [
     "nancumsum",
     "nanmax",
     "nanmean",
+    "nanmedian",
     "nanmin",
+    "nanpercentile",
     "nanprod",
+    "nanquantile",
     "nanstd",
     "nansum",
     "nanvar",
@@ -546,12 +581,18 @@ __all__ = [
     "ones",
     "ones_like",
     "outer",
+    "packbits",
     "pad",
     "partition",
     "percentile",
     "permute_dims",
     "piecewise",
     "place",
+    "polyadd",
+    "polyder",
+    "polyint",
+    "polymul",
+    "polysub",
     "polyval",
     "positive",
     "pow",
@@ -565,12 +606,14 @@ __all__ = [
     "rad2deg",
     "radians",
     "ravel",
+    "ravel_multi_index",
     "real",
     "real_if_close",
     "reciprocal",
     "remainder",
     "repeat",
     "reshape",
+    "resize",
     "result_type",
     "right_shift",
     "rint",
@@ -591,6 +634,7 @@ __all__ = [
     "size",
     "sort",
     "sort_complex",
+    "spacing",
     "split",
     "sqrt",
     "square",
@@ -611,12 +655,17 @@ __all__ = [
     "trapezoid",
     "tri",
     "tril",
+    "tril_indices_from",
+    "trim_zeros",
     "triu",
+    "triu_indices_from",
     "true_divide",
     "trunc",
     "union1d",
     "unique",
     "unique_values",
+    "unpackbits",
+    "unravel_index",
     "unstack",
     "unwrap",
     "vander",

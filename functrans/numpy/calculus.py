@@ -323,23 +323,7 @@ def correlate(a: ArrayLike, v: ArrayLike, mode: str = "valid") -> Value:
     return p.reverse(_correlation(y, x, mode, "correlate"), (0,))
 
 
-# -- polynomials and products ---------------------------------------------------------------------
-
-
-@surface(np.polyval)
-def polyval(p: ArrayLike, x: ArrayLike) -> Value:  # NumPy's name
-    """The polynomial with these coefficients, highest power first, at x (Horner's scheme)."""
-    coefficients, at = promote(array_of(p, "polyval"), as_operand(x, "polyval"))
-    return _horner(coefficients, at)
-
-
-def _horner(coefficients: Value, at: Value) -> Value:
-    total = full_like(at, 0)
-    for i in range(aval_of(coefficients).size):
-        one = p.reshape(p.slice_axis(coefficients, 0, i, i + 1), ())
-        one = stretch(one, aval_of(at).shape)
-        total = one if i == 0 else e.add(e.mul(total, at), one)
-    return total
+# -- products and angles ---------------------------------------------------------------------
 
 
 @surface(np.cross)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from numpy import bool as bool
-from numpy import bool_ as bool_
 from numpy import (
+    bartlett,
+    blackman,
     broadcast_shapes,
     complex64,
     complex128,
@@ -24,6 +24,8 @@ from numpy import (
     floating,
     generic,
     get_printoptions,
+    hamming,
+    hanning,
     iinfo,
     index_exp,
     inexact,
@@ -38,6 +40,7 @@ from numpy import (
     isdtype,
     issubdtype,
     iterable,
+    kaiser,
     load,
     mask_indices,
     mgrid,
@@ -63,6 +66,8 @@ from numpy import (
     uint64,
     unsignedinteger,
 )
+from numpy import bool as bool
+from numpy import bool_ as bool_
 
 from functrans.errors import UnsupportedError
 from functrans.ir import Array
@@ -83,6 +88,8 @@ def bfloat16() -> Any:
 
 
 __all__ = [
+    "bartlett",
+    "blackman",
     "bool",
     "bool_",
     "broadcast_shapes",
@@ -102,6 +109,8 @@ __all__ = [
     "floating",
     "generic",
     "get_printoptions",
+    "hamming",
+    "hanning",
     "iinfo",
     "index_exp",
     "inexact",
@@ -116,6 +125,7 @@ __all__ = [
     "isdtype",
     "issubdtype",
     "iterable",
+    "kaiser",
     "load",
     "mask_indices",
     "mgrid",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from functrans.surface import elementwise
 from functrans.surface.axes import normal_axes
 from functrans.surface.declare import surface
 from functrans.surface.promotion import FLOAT, INT, as_operand, cast, result_dtype, stretch
-from functrans.surface.selection import gather
+from functrans.surface.selection import gather, take_along_axis
 from functrans.surface.shaping import array_of, insert_axes
 from functrans.surface.sorting import ordered
 from functrans.typing import ArrayLike, Axes
@@ -36,27 +37,47 @@ def quantile(
     a: ArrayLike, q: ArrayLike, axis: Axes = None, *, method: str = "linear", keepdims: bool = False
 ) -> Value:
     """The values below which the fractions q of the data lie, along `axis`; NaN if any is NaN."""
-    a, q = array_of(a, "quantile"), as_operand(q, "quantile")
-    dtype = result_dtype(a, q) if is_inexact(aval_of(a).dtype) else FLOAT
-    if aval_of(q).dtype.kind in "iub":
-        dtype = aval_of(a).dtype if is_inexact(aval_of(a).dtype) else FLOAT
+    return _quantile("quantile", a, q, axis, method, keepdims, skip_nan=False)
+
+
+@surface(np.nanquantile)
+def nanquantile(
+    a: ArrayLike, q: ArrayLike, axis: Axes = None, *, method: str = "linear", keepdims: bool = False
+) -> Value:
+    """The values below which the fractions q of what is not NaN lie; NaN where nothing is."""
+    return _quantile("nanquantile", a, q, axis, method, keepdims, skip_nan=True)
+
+
+def _quantile(
+    name: str, a: ArrayLike, q: ArrayLike, axis: Axes, method: str, keepdims: bool, skip_nan: bool
+) -> Value:
+    a, q = array_of(a, name), as_operand(q, name)
+    inexact = is_inexact(aval_of(a).dtype)
+    dtype = aval_of(a).dtype if inexact else FLOAT
+    if inexact and aval_of(q).dtype.kind not in "iub":
+        dtype = result_dtype(a, q)
     a, q = cast(a, dtype), cast(q, dtype)
-    axes = normal_axes(axis, aval_of(a).ndim, "quantile")
+    axes = normal_axes(axis, aval_of(a).ndim, name)
     rows = _axes_last(a, axes)
     (rows,) = ordered([rows], aval_of(rows).ndim - 1, 1)
     flat_q = p.reshape(q, (aval_of(q).size,))
-    values = _at_fractions(rows, flat_q, method)
-    last = p.slice_axis(
-        rows, aval_of(rows).ndim - 1, aval_of(rows).shape[-1] - 1, aval_of(rows).shape[-1]
-    )
-    spoiled = stretch(e.is_nan(last), aval_of(values).shape)
-    values = p.select(spoiled, full_like(values, math.nan), values)
+    if skip_nan:
+        values = _at_fractions_of_numbers(rows, flat_q, method)
+    else:
+        values = _nan_where_any_is(rows, _at_fractions(rows, flat_q, method))
     ndim = aval_of(values).ndim
     values = p.transpose(values, (ndim - 1, *range(ndim - 1)))
-    kept = aval_of(values).shape[1:]
-    values = p.reshape(values, (*aval_of(q).shape, *kept))
+    values = p.reshape(values, (*aval_of(q).shape, *aval_of(values).shape[1:]))
     lead = aval_of(q).ndim
     return insert_axes(values, tuple(i + lead for i in axes)) if keepdims else values
+
+
+def _nan_where_any_is(rows: Value, values: Value) -> Value:
+    """NaN where the sorted rows end in one."""
+    *lead, n = aval_of(rows).shape
+    last = p.slice_axis(rows, len(lead), n - 1, n)
+    spoiled = stretch(e.is_nan(last), aval_of(values).shape)
+    return p.select(spoiled, full_like(values, math.nan), values)
 
 
 def _axes_last(a: Value, axes: tuple[int, ...]) -> Value:
@@ -71,25 +92,41 @@ def _axes_last(a: Value, axes: tuple[int, ...]) -> Value:
 
 def _at_fractions(rows: Value, q: Value, method: str) -> Value:
     """The quantiles of sorted rows along their last axis, which becomes that of q."""
-    n = aval_of(rows).shape[-1]
-    if method in _CONTINUOUS:
-        alpha, beta = _CONTINUOUS[method]
-        at = elementwise.add(elementwise.multiply(q, n + 1 - alpha - beta), alpha - 1)
-    else:
-        at = elementwise.multiply(q, n - 1)
-    at = e.clamp(full_like(at, 0), at, full_like(at, n - 1))
-    below = e.floor(at)
-    part = e.sub(at, below)
-    part = _rounded_part(part, below, q, n, method)
-    first = cast(below, INT)
-    second = e.min(e.add(first, full_like(first, 1)), full_like(first, n - 1))
-    lead = aval_of(rows).ndim - 1
+    first, second, part = _places(q, aval_of(rows).shape[-1], method)
     taken = [_take_last(rows, index) for index in (first, second)]
-    part = p.broadcast(part, aval_of(taken[0]).shape, tuple(range(lead)))
+    part = p.broadcast(part, aval_of(taken[0]).shape, tuple(range(aval_of(rows).ndim - 1)))
     return e.add(taken[0], e.scale(e.sub(taken[1], taken[0]), part))
 
 
-def _rounded_part(part: Value, below: Value, q: Value, n: int, method: str) -> Value:
+def _at_fractions_of_numbers(rows: Value, q: Value, method: str) -> Value:
+    """The same for rows that end in NaN, each as if they were not there."""
+    lead = aval_of(rows).shape[:-1]
+    valid = cast(e.not_(e.is_nan(rows)), aval_of(q).dtype)
+    count = p.reduce_sum(valid, (len(lead),))
+    shape = (*lead, aval_of(q).size)
+    count = p.broadcast(count, shape, (len(lead),))
+    first, second, part = _places(p.broadcast(q, shape, tuple(range(len(lead)))), count, method)
+    low, high = (take_along_axis.body(rows, index, -1) for index in (first, second))
+    return e.add(low, e.scale(e.sub(high, low), part))
+
+
+def _places(q: Value, count: Any, method: str) -> tuple[Value, Value, Value]:
+    """Between which two of `count` sorted values a fraction q lies, and how far from the first."""
+    if method in _CONTINUOUS:
+        alpha, beta = _CONTINUOUS[method]
+        span = elementwise.add(count, 1 - alpha - beta)
+        at = elementwise.add(elementwise.multiply(q, span), alpha - 1)
+    else:
+        at = elementwise.multiply(q, elementwise.subtract(count, 1))
+    last = elementwise.maximum(elementwise.subtract(count, 1), 0)
+    at = cast(elementwise.clip(at, 0, last), aval_of(q).dtype)
+    below = e.floor(at)
+    part = _rounded_part(e.sub(at, below), below, method)
+    second = cast(elementwise.minimum(elementwise.add(below, 1), last), INT)
+    return cast(below, INT), second, part
+
+
+def _rounded_part(part: Value, below: Value, method: str) -> Value:
     """How far between two neighbours the quantile lies, under the method."""
     if method in _CONTINUOUS:
         return part
@@ -129,3 +166,18 @@ def percentile(
 def median(a: ArrayLike, axis: Axes = None, *, keepdims: bool = False) -> Value:
     """The middle value along `axis`; of an even count, the mean of the middle two."""
     return quantile.body(a, 0.5, axis, method="linear", keepdims=keepdims)
+
+
+@surface(np.nanpercentile)
+def nanpercentile(
+    a: ArrayLike, q: ArrayLike, axis: Axes = None, *, method: str = "linear", keepdims: bool = False
+) -> Value:
+    """The values below which q per cent of what is not NaN lie."""
+    fraction = elementwise.divide(q, 100)
+    return nanquantile.body(a, fraction, axis, method=method, keepdims=keepdims)
+
+
+@surface(np.nanmedian)
+def nanmedian(a: ArrayLike, axis: Axes = None, *, keepdims: bool = False) -> Value:
+    """The middle value of what is not NaN."""
+    return nanquantile.body(a, 0.5, axis, method="linear", keepdims=keepdims)

@@ -23,6 +23,7 @@ from functrans.surface.declare import surface
 from functrans.surface.promotion import (
     BOOL,
     FLOAT,
+    INT,
     as_operand,
     as_strong,
     broadcast_together,
@@ -228,6 +229,22 @@ float_power = ufunc(np.float_power, _power)
 
 
 sqrt = ufunc(np.sqrt, p.sqrt_p)
+
+
+def _ldexp(x: Value, exponent: Value) -> Value:
+    """x * 2**exponent in two steps, so that neither factor overflows alone."""
+    whole = cast(exponent, INT)
+    half = p.floor_divide(whole, full_like(whole, 2))
+    for step in (half, p.sub(whole, half)):
+        x = p.mul(x, p.exp2(cast(step, aval_of(x).dtype)))
+    return x
+
+
+ldexp = ufunc(np.ldexp, _ldexp)
+spacing = ufunc(
+    np.spacing,
+    lambda x: p.copysign(p.sub(p.nextafter(p.abs(x), full_like(x, math.inf)), p.abs(x)), x),
+)
 cbrt = ufunc(np.cbrt, p.cbrt_p)
 hypot = ufunc(np.hypot, p.hypot_p)
 

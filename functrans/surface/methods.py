@@ -85,7 +85,15 @@ def _sort(x: ArrayLike, /, axis: int = -1, kind: Any = None, *, stable: bool | N
     x[...] = sorting.sort.body(x, axis)  # type: ignore[index]
 
 
+@surface(name="__deepcopy__", creates=True)
+def _deepcopy(x: ArrayLike, memo: Any = None, /) -> Value:
+    """A copy of x, for copy.deepcopy of what holds it."""
+    return creation.copy.body(x)
+
+
 methods: dict[str, Function] = {
+    "__copy__": _copy.staged,
+    "__deepcopy__": _deepcopy.staged,
     "sort": _sort.staged,
     "reshape": _reshape.staged,
     "transpose": _transpose.staged,
