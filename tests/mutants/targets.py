@@ -15,6 +15,7 @@ from pathlib import Path
 import functrans.extend as extend
 from functrans.ir import Primitive
 from functrans.primitives import ALL, MODULES
+from jit.lowering import FAMILIES
 from tests.mutants.mutate import ROOT, Mutant
 from tests.samples_of import CONTROL, sampled
 
@@ -45,7 +46,7 @@ CORE = (
 def records() -> dict[str, str]:
     """Python names of records (`sin_p`) to primitives' names."""
     found = {p.name + "_p": p.name for p in (*ALL.values(), *CONTROL)}
-    for module in (*MODULES, extend):
+    for module in (*MODULES, extend, *FAMILIES):
         for name, value in vars(module).items():
             if isinstance(value, Primitive):
                 found[name] = value.name
@@ -89,11 +90,19 @@ def _mentioned(statement: ast.AST) -> set[str]:
     return names | {n.attr for n in attributes if ast.unparse(n.value) != "b"}
 
 
+EVERYWHERE = {"index", "writer", "walk", "domain", "nodes", "rules", "derive", "formulas"}
+"""Files that serve all primitives alike."""
+
+REACHING = (*CORE, "reshape", "pad", "conv", "reverse", "slice", "reduce_max", "argmax", "mul")
+
+
 def served(mutant: Mutant) -> list[str]:
     """The primitives whose laws to try, the nearest first."""
     folder = str(Path(mutant.file).parent)
     if folder in ("functrans/transforms", "jit"):
         return list(CORE)
+    if Path(mutant.file).stem in EVERYWHERE:
+        return list(dict.fromkeys(REACHING))
     start = mutant.function.split(".")[0]
     near = _reached(folder, {n.strip() for n in start.strip("()").split(",")})
     known = [n for n in near if n in sampled()]
