@@ -141,9 +141,31 @@ def linker() -> Any:
 
 def emit_object(text: str, target: Target) -> bytes:
     """Machine code of LLVM text, with no optimisation but the code generator's own."""
+    with _lock:
+        return machine_code(text, target_machine(target))
+
+
+def machine_code(text: str, generator: Any) -> bytes:
+    """The same by a code generator that no other thread uses meanwhile.
+
+    llvmlite lets one thread at a time into LLVM. LLVM itself asks only that threads share neither
+    context nor code generator, so its function is called past that lock where it can be.
+    """
     binding = load_llvm()
-    with _lock, binding.parse_assembly(text, binding.create_context()) as module:
-        return bytes(target_machine(target).emit_object(module))
+    lib = binding.ffi.lib
+    emit: Any = getattr(lib.LLVMPY_TargetMachineEmitToMemory, "_cfn", None)
+    with binding.parse_assembly(text, binding.create_context()) as module:
+        if emit is None:
+            return bytes(generator.emit_object(module))
+        with binding.ffi.OutputString() as error:
+            buffer = emit(generator, module, 1, error)
+            if not buffer:
+                raise RuntimeError(str(error))
+        try:
+            size = lib.LLVMPY_GetBufferSize(buffer)
+            return ctypes.string_at(lib.LLVMPY_GetBufferStart(buffer), size)
+        finally:
+            lib.LLVMPY_DisposeMemoryBuffer(buffer)
 
 
 def compile_object(program: Program, target: Target, parallel: bool) -> tuple[ObjectCode, str]:

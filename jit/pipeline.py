@@ -36,15 +36,15 @@ from jit.fusion import Kernel, Plan
 from jit.loop_ir.check import check_program
 from jit.loop_ir.nodes import Program
 from jit.loop_ir.pprint import format_program
+from jit.lowering.rules import runtime_calls
 from jit.passes.loops import Written, write_program
 from jit.passes.prepare import inline_calls, to_graph
 from jit.passes.schedule import Schedule
 from jit.passes.sharing import shared_plan
-from jit.runtime import callbacks, gemm, sort, threads
+from jit.runtime import callbacks, symbols, threads
 
 STAGES = ("jaxpr", "fuse", "loops", "llvm", "object", "load")
 TEXTS = ("jaxpr", "loops", "llvm", "asm")
-GEMM_FAMILY = {"f32": "f32", "c64": "f32", "f64": "f64", "c128": "f64"}
 
 
 @dataclass
@@ -136,7 +136,9 @@ def compile_jaxpr(jaxpr: Jaxpr, donate: Sequence[int] = ()) -> Executable:
         check_jaxpr(prepared)
         taken = match_donated(prepared, donate)
     with timer.stage("fuse"):
-        plan = shared_plan(to_graph(prepared))
+        graph = to_graph(prepared)
+        symbols.prepare(name for eqn in graph.eqns for name in runtime_calls(eqn))
+        plan = shared_plan(graph)
     with timer.stage("loops"):
         written = write_program(plan, "program", taken, callback)
         check_program(written.program)
@@ -148,7 +150,9 @@ def compile_jaxpr(jaxpr: Jaxpr, donate: Sequence[int] = ()) -> Executable:
         errors = tuple(written.program.errors)
         obj = native.ObjectCode(code, emitted.externals, errors)
     with timer.stage("load"):
-        loaded = native.load_program(obj, target, symbols_for(emitted.externals), emitted.text)
+        loaded = native.load_program(
+            obj, target, symbols.addresses(emitted.externals), emitted.text
+        )
     callbacks.forget_with(loaded, numbers)
     dispatcher = Dispatcher(
         loaded,
@@ -180,21 +184,6 @@ def match_donated(jaxpr: Jaxpr, donate: Sequence[int]) -> list[int | None]:
         found.append(fits[0] if fits else None)
         if fits:
             free.remove(fits[0])
-    return found
-
-
-def symbols_for(names: frozenset[str]) -> dict[str, int]:
-    """The addresses of what a program calls in the runtime."""
-    found: dict[str, int] = {}
-    for name in sorted(names):
-        if name.startswith("ft_gemm_"):
-            found.update(gemm.symbols(GEMM_FAMILY[name.removeprefix("ft_gemm_")]))  # type: ignore[arg-type]
-        elif name.startswith(("ft_sort_", "ft_argsort_")):
-            found.update(sort.symbols(name))
-        elif name == callbacks.CALLBACK:
-            found.update(callbacks.symbols())
-        elif name in ("ft_parallel_for", "ft_pool_size"):
-            found.update(threads.symbols())
     return found
 
 

@@ -149,7 +149,14 @@ def at(atom: Atom, *parts: tuple[Sequence[int], Sequence[Index]]) -> Point:
     return Point(shape, multi=[by_axis[a] for a in range(len(shape))])
 
 
-@lowers_root(ft.dot_general_p)
+def called(eqn: Eqn) -> tuple[str, ...]:
+    """The product of two matrices; which one a vector takes depends on strides."""
+    p = Product(eqn)
+    matrices = eqn.outputs[0].aval.size and prod(p.rows) > 1 and prod(p.columns) > 1
+    return (f"ft_gemm_{GEMMS[eqn.outputs[0].aval.dtype.name]}",) if matrices else ()
+
+
+@lowers_root(ft.dot_general_p, calls=called)
 def lower_dot(ctx: RootContext, eqn: Eqn) -> None:
     """Calls of ft_gemm on the operands as they lie; loops over what is not one axis."""
     x, y = eqn.inputs
@@ -178,7 +185,9 @@ def lower_dot(ctx: RootContext, eqn: Eqn) -> None:
     outer += [(e, (s[0], 0, s[1])) for e, s in rows[:-1]]
     outer += [(e, (0, s[0], s[1])) for e, s in cols[:-1]]
     deeper = [(e, (s[0], s[1], 0)) for e, s in depth[:-1]]
-    symbol = f"ft_gemm_{GEMMS[out.aval.dtype.name]}"
+    ldc = cm if m > 1 else columns
+    form = "gemv" if with_vector(m, n, am, ak, bk, bn, ldc) else "gemm"
+    symbol = f"ft_{form if out.aval.dtype.kind == 'f' else 'gemm'}_{GEMMS[out.aval.dtype.name]}"
     b, unit = ctx.b, 2 if out.aval.dtype.kind == "c" else 1
     with ctx.walk.kernel(ctx.name):
         loops = outer + deeper
@@ -198,11 +207,17 @@ def lower_dot(ctx: RootContext, eqn: Eqn) -> None:
                 b.ref(ctx.buffer(right.base), bb),
                 *(bk, bn),
                 b.ref(ctx.buffer(out), c),
-                cm if m > 1 else columns,
+                ldc,
                 many,
                 *(a_batch, b_batch, c_batch),
                 adds,
             )
+
+
+def with_vector(m: int, n: int, am: int, ak: int, bk: int, bn: int, ldc: int) -> bool:
+    """Can ft_gemv take this product? One side is a vector, the matrix has an axis of stride 1."""
+    column = n == 1 and (ldc == 1 or m == 1)
+    return (column or m == 1) and 1 in ((am, ak) if column else (bk, bn))
 
 
 def accumulates(ctx: RootContext, deep: Sequence[Index]) -> Any:

@@ -181,13 +181,15 @@ class Root:
     """`memory(eqn)` lists the operands that must lie in memory: dense, or as strided views.
 
     The others are fused: the rule asks for their elements. `workspace` is how many arena bytes
-    the rule wants.
+    the rule wants. `calls` are runtime functions that it will call, as far as the equation tells:
+    they are made while the program is.
     """
 
     rule: RootRule
     memory: Callable[[Eqn], Sequence[int]]
     dense: bool
     workspace: Callable[[Eqn], int]
+    calls: Callable[[Eqn], Sequence[str]]
 
 
 SCALARS: dict[Primitive, ScalarRule] = {}
@@ -245,11 +247,12 @@ def lowers_root(
     *,
     dense: bool = False,
     workspace: Callable[[Eqn], int] = lambda eqn: 0,
+    calls: Callable[[Eqn], Sequence[str]] = lambda eqn: (),
 ) -> Callable[[RootRule], RootRule]:
     """Register a rule over whole buffers; see Root."""
 
     def keep(rule: RootRule) -> RootRule:
-        ROOTS[primitive] = Root(rule, memory, dense, workspace)
+        ROOTS[primitive] = Root(rule, memory, dense, workspace, calls)
         return rule
 
     return keep
@@ -259,6 +262,12 @@ def needs_check(eqn: Eqn) -> bool:
     """Does this equation raise for an index outside its axis?"""
     test = CHECKS.get(eqn.primitive)
     return test is not None and test(eqn)
+
+
+def runtime_calls(eqn: Eqn) -> Sequence[str]:
+    """The functions of the runtime that this equation is known to call."""
+    root = ROOTS.get(eqn.primitive)
+    return () if root is None else root.calls(eqn)
 
 
 def has_lowering(primitive: Primitive) -> bool:
@@ -290,4 +299,5 @@ __all__ = [
     "lowers",
     "lowers_root",
     "needs_check",
+    "runtime_calls",
 ]

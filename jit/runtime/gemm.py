@@ -1,10 +1,10 @@
-"""The emitted matrix product: one object per real type, compiled on first use, for any shape.
+"""The emitted products: one object per function, compiled on first use, for any shape.
 
-Invariant: `ft_gemm_*` may be called without the GIL, from any thread, and never fails.
+Invariant: `ft_gemm_*` and `ft_gemv_*` may be called without the GIL, from any thread, and never
+fail.
 """
 
 import platform
-from typing import Literal
 
 from jit.runtime import threads
 from jit.runtime.gemm_loops import gemm_module
@@ -18,21 +18,16 @@ from jit.runtime.objects import (
     once,
 )
 
-RealName = Literal["f32", "f64"]
-COMPLEX = {"f32": "c64", "f64": "c128"}
-
 SIGNATURE = "void (i64, i64, i64, ptr, i64, i64, ptr, i64, i64, ptr, i64, i64, i64, i64, i64, i64)"
-"""The LLVM type of every `ft_gemm_*`.
+"""The LLVM type of every `ft_gemm_*` and `ft_gemv_*`.
 
 Arguments: m, n, k; A, its row and column stride; B, its row and column stride; C, its row stride
 (columns of C are adjacent); batch, the batch strides of A, B and C; and whether to add to C.
 Strides count elements (complex ones for c64 and c128) and may be zero or negative for A and B.
+
+`ft_gemv_*` takes products with a vector: m is 1, or n is 1 and the elements of C are adjacent
+(its row stride is 1, or m is 1 too). The matrix (A in the second case, else B) has a stride 1.
 """
-
-
-def build_gemm(name: RealName, tile: Tile) -> bytes:
-    """The object code of `ft_gemm_<name>` and its complex sibling for this machine."""
-    return build_object(gemm_module(name, tile))
 
 
 def host_tile() -> Tile:
@@ -41,13 +36,13 @@ def host_tile() -> Tile:
 
 
 @once
-def symbols(name: RealName) -> dict[str, int]:
-    """Addresses of ft_gemm_f32 and ft_gemm_c64 (name f32), or of ft_gemm_f64 and ft_gemm_c128."""
+def symbols(function: str) -> dict[str, int]:
+    """The address of ft_gemm_<f32, f64, c64 or c128> or ft_gemv_<f32 or f64>."""
+    code = build_object(gemm_module(function, host_tile()))
     imports = {**library_symbols(("malloc", "free", "memset")), **threads.symbols()}
-    exports = [f"ft_gemm_{name}", f"ft_gemm_{COMPLEX[name]}"]
-    return link_object(f"ft_gemm_{name}", build_gemm(name, host_tile()), imports, exports)
+    return link_object(function, code, imports, [function])
 
 
-def prepare(name: RealName) -> None:
-    """Compile the product in the background, for a program that is about to be compiled."""
-    in_background(lambda: symbols(name))
+def prepare(function: str) -> None:
+    """Compile a product in the background, for a program that is about to be compiled."""
+    in_background(lambda: symbols(function))

@@ -3,6 +3,8 @@
 Invariant: how k is cut follows from k alone, so the bits of an element do not depend on its task.
 """
 
+from functools import partial
+
 from jit.runtime.gemm_text import Kind, kernel_name
 from jit.runtime.writer import Function
 
@@ -33,13 +35,12 @@ def _block(kind: Kind) -> str:
     """One task: C = or += A B, serially. %space is a workspace for blocks of A, or null."""
     tile, ty, name = kind.tile, kind.scalar, kind.name
     rows, panel = tile.rows, kind.panel
-    f = Function(f"internal void @block_{name}({PRODUCT}, i1 %more, i1 %pairs, ptr %space)")
+    f = Function(f"internal void @block_{name}({PRODUCT}, i1 %more, ptr %space)")
     most = tile.block_k
     packed_b = f(f"alloca [{most * panel} x {ty}], align 64")
     packed_row = f(f"alloca [{most * rows} x {ty}], align 64")
     scratch = f(f"alloca [{rows * panel} x {ty}], align 64")
-    one_step = f.test("eq", "%csa", "1")
-    must_pack = f.both("%pairs", f.negate(one_step))
+    must_pack = f.test("ne", "%csa", "1") if kind.pairs else "false"
     pays = f.test("sgt", "%n", str(UNPACKED_COLUMNS))
     roomy = f("icmp ne ptr %space, null")
     packing = f.either(must_pack, f.both(pays, roomy))
@@ -67,15 +68,16 @@ def _block(kind: Kind) -> str:
                 f"ptr {f.at(ty, a_block, f.mul(i, '%rsa'))}, i64 %rsa, i64 %csa, i64 {valid}, "
                 f"i64 {steps}, ptr {f.at(ty, packed_a, f.mul(i, steps))}, i64 {rows}"
             )
-            f.choose(
-                must_pack,
-                lambda arguments=arguments: f.do(f"call void @pack_pairs_a_{name}({arguments})"),
-                lambda arguments=arguments: f.do(f"call void @pack_a_{name}({arguments})"),
-            )
+            whole = partial(f.do, f"call void @pack_a_{name}({arguments})")
+            pairs = partial(f.do, f"call void @pack_pairs_a_{name}({arguments})")
+            if kind.pairs:
+                f.choose(must_pack, pairs, whole)
+            else:
+                whole()
         a_start = f.select(packing, packed_a, a_block, "ptr")
         a_stride = f.select(packing, steps, "%rsa")
         few = f.test("sle", height, str(2 * rows))
-        straight = f.both(f.test("eq", "%csb", "1"), f.negate("%pairs"))
+        straight = "false" if kind.pairs else f.test("eq", "%csb", "1")
         _panels(
             f,
             kind,
@@ -137,11 +139,7 @@ def _panels(
         f"ptr {packed_b}, i64 {width}"
     )
     with f.when(f.negate(in_place)):
-        f.choose(
-            "%pairs",
-            lambda: f.do(f"call void @pack_pairs_b_{name}({arguments})"),
-            lambda: f.do(f"call void @pack_b_{name}({arguments})"),
-        )
+        f.do(f"call void @pack_b_{name}({arguments})")
     b_start = f.select(in_place, b_block, packed_b, "ptr")
     ldb = f.select(in_place, "%rsb", width)
     index = f.sub(w, "1")

@@ -1,13 +1,15 @@
-"""The LLVM text of the matrix product's outer side: tasks for the thread pool, and the entries.
+"""The LLVM text of the products' outer side: tasks for the thread pool, and the entries.
 
 Invariant: tasks cut rows, columns and the batch but never k, so the result has the same bits for
 every number of threads.
 """
 
+from collections.abc import Callable
+
 from jit.runtime import gemm_block, gemm_text, gemv_text
 from jit.runtime.gemm_block import PRODUCT, UNPACKED_COLUMNS
 from jit.runtime.gemm_text import Kind, Tile
-from jit.runtime.writer import Function
+from jit.runtime.writer import COLD, Function
 
 # Below this work one thread does it all; a second one costs up to 20 us to join in.
 SERIAL_WORK = 3_000_000
@@ -15,30 +17,28 @@ SERIAL_ELEMENTS = 250_000
 
 _JOB = (
     *("m", "n", "k", "a", "rsa", "csa", "b", "rsb", "csb", "c", "ldc", "sa", "sb", "sc"),
-    *("more", "pairs", "vector", "tm", "tn"),
+    *("more", "dots", "tm", "tn"),
 )
 _SLOTS = {name: index for index, name in enumerate(_JOB)}
 
 
-def gemm_module(name: str, tile: Tile) -> str:
-    """The whole module for `name` (f32 or f64) and its complex type."""
-    kind = Kind(name, tile)
-    functions = [
-        *gemm_text.parts(kind),
-        *gemv_text.parts(kind),
-        *gemm_block.parts(kind),
-        _task(kind),
-        _product(kind),
-        _entry(kind),
-        _complex_entry(kind),
-        _zero(kind),
-    ]
-    return "\n\n".join([*functions, gemm_text.declarations(kind), _workspace(tile)])
+def gemm_module(function: str, tile: Tile) -> str:
+    """The module of ft_gemm_<f32, f64, c64 or c128> or ft_gemv_<f32 or f64>."""
+    form, _, element = function.rpartition("_")
+    kind = Kind({"c64": "f32", "c128": "f64"}.get(element, element), tile, element[0] == "c")
+    if form == "ft_gemv":
+        functions = [*gemv_text.parts(kind), _vector_task(kind), _product(kind, True)]
+        functions += [_vector_entry(kind, function)]
+    else:
+        functions = [*gemm_text.parts(kind), *gemm_block.parts(kind), _task(kind)]
+        functions += [_product(kind, False), _entry(kind, function), _workspace(tile)]
+    return "\n\n".join([*functions, _zero(kind), gemm_text.declarations(kind), _DECLARATIONS])
 
 
 def _workspace(tile: Tile) -> str:
     """A shelf of workspaces: taken by tasks, put back after, freed where the shelf is full."""
-    return _WORKSPACE.replace("SHELF", "64").replace("BYTES", str(tile.block_bytes + 4096))
+    text = _WORKSPACE.replace("SHELF", "64").replace("BYTES", str(tile.block_bytes + 4096))
+    return text.replace("COLD", COLD)
 
 
 def _field(f: Function, name: str) -> str:
@@ -56,25 +56,12 @@ def _share(f: Function, index: str, count: str, size: str, unit: int) -> tuple[s
     return edges[0], edges[1]
 
 
-def _task(kind: Kind) -> str:
-    """Run the tasks [lo, hi) of a job: part tn of columns, then tm of rows, then the batch."""
-    ty, name = kind.scalar, kind.name
-    f = Function(f"internal void @task_{name}(ptr %job, i64 %lo, i64 %hi)")
-    field = {slot: _field(f, slot) for slot in _JOB}
-    pairs, more = (f.test("ne", field[flag], "0") for flag in ("pairs", "more"))
-    must_pack = f.both(pairs, f.test("ne", field["csa"], "1"))
-    large = f.test("sgt", field["n"], str(UNPACKED_COLUMNS))
-    matrix = f.test("eq", field["vector"], "0")
-    needed = f.both(matrix, f.either(must_pack, large))
-    holder = f("alloca ptr, align 8")
-    f.store("ptr", "null", holder)
-    with f.when(needed):
-        f.store("ptr", f("call ptr @take_space()"), holder)
-    base = f.load("ptr", holder)
-    present = f("icmp ne ptr " + base + ", null")
-    address = f(f"ptrtoint ptr {base} to i64")
-    aligned = f(f"inttoptr i64 {f('and i64 ' + f.add(address, '63') + ', -64')} to ptr")
-    space = f.select(present, aligned, "null", "ptr")
+def _tasks(f: Function, kind: Kind, field: dict[str, str], run: Callable[..., None]) -> None:
+    """run(m, n, a, b, c) for the tasks [%lo, %hi) of a job that are not empty.
+
+    Task t is part tn of the columns, then tm of the rows, then of the batch.
+    """
+    ty = kind.scalar
     parts = f.mul(field["tm"], field["tn"])
     with f.loop("%lo", "%hi") as t:
         item, part = f.div(t, parts), f.rem(t, parts)
@@ -87,53 +74,77 @@ def _task(kind: Kind) -> str:
         c_offset = f.add(f.mul(item, field["sc"]), f.add(f.mul(row, field["ldc"]), column))
         c = f.at(ty, field["c"], c_offset)
         m, n = f.sub(row_end, row), f.sub(column_end, column)
-        strides = {s: field[s] for s in ("rsa", "csa", "rsb", "csb", "ldc")}
-        vector_call = f"(i64 {n}, i64 {field['k']}, ptr {a}, i64 {strides['csa']}, ptr {b}, "
+        with f.when(f.both(f.test("sgt", m, "0"), f.test("sgt", n, "0"))):
+            run(m, n, a, b, c)
 
-        def product() -> None:
-            with f.when(f.both(f.test("sgt", m, "0"), f.test("sgt", n, "0"))):
-                f.do(
-                    f"call void @block_{name}(i64 {m}, i64 {n}, i64 {field['k']}, ptr {a}, "
-                    f"i64 {strides['rsa']}, i64 {strides['csa']}, ptr {b}, i64 {strides['rsb']}, "
-                    f"i64 {strides['csb']}, ptr {c}, i64 {strides['ldc']}, i1 {more}, i1 {pairs}, "
-                    f"ptr {space})"
-                )
 
-        def vector() -> None:
-            f.choose(
-                f.test("eq", field["vector"], "1"),
-                lambda: f.do(
-                    f"call void @sweep_{name}{vector_call}i64 {strides['rsb']}, ptr {c}, i1 {more})"
-                ),
-                lambda: f.do(
-                    f"call void @dots_{name}{vector_call}i64 {strides['csb']}, ptr {c}, i1 {more})"
-                ),
-            )
+def _task(kind: Kind) -> str:
+    """Run the tasks [lo, hi) of a job, in one workspace."""
+    f = Function(f"internal void @task_{kind.name}(ptr %job, i64 %lo, i64 %hi)", COLD)
+    field = {slot: _field(f, slot) for slot in _JOB}
+    more = f.test("ne", field["more"], "0")
+    needed = f.test("sgt", field["n"], str(UNPACKED_COLUMNS))
+    if kind.pairs:
+        needed = f.either(needed, f.test("ne", field["csa"], "1"))
+    holder = f("alloca ptr, align 8")
+    f.store("ptr", "null", holder)
+    with f.when(needed):
+        f.store("ptr", f("call ptr @take_space()"), holder)
+    base = f.load("ptr", holder)
+    present = f("icmp ne ptr " + base + ", null")
+    address = f(f"ptrtoint ptr {base} to i64")
+    aligned = f(f"inttoptr i64 {f('and i64 ' + f.add(address, '63') + ', -64')} to ptr")
+    space = f.select(present, aligned, "null", "ptr")
 
-        f.choose(matrix, product, vector)
+    def block(m: str, n: str, a: str, b: str, c: str) -> None:
+        f.do(
+            f"call void @block_{kind.name}(i64 {m}, i64 {n}, i64 {field['k']}, ptr {a}, "
+            f"i64 {field['rsa']}, i64 {field['csa']}, ptr {b}, i64 {field['rsb']}, "
+            f"i64 {field['csb']}, ptr {c}, i64 {field['ldc']}, i1 {more}, ptr {space})"
+        )
+
+    _tasks(f, kind, field, block)
     with f.when(present):
         f.do(f"call void @give_space(ptr {base})")
     return f.text()
 
 
-def _product(kind: Kind) -> str:
-    """Choose a grid of tasks and run it.
+def _vector_task(kind: Kind) -> str:
+    """The same for a row times matrices, by dots or by sweeps."""
+    f = Function(f"internal void @task_{kind.name}(ptr %job, i64 %lo, i64 %hi)", COLD)
+    field = {slot: _field(f, slot) for slot in _JOB}
+    more, dots = (f.test("ne", field[flag], "0") for flag in ("more", "dots"))
 
-    %vector is 0 for a matrix product, 1 for a sweep and 2 for dots. Counts and strides are of
-    reals; with %pairs some strides are of complex elements, as `_complex_entry` says.
+    def vector(m: str, n: str, a: str, b: str, c: str) -> None:
+        call = f"(i64 {n}, i64 {field['k']}, ptr {a}, i64 {field['csa']}, ptr {b}, "
+        rest = f", ptr {c}, i1 {more})"
+        f.choose(
+            dots,
+            lambda: f.do(f"call void @dots_{kind.name}{call}i64 {field['csb']}{rest}"),
+            lambda: f.do(f"call void @sweep_{kind.name}{call}i64 {field['rsb']}{rest}"),
+        )
+
+    _tasks(f, kind, field, vector)
+    return f.text()
+
+
+def _product(kind: Kind, vector: bool) -> str:
+    """Choose a grid of tasks and run it. A vector product has one row, and %dots or sweeps.
+
+    Counts and strides are of reals; for complex operands see `_entry`.
     """
     name = kind.name
     f = Function(
         f"internal void @product_{name}({PRODUCT}, i64 %batch, i64 %sa, i64 %sb, i64 %sc, "
-        "i1 %more, i1 %pairs, i64 %vector)"
+        "i1 %more, i1 %dots)",
+        COLD,
     )
     job = f(f"alloca [{len(_JOB)} x i64], align 16")
-    flags = {"more": f("zext i1 %more to i64"), "pairs": f("zext i1 %pairs to i64")}
+    flags = {"more": f("zext i1 %more to i64"), "dots": f("zext i1 %dots to i64")}
 
-    matrix = f.test("eq", "%vector", "0")
     cells = f.mul(f.mul("%k", "%n"), "%batch")
-    work = f.select(matrix, f.mul(f.mul("%m", cells), "2"), cells)
-    limit = f.select(matrix, str(SERIAL_WORK), str(SERIAL_ELEMENTS))
+    work = cells if vector else f.mul(f.mul("%m", cells), "2")
+    limit = str(SERIAL_ELEMENTS if vector else SERIAL_WORK)
     threads = f("call i64 @ft_pool_size()")
     factor_2 = f.select(f.test("slt", work, "1000000000"), "2", "4")
     factor = f.select(f.test("slt", work, "100000000"), "1", factor_2)
@@ -206,49 +217,44 @@ def _guarded(f: Function, kind: Kind, scale: int) -> str:
     return more
 
 
-def _entry(kind: Kind) -> str:
-    """The real entry. A product with a vector becomes a row times a matrix."""
-    f = Function(f"void @ft_gemm_{kind.name}({_ENTRY})")
-    more = _guarded(f, kind, 1)
-    dense = f.either(f.test("eq", "%ldc", "1"), f.test("eq", "%m", "1"))
-    turn = f.both(f.test("eq", "%n", "1"), dense)
-    row = f.either(turn, f.test("eq", "%m", "1"))
-    # The matrix of the vector product, as (rows along k, columns along the result).
-    along_k, along_n = f.select(turn, "%csa", "%rsb"), f.select(turn, "%rsa", "%csb")
-    size = f.select(turn, "%m", "%n")
-    single = f.test("eq", size, "1")
-    steps = f.test("eq", along_k, "1")
-    columns = f.test("eq", along_n, "1")
-    as_dots = f.both(steps, f.either(single, f.negate(columns)))
-    method = f.select(as_dots, "2", f.select(columns, "1", "0"))
-    vector = f.select(row, method, "0")
-    turned = f.both(turn, f.test("ne", vector, "0"))
+def _entry(kind: Kind, function: str) -> str:
+    """The entry of matrix products.
 
-    def pick(then: str, other: str, ty: str = "i64") -> str:
-        return f.select(turned, then, other, ty)
-
+    Complex ones have twice the columns and steps; rsa, ldc and the batch strides then count reals,
+    the others stay in complex elements, since columns and steps of B and steps of A are doubled.
+    """
+    f = Function(f"void @{function}({_ENTRY})", COLD)
+    doubled = ("n", "k", "rsa", "ldc", "sa", "sb", "sc") if kind.pairs else ()
+    more = _guarded(f, kind, 2 if kind.pairs else 1)
+    of = {slot: f.mul(f"%{slot}", "2") if slot in doubled else f"%{slot}" for slot in _SLOTS}
     f.do(
-        f"call void @product_{kind.name}(i64 {pick('1', '%m')}, i64 {pick('%m', '%n')}, i64 %k, "
-        f"ptr {pick('%b', '%a', 'ptr')}, i64 {pick('1', '%rsa')}, i64 {pick('%rsb', '%csa')}, "
-        f"ptr {pick('%a', '%b', 'ptr')}, i64 {pick('%csa', '%rsb')}, i64 {pick('%rsa', '%csb')}, "
-        f"ptr %c, i64 {pick('1', '%ldc')}, i64 %batch, i64 {pick('%sb', '%sa')}, "
-        f"i64 {pick('%sa', '%sb')}, i64 %sc, i1 {more}, i1 false, i64 {vector})"
+        f"call void @product_{kind.name}(i64 %m, i64 {of['n']}, i64 {of['k']}, ptr %a, "
+        f"i64 {of['rsa']}, i64 %csa, ptr %b, i64 %rsb, i64 %csb, ptr %c, i64 {of['ldc']}, "
+        f"i64 %batch, i64 {of['sa']}, i64 {of['sb']}, i64 {of['sc']}, i1 {more}, i1 false)"
     )
     return f.text()
 
 
-def _complex_entry(kind: Kind) -> str:
-    """The complex entry: twice the columns and steps; rsa, ldc and the batch strides count reals,
-    the others stay in complex elements, since columns and steps of B and steps of A are doubled."""
-    name = "c64" if kind.name == "f32" else "c128"
-    f = Function(f"void @ft_gemm_{name}({_ENTRY})")
-    more = _guarded(f, kind, 2)
-    twice = {s: f.mul(f"%{s}", "2") for s in ("n", "k", "rsa", "ldc", "sa", "sb", "sc")}
+def _vector_entry(kind: Kind, function: str) -> str:
+    """The entry of products with a vector, each as a row times a matrix."""
+    f = Function(f"void @{function}({_ENTRY})", COLD)
+    more = _guarded(f, kind, 1)
+    dense = f.either(f.test("eq", "%ldc", "1"), f.test("eq", "%m", "1"))
+    turn = f.both(f.test("eq", "%n", "1"), dense)
+
+    def pick(then: str, other: str, ty: str = "i64") -> str:
+        return f.select(turn, then, other, ty)
+
+    # The matrix, as (rows along k, columns along the result): one of them has unit stride.
+    along_k, along_n, size = pick("%csa", "%rsb"), pick("%rsa", "%csb"), pick("%m", "%n")
+    columns = f.both(f.test("eq", along_n, "1"), f.test("ne", size, "1"))
+    dots = f.both(f.test("eq", along_k, "1"), f.negate(columns))
     f.do(
-        f"call void @product_{kind.name}(i64 %m, i64 {twice['n']}, i64 {twice['k']}, ptr %a, "
-        f"i64 {twice['rsa']}, i64 %csa, ptr %b, i64 %rsb, i64 %csb, ptr %c, i64 {twice['ldc']}, "
-        f"i64 %batch, i64 {twice['sa']}, i64 {twice['sb']}, i64 {twice['sc']}, i1 {more}, i1 true, "
-        "i64 0)"
+        f"call void @product_{kind.name}(i64 1, i64 {size}, i64 %k, "
+        f"ptr {pick('%b', '%a', 'ptr')}, i64 1, i64 {pick('%rsb', '%csa')}, "
+        f"ptr {pick('%a', '%b', 'ptr')}, i64 {along_k}, i64 {along_n}, "
+        f"ptr %c, i64 {pick('1', '%ldc')}, i64 %batch, i64 {pick('%sb', '%sa')}, "
+        f"i64 {pick('%sa', '%sb')}, i64 %sc, i1 {more}, i1 {dots})"
     )
     return f.text()
 
@@ -256,7 +262,8 @@ def _complex_entry(kind: Kind) -> str:
 def _zero(kind: Kind) -> str:
     """C = 0, for k = 0."""
     f = Function(
-        f"internal void @zero_{kind.name}(i64 %m, i64 %n, ptr %c, i64 %ldc, i64 %batch, i64 %sc)"
+        f"internal void @zero_{kind.name}(i64 %m, i64 %n, ptr %c, i64 %ldc, i64 %batch, i64 %sc)",
+        COLD,
     )
     bytes_of_row = f.mul("%n", str(kind.bytes))
     with f.loop("0", "%batch") as item, f.loop("0", "%m") as i:
@@ -268,7 +275,7 @@ def _zero(kind: Kind) -> str:
 _WORKSPACE = """
 @shelf = internal global [SHELF x ptr] zeroinitializer, align 64
 
-define internal ptr @take_space() nounwind {
+define internal ptr @take_space() COLD {
 entry:
   br label %look
 look:
@@ -292,7 +299,7 @@ make:
   ret ptr %fresh
 }
 
-define internal void @give_space(ptr %space) nounwind {
+define internal void @give_space(ptr %space) COLD {
 entry:
   br label %look
 look:
@@ -314,6 +321,9 @@ out:
 
 declare ptr @malloc(i64)
 declare void @free(ptr)
+"""
+
+_DECLARATIONS = """
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 declare i64 @ft_pool_size()
 declare void @ft_parallel_for(ptr, ptr, i64, i64)

@@ -42,10 +42,14 @@ def tile_for(features: frozenset[str], aarch64: bool) -> Tile:
 
 @dataclass(frozen=True)
 class Kind:
-    """A real element type on a tile, with the spellings that the text needs."""
+    """A real element type on a tile, with the spellings that the text needs.
+
+    With `pairs` the operands are complex: see pack_pairs_a.
+    """
 
     name: str  # f32 or f64
     tile: Tile
+    pairs: bool = False
 
     @cached_property
     def bytes(self) -> int:
@@ -376,9 +380,18 @@ def _pairs_by_elements(f: Function, kind: Kind) -> None:
 
 
 def parts(kind: Kind) -> list[str]:
-    """Every function of this file for one element type."""
-    tile = kind.tile
-    square = min(tile.rows, kind.lanes)
+    """Every function of this file that products of one element type need."""
+    tile, square = kind.tile, min(kind.tile.rows, kind.lanes)
+    copies, squares = {tile.rows}, {tile.rows}
+    if kind.pairs:
+        packs = [
+            pack_pairs_a(kind, f"@pack_pairs_a_{kind.name}"),
+            pack_pairs_b(kind, f"@pack_b_{kind.name}"),
+        ]
+    else:
+        copies.add(kind.lanes)
+        squares.add(square)
+        packs = [pack(kind, f"@pack_b_{kind.name}", kind.lanes, square)]
     return [
         *(
             kernel(kind, rows, w)
@@ -386,11 +399,9 @@ def parts(kind: Kind) -> list[str]:
             for w in range(1, tile.vectors + 1)
         ),
         edge(kind),
-        *(_pack_copy(kind, copy) for copy in sorted({tile.rows, kind.lanes})),
-        *(_pack_transpose(kind, n) for n in sorted({tile.rows, square})),
+        *(_pack_copy(kind, copy) for copy in sorted(copies)),
+        *(_pack_transpose(kind, n) for n in sorted(squares)),
         _pack_elements(kind),
         pack(kind, f"@pack_a_{kind.name}", tile.rows, tile.rows),
-        pack(kind, f"@pack_b_{kind.name}", kind.lanes, square),
-        pack_pairs_a(kind, f"@pack_pairs_a_{kind.name}"),
-        pack_pairs_b(kind, f"@pack_pairs_b_{kind.name}"),
+        *packs,
     ]

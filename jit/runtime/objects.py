@@ -50,7 +50,8 @@ def in_background(make: Callable[[], object]) -> None:
         with suppress(Exception):
             make()
 
-    threading.Thread(target=run, name="functrans-runtime", daemon=True).start()
+    # Not a daemon: the process must not end under LLVM's feet.
+    threading.Thread(target=run, name="functrans-runtime").start()
 
 
 @cache
@@ -68,9 +69,8 @@ def object_key(text: str) -> str:
 
 def build_object(text: str) -> bytes:
     """Compile one module for this machine, without any optimisation pass."""
-    llvm = native.load_llvm()
-    with _building, llvm.parse_assembly(text, llvm.create_context()) as module:
-        return bytes(_code_generator().emit_object(module))
+    with _building:
+        return native.machine_code(text, _code_generator())
 
 
 def link_object(

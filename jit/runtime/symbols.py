@@ -1,49 +1,54 @@
 """Where a compiled program's external functions come from: names to addresses, made on first use.
 
-Invariant: every `ft_*` name that emitted code may call is known here, and nothing is compiled that
-was not asked for.
+Invariant: every `ft_*` name that emitted code may call is known here, and nothing is imported or
+compiled that was not asked for.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
-from jit.runtime import gemm, sort, threads
+from jit.runtime import callbacks, threads
 
-_PRODUCTS: dict[str, gemm.RealName] = {
-    "ft_gemm_f32": "f32",
-    "ft_gemm_c64": "f32",
-    "ft_gemm_f64": "f64",
-    "ft_gemm_c128": "f64",
-}
+PRODUCTS = frozenset(
+    {"ft_gemm_f32", "ft_gemm_f64", "ft_gemm_c64", "ft_gemm_c128", "ft_gemv_f32", "ft_gemv_f64"}
+)
+
+
+def family(name: str) -> Callable[[], Mapping[str, int]] | None:
+    """What gives the address of this function, among others; None where it is not the runtime's."""
+    if name in PRODUCTS:
+        from jit.runtime import gemm
+
+        return lambda: gemm.symbols(name)
+    if name.startswith(("ft_sort_", "ft_argsort_")):
+        from jit.runtime import sort
+
+        return (lambda: sort.symbols(name)) if name.rpartition("_")[2] in sort.NAMES else None
+    if name in ("ft_parallel_for", "ft_pool_size"):
+        return threads.symbols
+    return callbacks.symbols if name == callbacks.CALLBACK else None
 
 
 def is_known(name: str) -> bool:
     """Whether `address` would find this function."""
-    kind, _, element = name.rpartition("_")
-    return (
-        name in ("ft_parallel_for", "ft_pool_size")
-        or name in _PRODUCTS
-        or (kind in ("ft_sort", "ft_argsort") and element in sort.NAMES)
-    )
+    return family(name) is not None
 
 
 def address(name: str) -> int:
     """The address of one runtime function. Raises KeyError for a name that is not the runtime's."""
-    if not is_known(name):
+    find = family(name)
+    if find is None:
         raise KeyError(name)
-    if name in _PRODUCTS:
-        return gemm.symbols(_PRODUCTS[name])[name]
-    if name.startswith(("ft_sort_", "ft_argsort_")):
-        return sort.symbols(name)[name]
-    return threads.symbols()[name]
+    return find()[name]
 
 
 def addresses(names: Iterable[str]) -> dict[str, int]:
     """The addresses of those of `names` that are the runtime's."""
-    return {name: address(name) for name in names if is_known(name)}
+    return {name: address(name) for name in sorted(names) if is_known(name)}
 
 
 def prepare(names: Iterable[str]) -> None:
     """Start compiling the products among `names`, while the program that calls them is compiled."""
-    reals: set[gemm.RealName] = {_PRODUCTS[name] for name in names if name in _PRODUCTS}
-    for real in reals:
-        gemm.prepare(real)
+    for name in PRODUCTS.intersection(names):
+        from jit.runtime import gemm
+
+        gemm.prepare(name)

@@ -7,9 +7,12 @@ import ctypes
 import os
 import platform
 import sys
+from typing import TYPE_CHECKING
 
 from jit.runtime.objects import build_object, library_symbols, link_object, once
-from jit.runtime.threads_text import Platform, Processor, imported_names, pool_text
+
+if TYPE_CHECKING:
+    from jit.runtime.threads_text import Platform, Processor
 
 EXPORTS = ("ft_parallel_for", "ft_pool_size", "ft_pool_resize", "ft_pool_forget", "ft_init")
 TASK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
@@ -47,8 +50,10 @@ def symbols() -> dict[str, int]:
     return {name: _pool()[name] for name in ("ft_parallel_for", "ft_pool_size")}
 
 
-def this_platform() -> Platform:
+def this_platform() -> "Platform":
     """The pool's description of the running machine."""
+    from jit.runtime.threads_text import Platform
+
     machine = platform.machine().lower()
     linux = sys.platform == "linux"
     set_mask = 2 if linux else 3
@@ -64,8 +69,10 @@ def this_platform() -> Platform:
     return Platform(processor, "futex" if linux and processor != "other" else "condition", set_mask)
 
 
-def load_pool(machine: Platform, name: str) -> dict[str, int]:
+def load_pool(machine: "Platform", name: str) -> dict[str, int]:
     """Compile and link a pool of its own; the process uses one, tests may make more."""
+    from jit.runtime.threads_text import imported_names, pool_text
+
     imports = library_symbols(imported_names(machine))
     addresses = link_object(name, build_object(pool_text(machine)), imports, EXPORTS)
     ctypes.CFUNCTYPE(None)(addresses["ft_init"])()

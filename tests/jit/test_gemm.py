@@ -15,14 +15,14 @@ import pytest
 from numpy.typing import NDArray
 
 from jit import native
-from jit.runtime import gemm, threads
+from jit.lowering.contraction import with_vector
+from jit.runtime import gemm, symbols, threads
 from jit.runtime.gemm_loops import gemm_module
 from jit.runtime.gemm_text import Tile, tile_for
 from jit.runtime.objects import build_object, host_features, library_symbols, link_object
 
 Matrix = NDArray[Any]
 NAMES = {"f": "f32", "d": "f64", "F": "c64", "D": "c128"}
-REAL: dict[str, gemm.RealName] = {"f": "f32", "F": "f32", "d": "f64", "D": "f64"}
 _I, _P = ctypes.c_int64, ctypes.c_void_p
 CALL = ctypes.CFUNCTYPE(None, _I, _I, _I, _P, _I, _I, _P, _I, _I, _P, _I, _I, _I, _I, _I, _I)
 TILES = {
@@ -36,28 +36,40 @@ X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
 @cache
-def product_of(char: str, tile: str) -> Any:
+def product_of(char: str, form: str, tile: str) -> Any:
     """The product of this machine, or of another tile, in an older processor's code if it can."""
-    name = REAL[char]
-    function = f"ft_gemm_{NAMES[char]}"
+    function = f"ft_{form}_{NAMES[char]}"
     if tile == "host":
-        return CALL(gemm.symbols(name)[function])
-    text = gemm_module(name, TILES[tile])
+        return CALL(gemm.symbols(function)[function])
+    text = gemm_module(function, TILES[tile])
     target = native.portable_target(tile) if X86 and tile in OLDER & host_features() else None
     code = native.emit_object(text, target) if target else build_object(text)
     imports = {**library_symbols(("malloc", "free", "memset")), **threads.symbols()}
-    return CALL(link_object(f"test_gemm_{char}_{tile}", code, imports, [function])[function])
+    return CALL(link_object(f"test_{form}_{char}_{tile}", code, imports, [function])[function])
 
 
-def call(a: Matrix, b: Matrix, c: Matrix, accumulate: bool = False, tile: str = "host") -> Matrix:
-    """C = or += A B through the emitted product; operands are (m, k) or (batch, m, k)."""
+def call(
+    a: Matrix,
+    b: Matrix,
+    c: Matrix,
+    accumulate: bool = False,
+    tile: str = "host",
+    form: str | None = None,
+) -> Matrix:
+    """C = or += A B through the emitted product; operands are (m, k) or (batch, m, k).
+
+    `form` is the one that a compiled program would choose, unless it is given.
+    """
     size = a.itemsize
     a3, b3, c3 = (x if x.ndim == 3 else x[None] for x in (a, b, c))
     strides = [[s // size for s in x.strides] for x in (a3, b3, c3)]
     (sa, rsa, csa), (sb, rsb, csb), (sc, ldc, one) = strides
     batch, m, n = c3.shape
     assert one == 1 or n <= 1 or c.size == 0
-    product_of(a.dtype.char, tile)(
+    if form is None:
+        vector = a.dtype.kind == "f" and with_vector(m, n, rsa, csa, rsb, csb, ldc)
+        form = "gemv" if vector else "gemm"
+    product_of(a.dtype.char, form, tile)(
         *(m, n, a3.shape[2], a3.ctypes.data, rsa, csa, b3.ctypes.data, rsb, csb),
         *(c3.ctypes.data, ldc, batch, sa, sb, sc, int(accumulate)),
     )
@@ -122,6 +134,18 @@ def test_random_shapes_and_layouts(char: str, tile: str) -> None:
         call(a, b, room[:, :n], accumulate, tile)
         assert allclose(room[:, :n], want, k), (m, n, k, a.strides, b.strides)
         assert np.isnan(room[:, n:]).all()
+
+
+@pytest.mark.parametrize("char", "fdFD")
+@pytest.mark.parametrize("shape", [(1, 40, 50), (40, 1, 50), (1, 1, 9), (1, 40, 1)])
+def test_a_product_of_matrices_takes_vectors_too(char: str, shape: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(8)
+    m, n, k = shape
+    for layout in LAYOUTS:
+        a = laid_out(random(rng, (m, k), char), layout)
+        b = laid_out(random(rng, (k, n), char), layout)
+        got = call(a, b, np.empty((m, n), char), form="gemm")
+        assert allclose(got, a.astype("D") @ b.astype("D"), k)
 
 
 @pytest.mark.parametrize("char", "fdFD")
@@ -310,7 +334,7 @@ def test_a_forked_child_gets_the_same_bits() -> None:
     assert call(a, b, np.empty((300, 300), "f")).tobytes() == before
 
 
-@pytest.mark.parametrize("name", ["f32", "f64"])
+@pytest.mark.parametrize("function", sorted(symbols.PRODUCTS))
 @pytest.mark.parametrize("tile", TILES.values(), ids=TILES.keys())
-def test_the_text_is_deterministic(name: str, tile: Tile) -> None:
-    assert gemm_module(name, tile) == gemm_module(name, tile)
+def test_the_text_is_deterministic(function: str, tile: Tile) -> None:
+    assert gemm_module(function, tile) == gemm_module(function, tile)

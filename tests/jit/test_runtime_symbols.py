@@ -7,7 +7,10 @@ import pytest
 from jit.runtime import symbols
 from jit.runtime.objects import in_background, object_key, once
 
-NAMES = ("ft_parallel_for", "ft_pool_size", "ft_gemm_f32", "ft_gemm_c128", "ft_sort_u8")
+NAMES = (
+    *("ft_parallel_for", "ft_pool_size", "ft_gemm_f32", "ft_gemv_f64", "ft_gemm_c128"),
+    *("ft_sort_u8", "ft_callback"),
+)
 
 
 def test_names_have_addresses() -> None:
@@ -17,7 +20,9 @@ def test_names_have_addresses() -> None:
     assert found == symbols.addresses(NAMES)
 
 
-@pytest.mark.parametrize("name", ["malloc", "ft_gemm_i32", "ft_sort_", "ft_sort_c256", "ft_pool"])
+@pytest.mark.parametrize(
+    "name", ["malloc", "ft_gemm_i32", "ft_gemv_c64", "ft_sort_", "ft_sort_c256"]
+)
 def test_other_names_are_not_the_runtimes(name: str) -> None:
     assert not symbols.is_known(name)
     with pytest.raises(KeyError):
