@@ -185,6 +185,9 @@ class Call:
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
+    """One position or name, or several, as a tuple."""
+    if not isinstance(value, Iterable):
+        value = (value,)
     return (value,) if isinstance(value, (int, str)) else tuple(value)
 
 
@@ -451,11 +454,17 @@ def check_options(f: Function, options: Options) -> None:
     }
     for option, chosen in nums.items():
         for n in chosen:
-            if isinstance(n, bool) or not hasattr(n, "__index__"):
+            if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
                 raise TransformTypeError(
                     f"jit: {option} must be ints, but got {describe(n)}. Name arguments in "
                     "static_argnames."
                 )
+    for name in options.static_argnames:
+        if not isinstance(name, str):
+            raise TransformTypeError(
+                f"jit: static_argnames must be names, but got {describe(name)}. Name positions in "
+                "static_argnums."
+            )
     both = set(options.static_argnums) & set(options.donate_argnums)
     if both:
         raise TransformTypeError(

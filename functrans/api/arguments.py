@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
+
 from functrans import tree
 from functrans.errors import TransformTypeError, argument_name, describe, name_of, where
 
@@ -38,6 +40,7 @@ def split_arguments(
     what: str,
 ) -> Split:
     """Take the arguments that `argnums` names out of a call of `f`."""
+    require_callable(f, what)
     single = isinstance(argnums, (int, str)) or not isinstance(argnums, Sequence)
     chosen = resolve(f, (argnums,) if single else tuple(argnums), args, kwargs, what)  # type: ignore[arg-type]
     values = tuple(args[c] if isinstance(c, int) else kwargs[c] for c in chosen)
@@ -58,6 +61,28 @@ def split_arguments(
         return parts[0] if single else parts
 
     return Split([leaf for _, leaf in paths], names, rebuild, pick)
+
+
+def require_callable(f: Any, what: str) -> None:
+    """Raise unless f can be called."""
+    if not callable(f):
+        raise TransformTypeError(
+            f"{what} takes a function, but got {describe(f)}. Give it the function itself, not "
+            "what "
+            "the function returns."
+        )
+
+
+def positions(given: Any, what: str) -> tuple[int, ...]:
+    """An option that is one position or several, as a tuple."""
+    several = given if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+    for n in several:
+        if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
+            raise TransformTypeError(
+                f"{what} must be an int or a tuple of ints, but got {describe(given)}. Positions "
+                "count from 0."
+            )
+    return tuple(map(int, several))
 
 
 def _leaf_name(f: Callable[..., Any], chosen: list[int | str], path: tree.KeyPath) -> str:
@@ -94,7 +119,7 @@ def _resolve_one(
 ) -> int | str:
     if isinstance(argnum, str):
         return _resolve_name(f, argnum, args, kwargs, what)
-    if isinstance(argnum, bool) or not hasattr(argnum, "__index__"):
+    if isinstance(argnum, bool) or not isinstance(argnum, (int, np.integer)):
         raise TransformTypeError(
             f"{what}: argnums must be ints or argument names, but got {describe(argnum)} "
             f"({where(f)})."

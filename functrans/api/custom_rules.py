@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from functrans import tree
+from functrans.api.arguments import positions
 from functrans.api.border import Function, array_leaf, conform, stage
 from functrans.bind import is_evaluating
 from functrans.errors import ShapeError, TransformTypeError, describe, name_of, where
@@ -40,7 +41,7 @@ class Custom(ABC):
                 f"{self._what} takes a function, but got {describe(f)}. Use it as a decorator."
             )
         self.f = f
-        self.nondiff_argnums = tuple(nondiff_argnums)
+        self.nondiff_argnums = positions(nondiff_argnums, f"{self._what}: nondiff_argnums")
         functools.update_wrapper(self, f, updated=())
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:

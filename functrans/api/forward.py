@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from functrans import tree
-from functrans.api.arguments import split_arguments
+from functrans.api.arguments import require_callable, split_arguments
 from functrans.api.border import Function, array_leaf, as_typed, run, stage, zeros
 from functrans.api.inspecting import shaped
 from functrans.api.reverse import AuxOutput, check_tangents, run_primal
@@ -32,6 +32,7 @@ def jvp(
     >>> jvp(lambda x: x**2, (3.0,), (1.0,))
     (9.0, 6.0)
     """
+    require_callable(f, _what)
     require_tuples(primals, tangents, f, _what)
     split = split_arguments(f, range(len(primals)), tuple(primals), {}, "jvp") if primals else None
     if split is None:
@@ -177,6 +178,7 @@ def linear_transpose(f: Function, *examples: Any) -> Callable[[Any], tuple[Any, 
     >>> linear_transpose(lambda x: 3.0 * x, 1.0)(2.0)
     (6.0,)
     """
+    require_callable(f, "linear_transpose")
     flat, in_tree = tree.flatten(examples)
     avals = [shaped(x, "linear_transpose: an argument") for x in flat]
     out_tree: list[tree.PyTreeDef] = []

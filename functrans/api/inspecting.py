@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from functrans import tree
+from functrans.api.arguments import positions, require_callable
 from functrans.api.border import Function, array_leaf, run, stage
 from functrans.errors import argument_name, name_of
 from functrans.ir import Aval, ClosedJaxpr, aval_of
@@ -55,10 +56,15 @@ class ShapeDtypeStruct:
 
 def shaped(value: Any, what: str) -> Aval:
     """The aval of an example: an array, a number, or anything with a shape and a dtype."""
-    if hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, np.generic):
+    if _has_type(value):
         weak = getattr(value, "weak_type", False)
         return Aval(tuple(value.shape), np.dtype(value.dtype), weak)
     return aval_of(array_leaf(value, what))
+
+
+def _has_type(value: Any) -> bool:
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    return isinstance(shape, tuple) and isinstance(dtype, np.dtype)
 
 
 def stage_abstractly(
@@ -69,7 +75,8 @@ def stage_abstractly(
     static_argnums: int | Sequence[int] = (),
 ) -> Any:
     """f staged on the shapes and dtypes of a call; returns what `stage` does."""
-    chosen = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+    require_callable(f, purpose)
+    chosen = positions(static_argnums, f"{purpose}: static_argnums")
     static = {n % len(args) for n in chosen} if args else set[int]()
     dynamic = {i: a for i, a in enumerate(args) if i not in static}
     flat, treedef = tree.flatten_with_path((dynamic, kwargs))

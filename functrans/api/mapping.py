@@ -6,6 +6,8 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from functrans import tree
 from functrans.api.border import Function, array_leaf, run, stage
 from functrans.bind import eval_jaxpr
@@ -49,6 +51,7 @@ def vmap(
         raise TransformTypeError(
             f"vmap takes a function, but got {describe(f)}. Write vmap(f)(x), not vmap(f(x))."
         )
+    _check_options(f, axis_name, axis_size)
     if isinstance(in_axes, list):
         raise TransformTypeError(
             f"vmap: in_axes must be an int, None or a tuple with one entry for each argument of "
@@ -92,6 +95,21 @@ def vmap(
     return mapped
 
 
+def _check_options(f: Function, axis_name: Any, axis_size: Any) -> None:
+    try:
+        hash(axis_name)
+    except TypeError:
+        raise TransformTypeError(
+            f"vmap: axis_name must be hashable, but it is {describe(axis_name)} ({where(f)}). A "
+            "string will do."
+        ) from None
+    if axis_size is not None and not isinstance(axis_size, (int, np.integer)):
+        raise TransformTypeError(
+            f"vmap: axis_size must be an int, but it is {describe(axis_size)} ({where(f)}). Give "
+            "the number of members."
+        )
+
+
 class _Call:
     """The arguments of one call as leaves, each with its mapped axis or None."""
 
@@ -121,7 +139,7 @@ class _Call:
 
     def _normal(self, axis: Any, leaf: Any, name: str) -> int:
         aval = aval_of(leaf)
-        if isinstance(axis, bool) or not hasattr(axis, "__index__"):
+        if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
             raise TransformTypeError(
                 f"vmap: in_axes must hold ints and None, but got {describe(axis)} for {name}. "
                 "Give the number of the axis to map over."
@@ -216,7 +234,7 @@ def _require_unmapped(found: Sequence[int | None], wanted: list[int | None], f: 
 
 def _placed(jaxpr: Jaxpr, axis: MappedAxis, wanted: list[int | None]) -> Jaxpr:
     """The batched jaxpr with its mapped outputs moved from axis 0 to where they are wanted."""
-    if all(w is None or w == 0 for w in wanted):
+    if all(w is None or (type(w) is int and w == 0) for w in wanted):
         return jaxpr
 
     def walk(*args: Any) -> list[Any]:
@@ -229,7 +247,12 @@ def _placed(jaxpr: Jaxpr, axis: MappedAxis, wanted: list[int | None]) -> Jaxpr:
     return stage_walk(walk, jaxpr.in_avals, "vmap")
 
 
-def _position(wanted: int, aval: Aval, what: str) -> int:
+def _position(wanted: Any, aval: Aval, what: str) -> int:
+    if isinstance(wanted, bool) or not isinstance(wanted, (int, np.integer)):
+        raise TransformTypeError(
+            f"{what} must hold ints and None, but got {describe(wanted)}. Give the place of the "
+            "mapped axis in the result."
+        )
     if not -aval.ndim <= wanted < aval.ndim:
         raise ShapeError(
             f"{what}={wanted} is out of range for a result that is {describe(aval)} with the "

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from functrans import tree
+from functrans.api.arguments import positions
 from functrans.api.border import Function, array_leaf, stage
 from functrans.bind import bind, is_evaluating
 from functrans.control.checkpoint import Policy, checkpoint_p
@@ -39,7 +40,7 @@ def checkpoint(
             f"checkpoint: policy must be a function of functrans.checkpoint_policies or one like "
             f"them, but got {describe(policy)} ({where(f)})."
         )
-    static = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+    static = positions(static_argnums, "checkpoint: static_argnums")
 
     @functools.wraps(f, updated=())
     def checkpointed(*args: Any, **kwargs: Any) -> Any:

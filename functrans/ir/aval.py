@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from functrans.errors import RangeError
 from functrans.tree import register_leaf_class
 
 Shape = tuple[int, ...]
@@ -91,7 +92,9 @@ def aval_of(value: Any) -> Aval:
     weak = _WEAK.get(type(value))
     if weak is not None:
         if type(value) is int and not -(2**63) <= value < 2**63:
-            raise OverflowError(f"the Python int {value} is too large to convert to int64")
+            raise RangeError(
+                f"the Python int {value} is too large to convert to int64. Make it a float."
+            )
         return weak
     aval = getattr(value, "aval", None)
     if isinstance(aval, Aval):
