@@ -187,7 +187,23 @@ def where(place: Source | tuple[str, int, str] | Callable[..., Any] | None) -> s
     if callable(place):
         source = definition_of(place)
         return str(source) if source else name_of(place)
-    return str(Source(*place)) if place else "an unknown place"
+    return str(Source(*place)) if isinstance(place, tuple) else "an unknown place"
+
+
+def as_our_error(error: Exception, function: str) -> FunctransError:
+    """A builtin error that an array function met in its arguments, with our name for it."""
+    words = f"{function}: {str(error).rstrip('.')}."
+    match error:
+        case np.exceptions.AxisError():
+            return AxisError(words)
+        case TypeError():
+            return UnsupportedError(words)
+        case IndexError():
+            return OutOfBoundsError(words)
+        case OverflowError():
+            return RangeError(words)
+        case _:
+            return OptionError(words)
 
 
 _PLACE = re.compile(r" at [^()]*:\d+\b")

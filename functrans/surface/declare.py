@@ -15,7 +15,15 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from functrans.bind import is_evaluating
-from functrans.errors import UnsupportedError, user_frame, where
+from functrans.errors import (
+    FunctransError,
+    UnsupportedError,
+    as_our_error,
+    describe,
+    user_frame,
+    where,
+)
+from functrans.ir import Aval
 
 Function: TypeAlias = Callable[..., Any]
 
@@ -155,7 +163,12 @@ def _staging(declaration: Declaration) -> Function:
         out = None
         if kwargs and not kwargs.keys() <= declaration.keywords:
             kwargs, out = _known_options(declaration, kwargs)
-        result = body(*args, **kwargs)
+        try:
+            result = body(*args, **kwargs)
+        except (TypeError, ValueError, IndexError, OverflowError) as error:
+            if isinstance(error, FunctransError):
+                raise
+            raise as_our_error(error, declaration.name) from error
         if out is not None:
             return write_out(declaration.name, out, result)
         if declaration.views:
@@ -246,9 +259,10 @@ def write_out(name: str, out: Any, result: Any) -> Any:
     for target, value in zip(targets, results, strict=True):
         if target is None:
             continue
-        if isinstance(target, np.ndarray):
+        if not isinstance(getattr(target, "aval", None), Aval):
+            given = "a plain array" if isinstance(target, np.ndarray) else describe(target)
             raise UnsupportedError(
-                f"{name}: out= is a plain array, which cannot hold a traced result "
+                f"{name}: out= is {given}, which cannot hold a traced result "
                 f"(in {where(user_frame())}). Drop out=, or make the array with functrans.numpy."
             )
         target[...] = value

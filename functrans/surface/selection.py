@@ -194,5 +194,6 @@ def delete(arr: ArrayLike, obj: Any, axis: int | None = None) -> Value:
     if axis is None:
         arr, axis = p.reshape(arr, (aval_of(arr).size,)), 0
     place = normal_axis(axis, aval_of(arr).ndim, "delete")
-    kept = np.delete(np.arange(aval_of(arr).shape[place]), obj)
+    known = np.asarray(obj) if hasattr(obj, "aval") else obj
+    kept = np.delete(np.arange(aval_of(arr).shape[place]), known)
     return take.body(arr, kept, place)
