@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from functrans.extend import Eqn, Var
+from jit.lowering.contraction import REREADING
 from jit.lowering.domain import Domain
 from jit.lowering.graph import Graph, leaves, view_base
 from jit.lowering.indexing import indices_of
@@ -142,8 +143,23 @@ def mark_stored(
     for atom in eqn.inputs:
         if isinstance(atom, Var):
             contexts.setdefault(atom, set()).update(inherited)
+            if rereads(eqn, atom) and costs.get(atom, 0.0) > CHEAP and atom in graph.producers:
+                stored.setdefault(atom, f"read many times by {eqn.primitive.name}")
     if eqn.primitive in ROOTS:
         store_operands(graph, eqn, stored)
+
+
+def rereads(eqn: Eqn, atom: Var) -> bool:
+    """Would the elements of an operand be computed again for each element of a larger result?"""
+    size = atom.aval.size
+    if size <= 1:
+        return False
+    if eqn.primitive.name == "broadcast":
+        own = [i for i in range(eqn.outputs[0].aval.ndim) if i not in eqn.params["axes"]]
+        return min(eqn.params["axes"], default=0) < max(own, default=-1)
+    if eqn.primitive.name == "gather":
+        return eqn.outputs[0].aval.size > size
+    return eqn.primitive in REREADING
 
 
 def is_heavy_join(eqn: Eqn, costs: dict[Var, float]) -> bool:

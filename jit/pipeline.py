@@ -203,9 +203,10 @@ def kernel_line(number: int, kernel: Kernel, scheduled: Schedule | None) -> str:
     assert scheduled is not None
     steps = [*scheduled.outer, *scheduled.inner]
     loops = [f"{s.kind} {s.loop.extent}{' in blocks' * (s.part == 'over')}" for s in steps]
-    makes = ", ".join(
-        f"{kernel.roles[n]} {n.target.aval}" for n in kernel.nodes if n.target is not None
-    )
+    made = [f"{kernel.roles[n]} {n.target.aval}" for n in kernel.nodes if n.target is not None]
+    if len(made) > 10:
+        made[8:] = [f"and {len(made) - 8} more"]
+    makes = ", ".join(made)
     return f"{number}: {' x '.join(loops) or 'scalar'}: {makes or 'index check'}"
 
 

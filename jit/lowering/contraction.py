@@ -32,6 +32,8 @@ el = primitives.elementwise
 GEMMS = {"float32": "f32", "float64": "f64", "complex64": "c64", "complex128": "c128"}
 SMALL_PRODUCT = 4096
 """Up to so many multiplications a product is a loop nest in line."""
+MOST_PARTS = 128
+"""Patches are put together from no more slices than this."""
 LARGE_CONV = 1 << 15
 """From so many multiplications on a convolution copies patches and calls the GEMM."""
 
@@ -291,24 +293,31 @@ class Window:
 def choose_conv(eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:
     """A product over patches where that is large, else a loop nest."""
     c = Window(eqn)
-    plain = c.batch_groups == 1 and min(c.per, c.i * prod(c.kernel)) > 1
+    few = min(prod(c.kernel), prod(c.places)) <= MOST_PARTS
+    plain = c.batch_groups == 1 and few and min(c.per, c.i * prod(c.kernel)) > 1
     if plain and eqn.inputs[0].aval.dtype.name in GEMMS and c.work >= LARGE_CONV:
         return conv_by_patches(eqs, eqn, c)
     return eqs.bind(looped_conv_p, *eqn.inputs, **eqn.params)
 
 
 def conv_by_patches(eqs: EquationBuilder, eqn: Eqn, c: Window) -> list[Atom]:
-    """Gathers the window's elements beside each other, and multiplies by w, image by image."""
+    """Gathers the window's elements beside each other, and multiplies by w, image by image.
+
+    The patches are put together from one slice for each element of the window, or for each place
+    where there are fewer of those.
+    """
     x, w = eqn.inputs
     padded = spread(eqs, x, c)
     count, places = prod(c.kernel), prod(c.places)
+    by_element = count <= places
+    box = (1, places) if by_element else (count, 1)
     parts = [
-        eqs.bind(st.reshape_p, part, shape=(c.n, c.groups, c.i, 1, places))[0]
-        for part in windows(eqs, padded, c)
+        eqs.bind(st.reshape_p, part, shape=(c.n, c.groups, c.i, *box))[0]
+        for part in windows(eqs, padded, c, by_element)
     ]
     patches = parts[0]
     if len(parts) > 1:
-        (patches,) = eqs.bind(st.concatenate_p, *parts, axis=3)
+        (patches,) = eqs.bind(st.concatenate_p, *parts, axis=3 if by_element else 4)
     depth = c.i * count
     (columns,) = eqs.bind(st.reshape_p, patches, shape=(c.n, c.groups, depth, places))
     (weights,) = eqs.bind(st.reshape_p, w, shape=(c.groups, c.per, depth))
@@ -338,19 +347,22 @@ def spread(eqs: EquationBuilder, x: Atom, c: Window) -> Atom:
     return x
 
 
-def windows(eqs: EquationBuilder, x: Atom, c: Window) -> Iterator[Atom]:
-    """For each place of the window the elements it meets, shape (n, channels, *places)."""
-    for offset in multi_indices(c.kernel):
-        first = tuple(k * d for k, d in zip(offset, c.rhs, strict=True))
-        stop = tuple(
-            f + (n - 1) * s + 1 for f, n, s in zip(first, c.places, c.strides, strict=True)
-        )
+def windows(eqs: EquationBuilder, x: Atom, c: Window, by_element: bool) -> Iterator[Atom]:
+    """The elements that each element of the window meets, shape (n, channels, *places).
+
+    Or else the window over each place, shape (n, channels, *window).
+    """
+    fixed, steps = (c.kernel, c.rhs) if by_element else (c.places, c.strides)
+    running, strides = (c.places, c.strides) if by_element else (c.kernel, c.rhs)
+    for offset in multi_indices(fixed):
+        first = tuple(k * d for k, d in zip(offset, steps, strict=True))
+        stop = tuple(f + (n - 1) * s + 1 for f, n, s in zip(first, running, strides, strict=True))
         (part,) = eqs.bind(
             st.slice_p,
             x,
             start=(0, 0, *first),
             limit=(*x.aval.shape[:2], *stop),
-            stride=(1, 1, *c.strides),
+            stride=(1, 1, *strides),
         )
         yield part
 
