@@ -36,7 +36,7 @@ def array_leaf(value: Any, what: str) -> Any:
         native = _native(value)
         supported(aval_of(native), what)
         return native
-    if hasattr(value, "__array__"):
+    if hasattr(value, "__array__") and not isinstance(value, type):
         return array_leaf(np.asarray(value), what)
     raise TransformTypeError(
         f"{what} is {describe(value)}, but only arrays and numbers (or containers of them) can be "

@@ -152,11 +152,24 @@ def surface(
     return declare
 
 
+_BUILTIN_ERRORS = (TypeError, ValueError, IndexError, OverflowError)
+
+
 def _staging(declaration: Declaration) -> Function:
     """The body, with the options and marks of the declaration; what NumPy's protocols call."""
     body = declaration.body
+
+    @functools.wraps(body)
+    def with_any_keyword(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return body(*args, **kwargs)
+        except FunctransError:
+            raise
+        except _BUILTIN_ERRORS as error:
+            raise as_our_error(error, declaration.name) from error
+
     if declaration.takes_any_keyword:
-        return body
+        return with_any_keyword
 
     @functools.wraps(body)
     def staged(*args: Any, **kwargs: Any) -> Any:
@@ -165,9 +178,9 @@ def _staging(declaration: Declaration) -> Function:
             kwargs, out = _known_options(declaration, kwargs)
         try:
             result = body(*args, **kwargs)
-        except (TypeError, ValueError, IndexError, OverflowError) as error:
-            if isinstance(error, FunctransError):
-                raise
+        except FunctransError:
+            raise
+        except _BUILTIN_ERRORS as error:
             raise as_our_error(error, declaration.name) from error
         if out is not None:
             return write_out(declaration.name, out, result)
