@@ -14,6 +14,8 @@ import numpy as np
 
 from functrans import surface
 from functrans.errors import DtypeError, MutationError, describe, user_frame, where
+from functrans.primitives.structural import complex as complex_of
+from functrans.primitives.structural import imag, real
 from functrans.surface.indexing import put
 from functrans.tracing import Tracer
 
@@ -126,7 +128,7 @@ def write_through(view: Tracer, updated: Tracer) -> None:
     while chain[-1].link is not None:
         chain.append(chain[-1].link.parent)
     root = chain.pop()
-    positions: Any = np.arange(root.size).reshape(root.shape)
+    positions = _positions(root)
     for step in reversed(chain):
         assert step.link is not None
         seen = step.link.function(positions)
@@ -139,9 +141,32 @@ def write_through(view: Tracer, updated: Tracer) -> None:
                 write_through(view, updated)
             return
         positions = seen
-    flat = put(root.reshape(-1), positions.reshape(-1), updated.reshape(-1))
-    root.become(flat.reshape(root.shape))
+    root.become(_written(root, positions, updated))
     refresh_views(root)
+
+
+def _positions(root: Tracer) -> Any:
+    """A number for each element; the parts of a complex element i have their own, 2i and 2i + 1."""
+    numbers: Any = np.arange(root.size)
+    if root.dtype.kind == "c":
+        numbers = 2 * numbers + 1j * (2 * numbers + 1)
+    return numbers.reshape(root.shape)
+
+
+def _written(root: Tracer, positions: Any, updated: Tracer) -> Any:
+    """The array with new values at the positions that a view of it covers."""
+    flat, values = root.reshape(-1), updated.reshape(-1)
+    if root.dtype.kind != "c":
+        flat = put(flat, positions.reshape(-1), values)
+    elif positions.dtype.kind == "c":
+        flat = put(flat, positions.real.astype(int).reshape(-1) // 2, values)
+    else:
+        numbers = positions.astype(int).reshape(-1)
+        parts = [real(flat), imag(flat)]
+        which = int(numbers[0]) % 2 if numbers.size else 0
+        parts[which] = put(parts[which], numbers // 2, values)
+        flat = complex_of(*parts)
+    return flat.reshape(root.shape)
 
 
 def _is_view(function: Callable[[Any], Any], base: Any, seen: Any) -> bool:
