@@ -653,6 +653,12 @@ def _check_collective(members: list[Case]) -> None:
     (value,) = evaluate(whole, stacked)
     expected = np.broadcast_to(written_out(case, stacked, size), value.shape)
     agree(value, expected.astype(value.dtype), f"{case.label}: value", 8 * eps(value))
+    if case.operands:
+        unmapped = (None,) * len(case.operands)
+        (same,) = evaluate(batch_jaxpr(case.jaxpr, axis, unmapped, (True,))[0], case.operands)
+        alike = [np.stack([x] * size) for x in case.operands]
+        expected = np.broadcast_to(written_out(case, alike, size), same.shape)
+        agree(same, expected.astype(same.dtype), f"{case.label}: shared value", 8 * eps(same))
     if not case.active or case.dtype != WIDE.get(case.dtype.kind):
         return
     rng, mask = case.rng, case.mask(case.active)
