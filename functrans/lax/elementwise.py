@@ -73,7 +73,7 @@ def _exact(name: str, compute: Primitive | Callable[..., Value], arity: int, doc
     def binary(x: ArrayLike, y: ArrayLike) -> Value:
         return apply(*exact(name, x, y))
 
-    body = unary if arity == 1 else binary
+    body: Function = unary if arity == 1 else binary
     body.__name__ = body.__qualname__ = name
     body.__doc__ = doc
     return surface(name=f"lax.{name}")(body)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from functrans.errors import (
 from functrans.ir import Aval
 
 Function: TypeAlias = Callable[..., Any]
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 NUMPY_TABLE: dict[Any, Function] = {}
 """NumPy function or ufunc -> the declared function that stands for it on tracers."""
@@ -121,6 +124,23 @@ class Hooks:
 hooks = Hooks()
 
 
+class Declared(Protocol[P, R_co]):
+    """A declared function: called like its body, and NumPy's own where nothing is staged.
+
+    `body` binds primitives whatever is in force; `staged` is the body with the options that every
+    declared function takes.
+    """
+
+    body: Callable[..., Any]
+    staged: Callable[..., Any]
+    declaration: Declaration
+    __name__: str
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """The result for these operands and options."""
+        ...
+
+
 def surface(
     counterpart: Any = None,
     *,
@@ -129,7 +149,7 @@ def surface(
     views: bool = False,
     aliases: tuple[Any, ...] = (),
     methods: Mapping[str, Function] | None = None,
-) -> Callable[[Function], Function]:
+) -> Callable[[Callable[P, R]], Declared[P, R]]:
     """Declare a public array function.
 
     `counterpart` is NumPy's function of the same meaning; `aliases` are other NumPy functions
@@ -138,7 +158,7 @@ def surface(
     takes `out=`, which must be an array made inside the traced function.
     """
 
-    def declare(body: Function) -> Function:
+    def declare(body: Callable[P, R]) -> Declared[P, R]:
         declaration = Declaration(name or body.__name__, body, counterpart, creates, views)
         staged = _staging(declaration)
         for numpy_function in (counterpart, *aliases):
@@ -147,7 +167,7 @@ def surface(
         for method, function in (methods or {}).items():
             UFUNC_METHODS[counterpart, method] = function
         DECLARED.append(declaration)
-        return _caller(declaration, staged)
+        return cast(Declared[P, R], _caller(declaration, staged))
 
     return declare
 

@@ -15,7 +15,7 @@ from functrans.errors import UnsupportedError, user_frame, where
 from functrans.ir import Primitive, aval_of
 from functrans.primitives.derive import DType, Value
 from functrans.primitives.structural import select_p
-from functrans.surface.declare import Function, surface, write_out
+from functrans.surface.declare import Declared, Function, surface, write_out
 from functrans.surface.promotion import (
     BOOL,
     as_operand,
@@ -62,7 +62,7 @@ def ufunc(
     *,
     methods: dict[str, Function] | None = None,
     aliases: tuple[Any, ...] = (),
-) -> Function:
+) -> Declared[..., Value]:
     """Declare the elementwise function that stands for the NumPy ufunc `counterpart`."""
     apply = computes(compute) if isinstance(compute, Primitive) else compute
     name = counterpart.__name__
@@ -84,7 +84,7 @@ def ufunc(
             return with_options((x, y), options)
         return apply(*operands_of(counterpart, (x, y)))
 
-    body = unary if counterpart.nin == 1 else binary
+    body: Function = unary if counterpart.nin == 1 else binary
     body.__name__ = body.__qualname__ = name
     body.__doc__ = _summary(counterpart)
     return surface(counterpart, methods=methods, aliases=aliases)(body)
