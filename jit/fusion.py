@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from functrans.extend import Eqn, Var
-from jit.lowering.contraction import REREADING
+from jit.lowering.contraction import looped_dot_p
+from jit.lowering.convolution import looped_conv_p
 from jit.lowering.domain import Domain
 from jit.lowering.graph import Graph, leaves, view_base
 from jit.lowering.indexing import indices_of
@@ -159,7 +160,7 @@ def rereads(eqn: Eqn, atom: Var) -> bool:
         return min(eqn.params["axes"], default=0) < max(own, default=-1)
     if eqn.primitive.name == "gather":
         return eqn.outputs[0].aval.size > size
-    return eqn.primitive in REREADING
+    return eqn.primitive in (looped_dot_p, looped_conv_p)
 
 
 def is_heavy_join(eqn: Eqn, costs: dict[Var, float]) -> bool:

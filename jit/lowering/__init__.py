@@ -5,6 +5,7 @@ from __future__ import annotations
 from jit.lowering import (
     contraction,
     control,
+    convolution,
     effects,
     elementwise,
     indexing,
@@ -13,5 +14,15 @@ from jit.lowering import (
     structural,
 )
 
-FAMILIES = (structural, elementwise, reduction, indexing, contraction, ordering, effects, control)
+FAMILIES = (
+    structural,
+    elementwise,
+    reduction,
+    indexing,
+    contraction,
+    convolution,
+    ordering,
+    effects,
+    control,
+)
 """The files of rules; importing this package fills the tables in rules.py."""

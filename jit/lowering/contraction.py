@@ -1,16 +1,15 @@
 """Contractions: matrix products call the emitted GEMM on strided views, the rest are folds.
 
-Small products, and those of types without a GEMM, are loop nests of their own. A convolution is
-a fold, or a GEMM over patches where it is large.
+Small products, and those of types without a GEMM, are loop nests of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from functrans.extend import Atom, Aval, Eqn, Literal, Primitive, Var, primitives
+from functrans.extend import Atom, Aval, Eqn, Primitive, primitives
 from jit.lowering import complex as cx
 from jit.lowering.formulas import NARROW
 from jit.lowering.index import Index, Point
@@ -32,21 +31,10 @@ el = primitives.elementwise
 GEMMS = {"float32": "f32", "float64": "f64", "complex64": "c64", "complex128": "c128"}
 SMALL_PRODUCT = 4096
 """Up to so many multiplications a product is a loop nest in line."""
-MOST_PARTS = 128
-"""Patches are put together from no more slices than this."""
-LARGE_CONV = 1 << 15
-"""From so many multiplications on a convolution copies patches and calls the GEMM."""
-
 looped_dot_p = Primitive(
     name="dot_general", abstract_eval=ft.dot_general_p.abstract_eval, impl=ft.dot_general_p.impl
 )
 """dot_general as a loop nest."""
-
-looped_conv_p = Primitive(name="conv", abstract_eval=ft.conv_p.abstract_eval, impl=ft.conv_p.impl)
-"""conv as a loop nest."""
-
-REREADING = frozenset({looped_dot_p, looped_conv_p})
-"""Folds that read an operand's element many times: it had better be cheap."""
 
 
 # -- dot_general ------------------------------------------------------------------------------
@@ -262,165 +250,3 @@ def merge_axes(extents: Sequence[int], *steps: Sequence[int]) -> list[Axis]:
 def last(axes: Sequence[Axis], operands: int) -> Axis:
     """The innermost axis, or one of a single step."""
     return axes[-1] if axes else (1, (0,) * operands)
-
-
-# -- conv -------------------------------------------------------------------------------------
-
-
-class Window:
-    """The extents of a convolution whose batch groups have been made channel groups."""
-
-    def __init__(self, eqn: Eqn) -> None:
-        x, w = eqn.inputs
-        (out,) = eqn.outputs
-        p = eqn.params
-        self.batch_groups, self.groups = p["batch_groups"], max(p["groups"], p["batch_groups"])
-        self.strides, self.padding = p["strides"], p["padding"]
-        self.lhs, self.rhs = p["lhs_dilation"], p["rhs_dilation"]
-        self.n, self.o, *places = out.aval.shape
-        self.places = tuple(places)
-        self.i = w.aval.shape[1]
-        self.kernel = w.aval.shape[2:]
-        self.spatial = x.aval.shape[2:]
-        self.per = self.o // self.groups
-
-    @property
-    def work(self) -> int:
-        return self.n * self.o * prod(self.places) * self.i * prod(self.kernel)
-
-
-@expands(ft.conv_p)
-def choose_conv(eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:
-    """A product over patches where that is large, else a loop nest."""
-    c = Window(eqn)
-    few = min(prod(c.kernel), prod(c.places)) <= MOST_PARTS
-    plain = c.batch_groups == 1 and few and min(c.per, c.i * prod(c.kernel)) > 1
-    if plain and eqn.inputs[0].aval.dtype.name in GEMMS and c.work >= LARGE_CONV:
-        return conv_by_patches(eqs, eqn, c)
-    return eqs.bind(looped_conv_p, *eqn.inputs, **eqn.params)
-
-
-def conv_by_patches(eqs: EquationBuilder, eqn: Eqn, c: Window) -> list[Atom]:
-    """Gathers the window's elements beside each other, and multiplies by w, image by image.
-
-    The patches are put together from one slice for each element of the window, or for each place
-    where there are fewer of those.
-    """
-    x, w = eqn.inputs
-    padded = spread(eqs, x, c)
-    count, places = prod(c.kernel), prod(c.places)
-    by_element = count <= places
-    box = (1, places) if by_element else (count, 1)
-    parts = [
-        eqs.bind(st.reshape_p, part, shape=(c.n, c.groups, c.i, *box))[0]
-        for part in windows(eqs, padded, c, by_element)
-    ]
-    patches = parts[0]
-    if len(parts) > 1:
-        (patches,) = eqs.bind(st.concatenate_p, *parts, axis=3 if by_element else 4)
-    depth = c.i * count
-    (columns,) = eqs.bind(st.reshape_p, patches, shape=(c.n, c.groups, depth, places))
-    (weights,) = eqs.bind(st.reshape_p, w, shape=(c.groups, c.per, depth))
-    whole = (c.n, c.groups, c.per, depth)
-    (repeated,) = eqs.bind(st.broadcast_p, weights, shape=whole, axes=(0,))
-    (found,) = eqs.bind(
-        ft.dot_general_p, repeated, columns, contract=((3,), (2,)), batch=((0, 1), (0, 1))
-    )
-    return eqs.bind(st.reshape_p, found, shape=eqn.outputs[0].aval.shape)
-
-
-def spread(eqs: EquationBuilder, x: Atom, c: Window) -> Atom:
-    """x with its dilation and padding; negative padding cuts off."""
-    low = (0, 0, *(max(lo, 0) for lo, _ in c.padding))
-    high = (0, 0, *(max(hi, 0) for _, hi in c.padding))
-    interior = (0, 0, *(d - 1 for d in c.lhs))
-    if any(low) or any(high) or any(interior):
-        zero = Literal(x.aval.dtype.type(0))
-        (x,) = eqs.bind(st.pad_p, x, zero, low=low, high=high, interior=interior)
-    start = (0, 0, *(max(-lo, 0) for lo, _ in c.padding))
-    limit = tuple(
-        n - cut
-        for n, cut in zip(x.aval.shape, (0, 0, *(max(-hi, 0) for _, hi in c.padding)), strict=True)
-    )
-    if any(start) or limit != x.aval.shape:
-        (x,) = eqs.bind(st.slice_p, x, start=start, limit=limit, stride=(1,) * x.aval.ndim)
-    return x
-
-
-def windows(eqs: EquationBuilder, x: Atom, c: Window, by_element: bool) -> Iterator[Atom]:
-    """The elements that each element of the window meets, shape (n, channels, *places).
-
-    Or else the window over each place, shape (n, channels, *window).
-    """
-    fixed, steps = (c.kernel, c.rhs) if by_element else (c.places, c.strides)
-    running, strides = (c.places, c.strides) if by_element else (c.kernel, c.rhs)
-    for offset in multi_indices(fixed):
-        first = tuple(k * d for k, d in zip(offset, steps, strict=True))
-        stop = tuple(f + (n - 1) * s + 1 for f, n, s in zip(first, running, strides, strict=True))
-        (part,) = eqs.bind(
-            st.slice_p,
-            x,
-            start=(0, 0, *first),
-            limit=(*x.aval.shape[:2], *stop),
-            stride=(1, 1, *strides),
-        )
-        yield part
-
-
-def multi_indices(shape: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    if not shape:
-        yield ()
-        return
-    for first in range(shape[0]):
-        for rest in multi_indices(shape[1:]):
-            yield (first, *rest)
-
-
-@folds(looped_conv_p)
-def fold_conv(eqn: Eqn) -> Fold:
-    """Over batch, output channels and places; input channels and the window are folded."""
-    x, w = eqn.inputs
-    c = Window(eqn)
-    spatial = len(c.places)
-    wide = loop_dtype(x.aval.dtype) in NARROW
-
-    def element(walk: Walk, indices: Sequence[Index]) -> Any:
-        n, o, i = indices[0], indices[1], indices[2 + spatial]
-        places, offsets = indices[2 : 2 + spatial], indices[3 + spatial :]
-        group = walk.divide(o, c.per)[0] if c.groups > 1 else Index(0, {})
-        inside: Any = True
-        where: list[Index] = []
-        for axis, (place, offset) in enumerate(zip(places, offsets, strict=True)):
-            index = place * c.strides[axis] + offset * c.rhs[axis] - c.padding[axis][0]
-            extent = (c.spatial[axis] - 1) * c.lhs[axis] + 1
-            inside = walk.both(inside, walk.compare("ge", index, 0))
-            inside = walk.both(inside, walk.compare("lt", index, extent))
-            if c.lhs[axis] > 1:
-                index, rest = walk.divide(index, c.lhs[axis])
-                inside = walk.both(inside, walk.compare("eq", rest, 0))
-            where.append(index)
-        if c.batch_groups > 1:
-            image, channel = group * c.n + n, i
-        else:
-            image, channel = n, group * c.i + i
-        source = walk.within(Point((), multi=()), x.aval.shape, [image, channel, *where], inside)
-        weight = walk.value(w, Point(w.aval.shape, multi=[o, i, *offsets]))
-        zero = x.aval.dtype
-
-        def term() -> Any:
-            return product(walk.b, walk.value(x, source), weight, False, wide)
-
-        return walk.choose(inside, term, lambda: nothing(walk, zero, wide))
-
-    extents = (c.n, c.o, *c.places, c.i, *c.kernel)
-    reduced = (False,) * (2 + spatial) + (True,) * (1 + spatial)
-    return Fold(extents, reduced, "add", element)
-
-
-def nothing(walk: Walk, dtype: Any, wide: bool) -> Any:
-    """A zero term, of the type that products have."""
-    zero = walk.literal(dtype, 0)
-    return walk.b.cast(zero, "f32") if wide else zero
-
-
-__all__ = ["REREADING", "Var", "looped_conv_p", "looped_dot_p"]

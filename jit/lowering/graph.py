@@ -40,9 +40,15 @@ class View:
 
 
 def view_base(graph: Graph, var: Var) -> Var:
-    """The variable that `var` is a strided view of; itself when it is none."""
-    base = chain_base(graph, var)
-    return base if base is not None and strided_view(graph, var, base) is not None else var
+    """The furthest variable that `var` is a strided view of; itself when it is none."""
+    found = below = var
+    while True:
+        eqn = graph.producers.get(below)
+        if eqn is None or eqn.primitive.name not in VIEWS or isinstance(eqn.inputs[0], Literal):
+            return found
+        below = eqn.inputs[0]
+        if strided_view(graph, var, below) is not None:
+            found = below
 
 
 def chain_base(graph: Graph, var: Var, stored: Container[Var] = ()) -> Var | None:
