@@ -525,6 +525,8 @@ for _side in ("left", "right"):
 case("unique", lambda m, x: m.unique(x), I8, asks=True)
 case("unique", lambda m, x: m.unique(x, True, True, True), I8, asks=True)
 case("unique", lambda m, x: m.unique(x, axis=0), I8, asks=True)
+for _name in ("unique_all", "unique_counts", "unique_inverse"):
+    case(_name, lambda m, x, n=_name: tuple(getattr(m, n)(x)), I8, asks=True)
 case("unique_values", lambda m, x: m.sort(m.unique_values(x)), I8, asks=True)
 for _name in ("union1d", "intersect1d", "setdiff1d", "setxor1d"):
     case(_name, lambda m, x, y, n=_name: getattr(m, n)(x, y), I8, I4[:1] + 1, asks=True)

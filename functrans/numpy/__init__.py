@@ -114,6 +114,9 @@ from functrans.numpy.sets import (
     setxor1d,
     union1d,
     unique,
+    unique_all,
+    unique_counts,
+    unique_inverse,
     unique_values,
 )
 from functrans.numpy.statistics import (
@@ -663,6 +666,9 @@ __all__ = [
     "trunc",
     "union1d",
     "unique",
+    "unique_all",
+    "unique_counts",
+    "unique_inverse",
     "unique_values",
     "unpackbits",
     "unravel_index",

@@ -108,3 +108,21 @@ def setxor1d(ar1: ArrayLike, ar2: ArrayLike, assume_unique: bool = False) -> Val
     x, y = promote(_flat(ar1, "setxor1d"), _flat(ar2, "setxor1d"))
     first, second = setdiff1d.body(x, y), setdiff1d.body(y, x)
     return unique.body(p.concatenate([first, second], 0))
+
+
+@surface(np.unique_counts)
+def unique_counts(x: ArrayLike, /) -> tuple[Value, Value]:
+    """The different values, and how often each occurs."""
+    return unique.body(x, return_counts=True, equal_nan=False)
+
+
+@surface(np.unique_inverse)
+def unique_inverse(x: ArrayLike, /) -> tuple[Value, Value]:
+    """The different values, and for every element which of them it is."""
+    return unique.body(x, return_inverse=True, equal_nan=False)
+
+
+@surface(np.unique_all)
+def unique_all(x: ArrayLike, /) -> tuple[Value, Value, Value, Value]:
+    """The different values, where each stands first, which every element is, and their counts."""
+    return unique.body(x, True, True, True, equal_nan=False)
