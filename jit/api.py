@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import MethodType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -163,8 +163,7 @@ class Traced:
 # -- signatures -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """Which arguments are part of the program, and which may be overwritten."""
 
     static_argnums: tuple[int, ...]
@@ -172,8 +171,7 @@ class Options:
     donate_argnums: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One call's arguments: dynamic leaves, their tree and paths, and the static rest."""
 
     leaves: list[Any]
@@ -181,7 +179,7 @@ class Call:
     dynamic: tuple[int, ...]
     static_args: dict[int, Any]
     static_kwargs: dict[str, Any]
-    count: int
+    arity: int
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
@@ -351,7 +349,7 @@ class Jitted:
         def flat(*xs: Any) -> Any:
             args, kwargs = tree.unflatten(made.treedef, xs)
             given = dict(zip(made.dynamic, args, strict=True)) | made.static_args
-            return self._f(*[given[n] for n in range(made.count)], **kwargs, **made.static_kwargs)
+            return self._f(*[given[n] for n in range(made.arity)], **kwargs, **made.static_kwargs)
 
         names = [self._leaf_name(k, made) for k in range(len(leaves))]
         examples = [
@@ -375,7 +373,7 @@ class Jitted:
         wanted = self._options.donate_argnums
         if not wanted:
             return ()
-        chosen = {n % made.count for n in wanted if -made.count <= n < made.count}
+        chosen = {n % made.arity for n in wanted if -made.arity <= n < made.arity}
         pairs, _ = tree.flatten_with_path(tree.unflatten(made.treedef, made.leaves))
         return tuple(
             captured + k

@@ -8,7 +8,7 @@ past the end is decided here (masks, or a scalar loop), and no memory outside a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from jit.loop_ir.nodes import Buffer, Kernel, Program
 from jit.loops import FunctionEmitter
@@ -18,8 +18,7 @@ from jit.vectors import Target
 ENTRY = "ft_entry"
 
 
-@dataclass(frozen=True)
-class Emitted:
+class Emitted(NamedTuple):
     """LLVM text of a program, and the C symbols that must be imported with it."""
 
     text: str

@@ -12,9 +12,8 @@ import os
 import threading
 import weakref
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jit.emit import ENTRY, emit_program
 from jit.loop_ir.nodes import Program
@@ -38,8 +37,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=renew_lock)
 
 
-@dataclass(frozen=True)
-class ObjectCode:
+class ObjectCode(NamedTuple):
     """Machine code of one module and the C symbols that it needs; what a cache keeps."""
 
     code: bytes

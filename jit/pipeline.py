@@ -145,6 +145,7 @@ def compile_jaxpr(jaxpr: Jaxpr, donate: Sequence[int] = ()) -> Executable:
     target = native.host_target()
     with timer.stage("llvm"):
         emitted = emit_program(written.program, target, threads.has_threads())
+        symbols.prepare(emitted.externals)
     with timer.stage("object"):
         code = native.emit_object(emitted.text, target)
         errors = tuple(written.program.errors)

@@ -25,8 +25,7 @@ not frozen ones because thousands of them are built on the way to a first call.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 DType = Literal[
     "bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f16", "bf16", "f32", "f64"
@@ -116,8 +115,7 @@ INTRINSICS = frozenset(
 OPS = ARITHMETIC | FLOAT_ONLY | BITWISE | SHIFTS | COUNTS | COMPARISONS | CONVERSIONS | INTRINSICS
 
 
-@dataclass(frozen=True, slots=True)
-class Buffer:
+class Buffer(NamedTuple):
     """A dense one-dimensional run of `size` elements.
 
     kind says where it lives and `place` where there: input, inout (an input that the program may
@@ -198,24 +196,29 @@ class Load(Value):
         self.other = other
 
 
-@dataclass(slots=True, eq=False)
 class Store:
     """buffer[offset] = value, only where `where` holds when it is given."""
 
-    buffer: Buffer
-    offset: Value
-    value: Value
-    where: Value | None = None
+    __slots__ = ("buffer", "offset", "value", "where")
+
+    def __init__(
+        self, buffer: Buffer, offset: Value, value: Value, where: Value | None = None
+    ) -> None:
+        self.buffer = buffer
+        self.offset = offset
+        self.value = value
+        self.where = where
 
 
-@dataclass(slots=True, eq=False)
 class Block:
     """Statements in order."""
 
-    stmts: list[Stmt] = field(default_factory=list)
+    __slots__ = ("stmts",)
+
+    def __init__(self, stmts: list[Stmt] | None = None) -> None:
+        self.stmts: list[Stmt] = [] if stmts is None else stmts
 
 
-@dataclass(slots=True, eq=False)
 class Carry:
     """A value handed from one iteration to the next.
 
@@ -224,14 +227,18 @@ class Carry:
     loop may split it: next must then equal combine(phi, something that does not read phi).
     """
 
-    init: Value
-    phi: Var
-    next: Value
-    result: Var
-    combine: Combine | None = None
+    __slots__ = ("combine", "init", "next", "phi", "result")
+
+    def __init__(
+        self, init: Value, phi: Var, next: Value, result: Var, combine: Combine | None = None
+    ) -> None:
+        self.init = init
+        self.phi = phi
+        self.next = next
+        self.result = result
+        self.combine: Combine | None = combine
 
 
-@dataclass(slots=True, eq=False)
 class For:
     """body for var = 0 .. extent-1 (no iteration when extent <= 0).
 
@@ -242,61 +249,84 @@ class For:
     on the number of threads. A parallel loop inside a parallel loop runs in order.
     """
 
-    var: Var
-    extent: Value
-    body: Block
-    carries: tuple[Carry, ...] = ()
-    kind: LoopKind = "serial"
-    grain: int = 1
+    __slots__ = ("body", "carries", "extent", "grain", "kind", "var")
+
+    def __init__(
+        self,
+        var: Var,
+        extent: Value,
+        body: Block,
+        carries: tuple[Carry, ...] = (),
+        kind: LoopKind = "serial",
+        grain: int = 1,
+    ) -> None:
+        self.var = var
+        self.extent = extent
+        self.body = body
+        self.carries = carries
+        self.kind: LoopKind = kind
+        self.grain = grain
 
 
-@dataclass(slots=True, eq=False)
 class While:
     """test_block computes `test` from the carries; while it holds, body makes their next values."""
 
-    carries: tuple[Carry, ...]
-    test_block: Block
-    test: Value
-    body: Block
+    __slots__ = ("body", "carries", "test", "test_block")
+
+    def __init__(
+        self, carries: tuple[Carry, ...], test_block: Block, test: Value, body: Block
+    ) -> None:
+        self.carries = carries
+        self.test_block = test_block
+        self.test = test
+        self.body = body
 
 
-@dataclass(slots=True, eq=False)
 class Join:
     """A value that an `if` leaves behind: `then` or `orelse`, by the branch taken."""
 
-    result: Var
-    then: Value
-    orelse: Value
+    __slots__ = ("orelse", "result", "then")
+
+    def __init__(self, result: Var, then: Value, orelse: Value) -> None:
+        self.result = result
+        self.then = then
+        self.orelse = orelse
 
 
-@dataclass(slots=True, eq=False)
 class If:
     """Exactly one of two blocks."""
 
-    cond: Value
-    then: Block
-    orelse: Block
-    joins: tuple[Join, ...] = ()
+    __slots__ = ("cond", "joins", "orelse", "then")
+
+    def __init__(
+        self, cond: Value, then: Block, orelse: Block, joins: tuple[Join, ...] = ()
+    ) -> None:
+        self.cond = cond
+        self.then = then
+        self.orelse = orelse
+        self.joins = joins
 
 
-@dataclass(frozen=True, slots=True)
-class Pointer:
+class Pointer(NamedTuple):
     """The address of buffer[offset], as an argument of a call."""
 
     buffer: Buffer
     offset: Value
 
 
-@dataclass(slots=True, eq=False)
 class CallExtern:
     """A C call of an imported symbol; values are passed by their dtype (bool as i8)."""
 
-    symbol: str
-    args: tuple[Value | Pointer, ...]
-    result: Var | None = None
+    __slots__ = ("args", "result", "symbol")
+
+    def __init__(
+        self, symbol: str, args: tuple[Value | Pointer, ...], result: Var | None = None
+    ) -> None:
+        self.symbol = symbol
+        self.args = args
+        self.result = result
 
 
-@dataclass(slots=True, eq=False)
 class Callback:
     """i32 ft_callback(i64 index, ptr pointers): a Python function on buffers, under the GIL.
 
@@ -304,31 +334,37 @@ class Callback:
     with `code`.
     """
 
-    index: Value
-    pointers: tuple[Pointer, ...]
-    code: int
+    __slots__ = ("code", "index", "pointers")
+
+    def __init__(self, index: Value, pointers: tuple[Pointer, ...], code: int) -> None:
+        self.index = index
+        self.pointers = pointers
+        self.code = code
 
 
-@dataclass(slots=True, eq=False)
 class Fail:
     """Leave the program with status `code` (> 0) when `cond` holds (in any lane)."""
 
-    code: int
-    cond: Value
+    __slots__ = ("code", "cond")
+
+    def __init__(self, code: int, cond: Value) -> None:
+        self.code = code
+        self.cond = cond
 
 
 Stmt: TypeAlias = Op | Load | Store | For | While | If | CallExtern | Callback | Fail
 
 
-@dataclass(slots=True, eq=False)
 class Kernel:
     """One outlined function of the program, over its buffers."""
 
-    name: str
-    body: Block
+    __slots__ = ("body", "name")
+
+    def __init__(self, name: str, body: Block) -> None:
+        self.name = name
+        self.body = body
 
 
-@dataclass(slots=True, eq=False)
 class Program:
     """`i32 entry(void** inputs, void** outputs, void* arena)`: the kernels in order.
 
@@ -336,11 +372,21 @@ class Program:
     arena_bytes is what the temps need; the arena is 64-byte aligned.
     """
 
-    name: str
-    buffers: Sequence[Buffer]
-    kernels: Sequence[Kernel]
-    arena_bytes: int = 0
-    errors: Sequence[str] = ()
+    __slots__ = ("arena_bytes", "buffers", "errors", "kernels", "name")
+
+    def __init__(
+        self,
+        name: str,
+        buffers: Sequence[Buffer],
+        kernels: Sequence[Kernel],
+        arena_bytes: int = 0,
+        errors: Sequence[str] = (),
+    ) -> None:
+        self.name = name
+        self.buffers = buffers
+        self.kernels = kernels
+        self.arena_bytes = arena_bytes
+        self.errors = errors
 
 
 def integer_bounds(dtype: DType) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from functrans.extend import Atom, Eqn, Literal, UnsupportedError, Var
 from jit.lowering.index import Loop, Point, of_loop
@@ -29,8 +29,7 @@ class Graph:
 # -- strided views ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """A variable as a strided window of a stored one: offset and strides count elements."""
 
     base: Var

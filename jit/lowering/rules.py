@@ -10,7 +10,6 @@ root       reads and writes whole buffers
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -134,8 +133,7 @@ ScalarFunction: TypeAlias = Callable[..., Any]
 IndexedRule: TypeAlias = Callable[[Walk, Eqn, Point], Any]
 
 
-@dataclass(frozen=True)
-class ScalarRule:
+class ScalarRule(NamedTuple):
     """`real(b, *values, **params)`; `paired` is the same where some operand is complex.
 
     `cost` counts simple operations (an addition is 1).
@@ -146,8 +144,7 @@ class ScalarRule:
     cost: float
 
 
-@dataclass(frozen=True)
-class Fold:
+class Fold(NamedTuple):
     """A reduction over some of the axes of a domain; the others, in order, are the result's axes.
 
     element(walk, indices) is what is folded at one position of the domain.
@@ -176,8 +173,7 @@ class EquationBuilder(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Root:
+class Root(NamedTuple):
     """`memory(eqn)` lists the operands that must lie in memory: dense, or as strided views.
 
     The others are fused: the rule asks for their elements. `workspace` is how many arena bytes

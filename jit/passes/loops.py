@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from functrans.extend import Eqn, Var
 from jit.fusion import Kernel, Plan, RootCall
@@ -54,8 +54,7 @@ def scratch_rows(
             writer.rows[var] = lambda flat: flat - domain.row * domain.width
 
 
-@dataclass
-class Written:
+class Written(NamedTuple):
     """The loop IR of a plan, how each kernel was scheduled, and which results lie in inputs."""
 
     program: Program

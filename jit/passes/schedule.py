@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from functrans.extend import Var
 from jit.fusion import Kernel, look
@@ -34,8 +34,7 @@ NS_PER_COST = 0.04
 NS_PER_BYTE = 0.02
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One loop of the nest that is written: all of a domain's loop, or a part of it.
 
     tile 0: the whole loop. Else "over": the loop over blocks of `tile` iterations; "in": the loop
@@ -48,8 +47,7 @@ class Step:
     part: Literal["whole", "over", "in"] = "whole"
 
 
-@dataclass(frozen=True)
-class Columns:
+class Columns(NamedTuple):
     """How sums down the columns of a tall matrix are kept: rows are read one after another.
 
     The rows are cut into `blocks` of `height`, each with accumulators of its own; `workspace`

@@ -12,7 +12,6 @@ from jit.runtime.gemm_text import Tile, tile_for
 from jit.runtime.objects import (
     build_object,
     host_features,
-    in_background,
     library_symbols,
     link_object,
     once,
@@ -41,8 +40,3 @@ def symbols(function: str) -> dict[str, int]:
     code = build_object(gemm_module(function, host_tile()))
     imports = {**library_symbols(("malloc", "free", "memset")), **threads.symbols()}
     return link_object(function, code, imports, [function])
-
-
-def prepare(function: str) -> None:
-    """Compile a product in the background, for a program that is about to be compiled."""
-    in_background(lambda: symbols(function))

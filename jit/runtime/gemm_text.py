@@ -9,12 +9,12 @@ bits depend neither on the tile nor on where the operands were read from.
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from typing import NamedTuple
 
 from jit.runtime.writer import Function
 
 
-@dataclass(frozen=True)
-class Tile:
+class Tile(NamedTuple):
     """How a machine multiplies: vector width in bytes, rows and vectors of a register tile.
 
     `rows` is a power of two; the panel of A is `rows` wide. `block_k` and `block_bytes` size the

@@ -5,7 +5,7 @@ Invariant: `less` is a strict weak order, so that merging is stable and its resu
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from jit.runtime.writer import Function
 
@@ -17,8 +17,7 @@ NAMES = (
 _INFINITY = {"f16": 0x7C00, "bf16": 0x7F80, "f32": 0x7F800000, "f64": 0x7FF0000000000000}
 
 
-@dataclass(frozen=True)
-class Element:
+class Element(NamedTuple):
     """One sorted type: how it lies in memory and how two of them compare."""
 
     name: str
@@ -88,8 +87,7 @@ def _complex_less(f: Function, ty: str, a: Sequence[str], b: Sequence[str]) -> s
     return f.either(earlier, f.both(same, f.either(re_less, f.both(re_equal, im_less))))
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """Parallel arrays sorted together: the key first, then indices that follow it."""
 
     columns: tuple[Element, ...]

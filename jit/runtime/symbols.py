@@ -7,6 +7,7 @@ compiled that was not asked for.
 from collections.abc import Callable, Iterable, Mapping
 
 from jit.runtime import callbacks, threads
+from jit.runtime.objects import in_background
 
 PRODUCTS = frozenset(
     {"ft_gemm_f32", "ft_gemm_f64", "ft_gemm_c64", "ft_gemm_c128", "ft_gemv_f32", "ft_gemv_f64"}
@@ -47,8 +48,11 @@ def addresses(names: Iterable[str]) -> dict[str, int]:
 
 
 def prepare(names: Iterable[str]) -> None:
-    """Start compiling the products among `names`, while the program that calls them is compiled."""
-    for name in PRODUCTS.intersection(names):
-        from jit.runtime import gemm
+    """Start making what is asked for, while the program that calls it is compiled."""
+    new = {name for name in names if is_known(name)} - _prepared
+    if new:
+        _prepared.update(new)
+        in_background(lambda: addresses(new))
 
-        gemm.prepare(name)
+
+_prepared: set[str] = {callbacks.CALLBACK}

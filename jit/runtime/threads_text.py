@@ -5,8 +5,7 @@ compare-and-swap of the whole word, so a claim that succeeds proves that the job
 it belong to the claimed ticket: they are rewritten only while no ticket is left.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 # About 20 to 50 us of pauses, by processor; a worker sleeps after that, and so does a join.
 SPINS = 2000
@@ -16,8 +15,7 @@ MAX_TICKETS = 2**31 - 1
 Processor = Literal["x86_64", "aarch64", "other"]
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(NamedTuple):
     """What the pool needs to know of the machine: processor family and operating system."""
 
     processor: Processor
