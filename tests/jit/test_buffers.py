@@ -1,0 +1,58 @@
+"""Where stored variables lie: the arena is shared in time, never by two that live at once."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+import functrans as ft
+import functrans.numpy as fnp
+from functrans.extend import simplify
+from jit.passes.buffers import Arena, element_bytes, lifetimes, plan_storage
+from jit.passes.prepare import inline_calls, to_graph
+from jit.passes.sharing import shared_plan
+from tests.jit.programs import random_program
+
+
+def test_freed_ranges_are_joined_and_used_again() -> None:
+    arena = Arena()
+    first, second, third = (arena.take(100) for _ in range(3))
+    assert (first, second, third) == (0, 128, 256)
+    arena.give(first, 100)
+    arena.give(second, 100)
+    assert arena.take(200) == 0
+    assert arena.size == 384
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_lives_at_once_does_not_overlap(seed: int) -> None:
+    jaxpr, _ = random_program(seed, 40)
+    plan = shared_plan(to_graph(simplify(inline_calls(jaxpr))))
+    storage = plan_storage(plan, set(), {})
+    _, firsts, lasts = lifetimes(plan)
+    for a, b in itertools.combinations(storage.offsets, 2):
+        if firsts[a] <= lasts[b] and firsts[b] <= lasts[a]:
+            low, high = sorted((a, b), key=storage.offsets.__getitem__)
+            end = storage.offsets[low] + low.aval.size * element_bytes(low)
+            assert end <= storage.offsets[high]
+
+
+def test_a_chain_of_products_needs_two_temporaries() -> None:
+    """Each product dies when the next one is made."""
+
+    def f(x: Any) -> Any:
+        for _ in range(10):
+            x = x @ x
+        return fnp.sum(x)
+
+    x = ft.ShapeDtypeStruct((64, 64), np.float64)
+    assert ft.jit(f).lower(x).compile_report().arena_bytes == 2 * 64 * 64 * 8
+
+
+def test_a_fused_chain_needs_no_memory() -> None:
+    x = ft.ShapeDtypeStruct((1 << 20,), np.float32)
+    lowered = ft.jit(lambda x: fnp.exp(fnp.sin(x) * 2) * x).lower(x)
+    assert lowered.compile_report().arena_bytes == 0
