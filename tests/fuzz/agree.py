@@ -16,8 +16,9 @@ from functrans.ir import Primitive, check_jaxpr
 from functrans.recording import Trace
 from tests.fuzz.helpers import total
 from tests.fuzz.program import Program
-from tests.laws import agree, numerical_derivative, pairing, random_like, together, wide
+from tests.law_tools import agree, numerical_derivative, pairing, random_like, wide
 from tests.native import compiled
+from tests.native_laws import together
 
 MEMBERS = 3
 NEARBY = 1e-3
