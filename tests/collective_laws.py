@@ -1,4 +1,4 @@
-"""The law of collectives: under vmap one is a function of all members, with the laws of that one."""
+"""The law of collectives: under vmap one is a function of all members, whose laws it keeps."""
 
 from __future__ import annotations
 
