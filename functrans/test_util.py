@@ -9,7 +9,7 @@ import numpy as np
 
 from functrans import tree
 from functrans.api import jvp, vjp
-from functrans.errors import describe, name_of
+from functrans.errors import DtypeError, describe, name_of
 from functrans.ir import aval_of, is_inexact
 
 Function = Callable[..., Any]
@@ -67,7 +67,10 @@ def _named(f: Function, name: str) -> Function:
 def _random_like(x: Any, rng: np.random.Generator) -> Any:
     aval = aval_of(x)
     if not is_inexact(aval.dtype):
-        raise TypeError(f"check_grads: arguments must be floating, but got {describe(x)}")
+        raise DtypeError(
+            f"check_grads: arguments must be floating, but got {describe(x)}. Convert with "
+            "astype(float), or capture it."
+        )
     draw: Any = rng.standard_normal(aval.shape)
     if aval.dtype.kind == "c":
         draw = draw + 1j * rng.standard_normal(aval.shape)

@@ -6,6 +6,7 @@ that reading stays one attribute.
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
@@ -29,6 +30,7 @@ CHOOSE = (
     "Use functrans.numpy.where or lax.cond for a choice, lax.while_loop or lax.fori_loop for a loop"
 )
 COUNT = "Use lax.fori_loop for a loop; a size must be known without it"
+ROUND = "Use numpy.floor, numpy.ceil or numpy.trunc, whose results are arrays"
 RETURN = "Return it from the function instead"
 MATHS = (
     "Use NumPy's functions in place of math's (np.sin(x)), and functrans.numpy to make arrays of "
@@ -169,6 +171,19 @@ class Tracer(Array):
                 "x.astype(int)."
             )
         return int(self._ask(COUNT))
+
+    def __round__(self, ndigits: int | None = None) -> Any:
+        """As of a Python float: an int, or with `ndigits` a float."""
+        return round(self.item()) if ndigits is None else np.round(self, ndigits)
+
+    def __floor__(self) -> int:
+        return math.floor(self._ask(ROUND))
+
+    def __ceil__(self) -> int:
+        return math.ceil(self._ask(ROUND))
+
+    def __trunc__(self) -> int:
+        return math.trunc(self._ask(ROUND))
 
     def item(self, *args: Any) -> Any:
         """The value as a Python scalar. It is a constant for derivatives."""

@@ -416,6 +416,7 @@ def _check_no_tangent(value: Any, aval: Aval, what: str, word: str) -> Any:
     if is_inexact(dtype):
         raise TransformTypeError(
             f"{what}: the {word} belongs to {describe(aval)}, which has no derivative, but it is "
-            f"{describe(value)}. Give numpy.zeros(shape, {aval.dtype.name!r}) in its place."
+            f"{describe(value)}. Make the value a float "
+            f"if its derivative is wanted; otherwise give numpy.zeros(shape, {aval.dtype.name!r})."
         )
     return value

@@ -41,7 +41,7 @@ def _size(name: Any) -> int:
             return axis.size
         interpreter = interpreter.parent
     raise AxisNameError(
-        f"no axis is named {name!r} here (at {where(user_frame())}); call the function under "
+        f"no axis is named {name!r} here (in {where(user_frame())}). Call the function under "
         f"vmap(..., axis_name={name!r})"
     )
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from functrans.errors import DtypeError, ShapeError
+from functrans.errors import DtypeError, OptionError, ShapeError
 from functrans.ir import aval_of
 from functrans.lax.windows import dilated_sizes, same_or_given
 from functrans.primitives import contraction as c
@@ -219,7 +219,7 @@ def _transposed_padding(k: int, stride: int, padding: str) -> tuple[int, int]:
         total = k + stride - 2 + max(k - stride, 0)
         low = k - 1
     else:
-        raise ValueError(
+        raise OptionError(
             f"conv_transpose: padding must be 'SAME', 'VALID' or pairs, not {padding!r}"
         )
     return low, total - low

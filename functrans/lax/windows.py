@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from functrans.errors import OptionError
 from functrans.ir import aval_of
 from functrans.primitives import structural as p
 from functrans.primitives.derive import Value
@@ -82,7 +83,9 @@ def same_or_given(
     if kind == "VALID":
         return [(0, 0)] * len(sizes)
     if kind not in ("SAME", "SAME_LOWER"):
-        raise ValueError(f"padding must be 'SAME', 'SAME_LOWER', 'VALID' or pairs, not {padding!r}")
+        raise OptionError(
+            f"padding must be 'SAME', 'SAME_LOWER', 'VALID' or pairs, not {padding!r}."
+        )
     totals = [
         max((math.ceil(n / s) - 1) * s + k - n, 0)
         for n, k, s in zip(sizes, windows, strides, strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from functrans.errors import ShapeError, describe
 from functrans.ir import aval_of, is_inexact
 from functrans.primitives import elementwise as e
 from functrans.primitives import structural as p
@@ -181,7 +182,7 @@ def glu(x: ArrayLike, axis: int = -1) -> Value:
     place = normal_axis(axis, aval_of(x).ndim, "glu")
     n = aval_of(x).shape[place]
     if n % 2:
-        raise ValueError(f"glu: axis {axis} of {aval_of(x)} must have an even length")
+        raise ShapeError(f"glu: axis {axis} of {describe(aval_of(x))} must have an even length.")
     first, second = p.slice_axis(x, place, 0, n // 2), p.slice_axis(x, place, n // 2, n)
     return e.mul(first, e.logistic(second))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 from functrans import random
-from functrans.errors import ShapeError
+from functrans.errors import OptionError, ShapeError
 from functrans.primitives.derive import Value
 from functrans.surface import creation
 from functrans.typing import ArrayLike, DTypeLike
@@ -102,7 +102,7 @@ def _fan(shape: tuple[int, ...], mode: Mode, in_axis: int, out_axis: int) -> flo
     fan_in, fan_out = shape[in_axis] * field, shape[out_axis] * field
     fans = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
     if mode not in fans:
-        raise ValueError(f"variance_scaling: mode must be one of {', '.join(fans)}, not {mode!r}")
+        raise OptionError(f"variance_scaling: mode must be one of {', '.join(fans)}, not {mode!r}.")
     return fans[mode]
 
 

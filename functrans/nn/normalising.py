@@ -6,7 +6,7 @@ import math
 import operator
 from typing import Any
 
-from functrans.errors import ShapeError
+from functrans.errors import DtypeError, ShapeError, describe
 from functrans.ir import aval_of
 from functrans.nn.activations import floating, number
 from functrans.primitives import elementwise as e
@@ -83,7 +83,10 @@ def one_hot(x: ArrayLike, num_classes: int, *, dtype: DTypeLike = float, axis: i
     """
     x = array_of(x, "one_hot")
     if aval_of(x).dtype.kind not in "iu":
-        raise TypeError(f"one_hot: x must hold integers, but is {aval_of(x)}")
+        raise DtypeError(
+            f"one_hot: x must hold integers, but is {describe(aval_of(x))}. Convert it with "
+            "astype(int)."
+        )
     n = operator.index(num_classes)
     place = normal_axis(axis, aval_of(x).ndim + 1, "one_hot")
     shape = list(aval_of(x).shape)

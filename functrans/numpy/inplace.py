@@ -34,8 +34,11 @@ def write(name: str, target: Any, value: Value) -> None:
 
 
 @surface(np.copyto)
-def copyto(dst: ArrayLike, src: ArrayLike, *, where: ArrayLike = True) -> None:
-    """dst[...] = src, where the mask holds."""
+def copyto(
+    dst: ArrayLike, src: ArrayLike, casting: str = "same_kind", where: ArrayLike = True
+) -> None:
+    """dst[...] = src, where the mask holds, converted whatever `casting` allows."""
+    del casting
     value = as_operand(src, "copyto")
     if where is not True:
         value = elementwise.where(where, cast(value, aval_of(dst).dtype), dst)

@@ -46,7 +46,7 @@ def _alone(name: str) -> Callable[..., list[Any]]:
 
     def impl(*xs: Any, axis_name: Any, **params: Any) -> list[Any]:
         raise AxisNameError(
-            f"{name}: no axis is named {axis_name!r} here; call the function under "
+            f"{name}: no axis is named {axis_name!r} here. Call the function under "
             f"vmap(..., axis_name={axis_name!r})"
         )
 
