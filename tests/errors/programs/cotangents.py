@@ -154,7 +154,8 @@ def integer_tangent():
 def tangent_of_an_integer_argument():
     """
     jvp of f: the tangent[1] belongs to i64[], which has no derivative, but it is the float 3.0 (in
-    tangent_of_an_integer_argument at HERE). Give numpy.zeros(shape, 'int64') in its place.
+    tangent_of_an_integer_argument at HERE). Make the value a float if its derivative is wanted;
+    otherwise give numpy.zeros(shape, 'int64').
     """
 
     def f(x, n):

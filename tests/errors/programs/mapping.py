@@ -236,7 +236,7 @@ def vmap_over_text():
 @misuse(AxisNameError)
 def psum_without_an_axis_name():
     """
-    no axis is named 'batch' here (at f at HERE); call the function under vmap(...,
+    no axis is named 'batch' here (in f at HERE). Call the function under vmap(...,
     axis_name='batch')
     """
     from functrans import lax
@@ -250,7 +250,7 @@ def psum_without_an_axis_name():
 @misuse(AxisNameError)
 def psum_of_another_axis_name():
     """
-    no axis is named 'batch' here (at f at HERE); call the function under vmap(...,
+    no axis is named 'batch' here (in f at HERE). Call the function under vmap(...,
     axis_name='batch')
     """
     from functrans import lax

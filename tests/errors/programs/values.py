@@ -501,3 +501,19 @@ def a_loop_over_a_number():
         return sum(part for part in x)
 
     ft.grad(loss)(1.0)
+
+
+@misuse(ConcretizationError)
+def the_floor_of_a_value_under_jit():
+    """
+    the value of a traced f64[] was asked for (in f at HERE), but it depends on argument 0 (x) of
+    f, which has no value while jit traces the function. Use numpy.floor, numpy.ceil or
+    numpy.trunc, whose results are arrays. Or make the argument static (static_argnums).
+    """
+    import math
+
+    @ft.jit
+    def f(x):
+        return x[: math.floor(x[0])]  # here
+
+    f(np.ones(3))
