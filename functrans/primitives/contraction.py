@@ -281,9 +281,7 @@ def conv_transpose(cts: list[Value], x: Value, w: Value, **params: Any) -> list[
         return [full(0, x_aval), None] if is_linear(x) else [None, full(0, w_aval)]
     params = {**params, "batch_groups": 1, "groups": max(params["groups"], batch_groups)}
     if is_linear(x):
-        n, c, *spatial = x_aval.shape
-        joined = (n // batch_groups, c * batch_groups, *spatial)
-        ct_x = _conv_transpose_input(ct, joined, w, **params)
+        ct_x = _conv_transpose_input(ct, x_aval.shape[2:], w, **params)
         return [channels_to_batch(ct_x, batch_groups) if batch_groups > 1 else ct_x, None]
     if batch_groups > 1:
         x = batch_to_channels(x, batch_groups, reshape, transpose)
@@ -292,7 +290,7 @@ def conv_transpose(cts: list[Value], x: Value, w: Value, **params: Any) -> list[
 
 def _conv_transpose_input(
     ct: Value,
-    shape: Sequence[int],
+    extents: Sequence[int],
     w: Value,
     *,
     strides: Shape,
@@ -302,7 +300,7 @@ def _conv_transpose_input(
     groups: int,
     batch_groups: int,
 ) -> Value:
-    """The cotangent of the input of this shape: strides become dilations and the reverse."""
+    """The cotangent of an input of these extents: strides become dilations and the reverse."""
     o, i, *window = aval_of(w).shape
     split = reshape(w, (groups, o // groups, i, *window))
     swapped = transpose(split, (0, 2, 1, *range(3, 3 + len(window))))
@@ -311,7 +309,7 @@ def _conv_transpose_input(
     )
     back: list[tuple[int, int]] = []
     for n, k, m, s, (lo, _), ld, rd in zip(
-        shape[2:],
+        extents,
         window,
         aval_of(ct).shape[2:],
         strides,
