@@ -296,7 +296,8 @@ def write_out(name: str, out: Any, result: Any) -> Any:
             given = "a plain array" if isinstance(target, np.ndarray) else describe(target)
             raise UnsupportedError(
                 f"{name}: out= is {given}, which cannot hold a traced result "
-                f"(in {where(user_frame())}). Drop out=, or make the array with functrans.numpy."
+                f"(in {where(user_frame())}). Make the array with functrans.numpy (fnp.zeros(n), "
+                "fnp.array(x) for a copy of x), or drop out= (y = y + x in place of y += x)."
             )
         target[...] = value
     return results[0] if all(t is None for t in targets) else targets[0]

@@ -193,7 +193,8 @@ def add_at_of_a_plain_array():
 def out_that_is_a_plain_array():
     """
     numpy.multiply: out= is a plain array, which cannot hold a traced result (in loss at HERE).
-    Drop out=, or make the array with functrans.numpy.
+    Make the array with functrans.numpy (fnp.zeros(n), fnp.array(x) for a copy of x), or drop out=
+    (y = y + x in place of y += x).
     """
 
     def loss(x):
@@ -207,8 +208,9 @@ def out_that_is_a_plain_array():
 @misuse(UnsupportedError)
 def an_update_of_a_plain_array():
     """
-    numpy.add: out= is a plain array, which cannot hold a traced result (in loss at HERE). Drop
-    out=, or make the array with functrans.numpy.
+    numpy.add: out= is a plain array, which cannot hold a traced result (in loss at HERE). Make the
+    array with functrans.numpy (fnp.zeros(n), fnp.array(x) for a copy of x), or drop out= (y = y +
+    x in place of y += x).
     """
 
     def loss(x):
