@@ -20,11 +20,11 @@ from functrans.extend import (
     Tracer,
     TransformTypeError,
     Var,
+    ambient_axes,
     argument_name,
     array_leaf,
     aval_of,
     call,
-    current_interpreter,
     describe,
     engine_name,
     eval_jaxpr,
@@ -339,7 +339,7 @@ class Jitted:
             made.treedef.exact_key,
             tuple([aval_key(x) for x in leaves]),
             typed,
-            None if is_evaluating() else mapped_axes(),
+            None if is_evaluating() else ambient_axes(),
         )
 
     def _stage(self, made: Call, leaves: Sequence[Any], avals: Sequence[Aval]) -> Specialised:
@@ -352,21 +352,17 @@ class Jitted:
             return self._f(*[given[n] for n in range(made.arity)], **kwargs, **made.static_kwargs)
 
         names = [self._leaf_name(k, made) for k in range(len(leaves))]
-        examples = [
-            x if type(x) is Tracer else stand_in(x, a) for x, a in zip(leaves, avals, strict=True)
-        ]
         staged: Staged = stage(
             flat,
-            examples,
+            leaves,
             purpose="jit",
             avals=None if not any(isinstance(x, ShapeDtypeStruct) for x in leaves) else avals,
             known=False,
+            copies=False,
             names=names,
         )
-        with staged:
-            captured = [kept(x) for x in staged.captured]
-        donate = self._donated(made, len(captured))
-        return Specialised(staged.jaxpr, captured, staged.out_tree, donate)
+        donate = self._donated(made, len(staged.captured))
+        return Specialised(staged.jaxpr, staged.captured, staged.out_tree, donate)
 
     def _donated(self, made: Call, captured: int) -> tuple[int, ...]:
         """The positions of donated leaves among the inputs of the jaxpr."""
@@ -396,28 +392,6 @@ def hashable(value: Any) -> bool:
     except TypeError:
         return False
     return True
-
-
-def mapped_axes() -> tuple[Any, ...]:
-    """The named axes of the traces in force, which a jitted function may ask for."""
-    found: list[Any] = []
-    interpreter: Any = current_interpreter()
-    while interpreter is not None:
-        axis = getattr(interpreter, "axis", None)
-        if axis is not None:
-            found.append((axis.name, axis.size))
-        interpreter = interpreter.parent
-    return tuple(found)
-
-
-def stand_in(value: Any, aval: Aval) -> Any:
-    """An example for tracing that holds no user's array alive."""
-    return value
-
-
-def kept(value: Any) -> Any:
-    """A captured value for as long as the program lives: arrays are copied."""
-    return value if type(value) is Tracer or not isinstance(value, np.ndarray) else np.array(value)
 
 
 def jit(
