@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from functrans import surface
+from functrans import surface, tree
 from functrans.errors import (
     ConcretizationError,
     MissingAttributeError,
@@ -38,6 +38,10 @@ MATHS = (
 )
 ARRAYS = "Use functrans.numpy to make arrays of it (fnp.array([x, y]), fnp.zeros(n), fnp.stack)"
 MASKS = "Shapes cannot depend on values: use fnp.where(mask, x, 0) in place of x[mask]"
+INDICES = (
+    "A plain array that is indexed by it must take part: fnp.array(a)[i] in place of a[i]. "
+    + ARRAYS
+)
 
 
 class Recorder(Protocol):
@@ -203,7 +207,7 @@ class Tracer(Array):
         return complex(self._ask_without_derivative("complex(x)", MATHS))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        remedy = MASKS if self.dtype == np.bool_ else ARRAYS
+        remedy = {"b": MASKS, "i": INDICES, "u": INDICES}.get(self.dtype.kind, ARRAYS)
         return np.array(self._ask_without_derivative("a plain array", remedy), dtype=dtype)
 
     def _ask_without_derivative(self, what: str, remedy: str) -> np.ndarray[Any, Any]:
@@ -232,6 +236,8 @@ class Tracer(Array):
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         function = _declared(ufunc) if method == "__call__" else _ufunc_method(ufunc, method)
+        if function is None and method != "at" and _are_plain((inputs, kwargs)):
+            return getattr(ufunc, method)(*_plain(inputs), **_plain(kwargs))
         if function is None:
             known = getattr(np, ufunc.__name__, None) is ufunc
             name = f"numpy.{ufunc.__name__}" if known else f"the ufunc {ufunc.__name__}"
@@ -240,6 +246,8 @@ class Tracer(Array):
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         function = _declared(func)
+        if function is None and _are_plain((args, kwargs)):
+            return func(*_plain(args), **_plain(kwargs))
         if function is None:
             raise _unsupported(f"{func.__module__}.{func.__name__}")
         return function(*args, **kwargs)
@@ -275,6 +283,27 @@ def _declared(numpy_function: Any) -> Callable[..., Any] | None:
 
 def _ufunc_method(ufunc: Any, method: str) -> Callable[..., Any] | None:
     return surface.declare.UFUNC_METHODS.get((ufunc, method))
+
+
+def _are_plain(arguments: tuple[Any, dict[str, Any]]) -> bool:
+    """Can NumPy itself be called: is the value of every tracer known, and free of derivatives?
+
+    Not where a tracer is to be written to.
+    """
+    kwargs, found = arguments[1], tree.leaves(arguments)
+    writes = any(type(x) is Tracer for x in tree.leaves(kwargs.get("out")))
+    return not writes and all(
+        type(x) is not Tracer or not (x.node.abstract or x.node.active) for x in found
+    )
+
+
+def _plain(arguments: Any) -> Any:
+    """The arguments with values in the place of tracers."""
+    return tree.map(_plain_leaf, arguments)
+
+
+def _plain_leaf(value: Any) -> Any:
+    return np.asarray(value)[()] if type(value) is Tracer else value
 
 
 def _suffix(method: str) -> str:

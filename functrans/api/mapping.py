@@ -37,7 +37,7 @@ def vmap(
 
     `in_axes` is an int, None, or a tuple with one entry for each positional argument, whose
     entries may be pytrees matching the argument: the axis to map over (negative ones count from
-    the end), or None for what every call gets whole and untouched. Keyword arguments are mapped
+    the end), or None for what every call gets whole. Keyword arguments are mapped
     over axis 0. `out_axes` says likewise where the mapped axis of the results goes; None is for
     results that are the same for every member. Inside, collectives (`lax.psum`, ...) see the
     other members under `axis_name`. `axis_size` is needed when nothing is mapped.
@@ -62,11 +62,14 @@ def vmap(
     def mapped(*args: Any, **kwargs: Any) -> Any:
         call = _Call(f, in_axes, args, kwargs)
         axis = MappedAxis(call.axis_size(axis_size), axis_name)
-        places = [i for i, d in enumerate(call.axes) if d is not None]
+        # Arrays that are not mapped are traced too: mapped values can index them, and copies of
+        # them can be written to.
+        pairs = zip(call.leaves, call.axes, strict=True)
+        places = [i for i, (x, d) in enumerate(pairs) if d is not None or _is_plain_array(x)]
         leaves = [call.leaves[i] for i in places]
         dims = [call.axes[i] for i in places]
         pairs = zip(leaves, dims, strict=True)
-        avals = [_member(aval_of(x), d) for x, d in pairs]
+        avals = [aval_of(x) if d is None else _member(aval_of(x), d) for x, d in pairs]
         out_tree: list[tree.PyTreeDef] = []
 
         def flat_f(*xs: Any) -> list[Any]:
@@ -80,7 +83,7 @@ def vmap(
             user=f,
             purpose="vmap",
             avals=avals,
-            known=False,
+            known=[d is None for d in dims],
             axis=axis,
             names=[call.names[i] for i in places],
         ) as staged:
@@ -134,7 +137,8 @@ class _Call:
         self.leaves: list[Any] = []
         self.axes: list[int | None] = []
         for (_, leaf), axis, name in zip(paths, axes, self.names, strict=True):
-            self.leaves.append(leaf if axis is None else array_leaf(leaf, f"vmap: {name}"))
+            kept = axis is None and not _is_plain_array(leaf)
+            self.leaves.append(leaf if kept else array_leaf(leaf, f"vmap: {name}"))
             self.axes.append(None if axis is None else self._normal(axis, self.leaves[-1], name))
 
     def _normal(self, axis: Any, leaf: Any, name: str) -> int:
@@ -185,6 +189,10 @@ class _Call:
         return self.f(*args, **kwargs)
 
 
+def _is_plain_array(leaf: Any) -> bool:
+    return type(leaf) is np.ndarray and leaf.dtype.kind in "biufc"
+
+
 def _name(f: Function, path: tree.KeyPath) -> str:
     section, place = path[0].idx, path[1]  # type: ignore[union-attr]
     base = argument_name(f, place.idx) if section == 0 else f"argument {place.key!r}"  # type: ignore[union-attr]
@@ -217,9 +225,8 @@ def _out_dims(out_axes: Any, out_tree: tree.PyTreeDef, f: Function) -> list[int 
     return _spread(out_axes, value, f, "vmap: out_axes", f"the result of {name_of(f)}")
 
 
-def _member(aval: Aval, dim: int | None) -> Aval:
+def _member(aval: Aval, dim: int) -> Aval:
     """The aval of one member of an array mapped along `dim`."""
-    assert dim is not None
     return Aval(aval.shape[:dim] + aval.shape[dim + 1 :], aval.dtype)
 
 

@@ -1,0 +1,106 @@
+"""Programs as researchers write them, each checked against NumPy, a closed form or differences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import functrans as ft
+import functrans.numpy as fnp
+from functrans.errors import ConcretizationError, MutationError, UnsupportedError
+
+# -- arrays that are not mapped -----------------------------------------------------------------
+
+
+def test_a_shared_table_is_indexed_by_mapped_positions() -> None:
+    table = np.arange(12.0).reshape(4, 3)
+    positions = np.array([3, 0, -1])
+
+    def entry(t: Any, i: Any) -> Any:
+        return t[i]
+
+    look_up = ft.vmap(entry, in_axes=(None, 0))
+    np.testing.assert_array_equal(look_up(table, positions), table[positions])
+    np.testing.assert_array_equal(ft.jit(look_up)(table, positions), table[positions])
+    with pytest.raises(IndexError):
+        look_up(table, np.array([0, 4]))
+
+
+def eliminate(matrix: Any, right: Any) -> Any:
+    """Gaussian elimination, in place on copies."""
+    matrix, right = matrix.copy(), right.copy()
+    n = len(right)
+    for k in range(n):
+        for i in range(k + 1, n):
+            factor = matrix[i, k] / matrix[k, k]
+            matrix[i, k:] -= factor * matrix[k, k:]
+            right[i] -= factor * right[k]
+    x = np.zeros_like(right)
+    for i in range(n)[::-1]:
+        x[i] = (right[i] - matrix[i, i + 1 :] @ x[i + 1 :]) / matrix[i, i]
+    return x
+
+
+def test_copies_of_shared_arrays_can_be_written_to(rng: np.random.Generator) -> None:
+    matrices, right = rng.normal(size=(3, 4, 4)) + 4 * np.eye(4), rng.normal(size=4)
+    solved = ft.vmap(eliminate, in_axes=(0, None))(matrices, right)
+    np.testing.assert_allclose(solved, np.linalg.solve(matrices, right[:, None])[..., 0])
+
+
+def test_shared_arrays_can_be_asked_but_not_written_to() -> None:
+    def f(x: Any, scale: Any) -> Any:
+        return x * 2 if scale[0] > 0 and np.asarray(scale).sum() > 0 else x
+
+    xs, scale = np.arange(3.0), np.ones(2)
+    np.testing.assert_array_equal(ft.vmap(f, in_axes=(0, None))(xs, scale), 2 * xs)
+
+    def write(x: Any, scale: Any) -> Any:
+        scale[0] = 5.0
+        return x
+
+    with pytest.raises(MutationError):
+        ft.vmap(write, in_axes=(0, None))(xs, scale)
+    np.testing.assert_array_equal(scale, 1)
+
+
+def test_numpy_itself_serves_where_values_are_known_and_carry_no_derivative() -> None:
+    foreign = np.frompyfunc(lambda v: v + 1.0, 1, 1)
+
+    def f(x: Any, counts: Any) -> Any:
+        return x * foreign(counts).astype(float).sum()
+
+    counts = np.array([1.0, 2.0, 2.0])
+    np.testing.assert_array_equal(ft.vmap(f, in_axes=(0, None))(np.arange(2.0), counts), [0.0, 8.0])
+    with pytest.raises(UnsupportedError, match="the ufunc"):
+        ft.grad(foreign)(1.0)
+    with pytest.raises(UnsupportedError, match="the ufunc"):
+        ft.jit(foreign)(1.0)
+
+
+# -- messages -----------------------------------------------------------------------------------
+
+
+def test_a_plain_array_indexed_by_a_traced_position_is_told_what_to_do() -> None:
+    table = np.arange(4.0)
+
+    def look_up(i: Any) -> Any:
+        return table[i]
+
+    def look_up_traced(i: Any) -> Any:
+        return fnp.array(table)[i]
+
+    with pytest.raises(ConcretizationError, match=r"fnp.array\(a\)\[i\]"):
+        ft.jit(look_up)(2)
+    assert ft.jit(look_up_traced)(2) == 2.0
+
+
+def test_adding_a_traced_value_to_a_plain_array_is_told_what_to_do() -> None:
+    def f(x: Any) -> Any:
+        total = np.zeros(2)
+        total += x
+        return total.sum()
+
+    with pytest.raises(UnsupportedError, match=r"fnp.zeros\(n\).*y = y \+ x in place of y \+= x"):
+        ft.grad(f)(np.ones(2))
