@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from functrans import views as _views  # noqa: F401  # gives tracers their writing operators
+import functrans.views  # noqa: F401  # pyright: ignore[reportUnusedImport]  # writable tracers
 from functrans.bind import Interpreter, current_interpreter, interpreting, source_override
 from functrans.errors import (
     AxisNameError,

@@ -100,6 +100,7 @@ class Tracer(Array):
     if TYPE_CHECKING:
         # The operators and methods of ndarray, which are installed from the surface below.
         def __getitem__(self, index: Any) -> Any: ...
+        def __setitem__(self, index: Any, value: Any) -> None: ...
 
     def __getattr__(self, name: str) -> Any:
         """What is reached when there is no such attribute: an error that says what there is."""
@@ -187,7 +188,7 @@ class Tracer(Array):
         return math.ceil(self._ask(ROUND))
 
     def __trunc__(self) -> int:
-        return math.trunc(self._ask(ROUND))
+        return math.trunc(self._ask(ROUND).item())
 
     def item(self, *args: Any) -> Any:
         """The value as a Python scalar. It is a constant for derivatives."""

@@ -61,7 +61,11 @@ def test_programs_that_write_agree_with_numpy(first: int) -> None:
         got, tangent = ft.jvp(lambda x, s=seed: program(x, s, asks=True), (x,), (u,))
         same(got, want)
         ahead, behind = program(x + 1e-6 * u, seed, True), program(x - 1e-6 * u, seed, True)
-        same(tangent, [(np.asarray(a) - b) / 2e-6 for a, b in zip(ahead, behind, strict=True)], atol=1e-6)
+        same(
+            tangent,
+            [(np.asarray(a) - b) / 2e-6 for a, b in zip(ahead, behind, strict=True)],
+            atol=1e-6,
+        )
         _, pullback = ft.vjp(lambda x, s=seed: program(x, s, asks=True), x)
         bars = tuple(np.random.default_rng(seed).normal(size=np.shape(w))[()] for w in want)
         inner = sum((b * t).sum() for b, t in zip(bars, tangent, strict=True))

@@ -265,4 +265,4 @@ def _position(wanted: Any, aval: Aval, what: str) -> int:
             f"{what}={wanted} is out of range for a result that is {describe(aval)} with the "
             f"mapped axis. Its axes are {-aval.ndim} to {aval.ndim - 1}."
         )
-    return wanted % aval.ndim
+    return int(wanted) % aval.ndim
