@@ -79,6 +79,31 @@ def test_numpy_itself_serves_where_values_are_known_and_carry_no_derivative() ->
         ft.jit(foreign)(1.0)
 
 
+# -- custom rules -------------------------------------------------------------------------------
+
+
+def test_bwd_returns_none_for_arguments_of_any_structure() -> None:
+    @ft.custom_vjp
+    def clipped(bounds: Any, x: Any, unused: Any) -> Any:
+        return x
+
+    def bwd(bounds: Any, cotangent: Any) -> Any:
+        return None, np.clip(cotangent, bounds["low"], bounds["high"]), None
+
+    clipped.defvjp(lambda bounds, x, unused: (x, bounds), bwd)
+
+    def f(bounds: Any, x: Any, unused: Any) -> Any:
+        return np.sum(clipped(bounds, x, unused) ** 3)
+
+    bounds, x = {"low": -0.5, "high": 0.5}, np.array([-1.0, 0.1, 2.0])
+    gradient = ft.grad(f, argnums=(0, 1, 2))
+    for g in (gradient, ft.jit(gradient)):
+        zeros, clip, zero = g(bounds, x, 1.0)
+        assert zeros == {"low": 0.0, "high": 0.0}
+        assert zero == 0.0
+        np.testing.assert_allclose(clip, [0.5, 0.03, 0.5])
+
+
 # -- messages -----------------------------------------------------------------------------------
 
 

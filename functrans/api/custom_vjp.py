@@ -186,7 +186,7 @@ class custom_vjp(Custom):
         for result, argument in zip(results, arguments, strict=True):
             places, part = tree.flatten(argument)
             types = [avals[i] for i in places]
-            value = [None] * len(types) if result is None else result
+            value = tree.unflatten(part, [None] * len(types)) if result is None else result
             bars += like_outputs(value, part, types, what, self._bwd)
         return [b for b, a in zip(bars, avals, strict=True) if is_inexact(a.dtype)]
 
