@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from functrans.errors import FunctransError
-from functrans.ir import Jaxpr, Literal, Primitive, Source, Var
+from functrans.ir import Atom, Jaxpr, Literal, Primitive, Source, Var
 
 
 class Interpreter(Protocol):
@@ -83,23 +83,31 @@ def eval_jaxpr(jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any]:
 
 def _evaluate(jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any]:
     """Evaluate with NumPy, dropping each array after its last use."""
-    env: dict[Var, Any] = dict(zip(jaxpr.invars, map(np.asarray, args), strict=True))
+    env: dict[Atom, Any] = dict(_literal_arrays(jaxpr))
+    env.update(zip(jaxpr.invars, map(np.asarray, args), strict=True))
     with np.errstate(all="ignore"):
         for eqn, dying in zip(jaxpr.eqns, last_uses(jaxpr), strict=True):
-            inputs = [_literal_array(a) if isinstance(a, Literal) else env[a] for a in eqn.inputs]
             try:
-                outs = eqn.primitive.impl(*inputs, **eqn.params)
+                outs = eqn.primitive.impl(*[env[a] for a in eqn.inputs], **eqn.params)
             except Exception as error:
                 add_source(error, eqn.source)
                 raise
             env.update(zip(eqn.outputs, outs, strict=True))
             for var in dying:
                 env.pop(var, None)
-    return [_literal_array(a) if isinstance(a, Literal) else env[a] for a in jaxpr.outvars]
+    return [env[a] for a in jaxpr.outvars]
 
 
-def _literal_array(literal: Literal) -> np.ndarray[Any, Any]:
-    return np.asarray(literal.value, literal.aval.dtype)
+def _literal_arrays(jaxpr: Jaxpr) -> dict[Literal, np.ndarray[Any, Any]]:
+    """The literals of a jaxpr as arrays, which nothing may write."""
+    found = jaxpr.cache.get("literals")
+    if found is None:
+        atoms = [a for eqn in jaxpr.eqns for a in eqn.inputs] + jaxpr.outvars
+        found = {a: np.asarray(a.value, a.aval.dtype) for a in atoms if isinstance(a, Literal)}
+        for array in found.values():
+            array.flags.writeable = False
+        jaxpr.cache["literals"] = found
+    return found
 
 
 def last_uses(jaxpr: Jaxpr) -> list[list[Var]]:

@@ -32,8 +32,8 @@ from functrans.errors import (
 )
 from functrans.held import hold
 from functrans.ir import (
+    Atom,
     Aval,
-    Elementwise,
     Eqn,
     Jaxpr,
     Linear,
@@ -121,33 +121,30 @@ class Trace:
         return tracer
 
     def bind(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> list[Any]:
-        inputs = [a if type(a) is Tracer and a.recorder is self else self.lift(a) for a in args]
-        out_avals = primitive.abstract_eval(*[a.aval for a in inputs], **params)
-        nodes = [a.node for a in inputs if type(a) is Tracer]
-        abstract = any(n.abstract for n in nodes)
-        varies = not has_zero_derivative(primitive)
-        active = varies and any(n.active for n in nodes)
+        nodes: list[Node] = []
+        atoms: list[Atom] = []
+        abstract = active = False
+        for arg in args:
+            lifted = arg if type(arg) is Tracer and arg.recorder is self else self.lift(arg)
+            if type(lifted) is Tracer:
+                node = lifted.node
+                abstract, active = abstract or node.abstract, active or node.active
+                nodes.append(node)
+                atoms.append(node.var)
+            else:
+                atoms.append(lifted)
+        out_avals = primitive.abstract_eval(*[a.aval for a in atoms], **params)
+        active = active and primitive.varies
         made = [
             Node(Var(aval), None, abstract, active and is_inexact(aval.dtype)) for aval in out_avals
         ]
-        self._record(primitive, inputs, made, params, nodes)
+        source = source_override() or user_frame()
+        eqn = Eqn(primitive, atoms, [n.var for n in made], params, source)
+        self.records.append(Record(eqn, nodes, [weakref.ref(n) for n in made]))
         outs = [Tracer(self, node) for node in made]
-        if self.no_grad and varies:
+        if self.no_grad and primitive.varies:
             return [self._stopped(out) for out in outs]
         return outs
-
-    def _record(
-        self,
-        primitive: Primitive,
-        inputs: list[Tracer | Literal],
-        made: list[Node],
-        params: dict[str, Any],
-        nodes: list[Node],
-    ) -> None:
-        atoms = [a.node.var if type(a) is Tracer else a for a in inputs]
-        source = source_override() or user_frame()
-        eqn = Eqn(primitive, atoms, [n.var for n in made], params, source)  # type: ignore[arg-type]
-        self.records.append(Record(eqn, nodes, [weakref.ref(n) for n in made]))
 
     def _stopped(self, out: Tracer) -> Tracer:
         """no_grad: the derivative of what is recorded while it is on is zero."""
@@ -358,15 +355,6 @@ _KEEP_OUT = {
 """By transform, how an argument can keep its value."""
 
 _SEGMENT: dict[str, Any] = {"name": "segment", "engine": None}
-
-
-def has_zero_derivative(primitive: Primitive) -> bool:
-    """Is the derivative of this primitive zero everywhere (floor, comparisons, stop_gradient)?"""
-    match primitive.property:
-        case Elementwise(partials=None, by_hand=False):
-            return True
-        case _:
-            return False
 
 
 def supported(aval: Aval, what: str = "a captured array") -> Aval:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
 from functrans.ir.aval import Aval
@@ -104,6 +105,15 @@ class Primitive:
     property: Property = None
     cheap: bool = True
     opaque: bool = False
+
+    @cached_property
+    def varies(self) -> bool:
+        """Can its derivative be other than zero (unlike that of floor, or of comparisons)?"""
+        match self.property:
+            case Elementwise(partials=None, by_hand=False):
+                return False
+            case _:
+                return True
 
     def effect(self, params: Params) -> Effect:
         return Effect.NONE if self.effects is None else self.effects(**params)

@@ -70,7 +70,9 @@ def elementwise(
         first = exact_operands(name, avals, arity)
         require_kind(name, first.dtype, kinds)
         dtype = first.dtype if result is None else result(first.dtype, **params)
-        return [Aval(first.shape, dtype, all(a.weak for a in avals))]
+        weak = all(a.weak for a in avals)
+        unchanged = dtype is first.dtype and weak is first.weak
+        return [first if unchanged else Aval(first.shape, dtype, weak)]
 
     def impl(*xs: Any, **params: Any) -> list[Any]:
         dtype = xs[0].dtype if result is None else result(xs[0].dtype, **params)

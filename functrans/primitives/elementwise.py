@@ -111,6 +111,8 @@ def div_transpose(cts: list[Value], x: Linear, y: Value) -> list[Value]:
 
 
 def _scale_impl(x: Any, y: Any) -> Any:
+    if x.ndim == 0:
+        return x.dtype.type(0) if x == 0 or y == 0 else x * y
     return np.where((x == 0) | (y == 0), x.dtype.type(0), x * y)
 
 
