@@ -83,7 +83,7 @@ def eval_jaxpr(jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any]:
 
 def _evaluate(jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any]:
     """Evaluate with NumPy, dropping each array after its last use."""
-    env: dict[Atom, Any] = dict(_literal_arrays(jaxpr))
+    env: dict[Atom, Any] = {**_literal_arrays(jaxpr)}
     env.update(zip(jaxpr.invars, map(np.asarray, args), strict=True))
     with np.errstate(all="ignore"):
         for eqn, dying in zip(jaxpr.eqns, last_uses(jaxpr), strict=True):

@@ -126,13 +126,13 @@ class Trace:
         abstract = active = False
         for arg in args:
             lifted = arg if type(arg) is Tracer and arg.recorder is self else self.lift(arg)
-            if type(lifted) is Tracer:
-                node = lifted.node
-                abstract, active = abstract or node.abstract, active or node.active
-                nodes.append(node)
-                atoms.append(node.var)
-            else:
+            if isinstance(lifted, Literal):
                 atoms.append(lifted)
+                continue
+            node = lifted.node
+            abstract, active = abstract or node.abstract, active or node.active
+            nodes.append(node)
+            atoms.append(node.var)
         out_avals = primitive.abstract_eval(*[a.aval for a in atoms], **params)
         active = active and primitive.varies
         made = [

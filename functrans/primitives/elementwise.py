@@ -111,9 +111,10 @@ def div_transpose(cts: list[Value], x: Linear, y: Value) -> list[Value]:
 
 
 def _scale_impl(x: Any, y: Any) -> Any:
+    zero = x.dtype.type(0)
     if x.ndim == 0:
-        return x.dtype.type(0) if x == 0 or y == 0 else x * y
-    return np.where((x == 0) | (y == 0), x.dtype.type(0), x * y)
+        return zero if x == 0 or y == 0 else x * y
+    return np.where((x == 0) | (y == 0), zero, x * y)
 
 
 neg_p = elementwise(
