@@ -111,11 +111,10 @@ def sign(b: Builder, z: Pair) -> Pair:
         b.select(b.eq(b.abs(z.im), math.inf), b.op("copysign", one, z.im), 0.0),
     )
     both = b.and_(b.ne(along.re, 0.0), b.ne(along.im, 0.0))
-    unordered = b.or_(both, b.or_(b.ne(z.re, z.re), b.ne(z.im, z.im)))
     inner = Pair(b.div(z.re, size), b.div(z.im, size))
     inner = chosen(b, is_zero(b, z), number(b, z, 0), inner)
     found = chosen(b, b.eq(size, math.inf), along, inner)
-    return chosen(b, unordered, number(b, z, complex(math.nan, math.nan)), found)
+    return chosen(b, both, number(b, z, complex(math.nan, math.nan)), found)
 
 
 # -- comparisons ------------------------------------------------------------------------------
