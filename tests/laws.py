@@ -8,12 +8,14 @@ are chosen by a hash of the name, beside those known to be hard.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from functrans.ir import Elementwise, MappedAxis, aval_of, check_jaxpr, jaxprs_in
+from functrans.primitives import MODULES
 from functrans.transforms import batch_jaxpr, transpose_jaxpr
 from tests.collective_laws import collective_under_its_axis
 from tests.definitions import DEFINITIONS
@@ -43,7 +45,7 @@ from tests.law_tools import (
     vjp_program,
     wide,
 )
-from tests.native_laws import compiled_derivatives, compiled_is_impl
+from tests.native_laws import compiled_derivatives, compiled_in_company, compiled_is_impl
 
 # -- the laws -----------------------------------------------------------------------------------
 
@@ -78,6 +80,47 @@ def impl_is_its_definition(name: str, thorough: bool) -> None:
         expected = definition(*map(np.asarray, case.operands), **case.params)
         for y, e in zip(evaluate(case.jaxpr, case.operands), expected, strict=True):
             agree(y, e, f"{case.label}: by definition", 1e-13)
+
+
+def constructor_binds(name: str, thorough: bool) -> None:
+    """The private constructor, with operands and params by their names, binds the primitive."""
+    made = constructor(name)
+    if made is None:
+        return
+    for case in cases(name, thorough, few=4):
+        expected = evaluate(case.jaxpr, case.operands)
+        args, named = arguments(made, case.operands, case.params)
+        found = made(*args, **named)
+        found = found if isinstance(found, list) else [] if found is None else [found]
+        for y, reference in zip(found, expected, strict=True):
+            agree(y, reference, f"{case.label}: by its constructor", 8 * eps(reference))
+
+
+def constructor(name: str) -> Callable[..., Any] | None:
+    """The function beside the record that has its name, or its name and an underscore."""
+    for module in MODULES:
+        if getattr(module, f"{name}_p", None) is not None:
+            return getattr(module, name, None) or getattr(module, f"{name}_", None)
+    return None
+
+
+def arguments(
+    made: Callable[..., Any], operands: Arrays, params: dict[str, Any]
+) -> tuple[Arrays, dict[str, Any]]:
+    """What to call a constructor with: a parameter that is a sequence takes all operands left."""
+    rest, given, named = [np.asarray(x)[()] for x in operands], [], {}
+    for parameter in inspect.signature(made).parameters.values():
+        if parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_KEYWORD):
+            named = dict(params)
+        elif parameter.name in params:
+            given.append(params[parameter.name])
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            given, rest = [*given, *rest], []
+        elif "Sequence" in str(parameter.annotation):
+            given, rest = [*given, rest], []
+        elif rest:
+            given.append(rest.pop(0))
+    return given, named
 
 
 def jvp_is_the_derivative(name: str, thorough: bool) -> None:
@@ -342,6 +385,7 @@ LAWS: dict[str, Law] = {
     for law in (
         abstract_eval_predicts_impl,
         impl_is_its_definition,
+        constructor_binds,
         jvp_is_the_derivative,
         partials_are_the_derivative,
         jvp_is_linear,
@@ -351,6 +395,7 @@ LAWS: dict[str, Law] = {
         second_order_agrees,
         collective_under_its_axis,
         compiled_is_impl,
+        compiled_in_company,
         compiled_derivatives,
     )
 }

@@ -20,7 +20,7 @@ from tests.mutants.apply import NotApplicable, apply
 from tests.mutants.mutate import Mutant
 from tests.mutants.targets import CORE, served
 
-NATIVE_LAWS = ("compiled_is_impl", "compiled_derivatives")
+NATIVE_LAWS = ("compiled_is_impl", "compiled_in_company", "compiled_derivatives")
 QUICK_SECONDS, DEEP_SECONDS = 60.0, 240.0
 PROGRAMS = 20
 

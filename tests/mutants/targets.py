@@ -10,12 +10,14 @@ import ast
 import zlib
 from collections import deque
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import functrans.extend as extend
+import jit.lowering
 from functrans.ir import Primitive
 from functrans.primitives import ALL, MODULES
-from jit.lowering import FAMILIES
 from tests.mutants.mutate import ROOT, Mutant
 from tests.samples_of import CONTROL, sampled
 
@@ -46,7 +48,10 @@ CORE = (
 def records() -> dict[str, str]:
     """Python names of records (`sin_p`) to primitives' names."""
     found = {p.name + "_p": p.name for p in (*ALL.values(), *CONTROL)}
-    for module in (*MODULES, extend, *FAMILIES):
+    lowerings = [
+        import_module(f"jit.lowering.{m.name}") for m in iter_modules(jit.lowering.__path__)
+    ]
+    for module in (*MODULES, extend, *lowerings):
         for name, value in vars(module).items():
             if isinstance(value, Primitive):
                 found[name] = value.name
