@@ -259,12 +259,19 @@ def _describe_inside(value: Any) -> str:
         case tuple():
             comma = "," if len(value) == 1 else ""
             return "(" + _some([_describe_inside(v) for v in _head(value)], value) + comma + ")"
-        case _ if callable(value) and not isinstance(value, type):
+        case _ if _is_function(value):
             return f"the function {name_of(value)}"
         case type():
             return f"the class {value.__name__}"
         case _:
             return f"an object of type {type(value).__name__}"
+
+
+def _is_function(value: Any) -> bool:
+    """Is this a function, and not an object of another kind that can be called, or a class?"""
+    if isinstance(value, type) or not callable(value):
+        return False
+    return hasattr(value, "__name__") or isinstance(value, functools.partial)
 
 
 _SHOWN = 6

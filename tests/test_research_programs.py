@@ -129,3 +129,12 @@ def test_adding_a_traced_value_to_a_plain_array_is_told_what_to_do() -> None:
 
     with pytest.raises(UnsupportedError, match=r"fnp.zeros\(n\).*y = y \+ x in place of y \+= x"):
         ft.grad(f)(np.ones(2))
+
+
+def test_a_callable_object_is_called_by_its_class() -> None:
+    class Network:
+        def __call__(self, x: Any) -> Any:
+            return x
+
+    with pytest.raises(TypeError, match="an object of type Network"):
+        ft.jit(Network.__call__)(Network(), 1.0)
