@@ -252,6 +252,10 @@ class Jitted:
     def __repr__(self) -> str:
         return f"<jit of {name_of(self._f)}>"
 
+    def __reduce__(self) -> str:
+        """Copied and pickled as functions are: copies are the same object, pickles its name."""
+        return self.__qualname__
+
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """The program for arguments like these (ShapeDtypeStructs will do), not run."""
         return self.trace(*args, **kwargs).lower()

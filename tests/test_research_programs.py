@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -102,6 +104,21 @@ def test_bwd_returns_none_for_arguments_of_any_structure() -> None:
         assert zeros == {"low": 0.0, "high": 0.0}
         assert zero == 0.0
         np.testing.assert_allclose(clip, [0.5, 0.03, 0.5])
+
+
+# -- compiled functions as objects ------------------------------------------------------------
+
+
+@ft.jit
+def doubled(x: Any) -> Any:
+    return 2 * x
+
+
+def test_compiled_functions_are_copied_and_pickled_as_functions_are() -> None:
+    doubled(1.0)
+    assert copy.deepcopy({"step": doubled})["step"] is doubled
+    assert copy.copy(doubled) is doubled
+    assert pickle.loads(pickle.dumps(doubled)) is doubled
 
 
 # -- messages -----------------------------------------------------------------------------------
