@@ -46,6 +46,7 @@ from tests.law_tools import (
     wide,
 )
 from tests.native_laws import compiled_derivatives, compiled_in_company, compiled_is_impl
+from tests.samples_of import samples_of
 
 # -- the laws -----------------------------------------------------------------------------------
 
@@ -169,6 +170,39 @@ def partials_are_the_derivative(name: str, thorough: bool) -> None:
 def tied_to_its_dtype(case: Case) -> bool:
     """Do the params name a dtype or hold a program, so that other operands would not fit?"""
     return "dtype" in case.params or any(True for _ in jaxprs_in(case.params))
+
+
+TIED: dict[str, dict[str, Any]] = {
+    "max": {},
+    "min": {},
+    "reduce_max": {"axes": (1,)},
+    "reduce_min": {"axes": (1,)},
+    "scatter_max": {"axes": (0,), "mode": "raise"},
+    "scatter_min": {"axes": (0,), "mode": "raise"},
+}
+
+
+def ties_are_shared(name: str, thorough: bool) -> None:
+    """Where two operands or elements attain an extremum, each has half of its derivative.
+
+    That is what a central difference says of two, and of two only.
+    """
+    if name not in TIED:
+        return
+    rng = np.random.default_rng(len(name))
+    x = rng.permutation(12).reshape(4, 3) * 0.5
+    operands = {
+        "reduce": [np.concatenate([x, x[:, ::-1]], 1)],
+        "scatter": [x, x[[2, 0]], np.array([2, 0])],
+    }.get(name.split("_")[0], [x, x.copy()])
+    sample = samples_of(name)[0]
+    jaxpr = one_equation(sample, operands, TIED[name])
+    active = tuple(y.dtype.kind == "f" for y in operands)
+    dots = [random_like(rng, y) if a else None for y, a in zip(operands, active, strict=True)]
+    given = [d for d in dots if d is not None]
+    moved = split(evaluate(jvp_program(jaxpr, active), [*operands, *given]), jaxpr)[1]
+    expected = numerical_derivative(lambda xs: evaluate(jaxpr, xs), operands, dots, 1e-3)
+    agree(moved[0], expected[0], f"{name}: ties", 1e-9)
 
 
 def numerical_jvp(case: Case, dots: Sequence[Any]) -> Arrays:
@@ -388,6 +422,7 @@ LAWS: dict[str, Law] = {
         constructor_binds,
         jvp_is_the_derivative,
         partials_are_the_derivative,
+        ties_are_shared,
         jvp_is_linear,
         transpose_is_the_adjoint,
         batch_is_a_loop,

@@ -172,6 +172,55 @@ CONTROL_SAMPLES: list[Sample] = [
 ]
 
 
+# -- data at which the table's samples do not look ------------------------------------------------
+
+
+def _equal_pair(rng: np.random.Generator, dtype: Any, variant: Variant) -> Any:
+    x = values(rng, SIZES[variant], dtype)
+    return [x, x.copy()], {}
+
+
+def _crossed_bounds(rng: np.random.Generator, dtype: Any, variant: Variant) -> Any:
+    """The lower bound above the upper one: the upper one counts."""
+    shape = SIZES[variant]
+    low, high = values(rng, shape, dtype, 1, 2), values(rng, shape, dtype, -2, -1)
+    return [low, values(rng, shape, dtype, -0.9, 0.9), high], {}
+
+
+def _few_places(rng: np.random.Generator, dtype: Any, variant: Variant) -> Any:
+    """Many factors for few places, the last place among them."""
+    x, updates = values(rng, (2,), dtype, 0.5, 1.5), values(rng, (5,), dtype, 0.5, 1.5)
+    return [x, updates, np.array([1, 0, 1, 1, 0])], {"axes": (0,), "mode": "raise"}
+
+
+def _whole_rows(rng: np.random.Generator, dtype: Any, variant: Variant) -> Any:
+    """A window that fills the last axis and the first, but not the middle one."""
+    x = values(rng, (2, 5, 3), dtype)
+    return [x, *(np.int64(rng.integers(0, 4)) for _ in range(3))], {"sizes": (2, 2, 3)}
+
+
+def _whole_rows_updated(rng: np.random.Generator, dtype: Any, variant: Variant) -> Any:
+    operands, _ = _whole_rows(rng, dtype, variant)
+    return [operands[0], values(rng, (2, 2, 3), dtype), *operands[1:]], {}
+
+
+_PLAIN: tuple[Variant, ...] = ("plain",)
+EXTRA_SAMPLES: list[Sample] = [
+    Sample("logaddexp", _equal_pair, label="equal"),
+    Sample("clamp", _crossed_bounds, label="crossed", ulps=None),
+    Sample("scatter_mul", _few_places, label="few", variants=_PLAIN, linear=((0,),), ulps=16),
+    Sample("dynamic_slice", _whole_rows, label="rows", variants=_PLAIN, linear=((0,),), wrt=(0,)),
+    Sample(
+        "dynamic_update_slice",
+        _whole_rows_updated,
+        label="rows",
+        variants=_PLAIN,
+        linear=((0, 1),),
+        wrt=(0, 1),
+    ),
+]
+
+
 def samples_of(name: str) -> list[Sample]:
     """The samples of the primitive called `name`."""
     return _by_name()[name]
@@ -184,7 +233,7 @@ def _by_name() -> dict[str, list[Sample]]:
     if not _table:
         from tests.samples import SAMPLES
 
-        for sample in [*SAMPLES, *CONTROL_SAMPLES]:
+        for sample in [*SAMPLES, *EXTRA_SAMPLES, *CONTROL_SAMPLES]:
             _table.setdefault(sample.name, []).append(sample)
     return _table
 

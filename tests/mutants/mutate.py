@@ -148,7 +148,7 @@ def _mapped_axes(node: ast.AST) -> set[ast.AST]:
 
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
-    """All below a node, but errors, assertions, docstrings, annotations and nested checks."""
+    """All below a node, but errors, assertions, docstrings, annotations, patterns and checks."""
     if _is_check(node):
         return
     yield node
@@ -164,7 +164,7 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
 
 def _is_check(node: ast.AST) -> bool:
     match node:
-        case ast.Raise() | ast.Assert() | ast.JoinedStr():
+        case ast.Raise() | ast.Assert() | ast.JoinedStr() | ast.pattern():
             return True
         case ast.If(body=[*_, ast.Raise()]):
             return True
@@ -200,7 +200,7 @@ def rule_sites(node: ast.AST) -> Iterator[Site]:
         case ast.Compare(left=ast.expr() as left, ops=[op], comparators=[right]):
             yield from _wrong_bound(node, left, op, right)
         case ast.keyword(arg="axis" | "dim", value=value):
-            if not (isinstance(value, ast.Constant) and value.value is None):
+            if not (isinstance(value, ast.Constant) and not value.value):
                 yield Site(value, "wrong axis", lambda: one_less(value))
         case _:
             pass
@@ -274,7 +274,7 @@ def _wrong_bound(
 ) -> Iterator[Site]:
     """Which axes lie after an inserted one: `a >= dim` for `a > dim`."""
     sides = {side.id for side in (left, right) if isinstance(side, ast.Name)}
-    if not sides & (AXES | {"a", "i"}):
+    if not sides & AXES:
         return
     other = {ast.GtE: ast.Gt, ast.Gt: ast.GtE, ast.Lt: ast.LtE, ast.LtE: ast.Lt}.get(type(op))
     if other is not None:
