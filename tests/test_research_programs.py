@@ -121,6 +121,20 @@ def test_compiled_functions_are_copied_and_pickled_as_functions_are() -> None:
     assert pickle.loads(pickle.dumps(doubled)) is doubled
 
 
+# -- functional updates -------------------------------------------------------------------------
+
+
+def test_elements_out_of_bounds_are_read_as_the_fill_value() -> None:
+    def f(x: Any, i: Any) -> Any:
+        return fnp.at(x)[i].get(mode="fill", fill_value=-3)
+
+    x, i = np.arange(4.0), np.array([7, 1, -4, -5])
+    for g in (f, ft.jit(f)):
+        np.testing.assert_array_equal(g(x, i), [-3.0, 1.0, 0.0, -3.0])
+        np.testing.assert_array_equal(g(x.astype(int), i), [-3, 1, 0, -3])
+    np.testing.assert_array_equal(ft.grad(lambda x: f(x, i).sum())(x), [1.0, 1.0, 0.0, 0.0])
+
+
 # -- messages -----------------------------------------------------------------------------------
 
 

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from functrans.errors import describe
-from functrans.ir import aval_of
-from functrans.primitives.derive import Value
+from functrans.ir import Aval, aval_of
+from functrans.primitives.derive import Value, full
 from functrans.surface import elementwise as e
 from functrans.surface.declare import surface
 from functrans.surface.indexing import Index, plan, put, take_plan
+from functrans.surface.promotion import as_operand, cast
 from functrans.surface.shaping import array_of
 from functrans.typing import ArrayLike
 
 
 @surface(name="at[].get")
-def _get(x: ArrayLike, index: Index, mode: str = "raise") -> Value:
+def _get(
+    x: ArrayLike, index: Index, mode: str = "raise", fill_value: ArrayLike | None = None
+) -> Value:
     """x[index]; `mode` says what indices out of bounds give: "raise", "clip" or "fill"."""
     x = array_of(x, "at")
-    return take_plan(x, plan(aval_of(x).shape, index), mode)
+    how = plan(aval_of(x).shape, index)
+    taken = take_plan(x, how, mode)
+    if mode != "fill" or fill_value is None:
+        return taken
+    inside = take_plan(full(True, Aval(aval_of(x).shape, np.dtype(bool))), how, mode)
+    return e.where(inside, taken, cast(as_operand(fill_value, "at"), aval_of(x).dtype))
 
 
 @surface(name="at[].set")
@@ -42,9 +52,9 @@ class Updates:
         self.array = array
         self.index = index
 
-    def get(self, *, mode: str = "raise") -> Value:
-        """The elements themselves."""
-        return _get(self.array, self.index, mode)
+    def get(self, *, mode: str = "raise", fill_value: ArrayLike | None = None) -> Value:
+        """The elements themselves; mode "fill" gives `fill_value`, by default NaN or 0, outside."""
+        return _get(self.array, self.index, mode, fill_value)
 
     def set(self, value: ArrayLike, *, mode: str = "raise") -> Value:
         """A copy with the elements replaced; of several updates of one element the last wins."""
