@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from functrans.ir import Collective, Jaxpr, MappedAxis
+from functrans.ir import Collective, Jaxpr, MappedAxis, aval_of
+from functrans.primitives import collective
+from functrans.recording import stage_walk
 from functrans.transforms import batch_jaxpr
 from tests.law_tools import (
     WIDE,
@@ -51,6 +53,10 @@ def _gathering_along(case: Case, axis: int) -> Case:
 
 def _check_members(members: list[Case]) -> None:
     case, size = members[0], len(members)
+    make = getattr(collective, case.sample.name)
+    avals = [aval_of(x) for x in case.operands]
+    made = stage_walk(lambda *xs: [make(*xs, **case.params)], avals, "law")
+    assert str(made) == str(case.jaxpr), f"{case.label}: its constructor gives {made}"
     stacked = [np.stack(x) for x in zip(*[m.operands for m in members], strict=True)]
     value = _check_value(case, stacked, size)
     if not case.operands:

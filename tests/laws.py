@@ -219,6 +219,19 @@ def jvp_in_double(case: Case, given: Arrays) -> Arrays:
     return split(evaluate(program, [*operands, *map(wide, given)]), jaxpr)[1]
 
 
+def jvp_of_nothing_is_the_value(name: str, thorough: bool) -> None:
+    """A rule that is given symbolic zeros only still computes the results."""
+    for case in cases(name, thorough, few=4):
+        rule = case.sample.primitive.jvp
+        assert rule is not None
+        primals = [np.asarray(x) for x in case.operands]
+        outs, dots = rule(primals, [None] * len(primals), **case.params)
+        for y, expected in zip(outs, evaluate(case.jaxpr, case.operands), strict=True):
+            agree(y, expected, f"{case.label}: value beside no tangents", 8 * eps(expected))
+        for dot in dots:
+            assert dot is None or not np.any(dot), f"{case.label}: a tangent from no tangents"
+
+
 def jvp_is_linear(name: str, thorough: bool) -> None:
     """In the tangents; a symbolic zero is a zero, for every choice of operands that move."""
     for case in cases(name, thorough, "fc", few=3):
@@ -423,6 +436,7 @@ LAWS: dict[str, Law] = {
         jvp_is_the_derivative,
         partials_are_the_derivative,
         ties_are_shared,
+        jvp_of_nothing_is_the_value,
         jvp_is_linear,
         transpose_is_the_adjoint,
         batch_is_a_loop,

@@ -58,6 +58,8 @@ def test_every_kind_of_change_is_made() -> None:
         assert f"jit/lowering/{needed}.py" in files
 
 
-def test_exempted_mutants_exist() -> None:
+@pytest.mark.full
+def test_exemptions_are_used() -> None:
     """What is said to change nothing is still there to be said of."""
-    assert set(EQUIVALENT) <= {m.id for m in mutants()}
+    made = mutants()
+    assert [e for e in EQUIVALENT if not any(map(e.covers, made))] == []

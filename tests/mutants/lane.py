@@ -14,15 +14,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
+import pytest
+
 import tests.laws as laws
 from tests.fuzz.report import run as run_programs
 from tests.mutants.apply import NotApplicable, apply
-from tests.mutants.mutate import Mutant
+from tests.mutants.mutate import ROOT, Mutant
 from tests.mutants.targets import CORE, served
 
 NATIVE_LAWS = ("compiled_is_impl", "compiled_in_company", "compiled_derivatives")
 QUICK_SECONDS, DEEP_SECONDS = 60.0, 240.0
 PROGRAMS = 20
+EDGES = "tests/test_edges.py"
+"""Derivatives at the edges: part of what should notice a mutant."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ def challenge(mutant: Mutant, note: Callable[[str], None]) -> str:
     report = run_programs(range(PROGRAMS), shrinking=False)
     if report.failures:
         raise Caught("a program")
+    if pytest.main(["-q", "-x", "-p", "no:cacheprovider", str(ROOT / EDGES)]) != 0:
+        raise Caught(EDGES)
     return f"all of {', '.join(names)} and {PROGRAMS} programs"
 
 
