@@ -26,6 +26,7 @@ EQUIVALENT: tuple[Equivalent, ...] = (
     Equivalent("reduction", "a < dim", "shifted axes never equal the mapped one"),
     Equivalent("_gather_batch", "a < dim", "shifted axes never equal the mapped one"),
     Equivalent("_segment_tangents", "-1", "the fill meets factors of 1 and tangents of 0", "1"),
+    Equivalent("choose_dot", "prod(p.batch) * m", "it chooses among ways to the same product"),
     Equivalent("erfinv", "1 + y * newton", "the steps converge all the same"),
 )
 
