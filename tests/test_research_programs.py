@@ -121,6 +121,24 @@ def test_compiled_functions_are_copied_and_pickled_as_functions_are() -> None:
     assert pickle.loads(pickle.dumps(doubled)) is doubled
 
 
+# -- writing through views ----------------------------------------------------------------------
+
+
+def test_the_view_method_gives_an_array_that_shares_its_memory() -> None:
+    def f(x: Any) -> Any:
+        y = x.copy()
+        z = y.view()
+        z[0] = 5.0
+        z += 1
+        return y, z.view(np.float64)
+
+    x = np.arange(3.0)
+    for got in (ft.jit(f)(x), ft.vjp(f, x)[0]):
+        np.testing.assert_array_equal(got, f(x))
+    with pytest.raises(UnsupportedError, match=r"np\.stack"):
+        ft.jit(lambda z: z.view(float))(np.ones(2, complex))
+
+
 # -- functional updates -------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from functrans.errors import UnsupportedError, describe, user_frame, where
 from functrans.ir import aval_of
 from functrans.primitives import structural as p
 from functrans.primitives.derive import Value, full_like
@@ -42,6 +43,19 @@ def _transpose(x: ArrayLike, /, *axes: Any) -> Value:
     """x with its axes reversed, or in the order given."""
     function: Any = np.transpose if isinstance(x, np.ndarray) else shaping.transpose.body
     return function(x, _sequence(axes) if axes else None)
+
+
+@surface(name="view", views=True)
+def _view(x: ArrayLike, /, dtype: DTypeLike = None) -> Value:
+    """x itself, as another array that shares its memory."""
+    own = aval_of(x).dtype
+    if dtype is not None and np.dtype(dtype) != own:
+        raise UnsupportedError(
+            f"view: the bits of {describe(x)} cannot be read as {np.dtype(dtype)} while tracing "
+            f"(in {where(user_frame())}). Convert values with .astype, or put the parts of complex "
+            "values side by side: np.stack([z.real, z.imag], axis=-1)."
+        )
+    return x[...] if isinstance(x, np.ndarray) else x  # type: ignore[return-value]
 
 
 @surface(name="flatten", creates=True)
@@ -97,6 +111,7 @@ methods: dict[str, Function] = {
     "sort": _sort.staged,
     "reshape": _reshape.staged,
     "transpose": _transpose.staged,
+    "view": _view.staged,
     "flatten": _flatten.staged,
     "astype": _astype.staged,
     "copy": _copy.staged,
