@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import signal
 import time
@@ -24,6 +25,7 @@ from tests.mutants.targets import CORE, served
 
 NATIVE_LAWS = ("compiled_is_impl", "compiled_in_company", "compiled_derivatives")
 QUICK_SECONDS, DEEP_SECONDS = 60.0, 240.0
+MEMORY = 8 << 30
 PROGRAMS = 20
 EDGES = "tests/test_edges.py"
 """Derivatives at the edges: part of what should notice a mutant."""
@@ -78,6 +80,7 @@ def _child(mutant: Mutant, write: int) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
     def tell(answer: tuple[str, str]) -> None:
         os.write(write, json.dumps(answer).encode() + b"\n")
