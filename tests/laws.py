@@ -312,9 +312,21 @@ def batch_is_a_loop(name: str, thorough: bool) -> None:
         size = 3
         members = [case, *(build(case.sample, case.dtype, case.variant, s) for s in range(1, size))]
         _require_alike(members)
+        _check_unmapped(case, size)
         for dims in batchings(case, thorough):
             _check_batch(members, dims)
         _check_batch(members[:1], batchings(case, False)[0])
+
+
+def _check_unmapped(case: Case, size: int) -> None:
+    """The rule itself, told that nothing is mapped: one result for all, or the same for each."""
+    rule = case.sample.primitive.batch
+    assert rule is not None
+    operands = [np.asarray(x) for x in case.operands]
+    outs, dims = rule(MappedAxis(size), operands, [None] * len(operands), **case.params)
+    for y, d, expected in zip(outs, dims, evaluate(case.jaxpr, operands), strict=True):
+        found = np.asarray(y) if d is None else np.moveaxis(y, d, 0)[0]
+        agree(found, expected, f"{case.label}: nothing mapped", 8 * eps(expected))
 
 
 def _require_alike(members: Sequence[Case]) -> None:

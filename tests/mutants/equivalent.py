@@ -24,6 +24,7 @@ class Equivalent:
 EQUIVALENT: tuple[Equivalent, ...] = (
     Equivalent("_patches", "min(hi, 0)", "what is cut at the far end lies behind the last window"),
     Equivalent("reduction", "a < dim", "shifted axes never equal the mapped one"),
+    Equivalent("_position", "moved < dim", "shifted axes never equal the mapped one"),
     Equivalent("_gather_batch", "a < dim", "shifted axes never equal the mapped one"),
     Equivalent("_segment_tangents", "-1", "the fill meets factors of 1 and tangents of 0", "1"),
     Equivalent("choose_dot", "prod(p.batch) * m", "it chooses among ways to the same product"),
