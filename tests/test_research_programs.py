@@ -139,6 +139,31 @@ def test_the_view_method_gives_an_array_that_shares_its_memory() -> None:
         ft.jit(lambda z: z.view(float))(np.ones(2, complex))
 
 
+# -- joining by index ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "f"),
+    [
+        ("columns", lambda np, x, a: np.c_[x, x * 2]),
+        ("a matrix and a column", lambda np, x, a: np.c_[a, x]),
+        ("a matrix and ones", lambda np, x, a: np.c_[a, [1.0, 2.0, 3.0]]),
+        ("rows", lambda np, x, a: np.r_[a, a[:1]]),
+        ("numbers, ranges and arrays", lambda np, x, a: np.r_[0.5, x, 2:5, -1:1:3j, [7, 8]]),
+        ("one array", lambda np, x, a: np.r_[x]),
+        ("whole numbers", lambda np, x, a: np.r_[1, x.astype("int8"), 2]),
+    ],
+)
+def test_arrays_are_joined_by_index(name: str, f: Any, rng: np.random.Generator) -> None:
+    x, a = rng.normal(size=3), rng.normal(size=(3, 2))
+    wanted = f(np, x, a)
+    for got in (f(fnp, x, a), ft.jit(lambda x, a: f(fnp, x, a))(x, a)):
+        np.testing.assert_array_equal(got, wanted)
+        assert got.dtype == wanted.dtype
+    jacobian = ft.jacrev(lambda x: f(fnp, x, a).astype(float))(x)
+    np.testing.assert_array_equal(jacobian, ft.jacfwd(lambda x: f(fnp, x, a).astype(float))(x))
+
+
 # -- functional updates -------------------------------------------------------------------------
 
 

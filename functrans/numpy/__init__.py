@@ -23,6 +23,7 @@ from functrans.numpy.calculus import (
     trapezoid,
     unwrap,
 )
+from functrans.numpy.concatenators import c_, r_
 from functrans.numpy.editing import (
     insert,
     packbits,
@@ -160,7 +161,9 @@ from functrans.surface.contraction import (
 from functrans.surface.creation import (
     arange,
     array,
+    asanyarray,
     asarray,
+    ascontiguousarray,
     astype,
     copy,
     diag,
@@ -405,7 +408,9 @@ __all__ = [
     "array_equal",
     "array_equiv",
     "array_split",
+    "asanyarray",
     "asarray",
+    "ascontiguousarray",
     "asin",
     "asinh",
     "astype",
@@ -429,6 +434,7 @@ __all__ = [
     "block",
     "broadcast_arrays",
     "broadcast_to",
+    "c_",
     "can_cast",
     "cbrt",
     "ceil",
@@ -606,6 +612,7 @@ __all__ = [
     "put_along_axis",
     "putmask",
     "quantile",
+    "r_",
     "rad2deg",
     "radians",
     "ravel",

@@ -145,6 +145,15 @@ def asarray(a: ArrayLike, dtype: DTypeLike = None, *, copy: bool | None = None) 
     return copied(x) if copy else x
 
 
+asanyarray = asarray
+
+
+@surface(np.ascontiguousarray)
+def ascontiguousarray(a: ArrayLike, dtype: DTypeLike = None) -> Value:
+    """The given values as an array with at least one axis; the order in memory is no matter."""
+    return _converted("ascontiguousarray", a, dtype, 1)
+
+
 def _converted(name: str, a: ArrayLike, dtype: DTypeLike, ndmin: int) -> Value:
     if dtype is None:
         x = array_of(a, name)
