@@ -254,7 +254,7 @@ class Jitted:
 
     def __reduce__(self) -> str:
         """Copied and pickled as functions are: copies are the same object, pickles its name."""
-        return self.__qualname__
+        return str(vars(self)["__qualname__"])
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """The program for arguments like these (ShapeDtypeStructs will do), not run."""
