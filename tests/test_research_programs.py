@@ -164,6 +164,35 @@ def test_arrays_are_joined_by_index(name: str, f: Any, rng: np.random.Generator)
     np.testing.assert_array_equal(jacobian, ft.jacfwd(lambda x: f(fnp, x, a).astype(float))(x))
 
 
+# -- values are those of NumPy, to the edge of the dtype ----------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("f", "x"),
+    [
+        (lambda x: x * 400 * 400, np.float16(1e-3)),
+        (lambda x: x * np.float16(0.002) * np.float16(0.002) * 1000 * 1000, np.float16(1e-3)),
+        (lambda x: (x * np.float32(0.01)) * (x * np.float32(0.1)), np.float32(1e20)),
+        (lambda x: (x * 2.0) * x, 1e-162),
+        (lambda x: x + (-0.5) * x, np.inf),
+        (lambda x: x + x, 1e308),
+    ],
+)
+def test_constant_factors_stay_where_they_were_written(f: Any, x: Any) -> None:
+    with np.errstate(all="ignore"):
+        wanted = f(x)
+    for got in (ft.jit(f)(x), ft.vjp(f, x)[0], ft.jvp(f, (x,), (x,))[0], ft.checkpoint(f)(x)):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_derivatives_in_half_precision_do_not_overflow_early() -> None:
+    def f(x: Any) -> Any:
+        return x * np.float16(400) * np.float16(400)
+
+    _, pullback = ft.vjp(f, np.float16(1.0))
+    np.testing.assert_allclose(pullback(np.float16(1e-3))[0], 160, rtol=1e-2)
+
+
 # -- functional updates -------------------------------------------------------------------------
 
 

@@ -92,7 +92,7 @@ def call_partial_eval(eqn: Eqn, unknown: tuple[bool, ...]) -> tuple[list[Eqn], l
     A residual that is an operand or an output already is not returned once more.
     """
     split = partial_eval_jaxpr(eqn.params["jaxpr"], unknown)
-    known, waiting = simplify(split.known), simplify(split.waiting)
+    known, waiting = simplify(split.known), simplify(split.waiting, collect=True)
     known_in = [a for a, flag in zip(eqn.inputs, unknown, strict=True) if not flag]
     unknown_in = [a for a, flag in zip(eqn.inputs, unknown, strict=True) if flag]
     pairs = list(zip(eqn.outputs, split.out_unknown, strict=True))

@@ -32,6 +32,5 @@ def linearize_jaxpr(jaxpr: Jaxpr, active: Mask) -> Linearized:
     unknown = (False,) * len(active) + (True,) * sum(active)
     is_tangent = (False,) * len(jaxpr.outvars) + (True,) * sum(out_nonzero)
     split = partial_eval_jaxpr(pushed, unknown, is_tangent)
-    return Linearized(
-        simplify(split.known), simplify(split.waiting), out_nonzero, split.num_residuals
-    )
+    tangent = simplify(split.waiting, collect=True)
+    return Linearized(simplify(split.known), tangent, out_nonzero, split.num_residuals)

@@ -1,8 +1,8 @@
 """Simplify: remove dead, repeated and trivial equations from a jaxpr, exactly.
 
 Values stay what they were, NaN and infinity included: 0*x is never 0 and x+0 never x. The one
-exception is that constant factors are collected, rounding aside, where both factors came from
-literals. Nothing is merged across a barrier.
+exception is that derivative programs have their constant factors collected, rounding aside: no
+value of the user's own function is computed in another order. Nothing is merged across a barrier.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ Key = tuple[Any, ...]
 
 
 @derived
-def simplify(jaxpr: Jaxpr) -> Jaxpr:
-    """The same program, simplified: linear in the number of equations."""
-    work = _Simplifier()
+def simplify(jaxpr: Jaxpr, *, collect: bool = False) -> Jaxpr:
+    """The same program, simplified: linear in the number of equations.
+
+    `collect` is for programs of tangents or cotangents: constant factors are collected.
+    """
+    work = _Simplifier(collect)
     for eqn in jaxpr.eqns:
         work.add(eqn)
     outvars = [work.resolve(a) for a in jaxpr.outvars]
@@ -32,7 +35,8 @@ def simplify(jaxpr: Jaxpr) -> Jaxpr:
 class _Simplifier:
     """The equations kept so far, what each variable stands for, and who defines it."""
 
-    def __init__(self) -> None:
+    def __init__(self, collect: bool) -> None:
+        self.collect = collect
         self.eqns: list[Eqn] = []
         self.definition: dict[Var, Eqn] = {}
         self._alias: dict[Var, Atom] = {}
@@ -184,9 +188,11 @@ def _sub(work: _Simplifier, origin: Eqn, inputs: list[Atom], params: dict[str, A
 
 
 def _like_terms(work: _Simplifier, origin: Eqn, x: Atom, y: Atom) -> Atom | None:
-    """x + x is 2*x, and c*x + x is (c+1)*x: constant factors are collected."""
+    """x + x is 2*x, and where factors may be collected c*x + x is (c+1)*x."""
     if not _inexact(x):
         return None
+    if not work.collect:
+        return _times(work, origin, 2, x) if x is y else None
     (cx, bx), (cy, by) = _factored(work, x), _factored(work, y)
     if atom_key(bx) != atom_key(by) or isinstance(bx, Literal):
         return None
@@ -251,6 +257,8 @@ def _pull_out_signs(work: _Simplifier, origin: Eqn, inputs: list[Atom], name: st
 
 def _collect(work: _Simplifier, origin: Eqn, inputs: list[Atom], name: str) -> Atom | None:
     """c * (d * x) is (c*d) * x, and (c * x) * y is c * (x * y): factors move outward."""
+    if not work.collect:
+        return None
     for x, y in (inputs, inputs[::-1]):
         value = constant(work, x)
         factor, rest = _factored(work, y)
@@ -265,7 +273,12 @@ def _collect(work: _Simplifier, origin: Eqn, inputs: list[Atom], name: str) -> A
 
 
 def _usable(factor: Any) -> bool:
-    """May this factor be moved? Finite, not zero, and far from overflow and underflow."""
+    """May this factor be moved? Finite, not zero, and far from overflow and underflow.
+
+    In float16 nothing is far from them.
+    """
+    if np.result_type(factor) == np.float16:
+        return False
     return bool(np.isfinite(factor)) and 1e-3 < abs(factor) < 1e6
 
 

@@ -121,4 +121,4 @@ def transpose_jaxpr(jaxpr: Jaxpr, linear: Mask, nonzero: Mask) -> tuple[Jaxpr, M
         return [r for r in results if r is not None]
 
     staged = stage_walk(walk, fixed + given, "transpose")
-    return simplify(staged), tuple(out_nonzero)
+    return simplify(staged, collect=True), tuple(out_nonzero)
