@@ -413,6 +413,16 @@ def test_several_arguments_and_results() -> None:
     close(mapped[1], X)
 
 
+def test_a_custom_vjp_mapped_along_its_last_axis() -> None:
+    """Cotangents lie as their arguments do."""
+    x = np.arange(6.0).reshape(2, 3)
+    f = marked_vjp()
+    mapped = lambda x: ft.vmap(f, in_axes=-1, out_axes=-1)(x)
+    close(mapped(x), x**2)
+    close(ft.jvp(mapped, (x,), (np.ones((2, 3)),))[1], 10 * x)
+    close(ft.grad(lambda x: mapped(x).sum())(x), 10 * x)
+
+
 def test_an_argument_that_all_members_share_gets_the_sum() -> None:
     f = ft.custom_vjp(lambda w, x: w * x)
     f.defvjp(lambda w, x: (w * x, (w, x)), lambda kept, ct: (ct * kept[1], ct * kept[0]))
@@ -499,6 +509,15 @@ def test_checkpoint_changes_no_value(policy: str | None) -> None:
         close(ft.jvp(f, (X,), (X,))[1], ft.jvp(plain, (X,), (X,))[1])
         close(ft.vmap(ft.grad(f))(X[:, None]), ft.vmap(ft.grad(plain))(X[:, None]))
         close(ft.jit(ft.grad(f))(X), ft.grad(plain)(X))
+
+
+def test_a_checkpoint_inside_the_derivative_of_a_checkpoint() -> None:
+    """The backward pass of the inner one needs values that the outer one computes again."""
+    f = lambda x: ft.checkpoint(lambda y: ft.checkpoint(np.tanh)(y) ** 2)(x)
+    pulled = lambda x: ft.vjp(f, x)[1](np.cos(x))[0]
+    plain = lambda x: np.cos(x) * 2 * np.tanh(x) * (1 - np.tanh(x) ** 2)
+    close(pulled(X), plain(X))
+    close(ft.grad(lambda x: pulled(x).sum())(X), ft.grad(lambda x: plain(x).sum())(X))
 
 
 def test_the_backward_pass_computes_again() -> None:

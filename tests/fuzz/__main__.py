@@ -8,7 +8,7 @@ import sys
 import time
 
 from tests.fuzz.generate import generate
-from tests.fuzz.report import explain, failure, run
+from tests.fuzz.report import explain, failure, run, shrunk
 
 
 def main() -> int:
@@ -22,11 +22,14 @@ def main() -> int:
         program = generate(options.program)
         print(program.script())
         error = failure(program)
-        print("agrees" if error is None else explain(options.program, program, error))
+        if error is not None:
+            smaller = shrunk(program, error)
+            print(explain(options.program, smaller, failure(smaller) or error))
+        print("agrees" if error is None else "does not agree")
         return int(error is not None)
     start = int(time.time()) * 1000 if options.start is None else options.start
     print(f"programs from {start}")
-    report = run(itertools.count(start), 60 * options.minutes)
+    report = run(itertools.count(start), 60 * options.minutes, keeping=True)
     print(report.table())
     for text in report.failures:
         print("\n" + text)

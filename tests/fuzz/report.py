@@ -7,11 +7,14 @@ import traceback
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from functrans.primitives import ALL
 from tests.fuzz.agree import check, counting
 from tests.fuzz.generate import generate
-from tests.fuzz.program import Program, shrink
+from tests.fuzz.program import Input, Program, Step, shrink
+
+KEPT = Path(__file__).parent / "kept"
 
 
 @dataclass
@@ -72,8 +75,16 @@ def steps_of(program: Program) -> Iterable[object]:
             yield from steps_of(step.body)
 
 
-def run(numbers: Iterable[int], seconds: float = float("inf"), shrinking: bool = True) -> Report:
-    """Check the programs with these numbers, in order, for at most some time."""
+def run(
+    numbers: Iterable[int],
+    seconds: float = float("inf"),
+    shrinking: bool = True,
+    keeping: bool = False,
+) -> Report:
+    """Check the programs with these numbers, in order, for at most some time.
+
+    `keeping` writes each that fails, shrunk, into KEPT, whose programs every test run checks.
+    """
     report, begin = Report(), time.monotonic()
     for number in numbers:
         if time.monotonic() - begin > seconds:
@@ -89,7 +100,10 @@ def run(numbers: Iterable[int], seconds: float = float("inf"), shrinking: bool =
             error = failure(program)
         report.reached.update(reached)
         if error is not None:
-            report.failures.append(explain(number, program, error) if shrinking else str(error))
+            smaller = shrunk(program, error) if shrinking else program
+            report.failures.append(explain(number, smaller, failure(smaller) or error))
+            if keeping:
+                keep(number, smaller)
     return report
 
 
@@ -110,10 +124,30 @@ def kind(error: Exception | None) -> tuple[str, str, int] | None:
     return type(error).__name__, ours[-1].name, ours[-1].lineno or 0
 
 
-def explain(number: int, program: Program, error: Exception) -> str:
-    """The failing program, shrunk, as source that runs, with its error."""
+def shrunk(program: Program, error: Exception) -> Program:
+    """A smaller program that fails in the same way."""
     wanted = kind(error)
-    smaller = shrink(program, lambda candidate: kind(failure(candidate)) == wanted)
-    found = failure(smaller) or error
-    text = "".join(traceback.format_exception(found)[-12:])
-    return f"# program {number}\n{smaller.script()}\n# run with: check(Program)\n{text}"
+    return shrink(program, lambda candidate: kind(failure(candidate)) == wanted)
+
+
+def explain(number: int, program: Program, error: Exception) -> str:
+    """The failing program as source that runs, with its error."""
+    text = "".join(traceback.format_exception(error)[-12:])
+    return f"# program {number}\n{program.script()}\n{text}"
+
+
+def keep(number: int, program: Program) -> None:
+    """Write a program into KEPT: its data, below its source."""
+    KEPT.mkdir(exist_ok=True)
+    source = "".join(f"# {line}\n" for line in program.script().splitlines())
+    (KEPT / f"{number}.txt").write_text(f"{source}\n{program!r}\n")
+
+
+def kept() -> list[Path]:
+    """The files of the programs that failed once."""
+    return sorted(KEPT.glob("*.txt"))
+
+
+def read(file: Path) -> Program:
+    """The program that was kept in a file."""
+    return eval(file.read_text(), {"Program": Program, "Step": Step, "Input": Input})
