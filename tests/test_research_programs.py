@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import pickle
 from typing import Any
 
@@ -241,3 +242,30 @@ def test_a_callable_object_is_called_by_its_class() -> None:
 
     with pytest.raises(TypeError, match="an object of type Network"):
         ft.jit(Network.__call__)(Network(), 1.0)
+
+
+# -- memory -------------------------------------------------------------------------------------
+
+interning = importlib.import_module("functrans.ir.intern")  # `ir.intern` is the function
+
+
+def test_long_programs_that_differ_each_time_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interning, "EQUATIONS", 500)
+    interning.clear()
+
+    def unrolled(x: Any, step: float) -> Any:
+        for _ in range(100):
+            x = x + step * np.sin(x)
+        return x
+
+    for i in range(10):
+        step = 1e-3 + 1e-6 * i
+        expected, slope = 1.0, 1.0
+        for _ in range(100):
+            expected, slope = (
+                expected + step * np.sin(expected),
+                slope * (1 + step * np.cos(expected)),
+            )
+        np.testing.assert_allclose(ft.grad(lambda x, h=step: unrolled(x, h))(1.0), slope)
+    known = interning._known.values()
+    assert sum(len(jaxpr.eqns) for jaxpr in known) <= 500

@@ -11,7 +11,11 @@ from functrans.ir.jaxpr import Atom, Jaxpr, Literal, Var
 LIMIT = 4096
 """How many jaxprs are remembered; the least recently met go."""
 
+EQUATIONS = 30_000
+"""How many equations these may have in all. With what is derived of it, one takes some 6 kB."""
+
 _known: OrderedDict[tuple[Any, ...], Jaxpr] = OrderedDict()
+_equations = [0]
 _lock = threading.Lock()
 
 
@@ -28,8 +32,10 @@ def intern(jaxpr: Jaxpr) -> Jaxpr:
             _known.move_to_end(key)
             return found
         _known[key] = jaxpr
-        if len(_known) > LIMIT:
-            _known.popitem(last=False)
+        _equations[0] += len(jaxpr.eqns)
+        while len(_known) > LIMIT or (_equations[0] > EQUATIONS and len(_known) > 1):
+            _, dropped = _known.popitem(last=False)
+            _equations[0] -= len(dropped.eqns)
     return jaxpr
 
 
@@ -37,6 +43,7 @@ def clear() -> None:
     """Forget every jaxpr met."""
     with _lock:
         _known.clear()
+        _equations[0] = 0
 
 
 def structure(jaxpr: Jaxpr) -> tuple[Any, ...]:
