@@ -43,6 +43,8 @@ def ravel_pytree(pytree: Any) -> tuple[Any, Callable[[Any], Any]]:
         start = 0
         for aval, size in zip(avals, sizes, strict=True):
             part = vector[start : start + size]
+            if part.dtype.kind == "c" and aval.dtype.kind != "c":
+                part = part.real
             parts.append(fnp.reshape(part, aval.shape).astype(aval.dtype)[()])
             start += size
         return tree.unflatten(treedef, parts)

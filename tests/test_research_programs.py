@@ -13,6 +13,7 @@ import pytest
 import functrans as ft
 import functrans.numpy as fnp
 from functrans.errors import ConcretizationError, MutationError, UnsupportedError
+from functrans.flatten_util import ravel_pytree
 
 # -- arrays that are not mapped -----------------------------------------------------------------
 
@@ -242,6 +243,16 @@ def test_a_callable_object_is_called_by_its_class() -> None:
 
     with pytest.raises(TypeError, match="an object of type Network"):
         ft.jit(Network.__call__)(Network(), 1.0)
+
+
+# -- trees as vectors ---------------------------------------------------------------------------
+
+
+def test_real_leaves_beside_complex_ones_come_back_without_a_warning() -> None:
+    vector, unravel = ravel_pytree({"z": np.array([1.0 + 2.0j]), "x": np.array([3.0])})
+    tree = unravel(2 * vector)
+    np.testing.assert_array_equal(tree["x"], [6.0])
+    np.testing.assert_array_equal(tree["z"], [2.0 + 4.0j])
 
 
 # -- memory -------------------------------------------------------------------------------------
