@@ -45,7 +45,12 @@ from tests.law_tools import (
     vjp_program,
     wide,
 )
-from tests.native_laws import compiled_derivatives, compiled_in_company, compiled_is_impl
+from tests.native_laws import (
+    compiled_at_special_points,
+    compiled_derivatives,
+    compiled_in_company,
+    compiled_is_impl,
+)
 from tests.samples_of import samples_of
 
 # -- the laws -----------------------------------------------------------------------------------
@@ -456,6 +461,7 @@ LAWS: dict[str, Law] = {
         second_order_agrees,
         collective_under_its_axis,
         compiled_is_impl,
+        compiled_at_special_points,
         compiled_in_company,
         compiled_derivatives,
     )

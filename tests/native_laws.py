@@ -39,6 +39,7 @@ from tests.law_tools import (
 )
 from tests.native import compiled
 from tests.samples import Sample
+from tests.samples_of import samples_of
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,65 @@ def _hard_job(case: Case) -> Job:
         require(apart <= rtol * np.abs(wide(expected)), actual, expected, label)
 
     return Job(f"{case.label} at hard points", jaxpr, [points], check, doubled)
+
+
+PARTS = (*(0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0), *(30.0, -30.0))
+"""The real and imaginary parts of numbers on the axes and off them, on branch cuts and points."""
+
+BEYOND = (np.inf, -np.inf, np.nan)
+
+NOT_AT_INFINITY = {"exp", "exp2", "pow", *("sin", "cos", "tan", "asin", "acos", "atan")} | {
+    *("sinh", "cosh", "tanh", "asinh", "acosh", "atanh")
+}
+"""Complex functions for which native code promises nothing where a part is not finite."""
+
+NOT_AT_EXTREMES = {"exp2", "pow", "integer_pow", "atan", "atanh", "log1p"}
+"""Those that rounding alone moves far there, that have poles nearby, or where NumPy is rough."""
+
+
+def compiled_at_special_points(name: str, thorough: bool) -> None:
+    """Complex functions of every combination of telling parts are NumPy's, signs of zero too."""
+    sample = next((s for s in samples_of(name) if "c" in s.kinds), None)
+    if sample is None or not isinstance(sample.primitive.property, Elementwise):
+        return
+    found: list[Job] = []
+    for dtype in (np.dtype(np.complex64), WIDE["c"]):
+        operands, params = sample.case(dtype)
+        if any(np.asarray(x).dtype != dtype for x in operands) or len(operands) > 2:
+            continue
+        points = _special_points(name, dtype, PARTS if len(operands) == 1 else PARTS[:8])
+        grid = [x.ravel() for x in np.meshgrid(*[points] * len(operands))]
+        jaxpr = one_equation(sample, grid, params)
+        doubled = one_equation(sample, [wide(x) for x in grid], params)
+        exact = name not in NOT_AT_INFINITY
+        check = functools.partial(_check_point, name, 1e-10 if dtype == WIDE["c"] else 4e-6)
+        label = f"{name} {dtype} at special points"
+        found.append(Job(label, jaxpr, [grid], check, None if exact else doubled))
+    run_jobs(found)
+
+
+def _special_points(name: str, dtype: np.dtype[Any], parts: Sequence[float]) -> Any:
+    """All numbers made of the parts, of an enormous and a tiny one, and of some not finite."""
+    large = 2.0**66 if dtype.itemsize == 8 else 2.0**530
+    extremes = () if name in NOT_AT_EXTREMES else (large, 1 / large)
+    beyond = () if name in NOT_AT_INFINITY else BEYOND
+    each = (*parts, *extremes, *beyond)
+    return np.array([complex(x, y) for x in each for y in each], dtype)
+
+
+def _check_point(name: str, rtol: float, actual: Any, expected: Any, label: str) -> None:
+    if expected.dtype.kind != "c":
+        within_ulps(actual, expected, label, 4)
+        return
+    apart = np.abs(wide(actual) - wide(expected))
+    right = ~np.isfinite(expected) | (apart <= rtol * np.abs(wide(expected)))
+    for part in (np.real, np.imag):
+        a, e = wide(part(actual)), wide(part(expected))
+        same = (a == e) | np.isnan(a) & np.isnan(e)
+        close = np.isfinite(expected) | (np.abs(a - e) <= rtol * np.abs(e))
+        signed = (e != 0) | (np.signbit(a) == np.signbit(e)) | (name in ("pow", "integer_pow"))
+        right &= np.where(np.isfinite(e), close & signed, same)
+    require(right, actual, expected, label)
 
 
 def _with_edges(case: Case, seed: int) -> Arrays:

@@ -73,15 +73,16 @@ def scale(b: Builder, z: Pair, w: Pair) -> Pair:
 
 def div(b: Builder, z: Pair, w: Pair) -> Pair:
     """Smith's algorithm: divide by the larger part first, so that nothing overflows on the way."""
-    tall = b.lt(b.abs(w.re), b.abs(w.im))
+    tall = b.not_(b.ge(b.abs(w.re), b.abs(w.im)))
     big, small = b.select(tall, w.im, w.re), b.select(tall, w.re, w.im)
-    nothing = b.eq(big, 0.0)
+    nothing = is_zero(b, w)
     ratio = b.select(nothing, 0.0, b.div(small, big))
     inverse = b.div(b.const(z.re.dtype, 1.0), b.add(big, b.mul(small, ratio)))
     first, second = b.select(tall, z.im, z.re), b.select(tall, z.re, z.im)
     re = b.mul(b.add(first, b.mul(second, ratio)), inverse)
-    im = b.mul(b.sub(second, b.mul(first, ratio)), inverse)
-    im = b.select(tall, b.neg(im), im)
+    # The difference is not negated, so that a zero has NumPy's sign.
+    cross = b.mul(first, ratio)
+    im = b.mul(b.sub(b.select(tall, cross, second), b.select(tall, second, cross)), inverse)
     size = b.abs(w.re)
     zero = Pair(b.div(z.re, size), b.div(z.im, size))
     return chosen(b, nothing, zero, Pair(re, im))
@@ -234,7 +235,7 @@ def sqrt(b: Builder, z: Pair) -> Pair:
 
 
 def rsqrt(b: Builder, z: Pair) -> Pair:
-    return reciprocal(b, sqrt(b, z))
+    return div(b, number(b, z, 1), sqrt(b, z))
 
 
 def integer_pow(b: Builder, z: Pair, exponent: int) -> Pair:
@@ -245,8 +246,8 @@ def integer_pow(b: Builder, z: Pair, exponent: int) -> Pair:
 def power(b: Builder, z: Pair, w: Pair) -> Pair:
     """exp(w log z); 1 where w is 0, and 0 to a power with a positive real part is 0."""
     general = exp(b, mul(b, w, log(b, z)))
-    rising = b.and_(b.gt(w.re, 0.0), b.eq(w.im, 0.0))
-    at_zero = chosen(b, rising, number(b, z, 0), number(b, z, complex(math.nan, math.nan)))
+    nan = number(b, z, complex(math.nan, math.nan))
+    at_zero = chosen(b, b.gt(w.re, 0.0), number(b, z, 0), nan)
     found = chosen(b, is_zero(b, z), at_zero, general)
     return chosen(b, is_zero(b, w), number(b, z, 1), found)
 
@@ -264,9 +265,16 @@ def turned_back(b: Builder, z: Pair) -> Pair:
     return Pair(z.im, b.neg(z.re))
 
 
+def swung(b: Builder, sine: Value, size: Value) -> Value:
+    """sine * size; a zero sine gives a zero even when size is infinite."""
+    one = b.const(size.dtype, 1.0)
+    factor = b.select(b.eq(sine, 0.0), b.op("copysign", one, size), size)
+    return b.mul(sine, factor)
+
+
 def sin(b: Builder, z: Pair) -> Pair:
     return Pair(
-        b.mul(b.op("sin", z.re), b.op("cosh", z.im)),
+        swung(b, b.op("sin", z.re), b.op("cosh", z.im)),
         b.mul(b.op("cos", z.re), b.op("sinh", z.im)),
     )
 
@@ -274,7 +282,7 @@ def sin(b: Builder, z: Pair) -> Pair:
 def cos(b: Builder, z: Pair) -> Pair:
     return Pair(
         b.mul(b.op("cos", z.re), b.op("cosh", z.im)),
-        b.neg(b.mul(b.op("sin", z.re), b.op("sinh", z.im))),
+        b.neg(swung(b, b.op("sin", z.re), b.op("sinh", z.im))),
     )
 
 
@@ -304,19 +312,18 @@ def tan(b: Builder, z: Pair) -> Pair:
     return turned_back(b, tanh(b, turned(b, z)))
 
 
+def across(b: Builder, z: Pair, w: Pair) -> Value:
+    """im(conj z w)."""
+    return b.sub(b.mul(z.re, w.im), b.mul(z.im, w.re))
+
+
 def asinh(b: Builder, z: Pair) -> Pair:
-    """log(z + sqrt(z^2 + 1)) of the half plane re >= 0, and odd."""
-    left = b.lt(b.op("copysign", b.const(z.re.dtype, 1.0), z.re), 0.0)
-    w = chosen(b, left, neg(b, z), z)
-    one = number(b, z, 1)
-    root = mul(b, sqrt(b, add(b, one, turned(b, w))), sqrt(b, sub(b, one, turned(b, w))))
-    # |w + root|^2 - 1 cancels for small w: asinh(w) = log1p(w + w^2 / (1 + root)).
-    small = add(b, w, div(b, square(b, w), add(b, one, root)))
-    found = log1p(b, small)
-    large = b.gt(b.max(b.abs(z.re), b.abs(z.im)), 1e150 if z.re.dtype == "f64" else 1e18)
-    far = add(b, log(b, w), number(b, z, math.log(2)))
-    found = chosen(b, large, far, found)
-    return chosen(b, left, neg(b, found), found)
+    """asinh(im(conj sqrt(1-iz) sqrt(1+iz))) + i atan2(im z, re(sqrt(1-iz) sqrt(1+iz))) (Kahan)."""
+    # Part by part: a zero part keeps its sign, on which the side of a branch cut depends.
+    plus = sqrt(b, Pair(b.sub(1.0, z.im), z.re))
+    minus = sqrt(b, Pair(b.add(z.im, 1.0), b.neg(z.re)))
+    along = b.sub(b.mul(plus.re, minus.re), b.mul(plus.im, minus.im))
+    return Pair(b.op("asinh", across(b, minus, plus)), b.op("atan2", z.im, along))
 
 
 def asin(b: Builder, z: Pair) -> Pair:
@@ -325,11 +332,10 @@ def asin(b: Builder, z: Pair) -> Pair:
 
 def acos(b: Builder, z: Pair) -> Pair:
     """2 atan(re sqrt(1-z) / re sqrt(1+z)) + i asinh(im(conj sqrt(1+z) sqrt(1-z))) (Kahan)."""
-    one = number(b, z, 1)
-    low, high = sqrt(b, Pair(b.sub(1.0, z.re), b.neg(z.im))), sqrt(b, add(b, one, z))
+    low = sqrt(b, Pair(b.sub(1.0, z.re), b.neg(z.im)))
+    high = sqrt(b, Pair(b.add(z.re, 1.0), z.im))
     re = b.mul(b.op("atan2", low.re, high.re), 2.0)
-    cross = b.sub(b.mul(high.re, low.im), b.mul(high.im, low.re))
-    return Pair(re, b.op("asinh", cross))
+    return Pair(re, b.op("asinh", across(b, high, low)))
 
 
 def acosh(b: Builder, z: Pair) -> Pair:

@@ -23,7 +23,12 @@ from tests.mutants.apply import NotApplicable, apply
 from tests.mutants.mutate import ROOT, Mutant
 from tests.mutants.targets import CORE, served
 
-NATIVE_LAWS = ("compiled_is_impl", "compiled_in_company", "compiled_derivatives")
+NATIVE_LAWS = (
+    "compiled_is_impl",
+    "compiled_at_special_points",
+    "compiled_in_company",
+    "compiled_derivatives",
+)
 QUICK_SECONDS, DEEP_SECONDS = 60.0, 240.0
 MEMORY = 8 << 30
 PROGRAMS = 20
