@@ -48,6 +48,7 @@ from tests.law_tools import (
 from tests.native_laws import (
     compiled_at_special_points,
     compiled_derivatives,
+    compiled_every_way,
     compiled_in_company,
     compiled_is_impl,
 )
@@ -462,6 +463,7 @@ LAWS: dict[str, Law] = {
         collective_under_its_axis,
         compiled_is_impl,
         compiled_at_special_points,
+        compiled_every_way,
         compiled_in_company,
         compiled_derivatives,
     )

@@ -6,6 +6,7 @@ import functools
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from functrans.primitives import elementwise as e
 from functrans.primitives import structural as st
 from functrans.recording import stage_walk
 from functrans.transforms import batch_jaxpr
+from jit.lowering import contraction, convolution
 from tests.law_tools import (
     WIDE,
     Arrays,
@@ -189,6 +191,32 @@ def _check_point(name: str, rtol: float, actual: Any, expected: Any, label: str)
         signed = (e != 0) | (np.signbit(a) == np.signbit(e)) | (name in ("pow", "integer_pow"))
         right &= np.where(np.isfinite(e), close & signed, same)
     require(right, actual, expected, label)
+
+
+WAYS: dict[str, tuple[ModuleType, Sequence[dict[str, int]]]] = {
+    "dot_general": (contraction, ({"SMALL_PRODUCT": 0}, {"SMALL_PRODUCT": 1 << 40})),
+    "conv": (
+        convolution,
+        (
+            {"LARGE_CONV": 0, "FEW_PLACES": 0},
+            {"LARGE_CONV": 0, "FEW_PLACES": 1 << 40},
+            {"LARGE_CONV": 0, "MOST_PARTS": 1 << 40},
+        ),
+    ),
+}
+"""Where a size decides how something is computed: the bounds at which each way is taken."""
+
+
+def compiled_every_way(name: str, thorough: bool) -> None:
+    """Whatever way of computing is chosen for large or small operands, the results are the same."""
+    module, settings = WAYS.get(name, (None, ()))
+    for setting in settings:
+        before = {key: getattr(module, key) for key in setting}
+        vars(module).update(setting)
+        try:
+            run_jobs([_value_job(case) for case in cases(name, thorough, few=12)])
+        finally:
+            vars(module).update(before)
 
 
 def _with_edges(case: Case, seed: int) -> Arrays:

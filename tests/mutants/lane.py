@@ -26,14 +26,21 @@ from tests.mutants.targets import CORE, served
 NATIVE_LAWS = (
     "compiled_is_impl",
     "compiled_at_special_points",
+    "compiled_every_way",
     "compiled_in_company",
     "compiled_derivatives",
 )
 QUICK_SECONDS, DEEP_SECONDS = 60.0, 240.0
 MEMORY = 8 << 30
 PROGRAMS = 20
-EDGES = "tests/test_edges.py"
-"""Derivatives at the edges: part of what should notice a mutant."""
+RULES_TESTS = (
+    "tests/test_edges.py",
+    "tests/test_higher_order.py",
+    "tests/test_core.py",
+    "tests/test_snapshots.py",
+)
+NATIVE_TESTS = ("tests/jit/test_lowering.py", "tests/jit/test_fusion.py", "tests/jit/test_emit.py")
+"""Tests beside the laws that should notice a mutant of a rule, and of native code."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +74,9 @@ def challenge(mutant: Mutant, note: Callable[[str], None]) -> str:
     report = run_programs(range(PROGRAMS), shrinking=False)
     if report.failures:
         raise Caught("a program")
-    if pytest.main(["-q", "-x", "-p", "no:cacheprovider", str(ROOT / EDGES)]) != 0:
-        raise Caught(EDGES)
+    files = [str(ROOT / file) for file in (NATIVE_TESTS if native else RULES_TESTS)]
+    if pytest.main(["-q", "-x", "-p", "no:cacheprovider", *files]) != 0:
+        raise Caught("a test")
     return f"all of {', '.join(names)} and {PROGRAMS} programs"
 
 

@@ -1,7 +1,7 @@
 """Makes mutants: one small change each to the body of a rule, a lowering or the emitter's loops.
 
 Kinds: a flipped sign, a dropped term, swapped operands, a wrong axis, a wrong mask tail. Error
-messages and the checks that raise them are left alone.
+messages, the checks that raise them, and what is printed are left alone.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _sites_in(node: ast.AST, name: str, tails: bool) -> Iterator[tuple[str, Site
     inside = set[ast.AST]()
     for body in bodies:
         if isinstance(body, ast.FunctionDef) and body.name.startswith(
-            ("check", "require", "_check")
+            ("check", "require", "_check", "__repr__")
         ):
             continue
         parts = [body.body] if isinstance(body, ast.Lambda) else body.body

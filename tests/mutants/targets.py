@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import zlib
 from collections import deque
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -58,14 +59,41 @@ def records() -> dict[str, str]:
     return found
 
 
+@dataclass(frozen=True)
+class Unit:
+    """A statement of a file: the names it binds and mentions, and the records it registers."""
+
+    file: str
+    bound: set[str]
+    mentioned: set[str]
+    registered: set[str]
+
+
 @cache
-def units(folder: str) -> list[tuple[set[str], set[str]]]:
-    """The statements of a folder's files: (names bound, names mentioned)."""
+def units(folder: str) -> list[Unit]:
+    """The statements of a folder's files."""
     found = []
     for file in sorted((ROOT / folder).glob("*.py")):
         for statement in ast.parse(file.read_text()).body:
             for part in _rows(statement):
-                found.append((_bound(part), _mentioned(part)))
+                bound, mentioned = _bound(part), _mentioned(part)
+                decorators = getattr(part, "decorator_list", [])
+                registering = [_mentioned(d) for d in decorators] if bound else [mentioned]
+                registered = set[str]().union(*registering) & set(records())
+                found.append(Unit(file.stem, bound, mentioned, registered))
+    return found
+
+
+@cache
+def imports(folder: str) -> dict[str, set[str]]:
+    """The files of a folder by name, each with those of the folder that it imports."""
+    prefix = folder.replace("/", ".")
+    found: dict[str, set[str]] = {}
+    for file in sorted((ROOT / folder).glob("*.py")):
+        nodes = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.ImportFrom)]
+        named = {a.name for n in nodes if n.module == prefix for a in n.names}
+        below = {n.module.split(".")[-1] for n in nodes if n.module and prefix + "." in n.module}
+        found[file.stem] = named | below | {file.stem}
     return found
 
 
@@ -109,7 +137,8 @@ def served(mutant: Mutant) -> list[str]:
     if Path(mutant.file).stem in EVERYWHERE:
         return list(dict.fromkeys(REACHING))
     start = mutant.function.split(".")[0]
-    near = _reached(folder, {n.strip() for n in start.strip("()").split(",")})
+    names = {n.strip() for n in start.strip("()").split(",")}
+    near = _reached(folder, Path(mutant.file).stem, names)
     known = [n for n in near if n in sampled()]
     if len(known) <= MOST:
         return known or list(CORE)
@@ -117,24 +146,24 @@ def served(mutant: Mutant) -> list[str]:
     return known[:4] + far[: MOST - 4]
 
 
-def _reached(folder: str, start: set[str]) -> list[str]:
-    """The primitives that mention `start`, breadth first."""
-    found: list[str] = []
-    seen, queue = set(start), deque(sorted(start))
+def _reached(folder: str, file: str, start: set[str]) -> list[str]:
+    """The primitives that a name of a file reaches: those it is called after, then breadth first
+    what mentions it there or in a file that imports that one."""
+    found = [records()[name + "_p"] for name in sorted(start) if name + "_p" in records()]
+    queue = deque((name, file) for name in sorted(start))
+    seen = set(queue)
     while queue:
-        name = queue.popleft()
+        name, place = queue.popleft()
         if name in records() and records()[name] not in found:
             found.append(records()[name])
-        for bound, mentioned in units(folder):
-            if name in mentioned or name in bound:
-                serving = [m for m in sorted(mentioned) if m in records() and _is_table_row(bound)]
-                found += [records()[m] for m in serving if records()[m] not in found]
-                fresh = bound - seen
+        for unit in units(folder):
+            if place not in imports(folder)[unit.file]:
+                continue
+            if name in unit.mentioned or (name in unit.bound and place == unit.file):
+                found += [
+                    records()[m] for m in sorted(unit.registered) if records()[m] not in found
+                ]
+                fresh = {(n, unit.file) for n in unit.bound} - seen
                 seen |= fresh
                 queue.extend(sorted(fresh))
     return found
-
-
-def _is_table_row(bound: set[str]) -> bool:
-    """Does a statement register something rather than name it?"""
-    return not bound
