@@ -71,7 +71,9 @@ class Trace:
     """The staging interpreter: bind records an equation and returns tracers.
 
     `purpose` names the transform for messages. Inputs are given by `argument`; what is met from
-    outside (arrays, tracers of enclosing traces) becomes a captured input.
+    outside (arrays, tracers of enclosing traces) becomes a captured input. `copies` says that an
+    array counts as it is when it is met; `live`, that the program runs again, and then sees what
+    was written to the array after the trace.
     """
 
     def __init__(
@@ -80,11 +82,15 @@ class Trace:
         *,
         axis: MappedAxis | None = None,
         copies: bool = True,
+        live: bool = False,
     ) -> None:
         self.parent: Interpreter | None = current_interpreter()
         self.purpose = purpose
         self.axis = axis
         self.copies = copies
+        self.live = live
+        # A live trace around this one must meet the arrays themselves, not copies made here.
+        self._passes_on = copies and not live and any(t.live for t in enclosing_traces(self.parent))
         self.thread = threading.get_ident()
         self.open = True
         self.no_grad = False
@@ -206,6 +212,11 @@ class Trace:
         known = self._captured_by_id.get(id(array))
         if known is not None and _unchanged(array, known[1].node.value):
             return known[1]
+        if self._passes_on:
+            assert isinstance(self.parent, Trace)
+            outer = self.parent.lift(array)
+            assert isinstance(outer, Tracer)
+            return self._lift_tracer(outer)
         kept = self._keep(array)
         inner = Tracer(self, Node(Var(aval_of(kept)), kept, False, False), "captured")
         self._captured_by_id[id(array)] = (array, inner)
@@ -332,7 +343,22 @@ class Trace:
         eqns = prune(eqns, atoms)  # type: ignore[arg-type]
         invars = [t.node.var for _, t in self.captured] + [t.node.var for t in arguments]
         jaxpr = Jaxpr(invars, eqns, atoms, len(self.captured))  # type: ignore[arg-type]
-        return jaxpr, [value for value, _ in self.captured]
+        return jaxpr, self._captured_values()
+
+    def _captured_values(self) -> list[Any]:
+        """What was captured; for a live program the arrays themselves, unless they have changed.
+
+        An array that was written to during the trace stays what it was when it was met.
+        """
+        if not self.live:
+            return [value for value, _ in self.captured]
+        met = {inner.node.var: value for value, inner in self._captured_by_id.values()}
+
+        def lasting(kept: Any, inner: Tracer) -> Any:
+            array = met.get(inner.node.var)
+            return array if isinstance(array, np.ndarray) and _unchanged(array, kept) else kept
+
+        return [lasting(kept, inner) for kept, inner in self.captured]
 
     def close(self) -> None:
         """End the trace: its tracers are leaked from now on, and its records are dropped."""

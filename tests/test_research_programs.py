@@ -255,6 +255,67 @@ def test_real_leaves_beside_complex_ones_come_back_without_a_warning() -> None:
     np.testing.assert_array_equal(tree["z"], [2.0 + 4.0j])
 
 
+# -- plain arrays that change while a function is traced -----------------------------------------
+
+
+def with_a_buffer(x: Any) -> Any:
+    """Uses one plain array with three contents."""
+    buffer, total = np.zeros(3), 0.0
+    for i in range(3):
+        buffer[i] = i + 1.0
+        total = total + np.sum(x * buffer)
+    return total
+
+
+def test_a_captured_array_counts_as_it_is_when_it_meets_a_tracer() -> None:
+    x = np.array([1.0, 10.0, 100.0])
+    assert ft.jit(with_a_buffer)(x) == with_a_buffer(x) == 343.0
+    gradient = [3.0, 4.0, 3.0]
+    for g in (
+        ft.grad(with_a_buffer),
+        ft.jit(ft.grad(with_a_buffer)),
+        ft.grad(ft.jit(with_a_buffer)),
+    ):
+        np.testing.assert_array_equal(g(x), gradient)
+
+
+@pytest.mark.parametrize("size", [3, 200_000], ids=["copied", "held"])
+def test_a_jitted_function_sees_what_is_written_to_a_captured_array_later(size: int) -> None:
+    scale = np.ones(size)
+
+    def f(x: Any) -> Any:
+        return (x * scale).sum()
+
+    functions = [
+        ft.jit(f),
+        ft.grad(ft.jit(f)),
+        ft.jit(ft.grad(f)),
+        ft.jit(ft.jit(f)),
+        ft.jit(ft.grad(ft.jit(f))),
+        ft.jit(lambda x: ft.vmap(f)(np.full(2, 1.0) * x)[1]),
+        ft.jit(ft.checkpoint(f)),
+        ft.jit(lambda x: ft.hessian(lambda y: f(y * y) / 2)(x)),
+    ]
+    assert [g(1.0) for g in functions] == [size] * len(functions)
+    scale[:] = 2.0
+    assert [g(1.0) for g in functions] == [2 * size] * len(functions)
+
+
+def test_a_large_array_cannot_be_written_to_while_it_is_needed() -> None:
+    large = np.ones(200_000)
+
+    def f(x: Any) -> Any:
+        total = (x * large).sum()
+        large[0] = 2.0
+        return total
+
+    with pytest.raises(ValueError, match="read-only"):
+        ft.jit(f)(1.0)
+    large[0] = 3.0
+    assert ft.jit(lambda x: (x * large).sum())(1.0) == 200_002.0
+    large[0] = 4.0
+
+
 # -- memory -------------------------------------------------------------------------------------
 
 interning = importlib.import_module("functrans.ir.intern")  # `ir.intern` is the function

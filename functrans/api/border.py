@@ -86,6 +86,7 @@ def stage(
     known: Sequence[bool] | bool = True,
     axis: MappedAxis | None = None,
     copies: bool = True,
+    live: bool = False,
     names: Sequence[str] | None = None,
     user: Function | None = None,
 ) -> Staged:
@@ -93,12 +94,13 @@ def stage(
 
     `avals` replaces the leaves' own avals (a mapped argument is traced as one member). `known`
     says which leaves may be asked for their values, `active` which are differentiated; `names`
-    is what messages call them, and `user` the function that they speak of.
+    is what messages call them, and `user` the function that they speak of. `copies` and `live` are
+    those of Trace.
     """
     count = len(leaves)
     known_flags = [known] * count if isinstance(known, bool) else known
     types = [aval_of(x) for x in leaves] if avals is None else avals
-    trace = Trace(purpose, axis=axis, copies=copies)
+    trace = Trace(purpose, axis=axis, copies=copies, live=live)
     try:
         with tracing(trace):
             arguments = [
