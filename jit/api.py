@@ -37,8 +37,6 @@ from functrans.extend import (
     tree,
     where,
 )
-from jit.entry.base import attach, callable_natively, detach, entry_base, entry_ready
-from jit.entry.records import Arguments, Unsuited, Written, write_record
 from jit.pipeline import ENGINE, Executable, Report, compile_jaxpr, executable_for
 
 Function = Callable[..., Any]
@@ -64,8 +62,6 @@ class Specialised:
         self._weak = [aval.weak for aval in jaxpr.out_avals]
         self._is_array = out_tree == tree.structure(0) and jaxpr.out_avals[0].shape != ()
         self._compiled: Callable[[Sequence[Any]], Sequence[Any]] | None = None
-        self.records: dict[Any, Written | None] = {}
-        self.hits = 0
 
     def run(self, leaves: Sequence[Any]) -> Any:
         """Compile on the first call, and run."""
@@ -74,8 +70,6 @@ class Specialised:
         compiled = self._compiled
         if compiled is None:
             compiled = self._compiled = self._compile()
-        else:
-            self.hits += 1
         outs = compiled([*self.captured, *leaves] if self.captured else leaves)
         return outs[0] if self._is_array else self._pack(outs)
 
@@ -92,21 +86,6 @@ class Specialised:
             for x, weak in zip(outs, self._weak, strict=True)
         ]
         return tree.unflatten(self.out_tree, values)
-
-    def record(self, arguments: Arguments) -> Written | None:
-        """What lets native code serve calls like this one; None where it cannot tell them."""
-        try:
-            return write_record(
-                self,
-                arguments,
-                self.captured,
-                executable_for(self.jaxpr, self.donate).dispatch,
-                self.out_tree,
-                self.jaxpr.out_avals,
-                self._ranges,
-            )
-        except Unsuited:
-            return None
 
     def bind(self, leaves: Sequence[Any], name: str) -> Any:
         """One call equation in the trace in force."""
@@ -203,38 +182,6 @@ class Call(NamedTuple):
     arity: int
 
 
-class CacheInfo(NamedTuple):
-    """What a jitted function has compiled, and how its calls were served since."""
-
-    programs: int
-    native: int
-    python_hits: int
-    native_hits: int
-
-
-MOST_RECORDS = 32
-"""A function with more signatures looks for the others in Python's tables."""
-
-
-def arguments_of(made: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
-    """The trees and values of a call, argument by argument."""
-    places, keywords = made.treedef.children()
-    trees: dict[Any, Any] = dict(zip(made.dynamic, places.children(), strict=True))
-    trees.update(zip(keywords.node_data()[1], keywords.children(), strict=True))
-    first: dict[Any, int] = {}
-    leaf = 0
-    for place, definition in trees.items():
-        first[place], leaf = leaf, leaf + definition.num_leaves
-    order = [*range(len(args)), *kwargs]
-    return Arguments(
-        len(args),
-        tuple(kwargs),
-        [trees.get(k) for k in order],
-        [*args, *kwargs.values()],
-        [first.get(k, 0) for k in order],
-    )
-
-
 def as_tuple(value: Any) -> tuple[Any, ...]:
     """One position or name, or several, as a tuple."""
     if not isinstance(value, Iterable):
@@ -270,12 +217,8 @@ def plain_key(args: tuple[Any, ...]) -> tuple[Any, ...] | None:
     return tuple(key)
 
 
-@callable_natively
-class Jitted(entry_base()):
-    """What jit returns: a function that compiles itself for each signature it meets.
-
-    Calls that a record of an earlier one fits are served by native code and never come here.
-    """
+class Jitted:
+    """What jit returns: a function that compiles itself for each signature it meets."""
 
     def __init__(self, f: Function, options: Options) -> None:
         self._f = f
@@ -283,7 +226,6 @@ class Jitted(entry_base()):
         self._names = positional_names(f, options)
         self._known: dict[Any, Specialised] = {}
         self._plain: dict[Any, Specialised] = {}
-        self._attached = 0
         self._has_plain = not (options.static_argnums or options.static_argnames)
         functools.update_wrapper(self, f, updated=())
 
@@ -294,10 +236,7 @@ class Jitted(entry_base()):
         if plain is not None and evaluating:
             found = self._plain.get(plain)
             if found is not None:
-                result = found.run(args)
-                if (len(args), ()) not in found.records and entry_ready():
-                    self._attach(found, args, kwargs)
-                return result
+                return found.run(args)
         made = self._split(args, kwargs)
         leaves = [self._leaf(x, k, made) for k, x in enumerate(made.leaves)]
         special = self._specialised(made, leaves)
@@ -305,10 +244,7 @@ class Jitted(entry_base()):
             return special.bind(leaves, name_of(self._f))
         if plain is not None and all(a is b for a, b in zip(args, leaves, strict=True)):
             self._plain[plain] = special
-        result = special.run(leaves)
-        if (len(args), tuple(kwargs)) not in special.records and entry_ready():
-            self._attach(special, args, kwargs)
-        return result
+        return special.run(leaves)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else MethodType(self, instance)
@@ -330,37 +266,12 @@ class Jitted(entry_base()):
         avals = [shaped(x, self._leaf_name(k, made)) for k, x in enumerate(made.leaves)]
         return Traced(self, self._stage(made, made.leaves, avals))
 
-    def cache_info(self) -> CacheInfo:
-        """How many programs there are, how many records for native calls, and how many calls each
-        way found their program.
-        """
-        specials = {id(x): x for x in (*self._known.values(), *self._plain.values())}.values()
-        records = [r for x in specials for r in x.records.values() if r is not None]
-        python = sum(x.hits for x in specials)
-        return CacheInfo(len(specials), len(records), python, sum(r.hits for r in records))
-
     def clear_cache(self) -> None:
         """Forget every program."""
-        detach(self)
-        self._attached = 0
         self._known.clear()
         self._plain.clear()
 
     # calls
-
-    def _attach(
-        self, special: Specialised, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        """Let native code serve calls like this one from now on."""
-        place = (len(args), tuple(kwargs))
-        special.records[place] = None
-        if engine_name() != "native" or self._attached >= MOST_RECORDS:
-            return
-        record = special.record(arguments_of(self._split(args, kwargs), args, kwargs))
-        if record is not None:
-            special.records[place] = record
-            self._attached += 1
-            attach(self, record.address, Jitted.__call__)
 
     def _split(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Separate static arguments from those that are traced."""
