@@ -109,13 +109,13 @@ def checked_ranges(jaxpr: Jaxpr, captured: int) -> list[tuple[int, np.dtype[Any]
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """A compiled signature: call it with arguments like those it was lowered for."""
+    """A compiled signature: call it with arguments like those it was lowered for, no others."""
 
-    jitted: Jitted
+    traced: Traced
     executable: Executable
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.jitted(*args, **kwargs)
+        return self.traced.run(args, kwargs)
 
     def as_text(self, stage: str = "asm") -> str:
         return self.executable.as_text(stage)
@@ -128,13 +128,12 @@ class Compiled:
 class Lowered:
     """A traced signature that can be compiled and looked at."""
 
-    jitted: Jitted
-    specialised: Specialised
+    traced: Traced
 
     def compile(self) -> Compiled:
         """The native program; compiled once."""
-        made = executable_for(self.specialised.jaxpr, self.specialised.donate)
-        return Compiled(self.jitted, made)
+        special = self.traced.specialised
+        return Compiled(self.traced, executable_for(special.jaxpr, special.donate))
 
     def as_text(self, stage: str = "jaxpr") -> str:
         """The program as "jaxpr", "loops", "llvm" or "asm"."""
@@ -151,13 +150,22 @@ class Traced:
 
     jitted: Jitted
     specialised: Specialised
+    call: Call
+    avals: list[Aval]
 
     @property
     def jaxpr(self) -> ClosedJaxpr:
         return ClosedJaxpr(self.specialised.jaxpr, self.specialised.captured)
 
     def lower(self) -> Lowered:
-        return Lowered(self.jitted, self.specialised)
+        return Lowered(self)
+
+    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The results for other arguments; TypeError unless they have the traced signature."""
+        leaves = self.jitted.leaves_like(self.call, self.avals, args, kwargs)
+        if not is_evaluating():
+            return self.specialised.bind(leaves, self.jitted.__name__)
+        return self.specialised.run(leaves)
 
 
 # -- signatures -------------------------------------------------------------------------------
@@ -264,7 +272,8 @@ class Jitted:
         """The jaxpr for arguments like these."""
         made = self._split(args, kwargs)
         avals = [shaped(x, self._leaf_name(k, made)) for k, x in enumerate(made.leaves)]
-        return Traced(self, self._stage(made, made.leaves, avals))
+        special = self._stage(made, made.leaves, avals)
+        return Traced(self, special, made._replace(leaves=[]), avals)
 
     def clear_cache(self) -> None:
         """Forget every program."""
@@ -296,6 +305,37 @@ class Jitted:
             {k: v for k, v in kwargs.items() if k in named},
             count,
         )
+
+    def leaves_like(
+        self, was: Call, avals: Sequence[Aval], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> list[Any]:
+        """The leaves of a call that has the signature of another one; else TransformTypeError."""
+        made = self._split(args, kwargs)
+        leaves = [self._leaf(x, k, made) for k, x in enumerate(made.leaves)]
+        problem = self._mismatch(made, leaves, was, avals)
+        if problem is not None:
+            raise TransformTypeError(
+                f"a compiled {name_of(self._f)} ({where(self._f)}) was called with {problem}. "
+                "Lower the function again for such arguments, or call what jit returned, which "
+                "compiles for each signature."
+            )
+        return leaves
+
+    def _mismatch(
+        self, made: Call, leaves: Sequence[Any], was: Call, avals: Sequence[Aval]
+    ) -> str | None:
+        """How a call differs from the signature that was traced, in words; None: not at all."""
+        if (made.static_args, made.static_kwargs) != (was.static_args, was.static_kwargs):
+            given, lowered = (
+                describe((*c.static_args.values(), *c.static_kwargs.values())) for c in (made, was)
+            )
+            return f"the static arguments {given}, but was lowered for {lowered}"
+        if made.treedef.exact_key != was.treedef.exact_key:
+            return f"arguments of the tree {made.treedef}, but was lowered for {was.treedef}"
+        for k, (leaf, aval) in enumerate(zip(leaves, avals, strict=True)):
+            if aval_of(leaf) != aval:
+                return f"{aval_of(leaf)} as {self._leaf_name(k, made)}, but was lowered for {aval}"
+        return None
 
     def _leaf(self, value: Any, position: int, made: Call) -> Any:
         if type(value) is np.ndarray and value.dtype.isnative and value.dtype.kind in "fiubc":

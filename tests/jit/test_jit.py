@@ -192,6 +192,27 @@ def test_looking_inside() -> None:
         lowered.as_text("c")
 
 
+def test_a_compiled_program_runs_without_another_trace() -> None:
+    traced: list[Any] = []
+
+    @ft.jit
+    def f(x: Any, *, power: int = 2) -> Any:
+        traced.append(x)
+        return (x**power).sum()
+
+    compiled = f.lower(np.ones(3)).compile()
+    assert compiled(np.full(3, 2.0)) == 12.0
+    np.testing.assert_array_equal(ft.grad(compiled)(np.full(3, 2.0)), np.full(3, 4.0))
+    assert len(traced) == 1
+    abstract = f.lower(ft.ShapeDtypeStruct((2,), np.float64)).compile()
+    assert abstract(np.full(2, 3.0)) == 18.0
+    with pytest.raises(TypeError, match=r"f64\[4\] as argument 0 \(x\) of f"):
+        compiled(np.ones(4))
+    with pytest.raises(TypeError, match=r"f32\[3\] as"):
+        compiled(np.ones(3, np.float32))
+    assert len(traced) == 2
+
+
 def test_reference_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FUNCTRANS_ENGINE", "numpy")
     f = ft.jit(lambda x: (x, x.T))

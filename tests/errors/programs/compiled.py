@@ -426,3 +426,46 @@ def a_missing_argument_of_jit():
         return x * y
 
     ft.jit(f)(1.0)
+
+
+@misuse(TransformTypeError)
+def a_compiled_program_with_another_shape():
+    """
+    a compiled loss (loss at HERE) was called with f64[6,3] as argument 1 (x) of loss, but was
+    lowered for f64[5,3]. Lower the function again for such arguments, or call what jit returned,
+    which compiles for each signature.
+    """
+
+    def loss(w, x):  # here
+        return ((x @ w) ** 2).sum()
+
+    compiled = ft.jit(loss).lower(np.ones(3), np.ones((5, 3))).compile()
+    compiled(np.ones(3), np.ones((6, 3)))
+
+
+@misuse(TransformTypeError)
+def a_compiled_program_with_another_tree():
+    """
+    a compiled loss (loss at HERE) was called with arguments of the tree PyTreeDef((({'b': *, 'w':
+    *},), {})), but was lowered for PyTreeDef((({'w': *},), {})). Lower the function again for such
+    arguments, or call what jit returned, which compiles for each signature.
+    """
+
+    def loss(params):  # here
+        return (params["w"] ** 2).sum()
+
+    ft.jit(loss).lower({"w": np.ones(3)}).compile()({"w": np.ones(3), "b": 1.0})
+
+
+@misuse(TransformTypeError)
+def a_compiled_program_with_another_static_argument():
+    """
+    a compiled power (power at HERE) was called with the static arguments (4,), but was lowered for
+    (3,). Lower the function again for such arguments, or call what jit returned, which compiles
+    for each signature.
+    """
+
+    def power(x, n):  # here
+        return x**n
+
+    ft.jit(power, static_argnums=1).lower(2.0, 3).compile()(2.0, 4)
