@@ -164,7 +164,7 @@ class Traced:
         """The results for other arguments; TypeError unless they have the traced signature."""
         leaves = self.jitted.leaves_like(self.call, self.avals, args, kwargs)
         if not is_evaluating():
-            return self.specialised.bind(leaves, self.jitted.__name__)
+            return self.specialised.bind(leaves, name_of(self.jitted))
         return self.specialised.run(leaves)
 
 
