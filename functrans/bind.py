@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from array import array
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -34,6 +36,12 @@ class Evaluator:
             return [out[()] for out in primitive.impl(*arrays, **params)]
 
 
+TRACING = array("q", [0])
+"""How many interpreters other than evaluators are in force, in all threads: native code reads it
+in one instruction, and leaves calls to Python while it is not 0."""
+_counting = threading.Lock()
+
+
 class _Context(threading.local):
     interpreter: Interpreter = Evaluator()
 
@@ -55,11 +63,34 @@ def is_evaluating() -> bool:
 def interpreting(interpreter: Interpreter) -> Generator[None]:
     """Put `interpreter` in force in this thread for the length of the block."""
     outer = _context.interpreter
+    staging = interpreter.parent is not None
     _context.interpreter = interpreter
+    _count(staging)
     try:
         yield
     finally:
+        _count(-staging)
         _context.interpreter = outer
+
+
+def _count(change: int) -> None:
+    if change:
+        with _counting:
+            TRACING[0] += change
+
+
+def _count_anew() -> None:
+    """In a child of fork only this thread is left, and its interpreters."""
+    global _counting
+    _counting = threading.Lock()
+    depth, interpreter = 0, _context.interpreter
+    while interpreter.parent is not None:
+        depth, interpreter = depth + 1, interpreter.parent
+    TRACING[0] = depth
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_anew)
 
 
 def bind(primitive: Primitive, *args: Any, **params: Any) -> list[Any]:

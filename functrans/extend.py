@@ -4,7 +4,14 @@ from functrans import primitives, tree
 from functrans.api.arguments import split_arguments
 from functrans.api.border import Staged, array_leaf, finish, stage
 from functrans.api.inspecting import ShapeDtypeStruct, make_jaxpr, shaped
-from functrans.bind import bind, current_interpreter, eval_jaxpr, is_evaluating, last_uses
+from functrans.bind import (
+    TRACING,
+    bind,
+    current_interpreter,
+    eval_jaxpr,
+    is_evaluating,
+    last_uses,
+)
 from functrans.control.call import Engine, call, call_p
 from functrans.control.checkpoint import barrier_p, checkpoint_p
 from functrans.control.custom import (
@@ -70,6 +77,7 @@ from functrans.transforms import (
 
 __all__ = [
     "PRIMITIVES",
+    "TRACING",
     "Array",
     "Atom",
     "Aval",

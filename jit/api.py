@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import MethodType
@@ -14,97 +13,33 @@ import numpy as np
 from functrans.extend import (
     Aval,
     ClosedJaxpr,
-    Jaxpr,
     ShapeDtypeStruct,
     Staged,
     Tracer,
     TransformTypeError,
-    Var,
     ambient_axes,
     argument_name,
     array_leaf,
     aval_of,
-    call,
     describe,
     engine_name,
-    eval_jaxpr,
-    in_range,
     is_evaluating,
     name_of,
-    primitives,
     shaped,
     stage,
     tree,
     where,
 )
-from jit.pipeline import ENGINE, Executable, Report, compile_jaxpr, executable_for
+from jit.entry.base import attach, callable_natively, detach, entry_base, entry_ready
+from jit.entry.records import Arguments
+from jit.options import Options, as_tuple, check_options, hashable, positional_names
+from jit.pipeline import Executable, Report, compile_jaxpr, executable_for
+from jit.specialised import Specialised
 
 Function = Callable[..., Any]
 
 
-# -- one traced signature ---------------------------------------------------------------------
-
-
-class Specialised:
-    """A function traced for one signature: its jaxpr with captured values, its result's tree.
-
-    `donate` lists the inputs of the jaxpr whose memory results may take.
-    """
-
-    def __init__(
-        self, jaxpr: Jaxpr, captured: list[Any], out_tree: Any, donate: tuple[int, ...]
-    ) -> None:
-        self.jaxpr = jaxpr
-        self.captured = captured
-        self.out_tree = out_tree
-        self.donate = donate
-        self._ranges = checked_ranges(jaxpr, len(captured))
-        self._weak = [aval.weak for aval in jaxpr.out_avals]
-        self._is_array = out_tree == tree.structure(0) and jaxpr.out_avals[0].shape != ()
-        self._compiled: Callable[[Sequence[Any]], Sequence[Any]] | None = None
-
-    def run(self, leaves: Sequence[Any]) -> Any:
-        """Compile on the first call, and run."""
-        for i, dtype in self._ranges:
-            in_range(leaves[i], dtype)
-        compiled = self._compiled
-        if compiled is None:
-            compiled = self._compiled = self._compile()
-        outs = compiled([*self.captured, *leaves] if self.captured else leaves)
-        return outs[0] if self._is_array else self._pack(outs)
-
-    def _compile(self) -> Callable[[Sequence[Any]], Sequence[Any]]:
-        """What computes the outputs: native code, or the evaluator where that is asked for."""
-        if engine_name() == "numpy":
-            return lambda args: [np.array(x) for x in eval_jaxpr(self.jaxpr, args)]
-        return executable_for(self.jaxpr, self.donate).dispatch
-
-    def _pack(self, outs: Sequence[Any]) -> Any:
-        """Arrays as the user gets them: scalars of NumPy or Python where they have no axes."""
-        values = [
-            x if x.shape else x.item() if weak else x[()]
-            for x, weak in zip(outs, self._weak, strict=True)
-        ]
-        return tree.unflatten(self.out_tree, values)
-
-    def bind(self, leaves: Sequence[Any], name: str) -> Any:
-        """One call equation in the trace in force."""
-        outs = call(self.jaxpr, *self.captured, *leaves, name=name, engine=ENGINE)
-        return tree.unflatten(self.out_tree, outs)
-
-
-def checked_ranges(jaxpr: Jaxpr, captured: int) -> list[tuple[int, np.dtype[Any]]]:
-    """(leaf, dtype) for each Python int that the program converts to an integer dtype."""
-    places = {v: i for i, v in enumerate(jaxpr.invars[captured:]) if v.aval.weak}
-    found = {
-        (places[eqn.inputs[0]], eqn.outputs[0].aval.dtype): None
-        for eqn in jaxpr.eqns
-        if eqn.primitive is primitives.structural.convert_p
-        and isinstance(eqn.inputs[0], Var)
-        and eqn.inputs[0] in places
-        and eqn.inputs[0].aval.dtype.kind == "i"
-    }
-    return [(i, dtype) for i, dtype in found if dtype.kind in "iu"]
+# -- what can be looked at -------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +63,10 @@ class Compiled:
 class Lowered:
     """A traced signature that can be compiled and looked at."""
 
-    traced: Traced
+    jitted: Jitted
+    specialised: Specialised
+    call: Call
+    avals: list[Aval]
 
     def compile(self) -> Compiled:
         """The native program; compiled once."""
@@ -148,10 +86,7 @@ class Lowered:
 class Traced:
     """A traced signature; `jaxpr` with the values it captured."""
 
-    jitted: Jitted
-    specialised: Specialised
-    call: Call
-    avals: list[Aval]
+    traced: Traced
 
     @property
     def jaxpr(self) -> ClosedJaxpr:
@@ -171,14 +106,6 @@ class Traced:
 # -- signatures -------------------------------------------------------------------------------
 
 
-class Options(NamedTuple):
-    """Which arguments are part of the program, and which may be overwritten."""
-
-    static_argnums: tuple[int, ...]
-    static_argnames: tuple[str, ...]
-    donate_argnums: tuple[int, ...]
-
-
 class Call(NamedTuple):
     """One call's arguments: dynamic leaves, their tree and paths, and the static rest."""
 
@@ -190,11 +117,36 @@ class Call(NamedTuple):
     arity: int
 
 
-def as_tuple(value: Any) -> tuple[Any, ...]:
-    """One position or name, or several, as a tuple."""
-    if not isinstance(value, Iterable):
-        value = (value,)
-    return (value,) if isinstance(value, (int, str)) else tuple(value)
+class CacheInfo(NamedTuple):
+    """What a jitted function has compiled, and how its calls were served since."""
+
+    programs: int
+    native: int
+    python_hits: int
+    native_hits: int
+
+
+MOST_RECORDS = 32
+"""A function with more signatures looks for the others in Python's tables."""
+
+
+def arguments_of(made: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """The trees and values of a call, argument by argument."""
+    places, keywords = made.treedef.children()
+    trees: dict[Any, Any] = dict(zip(made.dynamic, places.children(), strict=True))
+    trees.update(zip(keywords.node_data()[1], keywords.children(), strict=True))
+    first: dict[Any, int] = {}
+    leaf = 0
+    for place, definition in trees.items():
+        first[place], leaf = leaf, leaf + definition.num_leaves
+    order = [*range(len(args)), *kwargs]
+    return Arguments(
+        len(args),
+        tuple(kwargs),
+        [trees.get(k) for k in order],
+        [*args, *kwargs.values()],
+        [first.get(k, 0) for k in order],
+    )
 
 
 def aval_key(value: Any) -> Any:
@@ -225,8 +177,12 @@ def plain_key(args: tuple[Any, ...]) -> tuple[Any, ...] | None:
     return tuple(key)
 
 
-class Jitted:
-    """What jit returns: a function that compiles itself for each signature it meets."""
+@callable_natively
+class Jitted(entry_base()):
+    """What jit returns: a function that compiles itself for each signature it meets.
+
+    Calls that a record of an earlier one fits are served by native code and never come here.
+    """
 
     def __init__(self, f: Function, options: Options) -> None:
         self._f = f
@@ -234,6 +190,7 @@ class Jitted:
         self._names = positional_names(f, options)
         self._known: dict[Any, Specialised] = {}
         self._plain: dict[Any, Specialised] = {}
+        self._serving: list[Specialised] = []
         self._has_plain = not (options.static_argnums or options.static_argnames)
         functools.update_wrapper(self, f, updated=())
 
@@ -244,7 +201,10 @@ class Jitted:
         if plain is not None and evaluating:
             found = self._plain.get(plain)
             if found is not None:
-                return found.run(args)
+                result = found.run(args)
+                if (len(args), ()) not in found.records and entry_ready():
+                    self._attach(found, args, kwargs)
+                return result
         made = self._split(args, kwargs)
         leaves = [self._leaf(x, k, made) for k, x in enumerate(made.leaves)]
         special = self._specialised(made, leaves)
@@ -252,7 +212,10 @@ class Jitted:
             return special.bind(leaves, name_of(self._f))
         if plain is not None and all(a is b for a, b in zip(args, leaves, strict=True)):
             self._plain[plain] = special
-        return special.run(leaves)
+        result = special.run(leaves)
+        if (len(args), tuple(kwargs)) not in special.records and entry_ready():
+            self._attach(special, args, kwargs)
+        return result
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else MethodType(self, instance)
@@ -275,12 +238,33 @@ class Jitted:
         special = self._stage(made, made.leaves, avals)
         return Traced(self, special, made._replace(leaves=[]), avals)
 
+    def cache_info(self) -> CacheInfo:
+        """How many programs there are, how many records for native calls, and how many calls each
+        way found their program.
+        """
+        specials = {id(x): x for x in (*self._known.values(), *self._plain.values())}.values()
+        records = [r for x in specials for r in x.records.values() if r is not None]
+        python = sum(x.hits for x in specials)
+        return CacheInfo(len(specials), len(records), python, sum(r.hits for r in records))
+
     def clear_cache(self) -> None:
         """Forget every program."""
+        detach(self, self._serving)
         self._known.clear()
         self._plain.clear()
 
     # calls
+
+    def _attach(self, special: Specialised, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Let native code serve calls like this one from now on."""
+        place = (len(args), tuple(kwargs))
+        special.records[place] = None
+        if engine_name() != "native" or len(self._serving) >= MOST_RECORDS:
+            return
+        record = special.record(arguments_of(self._split(args, kwargs), args, kwargs))
+        if record is not None:
+            special.records[place] = record
+            attach(self, record.address, special, self._serving, Jitted.__call__)
 
     def _split(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Separate static arguments from those that are traced."""
@@ -423,22 +407,6 @@ class Jitted:
         )
 
 
-def positional_names(f: Function, options: Options) -> list[str]:
-    """The names of positional parameters, where static ones may be given either way."""
-    if not options.static_argnames and not options.static_argnums:
-        return []
-    code = getattr(f, "__code__", None)
-    return list(code.co_varnames[: code.co_argcount]) if code is not None else []
-
-
-def hashable(value: Any) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
-
-
 def jit(
     f: Function | None = None,
     *,
@@ -461,59 +429,6 @@ def jit_with(f: Any, options: Options) -> Jitted:
         )
     check_options(f, options)
     return Jitted(f, options)
-
-
-def check_options(f: Function, options: Options) -> None:
-    """Raise unless the options name arguments that f has, each in one role."""
-    nums = {
-        "static_argnums": options.static_argnums,
-        "donate_argnums": options.donate_argnums,
-    }
-    for option, chosen in nums.items():
-        for n in chosen:
-            if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
-                raise TransformTypeError(
-                    f"jit: {option} must be ints, but got {describe(n)}. Name arguments in "
-                    "static_argnames."
-                )
-    for name in options.static_argnames:
-        if not isinstance(name, str):
-            raise TransformTypeError(
-                f"jit: static_argnames must be names, but got {describe(name)}. Name positions in "
-                "static_argnums."
-            )
-    both = set(options.static_argnums) & set(options.donate_argnums)
-    if both:
-        raise TransformTypeError(
-            f"jit: {argument_name(f, min(both))} of {name_of(f)} is both static and donated "
-            f"({where(f)}). Static arguments are part of the program: donate arrays only."
-        )
-    if any(nums.values()) or options.static_argnames:
-        check_names(f, options)
-
-
-def check_names(f: Function, options: Options) -> None:
-    """Raise unless f has the arguments that the options name; some callables cannot tell."""
-    try:
-        parameters = list(inspect.signature(f).parameters.values())
-    except (TypeError, ValueError):
-        return
-    kinds = {p.kind for p in parameters}
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    for n in (*options.static_argnums, *options.donate_argnums):
-        count = len(positional)
-        if not -count <= n < count and inspect.Parameter.VAR_POSITIONAL not in kinds:
-            raise TransformTypeError(
-                f"jit: there is no argument {n}: {name_of(f)} takes {count} positional "
-                f"argument{'s' if count != 1 else ''} ({where(f)}). Positions count from 0."
-            )
-    names = {p.name for p in parameters}
-    for name in options.static_argnames:
-        if name not in names and inspect.Parameter.VAR_KEYWORD not in kinds:
-            raise TransformTypeError(
-                f"jit: static_argnames={name!r} is not an argument of {name_of(f)} ({where(f)}). "
-                f"Its arguments are {', '.join(p.name for p in parameters)}."
-            )
 
 
 __all__ = ["Compiled", "Jitted", "Lowered", "Traced", "compile_jaxpr", "jit"]

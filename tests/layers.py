@@ -38,7 +38,9 @@ JIT = [
     {"native"},
     {"runtime"},
     {"dispatch"},
+    {"entry"},
     {"pipeline"},
+    {"options", "specialised"},
     {"api"},
 ]
 

@@ -1,0 +1,1 @@
+"""Native entries: calls of compiled functions that never pass through the Python interpreter."""
