@@ -63,10 +63,7 @@ class Compiled:
 class Lowered:
     """A traced signature that can be compiled and looked at."""
 
-    jitted: Jitted
-    specialised: Specialised
-    call: Call
-    avals: list[Aval]
+    traced: Traced
 
     def compile(self) -> Compiled:
         """The native program; compiled once."""
@@ -86,7 +83,10 @@ class Lowered:
 class Traced:
     """A traced signature; `jaxpr` with the values it captured."""
 
-    traced: Traced
+    jitted: Jitted
+    specialised: Specialised
+    call: Call
+    avals: list[Aval]
 
     @property
     def jaxpr(self) -> ClosedJaxpr:
