@@ -5,7 +5,7 @@ Invariant: how k is cut follows from k alone, so the bits of an element do not d
 
 from functools import partial
 
-from jit.runtime.gemm_text import Kind, kernel_name
+from jit.runtime.gemm_text import FEW_STEPS, Kind, kernel_name
 from jit.runtime.writer import Function
 
 # Up to this many columns a block of A is used at most twice: it is read where it lies.
@@ -41,7 +41,7 @@ def _block(kind: Kind) -> str:
     packed_row = f(f"alloca [{most * rows} x {ty}], align 64")
     scratch = f(f"alloca [{rows * panel} x {ty}], align 64")
     must_pack = f.test("ne", "%csa", "1") if kind.pairs else "false"
-    pays = f.test("sgt", "%n", str(UNPACKED_COLUMNS))
+    pays = f.both(f.test("sgt", "%n", str(UNPACKED_COLUMNS)), f.test("sgt", "%k", str(FEW_STEPS)))
     roomy = f("icmp ne ptr %space, null")
     packing = f.either(must_pack, f.both(pays, roomy))
     packed_a = f.select(roomy, "%space", packed_row, "ptr")
@@ -138,14 +138,35 @@ def _panels(
         f"ptr {b_block}, i64 %csb, i64 %rsb, i64 {columns}, i64 {steps}, "
         f"ptr {packed_b}, i64 {width}"
     )
-    with f.when(f.negate(in_place)):
-        f.do(f"call void @pack_b_{name}({arguments})")
+    # The first rows of A pack a whole panel of B while they multiply it.
+    by_kernel = "false"
+    if not kind.pairs:
+        full = f.both(whole, f.test("eq", w, str(tile.vectors)))
+        by_kernel = f.both(f.both(full, f.negate(in_place)), f.test("eq", "%csb", "1"))
+
+    def with_product() -> None:
+        c_tile = f.at(ty, "%c", f.add(f.mul(i0, "%ldc"), "%j"))
+        f.do(
+            f"call void {kernel_name(kind, rows, tile.vectors, True)}(i64 {steps}, "
+            f"ptr {a_start}, i64 {ars}, i64 {aks}, i64 {rows}, ptr {b_block}, i64 %rsb, "
+            f"ptr {c_tile}, i64 %ldc, i1 {more}, ptr {packed_b})"
+        )
+
+    def before() -> None:
+        with f.when(f.negate(in_place)):
+            f.do(f"call void @pack_b_{name}({arguments})")
+
+    if kind.pairs:
+        before()
+    else:
+        f.choose(by_kernel, with_product, before)
+    first = f.select(by_kernel, str(rows), "0")
     b_start = f.select(in_place, b_block, packed_b, "ptr")
     ldb = f.select(in_place, "%rsb", width)
     index = f.sub(w, "1")
     full_kernel = f.load("ptr", f.at("ptr", f"@table_{rows}", index))
     half_kernel = f.load("ptr", f.at("ptr", f"@table_{rows // 2}", index))
-    with f.loop("0", height, str(rows)) as i:
+    with f.loop(first, height, str(rows)) as i:
         valid = f.min(str(rows), f.sub(height, i))
         half = f.test("sle", valid, str(rows // 2))
         chosen = f.select(half, half_kernel, full_kernel, "ptr")

@@ -136,38 +136,53 @@ def declarations(kind: Kind) -> str:
 
 # The micro-kernel.
 
+FEW_STEPS = 32
+"""Up to so many steps a tile of C is not fetched while it is computed: that takes as long."""
 
-def kernel_name(kind: Kind, rows: int, w: int) -> str:
-    return f"@kernel_{kind.name}_{rows}x{w}"
+
+def kernel_name(kind: Kind, rows: int, w: int, packs: bool = False) -> str:
+    return f"@kernel_{kind.name}_{rows}x{w}" + ("_packs" if packs else "")
 
 
-def kernel(kind: Kind, rows: int, w: int) -> str:
+def kernel(kind: Kind, rows: int, w: int, packs: bool = False) -> str:
     """C (rows x w vectors) = or += A times B, over %k >= 1 steps.
 
     Element (r, step) of A is %a[min(r, %valid - 1) * %ars + step * %aks]; vector j of row `step` of
-    B starts at %b[step * %ldb + j * lanes].
+    B starts at %b[step * %ldb + j * lanes]. One that `packs` leaves the rows of B side by side at
+    %packed, for the kernels that follow.
     """
     lanes, ty = kind.lanes, kind.scalar
     v = kind.vector(lanes)
     f = Function(
-        f"internal void {kernel_name(kind, rows, w)}(i64 %k, ptr noalias %a, i64 %ars, i64 %aks, "
-        "i64 %valid, ptr noalias %b, i64 %ldb, ptr noalias %c, i64 %ldc, i1 %more)"
+        f"internal void {kernel_name(kind, rows, w, packs)}(i64 %k, ptr noalias %a, i64 %ars, "
+        "i64 %aks, i64 %valid, ptr noalias %b, i64 %ldb, ptr noalias %c, i64 %ldc, i1 %more"
+        + (", ptr noalias %packed)" if packs else ")")
     )
     last = f.sub("%valid", "1")
     a_rows = [f.at(ty, "%a", f.mul(f.min(str(r), last), "%ars")) for r in range(rows)]
     c_rows = [f.at(ty, "%c", f.mul("%ldc", str(r))) for r in range(rows)]
     cells = list(product(range(rows), range(w)))
+    f.split(f.test("sgt", "%k", str(FEW_STEPS)), "fetch", "start")
+    f.open("fetch")
     for r, j in cells:
         cell = f.at(v, c_rows[r], str(j))
         f.do(f"call void @llvm.prefetch.p0(ptr {cell}, i32 1, i32 3, i32 1)")
+    f.jump("start")
+    f.open("start")
     f.jump("step")
     f.open("step")
-    f.do("%left = phi i64 [%k, %entry], [%left.next, %step]")
-    f.do("%at = phi i64 [0, %entry], [%at.next, %step]")
-    f.do("%row = phi ptr [%b, %entry], [%row.next, %step]")
+    f.do("%left = phi i64 [%k, %start], [%left.next, %step]")
+    f.do("%at = phi i64 [0, %start], [%at.next, %step]")
+    f.do("%row = phi ptr [%b, %start], [%row.next, %step]")
+    if packs:
+        f.do("%room = phi ptr [%packed, %start], [%room.next, %step]")
     for r, j in cells:
-        f.do(f"%s{r}.{j} = phi {v} [zeroinitializer, %entry], [%n{r}.{j}, %step]")
+        f.do(f"%s{r}.{j} = phi {v} [zeroinitializer, %start], [%n{r}.{j}, %step]")
     b = [f.load(v, f.at(v, "%row", str(j)), kind.bytes) for j in range(w)]
+    if packs:
+        for j in range(w):
+            f.store(v, b[j], f.at(v, "%room", str(j)), kind.bytes)
+        f.do(f"%room.next = getelementptr {v}, ptr %room, i64 {w}")
     for r in range(rows):
         a = splat(f, kind, lanes, f.at(ty, a_rows[r], "%at"))
         for j in range(w):
@@ -227,21 +242,21 @@ def pack_signature(name: str) -> str:
     )
 
 
-def pack(kind: Kind, name: str, copy: int, square: int) -> str:
+def pack(kind: Kind, name: str, unit: int) -> str:
     """Pack %k steps of a panel of %lanes lanes, of which the first %valid >= 1 exist.
 
-    Lanes side by side in memory are copied by vectors of `copy` elements, steps side by side are
-    transposed in squares of `square`, and anything else goes element by element. Missing lanes hold
-    anything.
+    Lanes side by side in memory are copied by vectors of `unit` elements, steps side by side are
+    transposed for so many lanes at a time, and anything else goes element by element. Missing
+    lanes, up to a multiple of `unit`, hold anything.
     """
     f = Function(pack_signature(name))
     call = "(ptr %src, i64 %s_lane, i64 %s_k, i64 %valid, i64 %k, ptr %dst, i64 %lanes)"
     f.choose(
         f.test("eq", "%s_lane", "1"),
-        lambda: f.do(f"call void @pack_copy_{kind.name}_{copy}{call}"),
+        lambda: f.do(f"call void @pack_copy_{kind.name}_{unit}{call}"),
         lambda: f.choose(
             f.test("eq", "%s_k", "1"),
-            lambda: f.do(f"call void @pack_transpose_{kind.name}_{square}{call}"),
+            lambda: f.do(f"call void @pack_transpose_{kind.name}_{unit}{call}"),
             lambda: f.do(f"call void @pack_elements_{kind.name}{call}"),
         ),
     )
@@ -269,38 +284,46 @@ def _pack_copy(kind: Kind, copy: int) -> str:
     return f.text()
 
 
-def transpose(f: Function, kind: Kind, rows: list[str]) -> list[str]:
-    """The transpose of a square of vectors: for each bit, rows that differ in it trade lanes.
+def transpose(f: Function, kind: Kind, rows: list[str], lanes: int) -> list[str]:
+    """The transpose of a square, or of squares side by side: for each bit, rows that differ in it
+    trade lanes.
 
     (Full interleaving takes as many shuffles, but LLVM takes twice the time to select them.)
     """
     n = len(rows)
-    v = kind.vector(n)
+    v = kind.vector(lanes)
     bit = 1
     while bit < n:
-        low = ", ".join(f"i32 {lane if not lane & bit else n + lane - bit}" for lane in range(n))
-        high = ", ".join(f"i32 {lane + bit if not lane & bit else n + lane}" for lane in range(n))
+        low = ", ".join(f"i32 {i if not i & bit else lanes + i - bit}" for i in range(lanes))
+        high = ", ".join(f"i32 {i + bit if not i & bit else lanes + i}" for i in range(lanes))
         pairs = [(rows[i & ~bit], rows[i | bit], high if i & bit else low) for i in range(n)]
-        rows = [f(f"shufflevector {v} {a}, {v} {b}, <{n} x i32> <{p}>") for a, b, p in pairs]
+        rows = [f(f"shufflevector {v} {a}, {v} {b}, <{lanes} x i32> <{p}>") for a, b, p in pairs]
         bit *= 2
     return rows
 
 
-def _pack_transpose(kind: Kind, n: int) -> str:
+def _pack_transpose(kind: Kind, n: int, steps: int) -> str:
+    """`n` lanes at a time, by as many steps, or by twice as many where a vector holds those."""
     f = Function(pack_signature(f"@pack_transpose_{kind.name}_{n}"))
     v, ty = kind.vector(n), kind.scalar
+    wide = kind.vector(steps)
     last = f.sub("%valid", "1")
-    whole = f.sub("%k", f.rem("%k", str(n)))
+    whole = f.sub("%k", f.rem("%k", str(steps)))
     with f.loop("0", "%valid", str(n)) as lane:
         sources = [
             f.at(ty, "%src", f.mul(f.min(f.add(lane, str(r)), last), "%s_lane")) for r in range(n)
         ]
-        with f.loop("0", whole, str(n)) as step:
-            rows = [f.load(v, f.at(ty, source, step), kind.bytes) for source in sources]
+        with f.loop("0", whole, str(steps)) as step:
+            rows = [f.load(wide, f.at(ty, source, step), kind.bytes) for source in sources]
             target = f.at(ty, "%dst", f.add(f.mul(step, "%lanes"), lane))
-            for row in transpose(f, kind, rows):
-                f.store(v, row, target, kind.bytes)
-                target = f.at(ty, target, "%lanes")
+            found = transpose(f, kind, rows, steps)
+            for part in range(0, steps, n):
+                picks = ", ".join(f"i32 {part + i}" for i in range(n))
+                for row in found:
+                    if steps > n:
+                        row = f(f"shufflevector {wide} {row}, {wide} poison, <{n} x i32> <{picks}>")
+                    f.store(v, row, target, kind.bytes)
+                    target = f.at(ty, target, "%lanes")
         with f.loop(whole, "%k") as step:
             target = f.at(ty, "%dst", f.add(f.mul(step, "%lanes"), lane))
             for r, source in enumerate(sources):
@@ -381,27 +404,26 @@ def _pairs_by_elements(f: Function, kind: Kind) -> None:
 
 def parts(kind: Kind) -> list[str]:
     """Every function of this file that products of one element type need."""
-    tile, square = kind.tile, min(kind.tile.rows, kind.lanes)
-    copies, squares = {tile.rows}, {tile.rows}
+    tile = kind.tile
+    rows, units = tile.rows, {tile.rows}
     if kind.pairs:
         packs = [
             pack_pairs_a(kind, f"@pack_pairs_a_{kind.name}"),
             pack_pairs_b(kind, f"@pack_b_{kind.name}"),
         ]
     else:
-        copies.add(kind.lanes)
-        squares.add(square)
-        packs = [pack(kind, f"@pack_b_{kind.name}", kind.lanes, square)]
+        unit = min(rows, kind.lanes)
+        units.add(unit)
+        packs = [
+            pack(kind, f"@pack_b_{kind.name}", unit),
+            kernel(kind, rows, tile.vectors, packs=True),
+        ]
     return [
-        *(
-            kernel(kind, rows, w)
-            for rows in (tile.rows, tile.rows // 2)
-            for w in range(1, tile.vectors + 1)
-        ),
+        *(kernel(kind, r, w) for r in (rows, rows // 2) for w in range(1, tile.vectors + 1)),
         edge(kind),
-        *(_pack_copy(kind, copy) for copy in sorted(copies)),
-        *(_pack_transpose(kind, n) for n in sorted(squares)),
+        *(_pack_copy(kind, n) for n in sorted(units)),
+        *(_pack_transpose(kind, n, max(n, min(kind.lanes, 2 * n))) for n in sorted(units)),
         _pack_elements(kind),
-        pack(kind, f"@pack_a_{kind.name}", tile.rows, tile.rows),
+        pack(kind, f"@pack_a_{kind.name}", rows),
         *packs,
     ]
