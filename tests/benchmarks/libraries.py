@@ -39,6 +39,12 @@ class Library(Protocol):
     def hvp(self, f: Function) -> Function:
         """(x, v) -> the Hessian of f at x times v."""
 
+    def vmap(self, f: Function, in_axes: Any = 0) -> Function:
+        """f mapped over an axis of its arguments."""
+
+    def stop_gradient(self, x: Any) -> Any:
+        """x, as a constant."""
+
     def logsumexp(self, x: Any, axis: int) -> Any:
         """log of the sum of exp along an axis."""
 
@@ -58,7 +64,8 @@ class Functrans:
         self.ft = importlib.import_module("functrans")
         self.np = importlib.import_module("functrans.numpy")
         self.jit, self.grad, self.hessian = self.ft.jit, self.ft.grad, self.ft.hessian
-        self.value_and_grad = self.ft.value_and_grad
+        self.value_and_grad, self.vmap = self.ft.value_and_grad, self.ft.vmap
+        self.stop_gradient = self.ft.stop_gradient
 
     def erfc(self, x: Any) -> Any:
         return importlib.import_module("functrans.lax").erfc(x)
@@ -88,7 +95,8 @@ class Jax:
         self.jax.config.update("jax_enable_x64", True)
         self.np = importlib.import_module("jax.numpy")
         self.jit, self.grad, self.hessian = self.jax.jit, self.jax.grad, self.jax.hessian
-        self.value_and_grad = self.jax.value_and_grad
+        self.value_and_grad, self.vmap = self.jax.value_and_grad, self.jax.vmap
+        self.stop_gradient = self.jax.lax.stop_gradient
         self.array, self.wait = self.np.asarray, self.jax.block_until_ready
         self.logsumexp, self.erfc = self.jax.nn.logsumexp, self.jax.scipy.special.erfc
 
@@ -105,6 +113,7 @@ class Torch:
         self.np = self.torch = importlib.import_module("torch")
         self.logsumexp, self.erfc = self.torch.logsumexp, self.torch.special.erfc
         self.F = importlib.import_module("torch.nn.functional")
+        self.vmap = self.torch.func.vmap
 
     def array(self, x: np.ndarray) -> Any:
         return self.torch.from_numpy(np.array(x))

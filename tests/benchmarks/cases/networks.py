@@ -146,3 +146,119 @@ def embedding(lib):
 def embedding_torch(lib):
     loss = lambda t, rows, w: (lib.F.embedding(rows, t).tanh() * w).sum()
     return lib.jit(lib.value_and_grad(loss))
+
+
+def heads(rng):
+    """Query, key, value and weights of the result, (batch, length, heads, size)."""
+    return tuple(rng.normal(size=(4, 256, 8, 32)).astype("f4") for _ in range(4))
+
+
+@case(
+    "attention",
+    "causal attention B4 T256 D256 H8 f32, with gradient",
+    heads,
+    products=True,
+    tolerance=1e-4,
+    without=("autograd",),
+)
+def attention(lib):
+    np = lib.np
+
+    def loss(qkv, weight):
+        q, k, v = qkv
+        scores = np.einsum("bqhd,bkhd->bhqk", q, k) / 32**0.5
+        scores = np.where(np.tri(256, dtype=bool), scores, np.float32(-1e30))
+        exps = np.exp(scores - lib.stop_gradient(np.max(scores, axis=3, keepdims=True)))
+        shares = exps / np.sum(exps, axis=3, keepdims=True)
+        return np.sum(np.einsum("bhqk,bkhd->bqhd", shares, v) * weight)
+
+    gradient = lib.value_and_grad(loss)
+    return lib.jit(lambda q, k, v, weight: gradient((q, k, v), weight))
+
+
+@attention.best("torch", "torch.compile")
+def attention_torch(lib):
+    def loss(q, k, v, weight):
+        turned = (x.transpose(1, 2) for x in (q, k, v))
+        out = lib.F.scaled_dot_product_attention(*turned, is_causal=True)
+        return (out.transpose(1, 2) * weight).sum()
+
+    return lib.jit(lib.value_and_grad(loss, (0, 1, 2)))
+
+
+@case(
+    "per_example",
+    "per-example gradients 64-64-10, batch 128 f32, by vmap(grad)",
+    lambda rng: (
+        *((rng.normal(size=s) / 8).astype("f4") for s in ((64, 64), (64,), (64, 10))),
+        rng.normal(size=(128, 64)).astype("f4"),
+        rng.normal(size=(128, 10)).astype("f4"),
+    ),
+    products=True,
+    tolerance=1e-4,
+    without=("autograd",),
+)
+def per_example(lib):
+    np = lib.np
+
+    def loss(params, x, y):
+        w, b, v = params
+        return np.sum((np.tanh(x @ w + b) @ v - y) ** 2)
+
+    mapped = lib.vmap(lib.grad(loss), (None, 0, 0))
+    return lib.jit(lambda w, b, v, x, y: mapped((w, b, v), x, y))
+
+
+@per_example.best("torch", "torch.compile")
+def per_example_torch(lib):
+    def loss(params, x, y):
+        w, b, v = params
+        return ((((x @ w + b).tanh()) @ v - y) ** 2).sum()
+
+    mapped = lib.vmap(lib.torch.func.grad(loss), (None, 0, 0))
+    return lib.jit(lambda w, b, v, x, y: mapped((w, b, v), x, y))
+
+
+def many_small(n):
+    """1000 products of n x n matrices."""
+
+    @case(
+        f"small_products_{n}",
+        f"1000 products {n}x{n} f32",
+        lambda rng: tuple(rng.normal(size=(1000, n, n)).astype("f4") for _ in range(2)),
+        products=True,
+        tolerance=1e-4,
+    )
+    def products(lib):
+        return lib.jit(lib.np.matmul)
+
+    return products
+
+
+small_products = [many_small(n) for n in (4, 8, 16, 32)]
+
+
+def one_product(name, text, *shapes, dtype="f4"):
+    """A product of two matrices, or of a matrix and a vector."""
+
+    @case(
+        name,
+        text,
+        lambda rng: tuple(rng.normal(size=s).astype(dtype) for s in shapes),
+        products=True,
+        tolerance=1e-4,
+    )
+    def single(lib):
+        return lib.jit(lib.np.matmul)
+
+    return single
+
+
+single_products = [
+    one_product("product_64", "64x64 @ 64x64 f32", (64, 64), (64, 64)),
+    one_product("product_512", "512x512 @ 512x512 f32", (512, 512), (512, 512)),
+    one_product("product_tall", "4096x10 @ 10x1000 f32", (4096, 10), (10, 1000)),
+    one_product("product_vector", "1e5x50 @ 50 f32", (100_000, 50), (50,)),
+    one_product("product_vector_64", "1e5x50 @ 50 f64", (100_000, 50), (50,), dtype="f8"),
+    one_product("product_row", "512 @ 512x512 f32", (512,), (512, 512)),
+]
