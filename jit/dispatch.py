@@ -1,4 +1,4 @@
-"""Calls compiled programs: NumPy arrays in, freshly allocated arrays out, through ctypes.
+"""Calls compiled programs: NumPy arrays in, arrays that own new memory out, through ctypes.
 
 Arguments of another layout (strided, unaligned, byte-swapped) are copied first. Native code runs
 without the GIL; a status other than 0 becomes the exception that the program's table names.
@@ -17,6 +17,7 @@ from functrans.extend import Aval, OutOfBoundsError
 from jit.lowering.elementwise import NEGATIVE_POWER
 from jit.native import NativeProgram
 from jit.runtime.arena import ArenaPool
+from jit.runtime.blocks import empty_maker
 from jit.runtime.callbacks import take_error
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -27,6 +28,7 @@ class Dispatcher:
 
     taken[j] is the number of the argument whose memory result j takes (None: fresh memory). If
     `in_place[j]` the program writes there itself, else the result is copied there afterwards.
+    `refused[i]` says why the memory of argument i was not taken, the last time that it was not.
     """
 
     def __init__(
@@ -44,6 +46,8 @@ class Dispatcher:
         self.taken = list(taken)
         self.in_place = list(in_place)
         self.donates = any(t is not None for t in taken)
+        self.refused: dict[int, str] = {}
+        self.makers = [empty_maker(shape, dtype) for shape, dtype in self.out_types]
         self.arenas = ArenaPool(arena_bytes) if arena_bytes else None
         self._input_pointers: Any = ctypes.c_void_p * max(len(in_avals), 1)
         self._output_pointers: Any = ctypes.c_void_p * max(len(out_avals), 1)
@@ -59,20 +63,20 @@ class Dispatcher:
             else laid_out(a, dtype)
             for a, (_, dtype) in zip(args, self.in_types, strict=True)
         ]
-        outs = [np.empty(shape, dtype) for shape, dtype in self.out_types]
         if self.donates:
-            return self.donating(args, arrays, outs)
+            return self.donating(args, arrays)
+        outs = [make() for make in self.makers]
         self.run(arrays, outs)
         return outs
 
-    def donating(self, args: Sequence[Any], arrays: list[Array], outs: list[Array]) -> list[Array]:
+    def donating(self, args: Sequence[Any], arrays: list[Array]) -> list[Array]:
         """The same where some results take the memory of arguments."""
-        finals = list(outs)
-        for j, i in enumerate(self.taken):
-            if i is not None and arrays[i] is args[i] and can_take(arrays, i):
-                finals[j] = arrays[i]
-                if self.in_place[j]:
-                    outs[j] = arrays[i]
+        finals: list[Array] = []
+        outs: list[Array] = []
+        for i, in_place, make in zip(self.taken, self.in_place, self.makers, strict=True):
+            takes = i is not None and self.takes(args, arrays, i)
+            outs.append(arrays[i] if takes and in_place and i is not None else make())
+            finals.append(arrays[i] if takes and i is not None else outs[-1])
         for j, i in enumerate(self.taken):
             if i is not None and self.in_place[j] and outs[j] is not arrays[i]:
                 # The program reads this argument where it writes the result.
@@ -83,6 +87,24 @@ class Dispatcher:
             if final is not out:
                 final[...] = out
         return finals
+
+    def takes(self, args: Sequence[Any], arrays: Sequence[Array], position: int) -> bool:
+        """May a result take the memory of this argument? What speaks against it is noted."""
+        reason = why_not(args, arrays, position)
+        if reason is not None:
+            self.refused[position] = reason
+        return reason is None
+
+    def donations(self) -> list[str]:
+        """A line for each result that takes an argument's memory, with what came in between."""
+        lines: list[str] = []
+        for j, i in enumerate(self.taken):
+            if i is not None:
+                how = "written in place" if self.in_place[j] else "copied into it at the end"
+                line = f"result {j} takes the memory of input {i}, {how}"
+                reason = self.refused.get(i)
+                lines.append(f"{line}; last refused because {reason}" if reason else line)
+        return lines
 
     def run(self, arrays: Sequence[Array], outs: Sequence[Array]) -> None:
         inputs = self._input_pointers(*[data_address(a) for a in arrays])
@@ -139,11 +161,21 @@ def laid_out(value: Any, dtype: np.dtype[Any]) -> Array:
     return np.require(value, dtype, ["C", "A"])
 
 
-def can_take(arrays: Sequence[Array], position: int) -> bool:
-    """May the memory of this argument be written? It must be its own and no other argument's."""
+def why_not(args: Sequence[Any], arrays: Sequence[Array], position: int) -> str | None:
+    """Why the memory of this argument may not be written; None where it may.
+
+    It must be the array's own, and no other argument's.
+    """
     array = arrays[position]
-    if not (array.flags.owndata and array.flags.writeable):
-        return False
-    return not any(
-        np.may_share_memory(array, other) for k, other in enumerate(arrays) if k != position
-    )
+    if array is not args[position]:
+        return "it is not an array in C order of the program's dtype"
+    if not array.flags.owndata:
+        return "it does not own its data"
+    if not array.flags.writeable:
+        return "it is read-only"
+    for k, other in enumerate(arrays):
+        if k != position and other is array:
+            return f"it is given twice (also as input {k})"
+        if k != position and np.may_share_memory(array, other):
+            return f"it overlaps input {k}"
+    return None
