@@ -31,8 +31,8 @@ def op(name: str) -> Function:
 
 def scale(b: Builder, x: Value, y: Value) -> Value:
     """x * y, but 0 where either is 0."""
-    zero = b.or_(b.eq(x, 0.0), b.eq(y, 0.0))
-    return b.select(zero, 0.0, b.mul(x, y))
+    nonzero = b.and_(b.ne(x, 0.0), b.ne(y, 0.0))  # one masked comparison less than or_ of eq
+    return b.select(nonzero, b.mul(x, y), 0.0)
 
 
 def sign(b: Builder, x: Value) -> Value:
