@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import functrans as ft
+import functrans.numpy as fnp
 from functrans import errors
 from functrans.bind import bind, current_interpreter, eval_jaxpr, is_evaluating
 from functrans.control.checkpoint import checkpoint_p
@@ -436,6 +437,39 @@ def test_a_bwd_that_is_not_linear_is_refused_in_forward_mode_only() -> None:
     close(ft.grad(lambda x: 3 * f(x))(1.0), 0.1)
     with pytest.raises(errors.NonLinearError, match=r"clamp|max|min|select"):
         ft.jvp(f, (1.0,), (1.0,))
+
+
+def spread_out(ct: Any) -> Any:
+    """Linear, with zeros of every origin added to it."""
+    padded = np.concatenate([ct, np.zeros(2)]) + fnp.zeros(5) * 3.0
+    grown = fnp.zeros(5)
+    grown[1:4] = ct
+    chosen = np.where(np.array([True, False, True]), ct, 0.0)
+    return padded + grown + np.pad(chosen, (0, 2)) + np.zeros(5)[[0, 1, 2, 3, 4]]
+
+
+def test_zeros_do_not_make_a_function_affine() -> None:
+    matrix = np.stack([np.asarray(spread_out(row)) for row in np.eye(3)])
+    y = np.arange(5.0)
+    close(ft.linear_transpose(spread_out, X[:3])(y)[0], matrix @ y)
+    close(ft.jit(lambda y: ft.linear_transpose(spread_out, X[:3])(y)[0])(y), matrix @ y)
+    f = ft.custom_vjp(lambda x: x[:3])
+    f.defvjp(lambda x: (x[:3], None), lambda _, ct: (spread_out(ct),))
+    for push in (lambda t: ft.jvp(f, (y,), (t,))[1], lambda t: ft.vmap(ft.jit(f))(t[None])[0] * 0):
+        assert push(y).shape == (3,)
+    tangents = np.stack([y, 2 * y])
+    mapped = lambda t: ft.vmap(lambda t: ft.jvp(f, (y,), (t,))[1])(t)
+    close(mapped(tangents), tangents @ matrix.T)
+    close(ft.jit(mapped)(tangents), tangents @ matrix.T)
+
+
+@pytest.mark.parametrize("offset", [np.ones(3), np.array([0.0, 0.0, 1e-30])])
+def test_a_bwd_that_adds_a_captured_array_is_refused_in_forward_mode(offset: Any) -> None:
+    f = ft.custom_vjp(lambda x: x)
+    f.defvjp(lambda x: (x, None), lambda _, ct: (ct + offset,))
+    close(ft.grad(lambda x: f(x).sum())(X[:3]), 1 + offset)
+    with pytest.raises(errors.NonLinearError, match="affine"):
+        ft.jvp(f, (X[:3],), (X[:3],))
 
 
 @pytest.mark.parametrize("kind", [ft.custom_jvp, ft.custom_vjp])

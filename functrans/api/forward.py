@@ -10,9 +10,10 @@ from functrans.api.arguments import require_callable, split_arguments
 from functrans.api.border import Function, array_leaf, as_typed, run, stage, zeros
 from functrans.api.inspecting import shaped
 from functrans.api.reverse import AuxOutput, check_tangents, run_primal
+from functrans.bind import is_evaluating
 from functrans.errors import TransformTypeError, describe, name_of, where
 from functrans.ir import Aval, Jaxpr, aval_of, is_inexact
-from functrans.transforms import jvp_jaxpr, linearize_jaxpr, transpose_jaxpr
+from functrans.transforms import jvp_jaxpr, linearize_jaxpr, require_linear, transpose_jaxpr
 
 
 def jvp(
@@ -194,6 +195,9 @@ def linear_transpose(f: Function, *examples: Any) -> Callable[[Any], tuple[Any, 
         mask = (False,) * len(staged.captured) + (True,) * len(flat)
         captured = [x.copy() if hasattr(x, "copy") else x for x in staged.captured]
     jaxpr = staged.jaxpr
+    at_zero = require_linear(jaxpr, mask, f"linear_transpose: {name_of(f)} ({where(f)})")
+    if is_evaluating():
+        at_zero(captured)
 
     def transposed(cotangent: Any) -> tuple[Any, ...]:
         what = f"the transpose of {name_of(f)}"

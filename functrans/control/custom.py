@@ -10,6 +10,7 @@ from functrans.ir import Aval, Effect, Jaxpr, Linear, MappedAxis, Primitive, ava
 from functrans.primitives.derive import full, instantiate
 from functrans.primitives.structural import reduce_sum_p
 from functrans.recording import stage_walk
+from functrans.transforms.affine import require_linear
 from functrans.transforms.batching import batch_jaxpr, move_to
 from functrans.transforms.jvp import eval_jvp
 from functrans.transforms.transpose import eval_transpose, transpose_jaxpr
@@ -202,9 +203,14 @@ def _summing_unmapped(
         if is_inexact(a.dtype)
     ]
     batched, _ = batch_jaxpr(bwd, axis, dims, (True,) * len(bwd.outvars))
-    if all(from_args):
-        return batched
-    return sum_outputs(batched, tuple(not m for m in from_args))
+    if not all(from_args):
+        batched = sum_outputs(batched, tuple(not m for m in from_args))
+    return _capturing(batched, bwd.num_consts)
+
+
+def _capturing(jaxpr: Jaxpr, count: int) -> Jaxpr:
+    """The jaxpr whose first inputs stand for captured arrays."""
+    return jaxpr if not count else Jaxpr(jaxpr.invars, jaxpr.eqns, jaxpr.outvars, count)
 
 
 def sum_outputs(jaxpr: Jaxpr, chosen: tuple[bool, ...]) -> Jaxpr:
@@ -237,7 +243,8 @@ custom_vjp_call_p = Primitive(
 
 def forward_of(bwd: Jaxpr, num_residuals: int) -> Jaxpr:
     """(residuals, tangents) -> output tangents, by transposing bwd in its cotangents."""
-    linear = (False,) * num_residuals + (True,) * (len(bwd.invars) - num_residuals)
+    linear = _in_cotangents(bwd, num_residuals)
+    require_linear(bwd, linear, BWD)
     forward, nonzero = transpose_jaxpr(bwd, linear, (True,) * len(bwd.outvars))
     if all(nonzero):
         return forward
@@ -250,12 +257,21 @@ def forward_of(bwd: Jaxpr, num_residuals: int) -> Jaxpr:
     return stage_walk(walk, forward.in_avals, "transpose")
 
 
+BWD = "the bwd of a custom_vjp, which forward mode transposes,"
+
+
+def _in_cotangents(bwd: Jaxpr, num_residuals: int) -> tuple[bool, ...]:
+    return (False,) * num_residuals + (True,) * (len(bwd.invars) - num_residuals)
+
+
 def custom_tangent_abstract_eval(*avals: Aval, bwd: Jaxpr, num_residuals: int) -> list[Aval]:
     return bwd.in_avals[num_residuals:]
 
 
 def custom_tangent_impl(*xs: Any, bwd: Jaxpr, num_residuals: int) -> list[Any]:
-    return eval_jaxpr(forward_of(bwd, num_residuals), xs)
+    forward = forward_of(bwd, num_residuals)
+    require_linear(bwd, _in_cotangents(bwd, num_residuals), BWD)(xs[:num_residuals])
+    return eval_jaxpr(forward, xs)
 
 
 def custom_tangent_jvp(
@@ -287,6 +303,7 @@ def custom_tangent_batch(
     num_cts = len(bwd.invars) - num_residuals
     bwd_dims = (*dims[:num_residuals], *[0] * num_cts)
     batched, _ = batch_jaxpr(bwd, axis, bwd_dims, (True,) * len(bwd.outvars))
+    batched = _capturing(batched, bwd.num_consts)
     pairs = zip(operands[num_residuals:], dims[num_residuals:], strict=True)
     tangents = [move_to(x, axis, d, 0) for x, d in pairs]
     outs = bind(

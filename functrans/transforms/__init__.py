@@ -1,5 +1,6 @@
 """What can be done to a jaxpr: differentiate, split, transpose, batch, simplify; a walk a file."""
 
+from functrans.transforms.affine import require_linear
 from functrans.transforms.batching import batch_jaxpr, eval_batch
 from functrans.transforms.jvp import eval_jvp, jvp_jaxpr
 from functrans.transforms.linearize import Linearized, linearize_jaxpr
@@ -17,6 +18,7 @@ __all__ = [
     "jvp_jaxpr",
     "linearize_jaxpr",
     "partial_eval_jaxpr",
+    "require_linear",
     "simplify",
     "transpose_jaxpr",
 ]

@@ -190,6 +190,48 @@ def transpose_of_a_product():
     ft.linear_transpose(f, np.ones(3))(np.ones(3))
 
 
+@misuse(NonLinearError)
+def transpose_of_an_affine_function():
+    """
+    linear_transpose: f (f at HERE) is affine, not linear: it adds something that is not zero (add
+    in f at HERE). Its transpose would silently leave that out. Take the part that is linear only.
+    """
+
+    def f(x):  # here
+        return 2 * x + 1.0  # here
+
+    ft.linear_transpose(f, np.ones(3))
+
+
+@misuse(NonLinearError)
+def transpose_of_a_function_that_adds_a_captured_array():
+    """
+    linear_transpose: f (f at HERE) is affine, not linear: it adds something that is not zero
+    (concatenate in f at HERE). Its transpose would silently leave that out. Take the part that is
+    linear only.
+    """
+    offset = np.ones(3)
+
+    def f(x):  # here
+        return np.concatenate([2 * x, offset])  # here
+
+    ft.linear_transpose(f, np.ones(3))
+
+
+@misuse(NonLinearError)
+def transpose_of_a_function_with_a_constant_result():
+    """
+    linear_transpose: f (f at HERE) is affine, not linear: it adds something that is not zero (a
+    result that no argument reaches). Its transpose would silently leave that out. Take the part
+    that is linear only.
+    """
+
+    def f(x):  # here
+        return 3 * x, np.cos(1.0)
+
+    ft.linear_transpose(f, 1.0)
+
+
 @misuse(ShapeError)
 def hvp_with_another_shape():
     """

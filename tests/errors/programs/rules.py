@@ -317,6 +317,34 @@ def bwd_that_branches_in_forward_mode():
     ft.jvp(doubled(forward, bwd), (1.0,), (1.0,))
 
 
+@misuse(NonLinearError)
+def bwd_that_is_affine_in_forward_mode():
+    """
+    the bwd of a custom_vjp, which forward mode transposes, is affine, not linear: it adds
+    something that is not zero (add in bwd at HERE). Its transpose would silently leave that out.
+    Take the part that is linear only.
+    """
+
+    def bwd(residuals, ct):
+        return (2.0 * ct + 1.0,)  # here
+
+    ft.jvp(doubled(forward, bwd), (1.0,), (1.0,))
+
+
+@misuse(NonLinearError)
+def bwd_that_adds_a_residual_in_forward_mode():
+    """
+    the bwd of a custom_vjp, which forward mode transposes, is affine, not linear: it adds
+    something that is not zero (add in bwd at HERE). Its transpose would silently leave that out.
+    Take the part that is linear only.
+    """
+
+    def bwd(x, ct):
+        return (2.0 * ct + x,)  # here
+
+    ft.jit(lambda x: ft.jvp(doubled(lambda x: (2 * x, x), bwd), (x,), (1.0,)))(1.0)
+
+
 @misuse(TransformTypeError)
 def keyword_only_arguments():
     """
