@@ -7,12 +7,27 @@ are fused only where `fma` says so.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from jit.vectors import Writer, double_text, mangled, narrow, splat, vector
+from jit.vectors import Writer, double_text, indices, mangled, narrow, splat, vector
 
 T = TypeVar("T", "F", "I")
+
+
+class Functions(Protocol):
+    """The functions of the module that is written: each answers the name of one."""
+
+    convention: str
+
+    def each(self, name: str, scalar: str, lanes: int, arity: int) -> str:
+        """The C function of one lane after the other."""
+        ...
+
+    def formula(self, name: str, scalar: str, lanes: int, arity: int) -> str:
+        """An elementary function."""
+        ...
 
 
 class B:
@@ -156,12 +171,10 @@ class I:  # noqa: E742
 class Maths:
     """One precision ("double" or "float") and number of lanes, written by `w`.
 
-    mantissa: stored bits of the significand. `each(name, ...)` is a C function of each lane.
+    mantissa: stored bits of the significand. `functions` are those of the module.
     """
 
-    def __init__(
-        self, w: Writer, scalar: str, lanes: int, each: Callable[[str, str, int, int], str]
-    ) -> None:
+    def __init__(self, w: Writer, scalar: str, lanes: int, functions: Functions) -> None:
         self.w = w
         self.scalar = scalar
         self.lanes = lanes
@@ -174,7 +187,7 @@ class Maths:
         self.masks = vector("i1", lanes)
         # Adding this leaves a number rounded to an integer in the low bits.
         self.magic = 1.5 * 2.0**self.mantissa
-        self._each = each
+        self._functions = functions
 
     def pick(self, double: float, single: float) -> float:
         """One of two numbers, by precision."""
@@ -184,8 +197,7 @@ class Maths:
         """A float in every lane."""
         if isinstance(value, F):
             return value
-        rounded = narrow("f64" if self.double else "f32", value)
-        return F(self, splat(self.scalar, double_text(rounded), self.lanes))
+        return F(self, splat(self.scalar, self.number(value), self.lanes))
 
     def i(self, value: I | int) -> I:
         """An integer in every lane."""
@@ -309,7 +321,7 @@ class Maths:
 
     def doubles(self) -> Maths:
         """The same lanes in double precision."""
-        return Maths(self.w, "double", self.lanes, self._each)
+        return Maths(self.w, "double", self.lanes, self._functions)
 
     def widen(self, x: F, to: Maths) -> F:
         """float -> double."""
@@ -319,23 +331,118 @@ class Maths:
         """double -> the precision of self."""
         return F(self, self.w(f"fptrunc {x.m.floats} {x.text} to {self.floats}"))
 
+    # Instructions of AVX-512, and what stands for them elsewhere
+
+    @property
+    def avx512(self) -> bool:
+        """Vectors of one or two registers of 512 bits, on a machine that has them."""
+        bits = self.lanes * (64 if self.double else 32)
+        return bits in (512, 1024) and "avx512f" in self.w.target.present
+
+    def masked512(self, name: str, args: Sequence[F], before: str = "", after: str = "") -> F:
+        """llvm.x86.avx512.mask.<name>: args, `before`, the value of masked lanes, mask, `after`."""
+        return self.by_registers(args, lambda m, parts: m._masked512(name, parts, before, after))
+
+    def _masked512(self, name: str, args: Sequence[F], before: str, after: str) -> F:
+        suffix = "pd" if self.double else "ps"
+        operands = [(self.floats, a.text) for a in args]
+        operands += [("i32", before)] if before else []
+        operands += [(self.floats, "zeroinitializer"), (f"i{self.lanes}", "-1"), ("i32", after)]
+        full = f"llvm.x86.avx512.mask.{name}.{suffix}.512"
+        return F(self, self.w.call(self.floats, full, *operands))
+
+    def by_registers(self, args: Sequence[T], write: Callable[[Maths, list[T]], F]) -> F:
+        """`write` of vectors of 512 bits; twice, and joined, where there are two of them."""
+        native = 8 if self.double else 16
+        if self.lanes == native:
+            return write(self, list(args))
+        half = Maths(self.w, self.scalar, native, self._functions)
+        both = [
+            write(half, [half.part(a, range(k, k + native)) for a in args]) for k in (0, native)
+        ]
+        kind, mask = half.floats, indices(range(2 * native))
+        return F(
+            self, self.w(f"shufflevector {kind} {both[0].text}, {kind} {both[1].text}, {mask}")
+        )
+
+    def part(self, x: T, lanes: Sequence[int]) -> T:
+        """Some lanes of a longer vector."""
+        kind = x.m.floats if isinstance(x, F) else x.m.ints
+        text = f"shufflevector {kind} {x.text}, {kind} poison, {indices(lanes)}"
+        return type(x)(self, self.w(text))  # type: ignore[return-value]
+
+    def lookup(self, table: Sequence[float], index: I) -> F:
+        """table[index % 16] of 16 numbers."""
+        if self.avx512:
+            return self.by_registers([index], lambda m, parts: m._permuted(table, parts[0]))
+        name = self.table(table)
+        low = index & 15
+        kind = vector(self.integer, self.lanes)
+        room = f"[16 x {self.scalar}]"
+        if self.lanes == 1:
+            place = self.w(f"getelementptr {room}, ptr @{name}, i64 0, {kind} {low.text}")
+            return F(self, self.w(f"load {self.scalar}, ptr {place}"))
+        total = "poison"
+        for k in range(self.lanes):
+            at = self.w.lane(kind, low.text, k)
+            place = self.w(f"getelementptr {room}, ptr @{name}, i64 0, {self.integer} {at}")
+            value = self.w(f"load {self.scalar}, ptr {place}")
+            total = self.w(
+                f"insertelement {self.floats} {total}, {self.scalar} {value}, i64 {k}"
+            )
+        return F(self, total)
+
+    def _permuted(self, table: Sequence[float], index: I) -> F:
+        """Sixteen floats in one register, or doubles in two, permuted."""
+        values = [f"{self.scalar} {self.number(t)}" for t in table]
+        rows = [f"<{', '.join(values[k : k + self.lanes])}>" for k in range(0, 16, self.lanes)]
+        if not self.double:
+            name = "llvm.x86.avx512.permvar.sf.512"
+            return F(
+                self, self.w.call(self.floats, name, (self.floats, rows[0]), (self.ints, index.text))
+            )
+        name = "llvm.x86.avx512.vpermi2var.pd.512"
+        operands = [(self.floats, rows[0]), (self.ints, index.text), (self.floats, rows[1])]
+        return F(self, self.w.call(self.floats, name, *operands))
+
+    def table(self, values: Sequence[float]) -> str:
+        """The name of a constant of the module that holds these numbers."""
+        texts = [self.number(v) for v in values]
+        key = format(zlib.crc32(" ".join(texts).encode()), "x")
+        name = f"ft.table.{key}.{len(texts)}.{self.scalar}"
+        body = ", ".join([f"{self.scalar} {t}" for t in texts])
+        kind = f"[{len(texts)} x {self.scalar}]"
+        self.w.declares.add(f"@{name} = internal constant {kind} [{body}], align 64")
+        return name
+
+    def number(self, value: float) -> str:
+        """The literal of one lane."""
+        return double_text(narrow("f64" if self.double else "f32", value))
+
     def each(self, name: str, *args: F) -> F:
         """The C function `name` (its double form's name) of each lane."""
-        function = self._each(name, self.scalar, self.lanes, len(args))
+        return self._called(self._functions.each(name, self.scalar, self.lanes, len(args)), args)
+
+    def formula(self, name: str, *args: F) -> F:
+        """An elementary function as a call: for slow ways, which need not be fast to enter."""
+        found = self._functions.formula(name, self.scalar, self.lanes, len(args))
+        return self._called(found, args)
+
+    def _called(self, function: str, args: Sequence[F]) -> F:
         passed = ", ".join([f"{self.floats} {a.text}" for a in args])
-        return F(self, self.w(f"call {self.floats} @{function}({passed})"))
+        return F(self, self.w(f"call {self._functions.convention}{self.floats} @{function}({passed})"))
 
-    def unless(self, rare: B, usual: F, name: str, *args: F) -> F:
-        """`usual`, but the C function `name` of args in the lanes where `rare` holds.
+    def unless(self, rare: B, usual: F, careful: Callable[[], F]) -> F:
+        """`usual`, but what `careful` writes in the lanes where `rare` holds.
 
-        One test of all lanes; the C function is not called where none is rare.
+        One test of all lanes; the careful code does not run where none is rare.
         """
         w = self.w
         slow, done = w.fresh("slow"), w.fresh("done")
         before = w.label
         w.branch(w.any_lane(rare.text, self.lanes), slow, done)
         w.open(slow)
-        found = self.select(rare, self.each(name, *args), usual)
+        found = self.select(rare, careful(), usual)
         after = w.label
         w.jump(done)
         w.open(done)

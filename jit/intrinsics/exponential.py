@@ -73,13 +73,8 @@ def tail(m: Maths, r: F, fine: bool) -> F:
 
 def scaled(m: Maths, p: F, n: F, k: I) -> F:
     """p * 2**n with one rounding; n = k may leave the range of exponents by as much again."""
-    bits = m.lanes * (64 if m.double else 32)
-    suffix = "pd" if m.double else "ps"
-    if bits == 512 and "avx512f" in m.w.target.present:
-        kind, mask = m.floats, f"i{max(m.lanes, 8)}"
-        name = f"llvm.x86.avx512.mask.scalef.{suffix}.512"
-        operands = [(kind, p.text), (kind, n.text), (kind, "zeroinitializer")]
-        return F(m, m.w.call(kind, name, *operands, (mask, "-1"), ("i32", "4")))
+    if m.avx512:
+        return m.masked512("scalef", [p, n], after="4")
     # Two factors, each a normal number: the offset keeps the halving shift free of signs.
     offset = 4 * (m.bias + 1)
     moved = k + offset

@@ -49,7 +49,7 @@ def pow(m: Maths, x: F, y: F) -> F:
     found = m.select(negative & ~even, -found, found)
     found = m.select(negative & ~whole, float("nan"), found)
     usual = (size >= 2.0 ** (1 - m.bias)) & (size < HUGE) & (m.abs(y) < HUGE)
-    return m.unless(~usual, found, "pow", x, y)
+    return m.unless(~usual, found, lambda: m.each("pow", x, y))
 
 
 def whole_number(m: Maths, x: F) -> B:
@@ -71,4 +71,4 @@ def fmod(m: Maths, x: F, y: F) -> F:
     rest = m.fma(-whole, b, a)
     rest = m.select(rest < 0.0, rest + b, rest)
     usual = (ratio < 2.0**52) & (b < HUGE)
-    return m.unless(~usual, m.copysign(rest, x), "fmod", x, y)
+    return m.unless(~usual, m.copysign(rest, x), lambda: m.each("fmod", x, y))

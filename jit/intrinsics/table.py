@@ -60,7 +60,7 @@ GENERATORS: dict[str, Generator] = {
     "cbrt": through_double(inverse.cbrt),
 }
 # Formulas so short that the call and the spills around it show: 15 to 20 % for exp.
-SHORT = frozenset({"exp", "exp2"})
+SHORT = frozenset({"exp", "exp2", "sin", "cos", "log", "tanh"})
 
 
 class Intrinsics:
@@ -68,6 +68,7 @@ class Intrinsics:
 
     def __init__(self, target: Target) -> None:
         self.target = target
+        self.convention = "intel_ocl_bicc " if target.triple.startswith("x86_64") else ""
         self.functions: list[str] = []
         self.declares: set[str] = set()
         self.externals: set[str] = set()
@@ -88,7 +89,7 @@ class Intrinsics:
         """
         scalar = register(dtype, 1)
         if inline and name in SHORT:
-            m = Maths(w, scalar, lanes, self.each)
+            m = Maths(w, scalar, lanes, self)
             found = GENERATORS[name](m, *[F(m, a) for a in args])
             return rounded(w, dtype, lanes, found.text)
         if name in GENERATORS:
@@ -97,7 +98,7 @@ class Intrinsics:
             function = self.each(name, scalar, lanes, len(args))
         kind = register(dtype, lanes)
         passed = ", ".join([f"{kind} {a}" for a in args])
-        return rounded(w, dtype, lanes, w(f"call {kind} @{function}({passed})"))
+        return rounded(w, dtype, lanes, w(f"call {self.convention}{kind} @{function}({passed})"))
 
     def formula(self, name: str, scalar: str, lanes: int, arity: int) -> str:
         """The function of a generator."""
@@ -105,7 +106,7 @@ class Intrinsics:
         if function not in self._written:
             self._written.add(function)
             w = Writer(self.target, self.declares, self.externals)
-            m = Maths(w, scalar, lanes, self.each)
+            m = Maths(w, scalar, lanes, self)
             result = GENERATORS[name](m, *[F(m, f"%a{k}") for k in range(arity)])
             self.define(function, w, vector(scalar, lanes), arity, result.text)
         return function
@@ -125,7 +126,7 @@ class Intrinsics:
     def define(self, function: str, w: Writer, kind: str, arity: int, result: str) -> None:
         """Add a function to the module."""
         params = ", ".join([f"{kind} %a{k}" for k in range(arity)])
-        head = f"define internal {kind} @{function}({params}) nounwind {{\nentry:"
+        head = f"define internal {self.convention}{kind} @{function}({params}) nounwind {{\nentry:"
         self.functions.append("\n".join([head, *w.lines, f"  ret {kind} {result}", "}"]))
 
 

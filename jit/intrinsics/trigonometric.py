@@ -1,15 +1,37 @@
-"""sin, cos, tan: x = n pi/2 + r in two parts, |r| <= pi/4, then two short polynomials.
+"""sin, cos, tan: x = n pi/2 + r with pi in three parts, |r| <= pi/4, then a short polynomial.
 
-Beyond LIMIT the reduction has not enough bits of pi: those lanes, infinities among them, take the
-C function, behind one test of all lanes. Coefficients: own Remez fits in 50 digits of
-(sin(r) - r) / r**3 and (cos(r) - 1 + r**2/2) / r**4 in r**2; errors 2**-57 and (float) 2**-28.
+Beyond a limit the reduction has not enough bits of pi: vectors that hold such lanes, infinities
+among them, take a slower way behind one test of all lanes. Coefficients: tests/ulp/remez.py,
+weighted for the relative error of the result; 2**-57 and better (double), 2**-32 (float).
 """
 
 from __future__ import annotations
 
 from jit.intrinsics.algebra import F, I, Maths
 
+# (sin(r) - r) / r**3 and (cos(r) - 1) / r**2 in r**2, on |r| <= pi/4.
 SIN_DOUBLE = [
+    -0.16666666666666666,
+    0.008333333333333038,
+    -0.00019841269840955883,
+    2.7557319069614396e-06,
+    -2.5052069607623836e-08,
+    1.6054127482730577e-10,
+    -7.379728021892367e-13,
+]
+COS_DOUBLE = [
+    -0.5,
+    0.0416666666666666,
+    -0.001388888888887447,
+    2.4801587289667376e-05,
+    -2.755731439946605e-07,
+    2.0875729029162585e-09,
+    -1.1359919484060606e-11,
+]
+SIN_SINGLE = [-0.1666666716337204, 0.008333380334079266, -0.00019853511184919626, 2.83751001006749e-06]
+COS_SINGLE = [-0.5, 0.04166664555668831, -0.00138873013202101, 2.44306429522112e-05]
+# On |r| <= pi/4, for the tangent.
+NEAR_SIN = [
     -0.1666666666666663,
     0.008333333333321797,
     -0.00019841269829293072,
@@ -17,7 +39,7 @@ SIN_DOUBLE = [
     -2.5050728188018997e-08,
     1.589501075084494e-10,
 ]
-COS_DOUBLE = [
+NEAR_COS = [
     0.041666666666666595,
     -0.00138888888888733,
     2.4801587288945525e-05,
@@ -25,104 +47,121 @@ COS_DOUBLE = [
     2.087570060769411e-09,
     -1.1358437798695853e-11,
 ]
-SIN_SINGLE = [-0.16666655242443085, 0.00833218451589346, -0.00019517164037097245]
-COS_SINGLE = [0.04166664555668831, -0.00138873013202101, 2.443063749524299e-05]
 TWO_OVER_PI = 0.6366197723675814
-# pi/2 in parts of 53 bits for fused products, of 33 bits (the last 53) for exact plain ones.
-PARTS = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33)
-PLAIN_PARTS = (
-    1.5707963267341256,
-    6.077100506303966e-11,
-    2.0222662487111665e-21,
-    8.4784276603689e-32,
-)
+# pi/2 in parts of all bits for fused products, of 33 bits (the last 53) for exact plain ones.
+SPLIT = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33)
+SPLIT_SINGLE = (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15)
+PLAIN = (1.5707963267341256, 6.077100506303966e-11, 2.0222662487111665e-21, 8.4784276603689e-32)
 
 
 def limit(m: Maths) -> float:
-    """Below it the number of quarter turns and the bits of pi suffice."""
-    return 2.0**30 if m.w.target.fma else 2.0**20
+    """Below it the number of turns and the bits of pi suffice."""
+    if not m.w.target.fma:
+        return 2.0**20
+    return m.pick(2.0**30, 2.0**16)
 
 
-def reduced(m: Maths, x: F) -> tuple[F, F, I]:
-    """x = n pi/2 + (high + low), for double precision; n as an integer."""
+def turns(m: Maths, x: F) -> tuple[F, I]:
+    """The number of quarter turns nearest to x, and its lowest bits."""
     shifted = m.fma(x, TWO_OVER_PI, m.magic)
-    n = shifted - m.magic
-    k = m.bits(shifted)
-    if m.w.target.fma:
-        first = m.fma(n, -PARTS[0], x)
-        t, lost = m.product(n, m.f(PARTS[1]))
-        # Where t is the larger the error found is not exact, but still far below r.
-        high, error = m.ordered_sum(first, -t)
-        low = error - m.fma(n, PARTS[2], lost)
-    else:
-        first = x - n * PLAIN_PARTS[0]
-        high, error = m.sum(first, n * -PLAIN_PARTS[1])
-        high, second = m.sum(high, n * -PLAIN_PARTS[2])
-        low = (error + second) - n * PLAIN_PARTS[3]
-    return high, low, k
+    return shifted - m.magic, m.bits(shifted)
 
 
-def kernels(m: Maths, r: F, low: F | None) -> tuple[F, F]:
-    """sin and cos of r + low."""
+def remainder(m: Maths, x: F, n: F) -> tuple[F, F]:
+    """x - n pi/2 as a sum of two numbers."""
+    if not m.w.target.fma:
+        return plain_remainder(m, x, n)
+    first = m.fma(n, -SPLIT[0], x)
+    t, lost = m.product(n, m.f(SPLIT[1]))
+    # Where t is the larger the error found is not exact, but still far below r.
+    high, error = m.ordered_sum(first, -t)
+    return high, error - m.fma(n, SPLIT[2], lost)
+
+
+def plain_remainder(m: Maths, x: F, n: F) -> tuple[F, F]:
+    """x - n pi/2 of doubles as a sum of two numbers, where products cannot be fused."""
+    one, two, three, four = PLAIN
+    first = x - n * one
+    high, error = m.sum(first, n * -two)
+    high, second = m.sum(high, n * -three)
+    return high, (error + second) - n * four
+
+
+def wave(m: Maths, x: F, ahead: int) -> F:
+    """sin(x + ahead pi/2): r + r**3 S(r**2) or 1 + r**2 C(r**2), one polynomial for both."""
+    n, k = turns(m, x)
+    one, two, three = SPLIT if m.double else SPLIT_SINGLE
+    r = m.fma(n, -three, m.fma(n, -two, m.fma(n, -one, x)))
+    k = k + ahead if ahead else k
+    odd = ~(k & 1).eq(0)
     z = r * r
-    s = z * m.poly(z, SIN_DOUBLE if m.double else SIN_SINGLE)
-    c = (z * z) * m.poly(z, COS_DOUBLE if m.double else COS_SINGLE)
-    half = z * 0.5
-    w = 1.0 - half
-    rest = ((1.0 - w) - half) + c
-    if low is None:
-        return m.fma(r, s, r), w + rest
-    # sin(r + l) = sin(r) + l (1 - r**2/2), cos(r + l) = cos(r) - l r.
-    return r + m.fma(r, s, low * w), w + m.fma(r, -low, rest)
+    pairs = zip(COS_DOUBLE, SIN_DOUBLE) if m.double else zip(COS_SINGLE, SIN_SINGLE)
+    chosen = [m.select(odd, c, s) for c, s in pairs]
+    total = chosen[-1]
+    for c in reversed(chosen[:-1]):
+        total = m.fma(total, z, c)
+    base = m.select(odd, 1.0, r)
+    return signed(m, m.fma(z, base * total, base), k >> 1)
 
 
-def sin_cos(m: Maths, x: F) -> tuple[F, F, I]:
-    """sin and cos of the reduced argument, and the quarter turns in the low bits."""
-    if m.double:
-        r, low, k = reduced(m, x)
-        return *kernels(m, r, low), k
-    d = m.doubles()
-    wide = m.widen(x, d)
-    shifted = d.fma(wide, TWO_OVER_PI, d.magic)
-    n = shifted - d.magic
-    r = wide
-    for part in PARTS[:2] if m.w.target.fma else PLAIN_PARTS[:3]:
-        r = d.fma(n, -part, r)
-    k = d.bits(shifted)
-    narrow = I(m, m.w(f"trunc {d.ints} {k.text} to {m.ints}"))
-    return *kernels(m, m.narrow(r), None), narrow
-
-
-def turned(m: Maths, s: F, c: F, k: I) -> F:
-    """s or c with its sign, by the quarter: s, c, -s, -c."""
-    value = m.select((k & 1).eq(0), s, c)
-    sign = (k & 2) << (m.mantissa + (11 if m.double else 8) - 1)
-    return m.real(m.bits(value) ^ sign)
+def signed(m: Maths, x: F, odd: I) -> F:
+    """x, or -x where the last bit of `odd` is 1."""
+    return m.real(m.bits(x) ^ (odd << (63 if m.double else 31)))
 
 
 def sin(m: Maths, x: F) -> F:
     """Sine."""
-    s, c, k = sin_cos(m, x)
+    if not m.w.target.fma:
+        return plain(m, "sin", x)
     size = m.abs(x)
-    found = m.select(size < 2.0**-30, x, turned(m, s, c, k))
-    return m.unless(size > limit(m), found, "sin", x)
+    found = m.select(size < m.pick(2.0**-30, 2.0**-14), x, wave(m, x, 0))
+    return m.unless(size > limit(m), found, lambda: far(m, "sin", x))
 
 
 def cos(m: Maths, x: F) -> F:
-    """Cosine: a quarter turn ahead."""
-    s, c, k = sin_cos(m, x)
-    return m.unless(m.abs(x) > limit(m), turned(m, s, c, k + 1), "cos", x)
+    """Cosine: a sine a quarter turn ahead."""
+    if not m.w.target.fma:
+        return plain(m, "cos", x)
+    return m.unless(m.abs(x) > limit(m), wave(m, x, 1), lambda: far(m, "cos", x))
+
+
+def far(m: Maths, name: str, x: F) -> F:
+    """The function of any argument: floats as doubles, doubles by the C function."""
+    if m.double:
+        return m.each(name, x)
+    d = m.doubles()
+    return m.narrow(d.formula(name, m.widen(x, d)))
+
+
+def quarters(m: Maths, x: F) -> tuple[F, F, F, F, I]:
+    """sin and cos of x less k quarter turns, each in two parts, and k in its low bits."""
+    n, k = turns(m, x)
+    r, low = remainder(m, x, n)
+    z = r * r
+    half = z * 0.5
+    w = 1.0 - half
+    s, s_low = m.ordered_sum(r, m.fma(r, z * m.poly(z, NEAR_SIN), low * w))
+    rest = m.fma(r, -low, ((1.0 - w) - half) + (z * z) * m.poly(z, NEAR_COS))
+    c, c_low = m.ordered_sum(w, rest)
+    return s, s_low, c, c_low, k
+
+
+def plain(m: Maths, name: str, x: F) -> F:
+    """Sine or cosine in double precision without fused products: of the nearest quarter turn."""
+    d = m if m.double else m.doubles()
+    wide = x if m.double else m.widen(x, d)
+    s, _, c, _, k = quarters(d, wide)
+    k = k + 1 if name == "cos" else k
+    found = signed(d, d.select((k & 1).eq(0), s, c), k >> 1)
+    if name == "sin":
+        found = d.select(d.abs(wide) < 2.0**-30, wide, found)
+    found = d.unless(d.abs(wide) > limit(d), found, lambda: d.each(name, wide))
+    return found if m.double else m.narrow(found)
 
 
 def tan(m: Maths, x: F) -> F:
     """Tangent, of doubles: s / c or -c / s, corrected by what rounding took from both."""
-    r, low, k = reduced(m, x)
-    z = r * r
-    half = z * 0.5
-    w = 1.0 - half
-    s, s_low = m.ordered_sum(r, m.fma(r, z * m.poly(z, SIN_DOUBLE), low * w))
-    rest = m.fma(r, -low, ((1.0 - w) - half) + (z * z) * m.poly(z, COS_DOUBLE))
-    c, c_low = m.ordered_sum(w, rest)
+    s, s_low, c, c_low, k = quarters(m, x)
     even = (k & 1).eq(0)
     top, top_low = m.select(even, s, -c), m.select(even, s_low, -c_low)
     bottom, bottom_low = m.select(even, c, s), m.select(even, c_low, s_low)
@@ -130,4 +169,4 @@ def tan(m: Maths, x: F) -> F:
     ratio = top * inverse
     error = m.residual(ratio, bottom, top) + (top_low - ratio * bottom_low)
     found = m.select(m.abs(x) < 2.0**-30, x, m.fma(error, inverse, ratio))
-    return m.unless(m.abs(x) > limit(m), found, "tan", x)
+    return m.unless(m.abs(x) > limit(m), found, lambda: m.each("tan", x))
