@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
+import time
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 from functrans.errors import EngineError
 
+IMPORTED = time.time()
+"""When functrans was imported: files that changed later are not those that run."""
 _plugged: dict[str, str] = {}
 
 

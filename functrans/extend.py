@@ -20,7 +20,7 @@ from functrans.control.custom import (
     custom_vjp_call_p,
     forward_of,
 )
-from functrans.engine import engine_name, jit, native_engine, plug
+from functrans.engine import IMPORTED, engine_name, jit, native_engine, plug
 from functrans.errors import (
     ConcretizationError,
     DtypeError,
@@ -76,6 +76,7 @@ from functrans.transforms import (
 )
 
 __all__ = [
+    "IMPORTED",
     "PRIMITIVES",
     "TRACING",
     "Array",

@@ -13,9 +13,7 @@ from typing import NamedTuple
 from jit.loop_ir.nodes import Buffer, Kernel, Program
 from jit.loops import FunctionEmitter
 from jit.registers import Module, symbol
-from jit.vectors import Target
-
-ENTRY = "ft_entry"
+from jit.target import ENTRY, Target
 
 
 class Emitted(NamedTuple):

@@ -13,9 +13,9 @@ from jit.loop_ir.nodes import FLOATS, Carry, Combine, DType, For, Value
 from jit.operations import OPERATIONS
 from jit.registers import Module, Reg
 from jit.statements import CONTEXT, STATUS, StatementEmitter
+from jit.target import PARALLEL
 from jit.vectors import indices, literal, register, vector
 
-PARALLEL = "ft_parallel_for"
 # A parallel reduction keeps one partial result for each chunk, at most this many.
 MOST_CHUNKS = 256
 WHOLE = 256

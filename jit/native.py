@@ -1,7 +1,7 @@
-"""The native side of LLVM: targets, object code, one process-wide linker, loaded programs.
+"""The native side of LLVM: targets, object code, and programs loaded from it.
 
-llvmlite is imported at the first use. Object code is a pure function of text and target, holds no
-address of this process, and may be kept on disk; addresses enter when it is loaded.
+llvmlite is imported when something is compiled, not before: object code becomes an image, and an
+image is loaded without LLVM. What our own linker does not take goes to LLVM's, one for the process.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
+import sys
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from jit.emit import ENTRY, emit_program
-from jit.loop_ir.nodes import Program
-from jit.loops import PARALLEL
-from jit.vectors import Target
+from jit.image import POSIX, Image, Mapped
+from jit.target import ENTRY, PARALLEL, Target
 
 if TYPE_CHECKING:
-    import llvmlite.binding as llvm
+    from jit.loop_ir.nodes import Program
 
 _lock = threading.RLock()
 _serial = itertools.count()
@@ -37,33 +37,40 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=renew_lock)
 
 
-class ObjectCode(NamedTuple):
-    """Machine code of one module and the C symbols that it needs; what a cache keeps."""
+class Object(NamedTuple):
+    """An object file that only LLVM's linker takes."""
 
     code: bytes
-    externals: frozenset[str]
-    errors: tuple[str, ...] = ()
+
+
+Loadable: TypeAlias = Image | Object
+"""Machine code without an address of this process; what a cache keeps."""
+Find: TypeAlias = Callable[[str], int]
 
 
 class NativeProgram:
-    """A loaded program: the address of its entry, and its text for the curious.
+    """A loaded program: the address of its entry, the messages of its statuses, and where it was
+    compiled just now its text for the curious.
 
     The code is freed when the object goes; who calls `entry` keeps the object alive.
     """
 
     def __init__(
-        self, tracker: llvm.ResourceTracker, obj: ObjectCode, text: str, target: Target
+        self,
+        code: Loadable,
+        find: Find,
+        externals: Iterable[str],
+        errors: tuple[str, ...],
+        text: str = "",
+        target: Target | None = None,
     ) -> None:
-        self.object = obj
-        self.target = target
+        self.code = code
+        self.errors = errors
         self.llvm_text = text
-        self.errors = obj.errors
-        self.entry: int = tracker[ENTRY]
-        # At exit the process frees everything at once, and LLVM may already be gone.
-        weakref.finalize(self, release, tracker).atexit = False
-        self._function: Any = ctypes.CFUNCTYPE(
-            ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p
-        )(self.entry)
+        self.target = target
+        self._loaded = load(code, find, externals, (ENTRY,))
+        self.entry: int = self._loaded.addresses[ENTRY]
+        self._function: Any = _entry_type()(self.entry)
 
     def __call__(self, inputs: int, outputs: int, arena: int) -> int:
         """Run on two arrays of pointers and the arena, by address; answers the status."""
@@ -71,15 +78,103 @@ class NativeProgram:
 
     def asm_text(self) -> str:
         """Assembly of the whole program."""
-        binding = load_llvm()
-        with _lock, binding.parse_assembly(self.llvm_text, binding.create_context()) as module:
-            return str(target_machine(self.target).emit_assembly(module))
+        return emit_assembly(self.llvm_text, self.target or host_target())
 
 
-def release(tracker: llvm.ResourceTracker) -> None:
+@cache
+def _entry_type() -> Any:
+    return ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+
+
+# -- loading ----------------------------------------------------------------------------------
+
+
+def load(
+    code: Loadable, find: Find, imports: Iterable[str], exports: Iterable[str]
+) -> Mapped | Linked:
+    """Put code in memory, its symbols found by `find`. Raises KeyError where one is not found.
+
+    imports, exports: what the code calls and gives, which only an image knows by itself.
+    """
+    return Mapped(code, find) if isinstance(code, Image) else Linked(code, find, imports, exports)
+
+
+class Linked:
+    """An object file linked by LLVM, freed with this object."""
+
+    def __init__(
+        self, code: Object, find: Find, imports: Iterable[str], exports: Iterable[str]
+    ) -> None:
+        binding, names = load_llvm(), tuple(exports)
+        found = [(name, find(name)) for name in sorted(imports)]
+        with _lock:
+            library = binding.JITLibraryBuilder().add_object_img(code.code).add_current_process()
+            for name, address in found:
+                library.import_symbol(name, address)
+            for name in names:
+                library.export_symbol(name)
+            tracker = library.link(linker(), f"functrans.{next(_serial)}")
+        self.addresses = {name: int(tracker[name]) for name in names}
+        # At exit the process frees everything at once, and LLVM may already be gone.
+        weakref.finalize(self, release, tracker).atexit = False
+
+    def keep(self) -> None:
+        """Stay for the life of the process."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
+
+
+def release(tracker: Any) -> None:
     """Free the code of a program."""
     with _lock:
         tracker.close()
+
+
+@cache
+def linker() -> Any:
+    """The one linker of the process. It owns its own target machine."""
+    return load_llvm().create_lljit_compiler()
+
+
+def loadable(code: bytes) -> Loadable:
+    """An object file as an image, where the system and our linker can."""
+    if POSIX and sys.platform == "linux":
+        from jit.elf import Unlinkable, link_image
+
+        with suppress(Unlinkable):
+            return link_image(code)
+    return Object(code)
+
+
+def finder(symbols: Mapping[str, int]) -> Find:
+    """Looks among these addresses first, then in the C and mathematics libraries."""
+    return lambda name: symbols[name] if name in symbols else process_symbol(name)
+
+
+LIBRARIES: dict[str, tuple[str | None, ...]] = {
+    "linux": (None, "libm.so.6", "libm.so"),
+    "win32": ("ucrtbase", "msvcrt", "kernel32", "api-ms-win-core-synch-l1-2-0"),
+}
+"""Where C functions are found, by system; elsewhere the process itself has them all."""
+
+
+@cache
+def process_symbol(name: str) -> int:
+    """The address of a function of the C or mathematics library, or of the system."""
+    for library in LIBRARIES.get(sys.platform, (None,)):
+        try:
+            found: Any = _library(library)[name]
+        except (OSError, AttributeError):
+            continue
+        return int(ctypes.cast(found, ctypes.c_void_p).value or 0)
+    raise KeyError(f"the compiled program needs the symbol {name!r}, which no library here has")
+
+
+@cache
+def _library(name: str | None) -> Any:
+    return ctypes.CDLL(name)
+
+
+# -- compiling --------------------------------------------------------------------------------
 
 
 @cache
@@ -125,16 +220,15 @@ def portable_target(name: str) -> Target:
 @cache
 def target_machine(target: Target) -> Any:
     """LLVM's code generator for a target; made once, used under the lock."""
-    binding = load_llvm()
-    return binding.Target.from_triple(target.triple).create_target_machine(
+    return code_generator(target)
+
+
+def code_generator(target: Target) -> Any:
+    """A code generator for one thread."""
+    found = load_llvm().Target.from_triple(target.triple)
+    return found.create_target_machine(
         cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="default"
     )
-
-
-@cache
-def linker() -> Any:
-    """The one linker of the process. It owns its own target machine."""
-    return load_llvm().create_lljit_compiler()
 
 
 def emit_object(text: str, target: Target) -> bytes:
@@ -143,8 +237,15 @@ def emit_object(text: str, target: Target) -> bytes:
         return machine_code(text, target_machine(target))
 
 
+def emit_assembly(text: str, target: Target) -> str:
+    """The same as assembly, to be read."""
+    binding = load_llvm()
+    with _lock, binding.parse_assembly(text, binding.create_context()) as module:
+        return str(target_machine(target).emit_assembly(module))
+
+
 def machine_code(text: str, generator: Any) -> bytes:
-    """The same by a code generator that no other thread uses meanwhile.
+    """Machine code by a code generator that no other thread uses meanwhile.
 
     llvmlite lets one thread at a time into LLVM. LLVM itself asks only that threads share neither
     context nor code generator, so its function is called past that lock where it can be.
@@ -166,47 +267,6 @@ def machine_code(text: str, generator: Any) -> bytes:
             lib.LLVMPY_DisposeMemoryBuffer(buffer)
 
 
-def compile_object(program: Program, target: Target, parallel: bool) -> tuple[ObjectCode, str]:
-    """Object code of a program and its LLVM text."""
-    emitted = emit_program(program, target, parallel)
-    code = emit_object(emitted.text, target)
-    return ObjectCode(code, emitted.externals, tuple(program.errors)), emitted.text
-
-
-def load_program(
-    obj: ObjectCode, target: Target, symbols: Mapping[str, int], text: str = ""
-) -> NativeProgram:
-    """Link object code with the addresses of its symbols; libm's and libc's are found here.
-
-    Raises KeyError for a symbol that is neither in `symbols` nor in the process.
-    """
-    binding = load_llvm()
-    with _lock:
-        library = binding.JITLibraryBuilder().add_object_img(obj.code).add_current_process()
-        for name, address in addresses(obj.externals, symbols):
-            library.import_symbol(name, address)
-        library.export_symbol(ENTRY)
-        tracker = library.link(linker(), f"functrans.{next(_serial)}")
-    return NativeProgram(tracker, obj, text, target)
-
-
-def addresses(names: Iterable[str], symbols: Mapping[str, int]) -> list[tuple[str, int]]:
-    """The address of each symbol."""
-    return [(n, symbols[n] if n in symbols else process_symbol(n)) for n in sorted(names)]
-
-
-@cache
-def process_symbol(name: str) -> int:
-    """The address of a function of the C or mathematics library."""
-    for library in (None, "libm.so.6"):
-        try:
-            found: Any = ctypes.CDLL(library)[name]
-        except (OSError, AttributeError):
-            continue
-        return int(ctypes.cast(found, ctypes.c_void_p).value or 0)
-    raise KeyError(f"the compiled program needs the symbol {name!r}, which no library here has")
-
-
 def compile_program(
     program: Program, target: Target | None = None, symbols: Mapping[str, int] | None = None
 ) -> NativeProgram:
@@ -215,7 +275,11 @@ def compile_program(
     symbols: addresses of what the program calls. With ft_parallel_for among them parallel loops
     use threads, else they run on the caller, with the same results.
     """
+    from jit.emit import emit_program
+
     target = host_target() if target is None else target
     symbols = {} if symbols is None else symbols
-    obj, text = compile_object(program, target, PARALLEL in symbols)
-    return load_program(obj, target, symbols, text)
+    emitted = emit_program(program, target, PARALLEL in symbols)
+    code = loadable(emit_object(emitted.text, target))
+    errors = tuple(program.errors)
+    return NativeProgram(code, finder(symbols), emitted.externals, errors, emitted.text, target)

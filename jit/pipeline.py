@@ -147,12 +147,15 @@ def compile_jaxpr(jaxpr: Jaxpr, donate: Sequence[int] = ()) -> Executable:
         emitted = emit_program(written.program, target, threads.has_threads())
         symbols.prepare(emitted.externals)
     with timer.stage("object"):
-        code = native.emit_object(emitted.text, target)
-        errors = tuple(written.program.errors)
-        obj = native.ObjectCode(code, emitted.externals, errors)
+        code = native.loadable(native.emit_object(emitted.text, target))
     with timer.stage("load"):
-        loaded = native.load_program(
-            obj, target, symbols.addresses(emitted.externals), emitted.text
+        loaded = native.NativeProgram(
+            code,
+            native.finder(symbols.addresses(emitted.externals)),
+            emitted.externals,
+            tuple(written.program.errors),
+            emitted.text,
+            target,
         )
     callbacks.forget_with(loaded, numbers)
     dispatcher = Dispatcher(

@@ -1,4 +1,4 @@
-"""LLVM text of vector types, literals and instructions, and the facts of a target they rest on.
+"""LLVM text of vector types, literals and instructions.
 
 Everything here is written once for any number of lanes; one lane is a plain scalar. float16 and
 bfloat16 live in registers as floats that hold only values of the narrow type: each operation
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 
 from jit.loop_ir.nodes import FLOATS, ITEMSIZE, SIGNED, DType
+from jit.target import Target
 
 REGISTER: dict[DType, str] = {
     "bool": "i1",
@@ -23,46 +23,6 @@ REGISTER: dict[DType, str] = {
 }
 MEMORY: dict[DType, str] = {"bool": "i8", "f16": "half", "bf16": "i16"}
 SUFFIX = {"float": "f32", "double": "f64", "half": "f16"}
-
-
-@dataclass(frozen=True)
-class Target:
-    """A processor that code is made for: LLVM's names for it and the widest vector to use."""
-
-    triple: str
-    cpu: str
-    features: str
-    vector_bytes: int
-
-    @cached_property
-    def present(self) -> frozenset[str]:
-        """Features switched on by name."""
-        return frozenset(f[1:] for f in self.features.split(",") if f.startswith("+"))
-
-    @cached_property
-    def masks(self) -> bool:
-        """Masked loads and stores of every element size, and gathers, cost about one load."""
-        return "avx512f" in self.present and "avx512bw" in self.present and self.vector_bytes == 64
-
-    @cached_property
-    def fma(self) -> bool:
-        """A fused multiply-add instruction."""
-        return "fma" in self.present or "neon" in self.present
-
-    @cached_property
-    def half(self) -> bool:
-        """Instructions that convert between half and float."""
-        return "f16c" in self.present or "neon" in self.present
-
-    @cached_property
-    def rounds(self) -> bool:
-        """Instructions for floor, ceil, trunc, rint."""
-        return "sse4.1" in self.present or "neon" in self.present
-
-    @cached_property
-    def wide_integers(self) -> bool:
-        """Vector conversion between 64-bit integers and doubles."""
-        return "avx512dq" in self.present or "neon" in self.present
 
 
 @cache

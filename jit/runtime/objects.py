@@ -1,10 +1,9 @@
 """Compiles the runtime's LLVM modules and links them, each once per process.
 
-Invariant: `build_object` is a pure function of the text and the machine, so its bytes may be kept
-under `object_key`; addresses enter only in `link_object`.
+Invariant: the code of a module is a pure function of functrans, its text and the machine, so it is
+kept on disk; addresses enter only in `link_object`.
 """
 
-import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +11,8 @@ from contextlib import suppress
 from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
-from jit import native
+from jit import code_cache, native
+from jit.native import Loadable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -57,36 +57,40 @@ def in_background(make: Callable[[], object]) -> None:
 @cache
 def host_features() -> frozenset[str]:
     """The feature names LLVM reports for this processor."""
-    present: Mapping[str, bool] = native.load_llvm().get_host_cpu_features()
-    return frozenset(name for name, on in present.items() if on)
+    return native.host_target().present
 
 
-def object_key(text: str) -> str:
-    """The name of a module's object code: its text, LLVM, and the machine it is made for."""
-    made_of = (text, native.load_llvm().llvm_version_info, native.host_target())
-    return hashlib.sha256(repr(made_of).encode()).hexdigest()
-
-
-def build_object(text: str) -> bytes:
+def build_object(text: str) -> Loadable:
     """Compile one module for this machine, without any optimisation pass."""
+    return code_cache.code_of(("text", text), lambda: compile_module(text))
+
+
+def runtime_object(name: str, *options: Any, text: Callable[[], str]) -> Loadable:
+    """The same for a module whose text follows from its name and plain options.
+
+    Where the code is on disk the text is not made.
+    """
+    return code_cache.code_of((name, options), lambda: compile_module(text()))
+
+
+def compile_module(text: str) -> Loadable:
+    """Machine code of a module."""
     with _building:
-        return native.machine_code(text, _code_generator())
+        return native.loadable(native.machine_code(text, _code_generator()))
 
 
 def link_object(
-    name: str, code: bytes, imports: Mapping[str, int], exports: Iterable[str]
+    name: str, code: Loadable | bytes, imports: Mapping[str, int], exports: Iterable[str]
 ) -> dict[str, int]:
     """Load object code for the life of the process and give the addresses of its `exports`."""
     names = tuple(exports)
-    with native._lock:
-        library = native.load_llvm().JITLibraryBuilder().add_object_img(code)
-        for symbol, address in imports.items():
-            library.import_symbol(symbol, address)
-        for symbol in names:
-            library.export_symbol(symbol)
-        tracker = library.link(native.linker(), name)
-    _loaded.append(tracker)
-    return {symbol: int(tracker[symbol]) for symbol in names}
+    code = native.loadable(code) if isinstance(code, bytes) else code
+    try:
+        loaded = native.load(code, native.finder(imports), imports, names)
+    except KeyError as error:
+        raise KeyError(f"{name}: {error.args[0]}") from None
+    loaded.keep()
+    return {symbol: loaded.addresses[symbol] for symbol in names}
 
 
 def library_symbols(names: Iterable[str]) -> dict[str, int]:
@@ -94,17 +98,7 @@ def library_symbols(names: Iterable[str]) -> dict[str, int]:
     return {name: native.process_symbol(name) for name in names}
 
 
-_loaded: list[Any] = []
-
-
 @cache
 def _code_generator() -> Any:
     """A code generator beside that of programs, so that both may compile at the same time."""
-    target = native.host_target()
-    return (
-        native.load_llvm()
-        .Target.from_triple(target.triple)
-        .create_target_machine(
-            cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="default"
-        )
-    )
+    return native.code_generator(native.host_target())

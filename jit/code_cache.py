@@ -1,0 +1,55 @@
+"""Machine code by key: read from disk where it is there, else made, and kept there.
+
+Invariant: what comes from disk is loaded exactly as what was made just now would be.
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import Callable
+from typing import Any
+
+from jit import disk_cache
+from jit.cache_key import VERSION, key_of
+from jit.image import Image
+from jit.native import Loadable, Object
+
+COUNTS = {"hits": 0, "compiled": 0}
+"""How often this process found code on disk, and how often it compiled."""
+
+
+def code_of(name: Any, make: Callable[[], Loadable]) -> Loadable:
+    """The code that `make` makes. `name`, of plain values, says what it is made from."""
+    key = key_of("module", name)
+    found = fetch(key)
+    if found is not None:
+        return unpacked(found)
+    code = make()
+    keep(key, packed(code))
+    return code
+
+
+def fetch(key: bytes | None) -> Any:
+    """What was kept under a key, as plain values; None where nothing was."""
+    found = None if key is None else disk_cache.read(key)
+    if found is None:
+        COUNTS["compiled"] += 1
+        return None
+    COUNTS["hits"] += 1
+    return marshal.loads(found)
+
+
+def keep(key: bytes | None, plain: Any) -> None:
+    """Keep plain values under a key."""
+    if key is not None:
+        disk_cache.write(key, marshal.dumps(plain, VERSION))
+
+
+def packed(code: Loadable) -> tuple[Any, ...]:
+    """Code as plain values."""
+    return (type(code).__name__, *code)
+
+
+def unpacked(plain: Any) -> Loadable:
+    """The code that was packed."""
+    return {"Image": Image, "Object": Object}[plain[0]](*plain[1:])
