@@ -43,12 +43,9 @@ class Elementwise(NamedTuple):
     `partials(out, *operands)` gives one derivative per operand: an array, 1, -1 or None (zero
     everywhere); no `partials` at all says that the derivative is zero, or written by hand
     (`by_hand`).
-    `finite` says that every partial is finite wherever it is evaluated, so that a plain product
-    may replace `scale`.
     """
 
     partials: Callable[..., Sequence[Any]] | None
-    finite: bool = False
     by_hand: bool = False
 
 

@@ -50,7 +50,6 @@ def elementwise(
     function: Callable[..., Any],
     *,
     partials: Callable[..., Sequence[Any]] | None = None,
-    finite: bool = False,
     kinds: str = "fc",
     result: Callable[..., DType] | None = None,
     jvp: Callable[..., tuple[list[Value], list[Value]]] | None = None,
@@ -85,7 +84,7 @@ def elementwise(
         if partials is None or all(t is None for t in tangents):
             return [out], [None]
         terms = [
-            times_partial(t, p, finite)
+            times_partial(t, p)
             for t, p in zip(tangents, partials(out, *primals, **params), strict=True)
             if t is not None and p is not None
         ]
@@ -98,25 +97,23 @@ def elementwise(
         jvp=derived_jvp if jvp is None else jvp,
         transpose=transpose,
         batch=batching_elementwise(lambda: primitive),
-        property=Elementwise(partials, finite, by_hand=jvp is not None),
+        property=Elementwise(partials, by_hand=jvp is not None),
         cheap=cheap,
     )
     return primitive
 
 
-def times_partial(tangent: Value, partial: Value, finite: bool) -> Value:
+def times_partial(tangent: Value, partial: Value) -> Value:
     """A tangent times a partial derivative; None (a symbolic zero) where the partial is zero.
 
-    1 and -1 cost nothing and one negation. A literal is known to be finite when it is, whatever
-    the primitive says of its partials.
+    1 and -1 cost nothing and one negation. A plain product serves for a finite literal only.
     """
     if isinstance(partial, int):
         return tangent if partial == 1 else bind(provided("neg"), tangent)[0]
-    if isinstance(partial, np.generic):
-        if partial == 0:
-            return None
-        finite = finite or bool(np.isfinite(partial))
-    return bind(provided("mul" if finite else "scale"), tangent, partial)[0]
+    if isinstance(partial, np.generic) and partial == 0:
+        return None
+    plain = isinstance(partial, np.generic) and np.isfinite(partial)
+    return bind(provided("mul" if plain else "scale"), tangent, partial)[0]
 
 
 def add_all(terms: Sequence[Value]) -> Value:
