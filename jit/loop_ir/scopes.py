@@ -145,16 +145,16 @@ class Branch:
 
     @contextmanager
     def _open(self, block: Block) -> Generator[None]:
-        """Enter a block; the statement moves behind all that was built before the block."""
+        """Enter a block; the statement comes after all that is built around it till it closes."""
         around = self.builder.scopes[-1].block.stmts
-        if self.node in around:
-            around.remove(self.node)
-        around.append(self.node)
         self.builder.scopes.append(Scope(block, hoists=False, runs=False))
         try:
             yield
         finally:
             self.builder.scopes.pop()
+            if self.node in around:
+                around.remove(self.node)
+            around.append(self.node)
 
     @contextmanager
     def then(self) -> Generator[None]:

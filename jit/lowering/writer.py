@@ -42,6 +42,7 @@ class Writer(BaseWalk):
         self.held: list[dict[tuple[Var, Index], Element]] = [{}]
         self.rows: dict[Var, Callable[[Index], Index]] = {}
         self._masks: dict[int, Value] = {}
+        self.floor = 0
 
     # loops
 
@@ -65,9 +66,31 @@ class Writer(BaseWalk):
             self.held.pop()
         loop.value = None
 
+    def branch(
+        self, cond: bool | Value, then: Callable[[], None], orelse: Callable[[], None] | None = None
+    ) -> None:
+        """Write then() where `cond` holds, else orelse(). What they compute stays inside."""
+        if isinstance(cond, bool):
+            chosen = then if cond else orelse
+            if chosen is not None:
+                chosen()
+            return
+        opened = self.b.if_(cond)
+        for block, body in ((opened.then, then), (opened.orelse, orelse)):
+            with block():
+                floor, self.floor = self.floor, len(self.b.scopes) - 1
+                self.memos.append({})
+                self.held.append({})
+                if body is not None:
+                    body()
+                self.memos.pop()
+                self.held.pop()
+                self.floor = floor
+
     def depth(self, index: Index, mask: Value | None = None) -> int:
-        """The depth of the innermost loop that an index or a mask depends on."""
+        """The depth of the innermost loop that an index or a mask depends on, or of the branch."""
         deepest = max((loop.level for loop in loops_in(index)), default=0)
+        deepest = max(deepest, self.floor)
         if mask is not None:
             deepest = max(deepest, mask.level)
         return min(deepest, len(self.memos) - 1)
