@@ -7,10 +7,12 @@ from math import prod
 from typing import Any
 
 from functrans.extend import Atom, Eqn, Literal, Primitive, primitives
+from jit.lowering import conv_direct, conv_windows
 from jit.lowering.contraction import GEMMS, product
 from jit.lowering.formulas import NARROW
 from jit.lowering.index import Index, Point
 from jit.lowering.rules import EquationBuilder, Fold, Walk, expands, folds, loop_dtype
+from jit.lowering.window import Window
 
 ft = primitives.contraction
 st = primitives.structural
@@ -25,32 +27,15 @@ looped_conv_p = Primitive(name="conv", abstract_eval=ft.conv_p.abstract_eval, im
 """conv as a loop nest."""
 
 
-class Window:
-    """The extents of a convolution whose batch groups have been made channel groups."""
-
-    def __init__(self, eqn: Eqn) -> None:
-        x, w = eqn.inputs
-        (out,) = eqn.outputs
-        p = eqn.params
-        self.batch_groups, self.groups = p["batch_groups"], max(p["groups"], p["batch_groups"])
-        self.strides, self.padding = p["strides"], p["padding"]
-        self.lhs, self.rhs = p["lhs_dilation"], p["rhs_dilation"]
-        self.n, self.o, *places = out.aval.shape
-        self.places = tuple(places)
-        self.i = w.aval.shape[1]
-        self.kernel = w.aval.shape[2:]
-        self.spatial = x.aval.shape[2:]
-        self.per = self.o // self.groups
-
-    @property
-    def work(self) -> int:
-        return self.n * self.o * prod(self.places) * self.i * prod(self.kernel)
-
-
 @expands(ft.conv_p)
 def choose_conv(eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:
-    """A product over patches where that is large, else a loop nest."""
+    """A kernel of the runtime, else a product over patches where that is large, or a loop nest."""
     c = Window(eqn)
+    if c.work >= LARGE_CONV:
+        if conv_windows.takes(c):
+            return eqs.bind(conv_windows.windows_conv_p, *eqn.inputs, **eqn.params)
+        if conv_direct.takes(c):
+            return eqs.bind(conv_direct.direct_conv_p, *eqn.inputs, **eqn.params)
     few = min(prod(c.kernel), prod(c.places)) <= MOST_PARTS
     plain = c.batch_groups == 1 and few and min(c.per, c.i * prod(c.kernel)) > 1
     if plain and eqn.inputs[0].aval.dtype.name in GEMMS and c.work >= LARGE_CONV:

@@ -24,6 +24,10 @@ def family(name: str) -> Callable[[], Mapping[str, int]] | None:
         from jit.runtime import sort
 
         return (lambda: sort.symbols(name)) if name.rpartition("_")[2] in sort.NAMES else None
+    if name.startswith("ft_conv_"):
+        from jit.runtime import conv
+
+        return (lambda: conv.symbols(name)) if name in conv.NAMES else None
     if name in ("ft_parallel_for", "ft_pool_size"):
         return threads.symbols
     return callbacks.symbols if name == callbacks.CALLBACK else None

@@ -1,0 +1,266 @@
+"""Gradients of a convolution's weights: windows of padded images times their cotangents.
+
+Written as a convolution, such a gradient has few places and a window as large as an image, and
+the images are its input channels. Invariant: the images are shared out to a number of partial
+sums that depends on the shapes only, and these are added in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from math import prod
+from typing import Any
+
+from functrans.extend import Eqn, Primitive, primitives
+from jit.loop_ir.nodes import Buffer
+from jit.lowering.index import Index, Point
+from jit.lowering.padded import BEYOND, Padded, aligned, fill, table
+from jit.lowering.rules import lowers_root
+from jit.lowering.window import Window
+from jit.lowering.writer import RootContext
+
+ft = primitives.contraction
+PLANES = 16
+"""Rows of partial sums are so many elements, or a multiple, as in jit/runtime/conv.py."""
+BAND_BYTES = 1 << 18
+"""The copies of a band of an image are to stay in the second cache."""
+BAND_PLACES = 4096
+SUMS_BYTES = 1 << 23
+"""The partial sums together take no more than this, unless one takes more."""
+TASKS = 16
+MOST_SLOTS = 32
+MOST_ROWS = 1 << 14
+
+windows_conv_p = Primitive(name="conv", abstract_eval=ft.conv_p.abstract_eval, impl=ft.conv_p.impl)
+"""conv as calls of ft_conv_windows."""
+
+
+class Windows:
+    """How the work of one gradient is laid out; `channels` are those whose gradient is sought."""
+
+    def __init__(self, c: Window) -> None:
+        self.c = c
+        self.taps = prod(c.places)
+        self.depth = -(-c.per // PLANES) * PLANES
+        self.sums = c.groups * c.n * self.taps * self.depth
+        roomy = max(SUMS_BYTES // (self.sums * c.bytes), 1)
+        self.slots = min(c.i, roomy, max(MOST_SLOTS // c.groups, 1))
+        self.turns = -(-c.i // self.slots)
+        self.slots = -(-c.i // self.turns)
+        blocks = -(-TASKS // (self.slots * c.groups))
+        line = self.padded(1).plane * c.bytes
+        self.channels = max(min(-(-c.n // blocks), max(BAND_BYTES // line, 1)), 1)
+        self.channels = min(self.channels, max(MOST_ROWS // self.taps, 1))
+        self.blocks = -(-c.n // self.channels)
+        rest = prod(c.kernel[1:])
+        step = self.channels * line // max(self.padded(1).extent[0], 1) * c.rhs[0]
+        fitting = max(BAND_BYTES // max(step + c.per * rest * c.bytes, 1), 1)
+        self.band = max(min(c.kernel[0], fitting, max(BAND_PLACES // rest, 1)), 1)
+        self.bands = -(-c.kernel[0] // self.band)
+        self.pad = self.padded(self.band)
+        self.places = self.band * rest
+        self.tasks = c.groups * self.blocks * self.slots
+        self.copy = aligned((self.channels * self.pad.plane + BEYOND) * c.bytes)
+        self.cotangent = aligned((c.per * self.places + BEYOND) * c.bytes)
+
+    def padded(self, band: int) -> Padded:
+        """The copy that windows of so many rows of the first axis need."""
+        c = self.c
+        return Padded(
+            tuple(-low for low, _ in c.padding),
+            tuple(
+                (places - 1) * stride + (n - 1) * step + 1
+                for places, stride, n, step in zip(
+                    c.places, c.strides, [band, *c.kernel[1:]], c.rhs, strict=True
+                )
+            ),
+            tuple(c.spatial),
+            tuple(c.lhs),
+        )
+
+    @property
+    def copies_at(self) -> int:
+        """Where the copies begin, after the partial sums, in bytes."""
+        return aligned(self.slots * self.sums * self.c.bytes)
+
+    @property
+    def cotangents_at(self) -> int:
+        return self.copies_at + self.tasks * self.copy
+
+    @property
+    def workspace(self) -> int:
+        return self.cotangents_at + self.tasks * self.cotangent
+
+
+def takes(c: Window) -> bool:
+    """Is this a gradient of weights: a large window, few places, several channels?"""
+    if not c.has_kernel or c.work == 0:
+        return False
+    return prod(c.kernel) > prod(c.places) <= MOST_ROWS
+
+
+@lowers_root(
+    windows_conv_p,
+    lambda eqn: (),
+    workspace=lambda eqn: Windows(Window(eqn)).workspace,
+    calls=lambda eqn: (f"ft_conv_windows_{Window(eqn).dtype}",),
+)
+def lower_windows_conv(ctx: RootContext, eqn: Eqn) -> None:
+    """Partial sums over images, then their sum in the order of the result."""
+    w = Windows(Window(eqn))
+    sums = ctx.slot(w.c.dtype, w.slots * w.sums, 0)
+    multiply(ctx, eqn, w, sums)
+    add_up(ctx, eqn, w, sums)
+
+
+def multiply(ctx: RootContext, eqn: Eqn, w: Windows, sums: Buffer) -> None:
+    """Every task: some images in turn, for one group and one block of its channels."""
+    c, walk, b = w.c, ctx.walk, ctx.b
+    size, room = w.copy // c.bytes, w.cotangent // c.bytes
+    copies = ctx.slot(c.dtype, w.tasks * size, w.copies_at)
+    cotangents = ctx.slot(c.dtype, w.tasks * room, w.cotangents_at)
+    rows = table(ctx, "rows", row_table(w))
+    steps = table(ctx, "steps", step_table(w))
+    kind: Any = "parallel" if ctx.parallel(c.work / 8) else "serial"
+    with walk.kernel(ctx.name), ctx.nest([w.tasks], [kind]) as (task,):
+        part, slot = walk.divide(task, w.slots)
+        group, block = walk.divide(part, w.blocks)
+        start, begin = task * size, task * room
+
+        def one(turn: Index, band: Index) -> None:
+            image = slot * w.turns + turn
+
+            def run() -> None:
+                copy_images(ctx, eqn, w, copies, start, group, block, image, band)
+                copy_cotangents(ctx, eqn, w, cotangents, begin, group, image, band)
+                left = block * -w.channels + c.n
+                height = b.mul(least(ctx, left, w.channels), w.taps)
+                depth = b.mul(least(ctx, band * -w.band + c.kernel[0], w.band), w.places // w.band)
+                target = slot * c.groups + group
+                target = (target * c.n + block * w.channels) * (w.taps * w.depth)
+                again = b.cast(b.ne(walk.number(turn + band), b.index(0)), "i64")
+                b.call(
+                    f"ft_conv_windows_{c.dtype}",
+                    *(height, b.ref(rows), depth, b.ref(steps)),
+                    b.ref(copies, walk.number(start)),
+                    c.per,
+                    b.ref(cotangents, walk.number(begin)),
+                    w.places,
+                    b.ref(sums, walk.number(target)),
+                    *(w.depth, again),
+                )
+
+            walk.branch(walk.compare("lt", image, c.i), run)
+
+        with ctx.nest([w.turns, w.bands]) as (turn, band):
+            one(turn, band)
+
+
+def least(ctx: RootContext, left: Index, most: int) -> Any:
+    """min(left, most)."""
+    low, high = left.range()
+    if low >= most or low == high:
+        return ctx.b.index(min(low, most))
+    return ctx.b.min(ctx.walk.number(left), ctx.b.index(most))
+
+
+def row_table(w: Windows) -> list[int]:
+    """Where the window of each channel and place begins in a copy."""
+    c, pad = w.c, w.pad
+    places = [
+        pad.offset([t * s for t, s in zip(at, c.strides, strict=True)])
+        for at in product(*map(range, c.places))
+    ]
+    return [channel * pad.plane + place for channel in range(w.channels) for place in places]
+
+
+def step_table(w: Windows) -> list[int]:
+    """Where the elements of a band of a window lie from there."""
+    c = w.c
+    return [
+        w.pad.offset([p * s for p, s in zip(at, c.rhs, strict=True)])
+        for at in product(*map(range, (w.band, *c.kernel[1:])))
+    ]
+
+
+def copy_images(
+    ctx: RootContext,
+    eqn: Eqn,
+    w: Windows,
+    copies: Buffer,
+    start: Index,
+    group: Index,
+    block: Index,
+    image: Index,
+    band: Index,
+) -> None:
+    """A block of channels of an image, padded."""
+    c, x, walk = w.c, eqn.inputs[0], ctx.walk
+
+    def element(plane: Index, places: Sequence[Index], where: Any) -> Any:
+        channel = block * w.channels + plane
+        if c.batch_groups > 1:
+            multi = [group * c.n + channel, image, *places]
+        else:
+            multi = [channel, group * c.i + image, *places]
+        return walk.value(x, walk.within(Point((), multi=()), x.aval.shape, multi, where))
+
+    def planes(count: int) -> None:
+        fill(ctx, copies, start, count, w.pad, element, band * (w.band * c.rhs[0]))
+
+    rest = c.n - (w.blocks - 1) * w.channels
+    if rest == w.channels:
+        planes(w.channels)
+    else:
+        whole = walk.compare("lt", block, w.blocks - 1)
+        walk.branch(whole, lambda: planes(w.channels), lambda: planes(rest))
+
+
+def copy_cotangents(
+    ctx: RootContext,
+    eqn: Eqn,
+    w: Windows,
+    cotangents: Buffer,
+    begin: Index,
+    group: Index,
+    image: Index,
+    band: Index,
+) -> None:
+    """A band of the cotangents of an image: (channels of the group, places)."""
+    c, y, walk = w.c, eqn.inputs[1], ctx.walk
+    inner = c.kernel[1:]
+    with ctx.nest([c.per, w.band]) as (one, row):
+        first = band * w.band + row
+
+        def line() -> None:
+            with ctx.nest(inner, "vector") as rest:
+                multi = [group * c.per + one, image, first, *rest]
+                point = walk.within(Point((), multi=()), y.aval.shape, multi, True)
+                flat = one * w.band + row
+                for index, n in zip(rest, inner, strict=True):
+                    flat = flat * n + index
+                walk.store(cotangents, begin + flat, walk.value(y, point))
+
+        walk.branch(walk.compare("lt", first, c.kernel[0]), line)
+
+
+def add_up(ctx: RootContext, eqn: Eqn, w: Windows, sums: Buffer) -> None:
+    """out[channel, group and its channel, place] = the partial sums, from the first to the last."""
+    c, walk, b = w.c, ctx.walk, ctx.b
+    parallel = ctx.parallel(4.0 * w.sums * w.slots)
+    kinds: list[Any] = ["parallel" if parallel else "serial", "serial", "serial", "vector"]
+    with (
+        walk.kernel(f"{ctx.name}_sum"),
+        ctx.nest([c.n, c.groups, c.per, w.taps], kinds) as (channel, group, one, tap),
+    ):
+        total: Any = None
+        for slot in range(w.slots):
+            flat = ((group + slot * c.groups) * c.n + channel) * w.taps + tap
+            part = b.load(sums, walk.number(flat * w.depth + one))
+            total = part if total is None else b.add(total, part)
+        place = ((channel * c.groups + group) * c.per + one) * w.taps + tap
+        b.store(ctx.buffer(eqn.outputs[0]), walk.number(place), total)
+
+
+__all__ = ["takes", "windows_conv_p"]

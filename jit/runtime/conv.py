@@ -1,0 +1,35 @@
+"""The emitted convolutions: one object per function, compiled on first use, for any shape.
+
+Invariant: `ft_conv_*` may be called without the GIL, from any thread, and never fail; each call
+runs on the thread that makes it.
+
+`void ft_conv_<type>(i64 m, i64 k, ptr a, ptr x, ptr steps, i64 rows, ptr table, i64 width,
+ptr out, i64 ldo, i64 gap)` computes, for each channel c < m, row r < rows and place p < width,
+out[c * ldo + table[2r + 1] + p * gap] = sum over i < k of a(c, i) * x[table[2r] + p + steps[i]].
+a is packed as (ceil(m / PANEL), k, PANEL). x may be read up to one vector beyond its last place.
+
+`void ft_conv_windows_<type>(i64 m, ptr rows, i64 k, ptr steps, ptr x, i64 n, ptr w, i64 ldw,
+ptr c, i64 ldc, i64 accumulate)` computes c[r * ldc + j] = or += the sum over i < k of
+x[rows[r] + steps[i]] * w[j * ldw + i]. ldc is a multiple of PLANES, of n rounded up at least.
+"""
+
+from jit.runtime.conv_text import PANEL, conv_module
+from jit.runtime.gemm import host_tile
+from jit.runtime.gemm_text import Kind
+from jit.runtime.objects import build_object, link_object, once
+
+NAMES = frozenset(
+    {"ft_conv_f32", "ft_conv_f64", "ft_conv_windows_f32", "ft_conv_windows_f64"},
+)
+PLANES = 16
+"""A multiple of the lanes of every machine's vectors."""
+
+
+@once
+def symbols(function: str) -> dict[str, int]:
+    """The address of one of NAMES."""
+    kind = Kind(function.rpartition("_")[2], host_tile())
+    return link_object(function, build_object(conv_module(function, kind)), {}, [function])
+
+
+__all__ = ["NAMES", "PANEL", "PLANES", "symbols"]

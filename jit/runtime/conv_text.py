@@ -1,0 +1,290 @@
+"""The LLVM text of convolutions: products whose operands are read by tables of offsets.
+
+A convolution multiplies packed weights with windows of a padded image, without copying a window:
+the element of step i for the place p of the image is x[p + steps[i]]. The gradient of the weights
+multiplies windows with a packed matrix: element (r, step) is x[rows[r] + steps[step]].
+Invariant: every element of a result is one chain of multiply-adds in the order of the steps (cut
+as the number of steps says), so its bits do not depend on the tile or the thread it falls to.
+"""
+
+from itertools import product
+
+from jit.runtime.gemm_text import (
+    Kind,
+    declarations,
+    lane_mask,
+    masked_load,
+    masked_store,
+    splat,
+    transpose,
+)
+from jit.runtime.writer import Function
+
+PANEL = 8
+"""Rows of a panel of packed weights, whatever the machine: (panels, steps, PANEL)."""
+DEPTH = 192
+"""Steps of one block of the gradient of the weights."""
+
+
+def conv_module(function: str, kind: Kind) -> str:
+    """The module of ft_conv_<f32 or f64> or ft_conv_windows_<f32 or f64>."""
+    parts = _windows if function.startswith("ft_conv_windows_") else _sweep
+    return "\n\n".join([*parts(kind, function), declarations(kind)])
+
+
+def _accumulate(f: Function, kind: Kind, cell: str, a: str, b: str) -> None:
+    """%n<cell> = a * b + %s<cell>, fused where the machine can."""
+    v = kind.vector(kind.lanes)
+    if kind.tile.fused:
+        fma = f"call {v} @llvm.fma.{kind.suffix(kind.lanes)}"
+        f.do(f"%n{cell} = {fma}({v} {a}, {v} {b}, {v} %s{cell})")
+    else:
+        f.do(f"%n{cell} = fadd {v} {f(f'fmul {v} {a}, {b}')}, %s{cell}")
+
+
+# -- the convolution ---------------------------------------------------------------------------
+
+
+def _sweep(kind: Kind, function: str) -> list[str]:
+    single = 8 if kind.tile.width > 16 else 4
+    shapes = [(kind.tile.rows, kind.tile.vectors), (1, single)]
+    return [
+        *(_sweep_kernel(kind, *shape) for shape in shapes),
+        _sweep_entry(kind, function, shapes),
+    ]
+
+
+def _sweep_kernel(kind: Kind, rows: int, vectors: int) -> str:
+    """`rows` channels of the result at the places of `vectors` vectors, over %k >= 0 steps.
+
+    %places holds three numbers for each vector: where it begins in %x, where in %out, and how
+    many of its lanes count. %a holds PANEL weights for each step, %steps an offset into %x.
+    """
+    lanes, ty = kind.lanes, kind.scalar
+    v = kind.vector(lanes)
+    f = Function(
+        f"internal void @sweep_{rows}x{vectors}(i64 %k, ptr noalias %a, ptr noalias %x, "
+        "ptr noalias %steps, ptr noalias %places, i64 %valid, ptr noalias %out, i64 %ldo, i64 %gap)"
+    )
+    scratch = f(f"alloca [{lanes} x {ty}], align 64")
+
+    def place(j: int, field: int) -> str:
+        return f.load("i64", f.at("i64", "%places", str(3 * j + field)))
+
+    starts = [f.at(ty, "%x", place(j, 0)) for j in range(vectors)]
+    cells = list(product(range(rows), range(vectors)))
+    f.jump("head")
+    f.open("head")
+    f.do("%i = phi i64 [0, %entry], [%i.next, %body]")
+    f.do("%row = phi ptr [%a, %entry], [%row.next, %body]")
+    for r, j in cells:
+        f.do(f"%s{r}.{j} = phi {v} [zeroinitializer, %entry], [%n{r}.{j}, %body]")
+    f.split(f.test("slt", "%i", "%k"), "body", "end")
+    f.open("body")
+    offset = f.load("i64", f.at("i64", "%steps", "%i"))
+    windows = [f.load(v, f.at(ty, start, offset), kind.bytes) for start in starts]
+    for r in range(rows):
+        weight = splat(f, kind, lanes, f.at(ty, "%row", str(r)))
+        for j in range(vectors):
+            _accumulate(f, kind, f"{r}.{j}", weight, windows[j])
+    f.do("%i.next = add i64 %i, 1")
+    f.do(f"%row.next = getelementptr {ty}, ptr %row, i64 {PANEL}")
+    f.jump("head")
+    f.open("end")
+    targets = [f.at(ty, "%out", place(j, 1)) for j in range(vectors)]
+    counts = [place(j, 2) for j in range(vectors)]
+    masks = [lane_mask(f, lanes, count) for count in counts]
+    whole = [f.test("eq", count, str(lanes)) for count in counts]
+
+    def beside(r: int, j: int) -> None:
+        value, target = f"%s{r}.{j}", f.at(ty, targets[j], f.mul("%ldo", str(r)))
+        f.choose(
+            whole[j],
+            lambda: f.store(v, value, target, kind.bytes),
+            lambda: masked_store(f, kind, lanes, value, target, masks[j]),
+        )
+
+    def apart(r: int, j: int) -> None:
+        target = f.at(ty, targets[j], f.mul("%ldo", str(r)))
+        f.store(v, f"%s{r}.{j}", scratch, 64)
+        with f.loop("0", counts[j]) as lane:
+            element = f.load(ty, f.at(ty, scratch, lane))
+            f.store(ty, element, f.at(ty, target, f.mul(lane, "%gap")))
+
+    def put(one: object) -> None:
+        for r in range(rows):
+            with f.when(f.test("slt", str(r), "%valid")):
+                for j in range(vectors):
+                    one(r, j)  # type: ignore[operator]
+
+    f.choose(f.test("eq", "%gap", "1"), lambda: put(beside), lambda: put(apart))
+    return f.text()
+
+
+def _sweep_entry(kind: Kind, function: str, shapes: list[tuple[int, int]]) -> str:
+    """All channels of one group at %rows rows of %width places; see conv.SIGNATURES."""
+    lanes, ty = kind.lanes, kind.scalar
+    f = Function(
+        f"void @{function}(i64 %m, i64 %k, ptr %a, ptr %x, ptr %steps, i64 %rows, ptr %table, "
+        "i64 %width, ptr %out, i64 %ldo, i64 %gap)"
+    )
+    places = f(f"alloca [{3 * max(vectors for _, vectors in shapes)} x i64], align 64")
+    chunks = f.ceil_div(f.max("%width", "0"), str(lanes))
+    total = f.mul(chunks, f.max("%rows", "0"))
+    last = f.sub(total, "1")
+
+    def tiles(rows: int, vectors: int) -> None:
+        with f.loop("0", total, str(vectors)) as first:
+            for j in range(vectors):
+                at = f.min(f.add(first, str(j)), last)
+                row = f.div(at, chunks)
+                along = f.mul(f.sub(at, f.mul(row, chunks)), str(lanes))
+                entry = f.at("i64", "%table", f.mul(row, "2"))
+                source = f.add(f.load("i64", entry), along)
+                target = f.add(f.load("i64", f.at("i64", entry, "1")), f.mul(along, "%gap"))
+                count = f.min(f.sub("%width", along), str(lanes))
+                for field, value in enumerate((source, target, count)):
+                    f.store("i64", value, f.at("i64", places, str(3 * j + field)))
+            with f.loop("0", "%m", str(rows)) as channel:
+                panel = f.mul(f.mul(f.div(channel, str(PANEL)), "%k"), str(PANEL))
+                weights = f.at(ty, "%a", f.add(panel, f.rem(channel, str(PANEL))))
+                out = f.at(ty, "%out", f.mul(channel, "%ldo"))
+                f.do(
+                    f"call void @sweep_{rows}x{vectors}(i64 %k, ptr {weights}, ptr %x, ptr %steps, "
+                    f"ptr {places}, i64 {f.sub('%m', channel)}, ptr {out}, i64 %ldo, i64 %gap)"
+                )
+
+    (many, single) = shapes
+    f.choose(f.test("eq", "%m", "1"), lambda: tiles(*single), lambda: tiles(*many))
+    return f.text()
+
+
+# -- windows times a matrix --------------------------------------------------------------------
+
+
+def _windows(kind: Kind, function: str) -> list[str]:
+    tile = kind.tile
+    heights = (tile.rows, tile.rows // 2)
+    kernels = [_windows_kernel(kind, rows, w + 1) for rows in heights for w in range(tile.vectors)]
+    tables = [
+        f"@windows_{rows} = internal constant [{tile.vectors} x ptr] ["
+        + ", ".join(f"ptr @windows_{rows}x{w + 1}" for w in range(tile.vectors))
+        + "]"
+        for rows in heights
+    ]
+    return [*tables, _pack(kind), *kernels, _windows_entry(kind, function)]
+
+
+def _pack(kind: Kind) -> str:
+    """dst[step * %lanes + lane] = src[lane * %ld + step]; lanes from %valid on hold anything."""
+    n, ty = min(kind.tile.rows, kind.lanes), kind.scalar
+    v = kind.vector(n)
+    f = Function(
+        "internal void @pack_columns(ptr noalias %src, i64 %ld, i64 %valid, i64 %k, "
+        "ptr noalias %dst, i64 %lanes)"
+    )
+    last = f.sub("%valid", "1")
+    with f.loop("0", "%lanes", str(n)) as lane:
+        sources = [
+            f.at(ty, "%src", f.mul(f.min(f.add(lane, str(r)), last), "%ld")) for r in range(n)
+        ]
+        with f.loop("0", "%k", str(n)) as step:
+            left = f.sub("%k", step)
+            mask = lane_mask(f, n, left)
+            rows = [masked_load(f, kind, n, f.at(ty, source, step), mask) for source in sources]
+            target = f.at(ty, "%dst", f.add(f.mul(step, "%lanes"), lane))
+            for r, row in enumerate(transpose(f, kind, rows, n)):
+                f.store(v, row, f.at(ty, target, f.mul("%lanes", str(r))), kind.bytes)
+    return f.text()
+
+
+def _windows_kernel(kind: Kind, rows: int, w: int) -> str:
+    """C (rows x w vectors) = or += windows times B, over %k >= 1 steps.
+
+    Element (r, step) of the windows is %x[%rows[r] + %steps[step]]; B is packed.
+    """
+    lanes, ty = kind.lanes, kind.scalar
+    v = kind.vector(lanes)
+    f = Function(
+        f"internal void @windows_{rows}x{w}(i64 %k, ptr noalias %x, ptr noalias %rows, "
+        "i64 %valid, ptr noalias %steps, ptr noalias %b, ptr noalias %c, i64 %ldc, i1 %more)"
+    )
+    last = f.sub("%valid", "1")
+    starts = [
+        f.at(ty, "%x", f.load("i64", f.at("i64", "%rows", f.min(str(r), last))))
+        for r in range(rows)
+    ]
+    cells = list(product(range(rows), range(w)))
+    f.jump("step")
+    f.open("step")
+    f.do("%i = phi i64 [0, %entry], [%i.next, %step]")
+    f.do("%row = phi ptr [%b, %entry], [%row.next, %step]")
+    for r, j in cells:
+        f.do(f"%s{r}.{j} = phi {v} [zeroinitializer, %entry], [%n{r}.{j}, %step]")
+    offset = f.load("i64", f.at("i64", "%steps", "%i"))
+    columns = [f.load(v, f.at(v, "%row", str(j)), kind.bytes) for j in range(w)]
+    for r in range(rows):
+        element = splat(f, kind, lanes, f.at(ty, starts[r], offset))
+        for j in range(w):
+            _accumulate(f, kind, f"{r}.{j}", element, columns[j])
+    f.do("%i.next = add i64 %i, 1")
+    f.do(f"%row.next = getelementptr {v}, ptr %row, i64 {w}")
+    f.split(f.test("slt", "%i.next", "%k"), "step", "end")
+    f.open("end")
+
+    def put(adding: bool) -> None:
+        for r in range(rows):
+            with f.when(f.test("slt", str(r), "%valid")):
+                for j in range(w):
+                    cell = f.at(v, f.at(ty, "%c", f.mul("%ldc", str(r))), str(j))
+                    value = f"%n{r}.{j}"
+                    if adding:
+                        value = f(f"fadd {v} {f.load(v, cell, kind.bytes)}, {value}")
+                    f.store(v, value, cell, kind.bytes)
+
+    f.choose("%more", lambda: put(True), lambda: put(False))
+    return f.text()
+
+
+def _windows_entry(kind: Kind, function: str) -> str:
+    """C (m x n) = or += windows (m x k) times the transpose of W (n x k); see conv.SIGNATURES."""
+    lanes, ty, tile = kind.lanes, kind.scalar, kind.tile
+    f = Function(
+        f"void @{function}(i64 %m, ptr %rows, i64 %k, ptr %steps, ptr %x, i64 %n, ptr %w, "
+        "i64 %ldw, ptr %c, i64 %ldc, i64 %accumulate)"
+    )
+    packed = f(f"alloca [{(DEPTH + 8) * kind.panel} x {ty}], align 64")
+    blocks = f.ceil_div("%k", str(DEPTH))
+    size = f.max(f.round_up(f.ceil_div("%k", f.max(blocks, "1")), 8), "8")
+    old = f.test("ne", "%accumulate", "0")
+    with f.loop("0", "%k", size) as first:
+        depth = f.min(size, f.sub("%k", first))
+        more = f.either(old, f.test("ne", first, "0"))
+        steps = f.at("i64", "%steps", first)
+        with f.loop("0", "%n", str(kind.panel)) as column:
+            left = f.min(str(kind.panel), f.sub("%n", column))
+            w = f.ceil_div(left, str(lanes))
+            width = f.mul(w, str(lanes))
+            source = f.at(ty, "%w", f.add(f.mul(column, "%ldw"), first))
+            f.do(
+                f"call void @pack_columns(ptr {source}, i64 %ldw, i64 {left}, i64 {depth}, "
+                f"ptr {packed}, i64 {width})"
+            )
+            index = f.sub(w, "1")
+            whole, half = (
+                f.load("ptr", f.at("ptr", f"@windows_{rows}", index))
+                for rows in (tile.rows, tile.rows // 2)
+            )
+            with f.loop("0", "%m", str(tile.rows)) as row:
+                valid = f.sub("%m", row)
+                few = f.test("sle", valid, str(tile.rows // 2))
+                kernel = f.select(few, half, whole, "ptr")
+                target = f.at(ty, "%c", f.add(f.mul(row, "%ldc"), column))
+                f.do(
+                    f"call void {kernel}(i64 {depth}, ptr %x, ptr {f.at('i64', '%rows', row)}, "
+                    f"i64 {valid}, ptr {steps}, ptr {packed}, ptr {target}, i64 %ldc, i1 {more})"
+                )
+    return f.text()
+
+
+__all__ = ["DEPTH", "PANEL", "conv_module"]
