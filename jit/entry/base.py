@@ -27,6 +27,7 @@ from jit.entry.layout import (
     layout,
 )
 from jit.entry.text import ENTER, STATE, enter_module
+from jit.runtime import blocks
 from jit.runtime.objects import build_object, in_background, link_object, once
 
 _READONLY, _PYSSIZET = 1, 19
@@ -105,7 +106,7 @@ def enter_address() -> int:
     found = layout()
     if found is None:
         raise RuntimeError("no native entry: the layout of this interpreter is not proved")
-    imports = {**found.symbols, STATE: TRACING.buffer_info()[0]}
+    imports = {**found.symbols, STATE: TRACING.buffer_info()[0], **blocks.symbols()}
     code = build_object(enter_module(native.host_target().triple))
     return link_object("functrans.enter", code, imports, [ENTER])[ENTER]
 

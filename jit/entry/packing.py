@@ -9,6 +9,7 @@ from functrans.extend import Aval
 from jit.dispatch import Dispatcher
 from jit.entry.tables import MOST_OBJECTS, Unsuited, Words, is_namedtuple
 from jit.entry.words import Made, Packed
+from jit.runtime.blocks import is_large
 
 PYTHON_NUMBERS = {
     ("f", 8): Made.FLOAT,
@@ -82,5 +83,7 @@ def output_rows(
                 raise Unsuited("a narrow number")
         else:
             kind = Made.SCALAR
-        rows.append([kind, keep, len(aval.shape), dims, taken or 0, place, 0])
+        block = kind is Made.ARRAY and is_large(aval.shape, dtype)
+        size = aval.size * dtype.itemsize if block else 0
+        rows.append([kind, keep, len(aval.shape), dims, taken or 0, place, size])
     return rows

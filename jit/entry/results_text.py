@@ -7,6 +7,10 @@ from jit.entry.reading import SCALAR_BYTES, field, require, switch, word
 from jit.entry.words import WORD, Build, Made, Output, Packed, Record
 from jit.runtime.writer import Function
 
+BLOCKS = "ft_block_table"
+MAKE_ARRAY, TAKE, GIVE = 0, 1, 2
+"""The functions of that table; they are null until recycled blocks are there."""
+
 
 def results() -> str:
     """Memory for the outputs, their addresses in `outs`; 0 where there is none, with an error."""
@@ -21,14 +25,10 @@ def results() -> str:
         place = f.at("ptr", "%found", word(f, o, Output.TARGET))
 
         def array() -> None:
-            dtype = word(f, o, Output.DTYPE, "ptr")
-            f.do(f"call void @Py_IncRef(ptr {dtype})")
+            dtype, dims = word(f, o, Output.DTYPE, "ptr"), word(f, o, Output.TABLE, "ptr")
             nd = f(f"trunc i64 {word(f, o, Output.COUNT)} to i32")
-            dims = word(f, o, Output.TABLE, "ptr")
-            made = f(
-                f"call ptr @PyArray_NewFromDescr(ptr @PyArray_Type, ptr {dtype}, i32 {nd}, "
-                f"ptr {dims}, ptr null, ptr null, i32 0, ptr null)"
-            )
+            size = word(f, o, Output.BYTES)
+            made = f(f"call ptr @new_array(ptr {dtype}, i32 {nd}, ptr {dims}, i64 {size})")
             require(f, f.test("ne", made, "null", "ptr"), failed)
             f.store("ptr", made, place)
             f.store("ptr", field(f, made, DATA, "ptr"), cell)
@@ -46,10 +46,40 @@ def results() -> str:
         kind = word(f, o, Output.KIND)
         is_new = f.test("eq", kind, str(int(Made.ARRAY)))
         is_taken = f.test("eq", kind, str(int(Made.TAKEN)))
-        f.choose(is_new, array, lambda: f.choose(is_taken, taken, scalar))
+        is_block = f.both(
+            f.test("ne", word(f, o, Output.BYTES), "0"),
+            f.test("ne", f.load("ptr", "@ft_block_table"), "null", "ptr"),
+        )
+        f.choose(
+            is_new,
+            lambda: f.choose(is_block, large, array),
+            lambda: f.choose(is_taken, taken, scalar),
+        )
     f.do("ret i1 true")
     f.open(failed)
     return f.text("ret i1 false")
+
+
+def new_array() -> str:
+    """A new ndarray; one of `size` > 0 bytes owns a recycled block where there are such."""
+    f = Function("internal ptr @new_array(ptr %dtype, i32 %nd, ptr %dims, i64 %size)")
+    plain = f.label("plain")
+    require(f, f.test("ne", "%size", "0"), plain)
+    maker = f.load("ptr", f.at("ptr", f"@{BLOCKS}", str(MAKE_ARRAY)))
+    require(f, f.test("ne", maker, "null", "ptr"), plain)
+    made = f(f"call ptr {maker}(ptr %dtype, i32 %nd, ptr %dims, i64 %size)")
+    with f.when(f.test("ne", made, "null", "ptr")):
+        f.do(f"ret ptr {made}")
+        f.open(f.label("unreached"))
+    f.do("call void @PyErr_Clear()")
+    f.jump(plain)
+    f.open(plain)
+    f.do("call void @Py_IncRef(ptr %dtype)")
+    fresh = f(
+        "call ptr @PyArray_NewFromDescr(ptr @PyArray_Type, ptr %dtype, i32 %nd, ptr %dims, "
+        "ptr null, ptr null, i32 0, ptr null)"
+    )
+    return f.text(f"ret ptr {fresh}")
 
 
 def packed() -> str:

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from jit.entry.guards_text import alike, apart, match
 from jit.entry.layout import HEAD, NATIVE_FLAGS, SLOW, TUPLE_ITEMS, TUPLE_SIZE
 from jit.entry.reading import SCALAR_BYTES, field, require, word
-from jit.entry.results_text import cleared, packed, results
+from jit.entry.results_text import BLOCKS, TAKE, cleared, new_array, packed, results
 from jit.entry.words import DONATE, HOLD, RELEASE, WORD, Guard, Record, Test
+from jit.runtime.blocks import MINIMUM
 from jit.runtime.writer import Function
 
 ENTER = "ft_enter"
@@ -29,6 +30,7 @@ KEPT_BYTES = 1 << 26
 
 DECLARATIONS = """
 @ft_tracing = external global i64
+@ft_block_table = external global [3 x ptr]
 @PyLong_Type = external global i8
 @PyList_Type = external global i8
 @PyDict_Type = external global i8
@@ -58,12 +60,25 @@ declare void @Py_IncRef(ptr)
 declare void @Py_DecRef(ptr)
 declare ptr @PyArray_NewFromDescr(ptr, ptr, i32, ptr, ptr, ptr, i32, ptr)
 declare ptr @PyArray_Scalar(ptr, ptr, ptr)
+@ft_block_table = external global [3 x ptr]
+@Py_None = external global i8
 """
 
 
 def enter_module(triple: str) -> str:
     """The LLVM text of the entry and its parts."""
-    parts = [match(), apart(), alike(), results(), packed(), cleared(), attempt(), slow(), enter()]
+    parts = [
+        match(),
+        apart(),
+        alike(),
+        results(),
+        packed(),
+        cleared(),
+        new_array(),
+        attempt(),
+        slow(),
+        enter(),
+    ]
     return f'target triple = "{triple}"\n{DECLARATIONS}\n' + "\n".join(parts) + "\n"
 
 
@@ -185,23 +200,34 @@ def own_memory(f: Function, slots: str, ins: str, objects: str) -> str:
 def run(f: Function, ins: str, outs: str, flags: str, failed: str) -> str:
     """Run the program with an arena, without the GIL where the record says so; its status."""
     size = word(f, "%rec", Record.ARENA)
-    cell, idle = f("alloca ptr"), f.at("i8", "%rec", str(WORD * Record.IDLE))
+    cell, block, idle = (
+        f("alloca ptr"),
+        f("alloca ptr"),
+        f.at("i8", "%rec", str(WORD * Record.IDLE)),
+    )
     f.store("ptr", "null", cell)
-    with f.when(f.test("ne", size, "0")):
+    f.store("ptr", "null", block)
+    with f.when(f.test("sge", size, str(MINIMUM))):
+        take = f.load("ptr", f.at("ptr", f"@{BLOCKS}", str(TAKE)))
+        with f.when(f.test("ne", take, "null", "ptr")):
+            f.store("ptr", f(f"call ptr {take}(i64 {size})"), block)
+    got = f.test("ne", f.load("ptr", block), "null", "ptr")
+    with f.when(f.both(f.negate(got), f.test("ne", size, "0"))):
         kept = f.load("ptr", idle)
         f.store("ptr", "null", idle)
         f.store("ptr", kept, cell)
         with f.when(f.test("eq", kept, "null", "ptr")):
-            raw = f(f"call ptr @PyMem_RawMalloc(i64 {f.add(size, str(2 * ALIGNMENT))})")
-            with f.when(f.test("eq", raw, "null", "ptr")):
+            fresh = f(f"call ptr @PyMem_RawMalloc(i64 {f.add(size, str(2 * ALIGNMENT))})")
+            with f.when(f.test("eq", fresh, "null", "ptr")):
                 f.do("call ptr @PyErr_NoMemory()")
                 f.jump(failed)
                 f.open(f.label("unreached"))
-            f.store("ptr", raw, cell)
+            f.store("ptr", fresh, cell)
     raw = f.load("ptr", cell)
     start = f(f"ptrtoint ptr {raw} to i64")
     aligned = f(f"and i64 {f.add(start, str(ALIGNMENT - 1))}, {-ALIGNMENT}")
-    arena = f(f"inttoptr i64 {aligned} to ptr")
+    own = f(f"inttoptr i64 {aligned} to ptr")
+    arena = f.select(got, f.load("ptr", block), own, "ptr")
     program, state = word(f, "%rec", Record.RUN, "ptr"), f("alloca ptr")
     releases = f.test("ne", f(f"and i64 {flags}, {RELEASE}"), "0")
     with f.when(releases):
@@ -209,7 +235,11 @@ def run(f: Function, ins: str, outs: str, flags: str, failed: str) -> str:
     status = f(f"call i32 {program}(ptr {ins}, ptr {outs}, ptr {arena})")
     with f.when(releases):
         f.do(f"call void @PyEval_RestoreThread(ptr {f.load('ptr', state)})")
-    with f.when(f.test("ne", raw, "null", "ptr")):
+    is_block = f.load("i1", recycled)
+    with f.when(is_block):
+        giver = f.load("ptr", f.at("ptr", "@ft_block_table", "2"))
+        f.do(f"call void {giver}(ptr {raw})")
+    with f.when(f.both(f.test("ne", raw, "null", "ptr"), f.negate(is_block))):
         free = f.test("eq", f.load("ptr", idle), "null", "ptr")
         keep = f.both(free, f.test("sle", size, str(KEPT_BYTES)))
         f.choose(

@@ -86,7 +86,7 @@ class Output(IntEnum):
     TABLE = 3  # extents
     INPUT = 4  # the input whose memory it takes
     TARGET = 5  # the place of the object among the results
-    BYTES = 6
+    BYTES = 6  # of a new array that is large enough for a recycled block, else 0
     SIZE = 8
 
 

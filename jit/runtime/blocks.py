@@ -96,6 +96,8 @@ def blocks() -> Blocks | None:
         return None
     made.limit(LIMIT)
     restart_after_fork(found)
+    for k, name in enumerate(("ft_block_array", "ft_block_take", "ft_block_give")):
+        _table[k] = found[name]
     _ready.append(made)
     return made
 
@@ -112,6 +114,12 @@ def ready() -> Blocks | None:
     return _ready[0] if _ready else None
 
 
+def symbols() -> dict[str, int]:
+    """A table for native code: makes an array, takes a block, gives one; zeros until it is made."""
+    return {"ft_block_table": ctypes.addressof(_table)}
+
+
+_table = (ctypes.c_size_t * 3)()
 _ready: list[Blocks] = []
 _asked: list[bool] = []
 

@@ -348,3 +348,27 @@ def test_reasons_for_not_taking_memory_can_be_read() -> None:
     for a, b, reason in cases:
         assert f(a, b) is not a
         assert found.donations()[0].endswith(f"last refused because {reason}")
+
+
+@pytest.mark.parametrize("dispatch", ["native", "python"])
+def test_both_ways_of_calling_use_blocks(
+    made: Blocks, dispatch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results are blocks, and arenas that hold what lies between."""
+    monkeypatch.setenv("FUNCTRANS_DISPATCH", dispatch)
+    f = ft.jit(lambda x: ((x @ x) @ x, fnp.sum(x)))
+    x = np.random.default_rng(0).standard_normal((200, 200))
+    first, total = f(x)
+    for _ in range(400):
+        first, total = f(x)
+        if f.cache_info().native_hits or dispatch == "python":
+            break
+        time.sleep(0.01)
+    assert handler(first) == HANDLER_NAME
+    np.testing.assert_allclose(first, x @ x @ x)
+    assert np.isclose(total, x.sum())
+    assert made.idle() > 0
+    before = made.mapped()
+    for _ in range(10):
+        assert (f(x)[0] == first).all()
+    assert made.mapped() <= before
