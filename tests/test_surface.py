@@ -442,3 +442,50 @@ def test_clip_at_a_bound_and_extremes_at_ties() -> None:
     assert ft.grad(lambda x: np.maximum(x, 1.0))(1.0) == 0.5
     assert ft.grad(np.max)(np.array([1.0, 2.0, 2.0])).tolist() == [0, 0.5, 0.5]
     assert ft.grad(lambda x: x**0.0)(0.0) == 0
+
+
+# -- complex values in order --------------------------------------------------------------------
+
+COMPLEX_ORDER = {
+    "max": lambda z: np.max(z, axis=1),
+    "min of all": np.min,
+    "max over two axes": lambda z: np.max(z, axis=(0, 2), keepdims=True),
+    "min with initial": lambda z: np.min(z, axis=0, initial=1 - 1j, where=z.real > 0),
+    "ptp": lambda z: np.ptp(z, axis=2),
+    "clip": lambda z: np.clip(z, -1 + 1j, 1),
+    "argmax": lambda z: np.argmax(z, axis=2),
+    "argmin of all": np.argmin,
+    "nanmax": lambda z: np.nanmax(z, axis=1),
+    "nanargmin": lambda z: np.nanargmin(z, axis=1),
+    "lexsort": lambda z: np.lexsort((z[0, 0], z[1, 0])),
+    "searchsorted": lambda z: np.searchsorted(np.array([-1, -1 + 1j, 0, 2j]), z.ravel()),
+    "sort": lambda z: np.sort(z, axis=2),
+}
+
+
+@pytest.mark.parametrize("name", COMPLEX_ORDER)
+@pytest.mark.parametrize("edges", [False, True], ids=["finite", "edges"])
+def test_complex_values_are_ordered_by_their_parts(name: str, edges: bool) -> None:
+    f = COMPLEX_ORDER[name]
+    re, im = np.random.default_rng(len(name)).integers(-2, 3, (2, 2, 3, 5))
+    z = re + 1j * im
+    if edges:
+        z[0, 1, 2], z[1, 2, 3], z[0, 0, 0] = complex(np.nan, 1), -np.inf, complex(1, np.inf)
+    if edges and name in ("searchsorted", "sort"):
+        z[0, 1, 2] = 0  # the parts of sorted NaNs may be told apart
+    expected = f(z)
+    for g in (ft.jit(f), lambda z: ft.vmap(f)(z[None])[0], lambda z: ft.vjp(f, z)[0]):
+        found = g(z)
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_the_first_extreme_complex_value_has_the_derivative() -> None:
+    z = np.array([1 + 1j, 2 - 1j, 2 + 3j, 2 + 3j, 0])
+    for f in (np.max, lambda z: -np.min(-z), lambda z: np.sort(z)[-1]):
+        g = ft.grad(lambda z, f=f: np.abs(f(z)) ** 2)(z)
+        np.testing.assert_allclose(sorted(np.abs(g)), [0, 0, 0, 0, abs(2 * z[2])], rtol=1e-14)
+    np.testing.assert_array_equal(
+        ft.grad(lambda z: np.max(z).real)(z), ft.jit(ft.grad(lambda z: np.max(z).real))(z)
+    )
+    assert ft.grad(lambda z: np.max(z).real)(z)[2] == 1

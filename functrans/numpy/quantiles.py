@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from functrans.errors import ShapeError
+from functrans.errors import DtypeError, ShapeError
 from functrans.ir import aval_of, is_inexact
 from functrans.primitives import elementwise as e
 from functrans.primitives import structural as p
@@ -53,6 +53,8 @@ def _quantile(
 ) -> Value:
     a, q = array_of(a, name), as_operand(q, name)
     inexact = is_inexact(aval_of(a).dtype)
+    if aval_of(a).dtype.kind == "c":
+        raise DtypeError(f"{name} is not defined for complex values: they lie on no line")
     dtype = aval_of(a).dtype if inexact else FLOAT
     if inexact and aval_of(q).dtype.kind not in "iub":
         dtype = result_dtype(a, q)

@@ -346,7 +346,8 @@ def require_kind(name: str, dtype: DType, kinds: str) -> None:
     """Raise TypeError unless the dtype's kind is among `kinds` (bfloat16 counts as "f")."""
     kind = "f" if is_inexact(dtype) and dtype.kind != "c" else dtype.kind
     if kind not in kinds:
-        raise DtypeError(f"{name} is not defined for {dtype.name}")
+        parts = ": take real, imag or abs of it first" if kind == "c" else ""
+        raise DtypeError(f"{name} is not defined for {dtype.name}{parts}")
 
 
 def check_axes(name: str, axes: Sequence[int], ndim: int) -> None:

@@ -352,6 +352,9 @@ def clip(
     high = None if beyond(high, a) > 0 else high
     given = [as_operand(v, "clip") for v in (low, high) if v is not None]
     a, *given = broadcast_together("clip", *promote(as_strong(a), *given))
+    if aval_of(a).dtype.kind == "c":
+        a = a if low is None else _max(a, given[0])
+        return a if high is None else _min(a, given[-1])
     if low is not None and high is not None and aval_of(a).dtype.kind != "b":
         return bind(p.clamp_p, given[0], a, given[1])[0]
     if low is not None:

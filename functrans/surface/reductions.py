@@ -16,6 +16,7 @@ from functrans.primitives import elementwise as e
 from functrans.primitives import reduction as r
 from functrans.primitives import structural as p
 from functrans.primitives.derive import DType, Value, full, full_like
+from functrans.surface import lexicographic
 from functrans.surface.axes import normal_axes, normal_axis
 from functrans.surface.declare import surface
 from functrans.surface.promotion import (
@@ -282,11 +283,16 @@ class Extreme(NamedTuple):
 
     def over(self, x: Value, axes: tuple[int, ...]) -> Value:
         """The extreme value of x over axes, which disappear."""
+        if aval_of(x).dtype.kind == "c":
+            return lexicographic.extreme(x, axes, self.name == "max") if axes else x
         primitive = self.reduce_bools if aval_of(x).dtype == BOOL else self.reduce
         return bind(primitive, x, axes=axes)[0] if axes else x
 
     def of(self, x: Value, y: Value) -> Value:
         """The more extreme of two values."""
+        if aval_of(x).dtype.kind == "c":
+            pair = p.concatenate([insert_axes(x, (0,)), insert_axes(y, (0,))], 0)
+            return lexicographic.extreme(pair, (0,), self.name == "max")
         primitive = self.combine_bools if aval_of(x).dtype == BOOL else self.combine
         return bind(primitive, x, y)[0]
 
@@ -349,7 +355,11 @@ def max(  # NumPy's name
     initial: ArrayLike | None = None,
     where: ArrayLike = True,
 ) -> Value:
-    """The greatest value over `axis`; NaN wins. Ties share the derivative equally."""
+    """The greatest value over `axis`; NaN wins. Ties share the derivative equally.
+
+    Complex values are ordered by real part, then by imaginary part, and the first extreme one
+    has all of the derivative.
+    """
     return _extreme(_MAX, a, axis, keepdims, initial, where)
 
 
@@ -362,7 +372,11 @@ def min(  # NumPy's name
     initial: ArrayLike | None = None,
     where: ArrayLike = True,
 ) -> Value:
-    """The least value over `axis`; NaN wins. Ties share the derivative equally."""
+    """The least value over `axis`; NaN wins. Ties share the derivative equally.
+
+    Complex values are ordered by real part, then by imaginary part, and the first extreme one
+    has all of the derivative.
+    """
     return _extreme(_MIN, a, axis, keepdims, initial, where)
 
 
@@ -421,7 +435,10 @@ def _position(
     if aval_of(flat).shape[place] == 0:
         raise ShapeError(f"attempt to get {name} of an empty sequence")
     flat = cast(flat, np.dtype(np.uint8)) if aval_of(flat).dtype == BOOL else flat
-    result = bind(primitive, flat, axis=place)[0]
+    if aval_of(flat).dtype.kind == "c":
+        result = lexicographic.first_extreme(flat, place, name == "argmax")
+    else:
+        result = bind(primitive, flat, axis=place)[0]
     if not is_given(keepdims) or not keepdims:
         return result
     return insert_axes(result, tuple(range(ndim)) if axis is None else (place,))

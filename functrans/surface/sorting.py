@@ -75,7 +75,7 @@ def argpartition(a: ArrayLike, kth: Any, axis: int | None = -1, kind: str = "int
 @surface(np.lexsort)
 def lexsort(keys: Sequence[ArrayLike], axis: int = -1) -> Value:
     """The positions that sort by the last key, ties by the one before, and so on."""
-    operands = [array_of(k, "lexsort") for k in keys][::-1]
+    operands = [part for k in keys[::-1] for part in _keys(array_of(k, "lexsort"))]
     place = normal_axis(axis, aval_of(operands[0]).ndim, "lexsort")
     index = p.iota(aval_of(operands[0]).shape, INT, place)
     return ordered([*operands, index], place, len(operands))[-1]
@@ -113,7 +113,8 @@ def _ranks(row: Value, wanted: Value, side: str) -> Value:
     values = p.concatenate([wanted, row] if side == "left" else [row, wanted], 0)
     is_row = _marks(n, m, first=side == "right")
     place = p.iota((n + m,), INT)
-    _, row_mark, source = ordered([values, is_row, place], 0, 1)
+    keys = _keys(values)
+    *_, row_mark, source = ordered([*keys, is_row, place], 0, len(keys))
     before = e.sub(_running_total(row_mark), row_mark)
     found = ordered([source, before], 0, 1)[1]
     start = 0 if side == "left" else n
