@@ -31,6 +31,11 @@ el = primitives.elementwise
 GEMMS = {"float32": "f32", "float64": "f64", "complex64": "c64", "complex128": "c128"}
 SMALL_PRODUCT = 4096
 """Up to so many multiplications a product is a loop nest in line."""
+MOST_WORK, MOST_SIDE = 1 << 15, 64
+"""A product of a batch is small, and gets a function of its own, up to so many multiplications and
+up to this length of a side."""
+LEAST_BATCH = 8
+"""Fewer products are not worth a function of their own."""
 looped_dot_p = Primitive(
     name="dot_general", abstract_eval=ft.dot_general_p.abstract_eval, impl=ft.dot_general_p.impl
 )
@@ -176,8 +181,14 @@ def lower_dot(ctx: RootContext, eqn: Eqn) -> None:
     outer += [(e, (0, s[0], s[1])) for e, s in cols[:-1]]
     deeper = [(e, (s[0], s[1], 0)) for e, s in depth[:-1]]
     ldc = cm if m > 1 else columns
-    form = "gemv" if with_vector(m, n, am, ak, bk, bn, ldc) else "gemm"
-    symbol = f"ft_{form if out.aval.dtype.kind == 'f' else 'gemm'}_{GEMMS[out.aval.dtype.name]}"
+    element = GEMMS[out.aval.dtype.name]
+    small = (am, ak, bk, bn, ldc)
+    if element[0] == "f" and not deeper and min(small) >= 0 and is_small(many, m, n, k):
+        symbol = small_name(element, m, n, k, small)
+    elif element[0] == "f" and with_vector(m, n, am, ak, bk, bn, ldc):
+        symbol = f"ft_gemv_{element}"
+    else:
+        symbol = f"ft_gemm_{element}"
     b, unit = ctx.b, 2 if out.aval.dtype.kind == "c" else 1
     with ctx.walk.kernel(ctx.name):
         loops = outer + deeper
@@ -202,6 +213,16 @@ def lower_dot(ctx: RootContext, eqn: Eqn) -> None:
                 *(a_batch, b_batch, c_batch),
                 adds,
             )
+
+
+def is_small(batch: int, m: int, n: int, k: int) -> bool:
+    """Is it worth a function to multiply so many pairs of m x k and k x n matrices?"""
+    return batch >= LEAST_BATCH and max(m, n, k) <= MOST_SIDE and m * n * k <= MOST_WORK
+
+
+def small_name(element: str, m: int, n: int, k: int, steps: Sequence[int]) -> str:
+    """The function for a shape and the strides: of A by row and column, of B, of C by row."""
+    return f"ft_small_{element}_{m}x{n}x{k}_{'_'.join(map(str, steps))}"
 
 
 def with_vector(m: int, n: int, am: int, ak: int, bk: int, bn: int, ldc: int) -> bool:

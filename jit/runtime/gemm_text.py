@@ -6,6 +6,7 @@ Invariant: every element of a tile is one chain of fused multiply-adds in the or
 bits depend neither on the tile nor on where the operands were read from.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -121,10 +122,10 @@ def masked_store(f: Function, kind: Kind, lanes: int, value: str, pointer: str, 
     )
 
 
-def declarations(kind: Kind) -> str:
-    """The intrinsics used by the texts of this package, for every vector length in use."""
+def declarations(kind: Kind, lengths: Iterable[int] = ()) -> str:
+    """The intrinsics used by the texts of this package, for these and the usual vector lengths."""
     lines = ["declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"]
-    for lanes in sorted({kind.lanes, kind.tile.rows}):
+    for lanes in sorted({kind.lanes, kind.tile.rows, *lengths}):
         v, s, m = kind.vector(lanes), kind.suffix(lanes), f"<{lanes} x i1>"
         lines += [
             f"declare {v} @llvm.fma.{s}({v}, {v}, {v})",

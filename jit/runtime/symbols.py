@@ -20,6 +20,10 @@ def family(name: str) -> Callable[[], Mapping[str, int]] | None:
         from jit.runtime import gemm
 
         return lambda: gemm.symbols(name)
+    if name.startswith("ft_small_"):
+        from jit.runtime import gemm_small
+
+        return (lambda: gemm_small.symbols(name)) if gemm_small.is_small_name(name) else None
     if name.startswith(("ft_sort_", "ft_argsort_")):
         from jit.runtime import sort
 

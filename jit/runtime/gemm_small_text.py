@@ -1,0 +1,234 @@
+"""The LLVM text of products of many small matrices: one shape and layout a module, all in line.
+
+Invariant: an element is one chain of fused multiply-adds in the order of k, as in ft_gemm; its bits
+depend neither on the batch nor on the threads.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+from jit.runtime.gemm_small import fields_of
+from jit.runtime.gemm_text import (
+    Kind,
+    Tile,
+    declarations,
+    masked_load,
+    masked_store,
+    multiply_add,
+    splat,
+    transpose,
+)
+from jit.runtime.writer import COLD, Function
+
+UNROLLED = 64
+"""Loops over k with so few multiply-adds of vectors in all are unrolled."""
+SERIAL_WORK = 2_000_000
+
+
+@dataclass(frozen=True)
+class Small:
+    """One shape and layout, with C turned so that its columns are what vectors hold."""
+
+    kind: Kind
+    m: int
+    n: int
+    k: int
+    rsa: int
+    csa: int
+    rsb: int
+    csb: int
+    ldc: int
+    turned: bool
+
+    @cached_property
+    def lanes(self) -> int:
+        """Lanes of the vectors in use: no more than a row of C needs."""
+        lanes = 1
+        while lanes < min(self.n, self.kind.lanes):
+            lanes *= 2
+        return max(lanes, 2)
+
+    @cached_property
+    def vectors(self) -> int:
+        return -(-self.n // self.lanes)
+
+
+def small_module(name: str, tile: Tile) -> str:
+    """The module of one function."""
+    element, shape, strides = fields_of(name)
+    kind = Kind(element, tile)
+    m, n, k = shape
+    rsa, csa, rsb, csb, ldc = strides
+    turned = n == 1 and m > 1 and ldc == 1
+    if turned:
+        small = Small(kind, n, m, k, csb, rsb, csa, rsa, 1, turned)
+    else:
+        small = Small(kind, m, n, k, rsa, csa, rsb, csb, ldc, turned)
+    lengths = {kind.lanes, tile.rows, small.lanes, square_of(small)}
+    return "\n\n".join(
+        [_task(small), _entry(small, name), declarations(kind, lengths), _DECLARATIONS]
+    )
+
+
+def square_of(small: Small) -> int:
+    """The side of the squares by which B is transposed."""
+    return min(small.lanes, 8)
+
+
+def _task(s: Small) -> str:
+    """The products [lo, hi) of a job: {A, B, C, their batch strides}."""
+    f = Function("internal void @task(ptr %job, i64 %lo, i64 %hi)")
+    fields = [
+        f.load(ty, f.at("i64", "%job", str(i))) for i, ty in enumerate(["ptr"] * 3 + ["i64"] * 3)
+    ]
+    ty, row = s.kind.scalar, s.vectors * s.lanes
+    packed = "" if s.csb == 1 else f(f"alloca [{s.k * row} x {ty}], align 64")
+    with f.loop("%lo", "%hi") as t:
+        a, b, c = (f.at(ty, fields[i], f.mul(t, fields[3 + i])) for i in range(3))
+        if packed:
+            _pack(f, s, b, packed)
+            b = packed
+        _rows(f, s, a, b, row if packed else s.rsb, not packed, c)
+    return f.text()
+
+
+def _rows(f: Function, s: Small, a: str, b: str, rsb: int, masked: bool, c: str) -> None:
+    """One product, by blocks of columns and rows that fit the registers."""
+    tile, ty = s.kind.tile, s.kind.scalar
+    most = tile.rows * tile.vectors
+    blocks = -(-s.vectors // tile.vectors)
+    width = -(-s.vectors // blocks)
+    for first in range(0, s.vectors, width):
+        w = min(width, s.vectors - first)
+        pieces = -(-s.m // max(1, min(16, most // w)))
+        height = -(-s.m // pieces)
+        columns = min(s.n - first * s.lanes, w * s.lanes)
+        b_block, c_block = (f.at(ty, x, str(first * s.lanes)) for x in (b, c))
+
+        def block(
+            i: str,
+            rows: int,
+            w: int = w,
+            columns: int = columns,
+            b_block: str = b_block,
+            c_block: str = c_block,
+        ) -> None:
+            a_rows = f.at(ty, a, f.mul(i, str(s.rsa)))
+            c_rows = f.at(ty, c_block, f.mul(i, str(s.ldc)))
+            _block(f, s, rows, w, columns, a_rows, b_block, rsb, masked, c_rows)
+
+        whole = s.m // height
+        if whole > 1:
+            with f.loop("0", str(whole * height), str(height)) as i:
+                block(i, height)
+        else:
+            block("0", height)
+        if s.m % height:
+            block(str(whole * height), s.m % height)
+
+
+def _block(
+    f: Function,
+    s: Small,
+    rows: int,
+    w: int,
+    columns: int,
+    a: str,
+    b: str,
+    rsb: int,
+    masked: bool,
+    c: str,
+) -> None:
+    """A tile of `rows` rows and `w` vectors of C, of which `columns` columns exist."""
+    kind, lanes, ty = s.kind, s.lanes, s.kind.scalar
+    v = kind.vector(lanes)
+    cells = list(product(range(rows), range(w)))
+    rest = columns - (w - 1) * lanes
+    bits = ", ".join(f"i1 {'true' if i < rest else 'false'}" for i in range(lanes))
+    mask = "" if rest == lanes else f"<{bits}>"
+
+    def step(a_step: str, b_row: str, sums: list[str]) -> list[str]:
+        b_vectors: list[str] = []
+        for j in range(w):
+            place = f.at(ty, b_row, str(j * lanes))
+            if masked and mask and j == w - 1:
+                b_vectors.append(masked_load(f, kind, lanes, place, mask))
+            else:
+                b_vectors.append(f.load(v, place, kind.bytes))
+        new: list[str] = []
+        for r in range(rows):
+            factor = splat(f, kind, lanes, f.at(ty, a_step, str(r * s.rsa)))
+            for j in range(w):
+                new.append(multiply_add(f, kind, lanes, factor, b_vectors[j], sums[r * w + j]))
+        return new
+
+    sums = ["zeroinitializer"] * len(cells)
+    if s.k * len(cells) <= UNROLLED:
+        for k in range(s.k):
+            sums = step(f.at(ty, a, str(k * s.csa)), f.at(ty, b, str(k * rsb)), sums)
+    else:
+        with f.fold("0", str(s.k), "1", [(v, x) for x in sums]) as (k, sums, set_next):
+            a_step = f.at(ty, a, f.mul(k, str(s.csa)))
+            set_next(*step(a_step, f.at(ty, b, f.mul(k, str(rsb))), sums))
+    for (r, j), total in zip(cells, sums, strict=True):
+        place = f.at(ty, c, str(r * s.ldc + j * lanes))
+        if mask and j == w - 1:
+            masked_store(f, kind, lanes, total, place, mask)
+        else:
+            f.store(v, total, place, kind.bytes)
+
+
+def _pack(f: Function, s: Small, b: str, packed: str) -> None:
+    """Lay out B by rows of whole vectors; where its columns are dense, by transposing squares."""
+    ty, row = s.kind.scalar, s.vectors * s.lanes
+    side = square_of(s)
+    steps = s.k - s.k % side if s.rsb == 1 else 0
+    v = s.kind.vector(side)
+    if steps:
+        with f.loop("0", str(steps), str(side)) as step:
+            for first in range(0, s.n, side):
+                columns = [min(first + i, s.n - 1) for i in range(side)]
+                sources = [f.at(ty, f.at(ty, b, str(c * s.csb)), step) for c in columns]
+                loaded = [f.load(v, source, s.kind.bytes) for source in sources]
+                start = f.at(ty, packed, f.add(f.mul(step, str(row)), str(first)))
+                for i, found in enumerate(transpose(f, s.kind, loaded, side)):
+                    f.store(v, found, f.at(ty, start, str(i * row)), s.kind.bytes)
+    if steps < s.k:
+        with f.loop("0", str(s.n)) as column, f.loop(str(steps), str(s.k)) as step:
+            offset = f.add(f.mul(column, str(s.csb)), f.mul(step, str(s.rsb)))
+            value = f.load(ty, f.at(ty, b, offset), s.kind.bytes)
+            f.store(ty, value, f.at(ty, packed, f.add(f.mul(step, str(row)), column)))
+
+
+def _entry(s: Small, name: str) -> str:
+    """The entry, with the arguments of ft_gemm; those that the name says are not looked at."""
+    f = Function(
+        f"void @{name}(i64 %m, i64 %n, i64 %k, ptr %a, i64 %rsa, i64 %csa, ptr %b, i64 %rsb, "
+        "i64 %csb, ptr %c, i64 %ldc, i64 %batch, i64 %sa, i64 %sb, i64 %sc, i64 %accumulate)",
+        COLD,
+    )
+    job = f("alloca [6 x i64], align 16")
+    names = ("%b", "%a", "%c", "%sb", "%sa", "%sc") if s.turned else ("%a", "%b", "%c", "%sa")
+    names = names if s.turned else (*names, "%sb", "%sc")
+    for i, value in enumerate(names):
+        f.store("ptr" if i < 3 else "i64", value, f.at("i64", job, str(i)))
+    threads = f("call i64 @ft_pool_size()")
+    work = f.mul("%batch", str(2 * s.m * s.n * s.k))
+    serial = f.either(f.test("slt", work, str(SERIAL_WORK)), f.test("slt", threads, "2"))
+    grain = f.ceil_div("%batch", f.mul(threads, "2"))
+
+    def alone() -> None:
+        f.do(f"call void @task(ptr {job}, i64 0, i64 %batch)")
+
+    def shared() -> None:
+        f.do(f"call void @ft_parallel_for(ptr @task, ptr {job}, i64 %batch, i64 {grain})")
+
+    f.choose(serial, alone, shared)
+    return f.text()
+
+
+_DECLARATIONS = """
+declare i64 @ft_pool_size()
+declare void @ft_parallel_for(ptr, ptr, i64, i64)
+"""
