@@ -10,10 +10,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from jit.loop_ir.alike import Family, families
 from jit.loop_ir.nodes import Buffer, Kernel, Program
 from jit.loops import FunctionEmitter
-from jit.registers import Module, symbol
+from jit.registers import Module, Told, symbol
 from jit.target import ENTRY, Target
+
+PARAMETERS = "ptr %inputs, ptr %outputs, ptr %arena, ptr %row"
+CALLS = 32
+"""An entry of more steps goes through a table of them."""
+
+
+class Step(NamedTuple):
+    """One call of the entry: a function, whether it can fail, and where its row begins."""
+
+    name: str
+    fails: bool
+    row: int | None
+
+
+NOTHING = Step("", False, None)
 
 
 class Emitted(NamedTuple):
@@ -24,17 +40,45 @@ class Emitted(NamedTuple):
 
 
 def emit_program(program: Program, target: Target, parallel: bool) -> Emitted:
-    """LLVM text of a checked program. Without `parallel`, parallel loops run on the caller."""
+    """LLVM text of a checked program. Without `parallel`, parallel loops run on the caller.
+
+    Kernels that are alike are one function.
+    """
     module = Module(target, parallel)
     module.globals += [constant_text(b) for b in program.buffers if b.kind == "const"]
-    names = [f"k{i}.{symbol(kernel.name)}" for i, kernel in enumerate(program.kernels)]
-    fails = [emit_kernel(module, n, k) for n, k in zip(names, program.kernels, strict=True)]
-    module.functions.append(entry_text(names, fails))
+    steps: list[Step] = [NOTHING] * len(program.kernels)
+    rows: list[int] = []
+    for group in families(program.kernels):
+        first = group.members[0]
+        kernel = program.kernels[first]
+        name = f"k{first}.{symbol(kernel.name)}"
+        fails = emit_kernel(module, name, kernel, told(group))
+        for number, row in zip(group.members, group.rows, strict=True):
+            steps[number] = Step(name, fails, len(rows) if row else None)
+            rows += row
+    if rows:
+        numbers = ", ".join([f"i64 {n}" for n in rows])
+        module.globals.append(f"@rows = internal constant [{len(rows)} x i64] [{numbers}], align 8")
+    module.functions.append(entry_text(steps) if len(steps) <= CALLS else loop_text(steps, module))
     module.functions += module.intrinsics.functions
     module.declares |= module.intrinsics.declares
     module.externals |= module.intrinsics.externals
     head = [f'target triple = "{target.triple}"', *module.globals, *sorted(module.declares)]
     return Emitted("\n".join(head + module.functions) + "\n", frozenset(module.externals))
+
+
+def told(group: Family) -> Told | None:
+    """What the function of a family reads from the row of each member."""
+    if not group.buffers and not group.offsets:
+        return None
+    found = group.outline
+    return Told(
+        {found.buffers[place].name: slot for slot, place in enumerate(group.buffers)},
+        {
+            id(found.sites[place]): slot
+            for slot, place in enumerate(group.offsets, len(group.buffers))
+        },
+    )
 
 
 def constant_text(buffer: Buffer) -> str:
@@ -44,23 +88,63 @@ def constant_text(buffer: Buffer) -> str:
     return f'@c.{symbol(buffer.name)} = internal constant [{size} x i8] c"{data}", align 64'
 
 
-def emit_kernel(module: Module, name: str, kernel: Kernel) -> bool:
+def emit_kernel(module: Module, name: str, kernel: Kernel, told: Told | None) -> bool:
     """Write one kernel; answers whether it can fail."""
-    function = FunctionEmitter(module, name, None)
+    function = FunctionEmitter(module, name, None, told)
     function.block(kernel.body)
     function.w.do("ret i32 0")
-    header = f"define internal i32 @{name}(ptr %inputs, ptr %outputs, ptr %arena) nounwind"
-    module.functions.append(function.text(header))
+    module.functions.append(function.text(f"define internal i32 @{name}({PARAMETERS}) nounwind"))
     return function.fails
 
 
-def entry_text(names: Sequence[str], fails: Sequence[bool]) -> str:
+def row_text(step: Step) -> str:
+    """The address of the numbers that a step's function is told."""
+    return "null" if step.row is None else f"getelementptr (i64, ptr @rows, i64 {step.row})"
+
+
+def entry_text(steps: Sequence[Step]) -> str:
     """The entry: kernels in order, until one fails."""
     lines = [f"define i32 @{ENTRY}(ptr %inputs, ptr %outputs, ptr %arena) nounwind {{", "entry:"]
-    for k, (name, can_fail) in enumerate(zip(names, fails, strict=True)):
-        lines.append(f"  %s{k} = call i32 @{name}(ptr %inputs, ptr %outputs, ptr %arena)")
-        if can_fail:
+    for k, step in enumerate(steps):
+        passed = f"ptr %inputs, ptr %outputs, ptr %arena, ptr {row_text(step)}"
+        lines.append(f"  %s{k} = call i32 @{step.name}({passed})")
+        if step.fails:
             lines.append(f"  %f{k} = icmp ne i32 %s{k}, 0")
             lines.append(f"  br i1 %f{k}, label %failed{k}, label %next{k}")
             lines.append(f"failed{k}:\n  ret i32 %s{k}\nnext{k}:")
     return "\n".join([*lines, "  ret i32 0", "}"])
+
+
+def loop_text(steps: Sequence[Step], module: Module) -> str:
+    """The same over tables of functions, steps and rows: its code does not grow with the steps."""
+    names = list(dict.fromkeys([step.name for step in steps]))
+    number = {name: k for k, name in enumerate(names)}
+    functions = ", ".join([f"ptr @{name}" for name in names])
+    table = ", ".join([f"i32 {number[s.name]}, i32 {s.row or 0}" for s in steps])
+    module.globals.append(f"@functions = internal constant [{len(names)} x ptr] [{functions}]")
+    module.globals.append(f"@steps = internal constant [{2 * len(steps)} x i32] [{table}], align 8")
+    row = "%row = getelementptr i64, ptr @rows, i32 %place"
+    if not any(step.row is not None for step in steps):
+        row = "%row = getelementptr i8, ptr null, i32 %place"
+    return f"""define i32 @{ENTRY}(ptr %inputs, ptr %outputs, ptr %arena) nounwind {{
+entry:
+  br label %loop
+loop:
+  %k = phi i64 [ 0, %entry ], [ %more, %next ]
+  %number.at = getelementptr i32, ptr @steps, i64 %k
+  %number = load i32, ptr %number.at, align 4
+  %place.at = getelementptr i32, ptr %number.at, i64 1
+  %place = load i32, ptr %place.at, align 4
+  %function.at = getelementptr ptr, ptr @functions, i32 %number
+  %function = load ptr, ptr %function.at, align 8
+  {row}
+  %status = call i32 %function(ptr %inputs, ptr %outputs, ptr %arena, ptr %row)
+  %failed = icmp ne i32 %status, 0
+  br i1 %failed, label %done, label %next
+next:
+  %more = add i64 %k, 2
+  %further = icmp ult i64 %more, {2 * len(steps)}
+  br i1 %further, label %loop, label %done
+done:
+  ret i32 %status
+}}"""

@@ -124,10 +124,12 @@ class FunctionEmitter(StatementEmitter):
         """Outline the body and hand chunks of it to the threads."""
         need_parallel(self.module)
         self.bodies += 1
-        body = FunctionEmitter(self.module, f"{self.name}.body{self.bodies}", self)
+        body = FunctionEmitter(self.module, f"{self.name}.body{self.bodies}", self, self.told)
         for slot, array in enumerate(("inputs", "outputs", "arena")):
             body.preamble.append(f"  %{array}.at = getelementptr ptr, ptr %ctx, i64 {slot}")
             body.preamble.append(f"  %{array} = load ptr, ptr %{array}.at, align 8")
+        if self.told is not None:
+            body.row = body.share("ptr", self.row)
         if stmt.carries:
             self.parallel_reduction(stmt, body)
             return

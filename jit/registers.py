@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from jit.intrinsics import Intrinsics
 from jit.vectors import Target
 
@@ -30,6 +32,15 @@ class Reg:
         self.vector = vector
         self.inside = inside
         self.label = ""
+
+
+class Told(NamedTuple):
+    """What a function that several kernels share reads from its row: the slot of each buffer's
+    place, by name, and of each offset, by the id of the node that reads it.
+    """
+
+    buffers: dict[str, int]
+    offsets: dict[int, int]
 
 
 class Module:

@@ -34,7 +34,7 @@ from jit.loop_ir.nodes import (
 )
 from jit.memory import Place, load_scalar, load_vector, store_scalar, store_vector
 from jit.operations import OPERATIONS, write_select
-from jit.registers import Module, Reg, symbol
+from jit.registers import Module, Reg, Told, symbol
 from jit.vectors import Writer, literal, memory, register, steps, vector
 
 CALLBACK = "ft_callback"
@@ -46,15 +46,24 @@ STATUS = 3
 class StatementEmitter:
     """One LLVM function: a kernel, or the outlined body of a parallel loop (with its parent)."""
 
-    def __init__(self, module: Module, name: str, parent: StatementEmitter | None) -> None:
+    def __init__(
+        self,
+        module: Module,
+        name: str,
+        parent: StatementEmitter | None,
+        told: Told | None = None,
+    ) -> None:
         self.module = module
         self.name = name
         self.parent = parent
+        self.told = told
+        self.row = "%row"
         self.w = Writer(module.target, module.declares, module.externals)
         self.w.label = "start"
         self.preamble: list[str] = []
         self.env: dict[Value, Reg] = {}
         self.bases: dict[str, str] = {}
+        self.numbers: dict[int, str] = {}
         self.shared: list[tuple[str, str]] = []
         self.fails = False
         self.bodies = 0
@@ -147,23 +156,42 @@ class StatementEmitter:
         """Code in the preamble for the address of a buffer."""
         if buffer.kind == "const":
             return f"@c.{symbol(buffer.name)}"
+        slot = None if self.told is None else self.told.buffers.get(buffer.name)
+        place = str(buffer.place) if slot is None else self.number(slot)
         name = f"%b{len(self.bases)}.{symbol(buffer.name)}"
         say = self.preamble.append
         match buffer.kind:
             case "temp":
-                say(f"  {name} = getelementptr i8, ptr %arena, i64 {buffer.place}")
+                say(f"  {name} = getelementptr i8, ptr %arena, i64 {place}")
             case "local":
                 size = max(buffer.size * ITEMSIZE[buffer.dtype], 1)
                 say(f"  {name} = alloca [{size} x i8], align 64")
             case _:
                 array = "%outputs" if buffer.kind == "output" else "%inputs"
-                say(f"  {name}.at = getelementptr ptr, ptr {array}, i64 {buffer.place}")
+                say(f"  {name}.at = getelementptr ptr, ptr {array}, i64 {place}")
                 say(f"  {name} = load ptr, ptr {name}.at, align 8")
         return name
 
-    def place(self, buffer: Buffer, offset: Value) -> Place:
+    def number(self, slot: int) -> str:
+        """A number of the row that a function shared by several kernels is given."""
+        found = self.numbers.get(slot)
+        if found is None:
+            found = self.numbers[slot] = f"%n{slot}"
+            self.preamble.append(f"  {found}.at = getelementptr i64, ptr {self.row}, i64 {slot}")
+            self.preamble.append(f"  {found} = load i64, ptr {found}.at, align 8")
+        return found
+
+    def offset(self, site: Op | Load | Store | Pointer, value: Value) -> Reg:
+        """An operand that is a literal in one kernel and may be another in those that share it."""
+        if type(value) is Const and self.told is not None:
+            slot = self.told.offsets.get(id(site))
+            if slot is not None:
+                return Reg(self.number(slot))
+        return self.reg(value)
+
+    def place(self, site: Load | Store) -> Place:
         """The elements of an access."""
-        found = self.reg(offset)
+        buffer, found = site.buffer, self.offset(site, site.offset)
         return Place(buffer.dtype, self.base(buffer), found.scalar, found.stride, found.vector)
 
     # Statements
@@ -200,7 +228,10 @@ class StatementEmitter:
 
     def op(self, op: Op) -> None:
         """An operation: on scalars where nothing varies, on strides, or on vectors."""
-        regs = [self.reg(a) for a in op.args]
+        if self.told is not None and id(op) in self.told.offsets:
+            regs = [self.offset(op, a) for a in op.args]
+        else:
+            regs = [self.reg(a) for a in op.args]
         if self.lanes == 1:
             self.env[op] = Reg(self.write(op, 1, tuple([r.scalar for r in regs])))
             return
@@ -273,7 +304,7 @@ class StatementEmitter:
         if buffer.size == 0 and stmt.other is not None:
             self.env[stmt] = self.reg(stmt.other)
             return
-        place = self.place(buffer, stmt.offset)
+        place = self.place(stmt)
         where = stmt.where
         varies = where is not None and self.reg(where).stride != 0
         if self.lanes == 1 or (place.stride == 0 and not varies):
@@ -297,7 +328,7 @@ class StatementEmitter:
 
     def store(self, stmt: Store) -> None:
         """A store; in a vector loop to one element only when the value is one as well."""
-        place = self.place(stmt.buffer, stmt.offset)
+        place = self.place(stmt)
         if self.lanes == 1:
             cond = None if stmt.where is None else self.scalar(stmt.where)
             store_scalar(self.w, place, self.scalar(stmt.value), cond)
@@ -337,7 +368,7 @@ class StatementEmitter:
 
     def pointer(self, pointer: Pointer) -> str:
         """The address of an element."""
-        base, offset = self.base(pointer.buffer), self.scalar(pointer.offset)
+        base, offset = self.base(pointer.buffer), self.offset(pointer, pointer.offset).scalar
         if offset == "0":
             return base
         return self.w(f"getelementptr {memory(pointer.buffer.dtype, 1)}, ptr {base}, i64 {offset}")

@@ -18,7 +18,16 @@ from tests.benchmarks.libraries import Function, Library
 Program = Callable[[Any], Function]
 Inputs = Callable[[np.random.Generator], Sequence[Any]]
 
-MODULES = ("calls", "elementwise", "rows", "networks", "second_order", "arrays", "unjitted")
+MODULES = (
+    "calls",
+    "elementwise",
+    "rows",
+    "networks",
+    "second_order",
+    "arrays",
+    "unjitted",
+    "unrolled",
+)
 CASES: dict[str, Case] = {}
 
 

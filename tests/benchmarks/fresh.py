@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.fresh LIBRARY PROGRAM
 
-prints the seconds of PROGRAM, one of `import`, `first_10`, `first_mlp` (traced, differentiated,
-compiled and run; imports and inputs come before) and `gradient` (prints a gradient, for the
-parent to time from the start of the process).
+prints the seconds of PROGRAM: `import`, `gradient` (prints a gradient, for the parent to time from
+the start of the process), or `first_...` (traced, differentiated, compiled and run; imports and
+inputs come before).
 """
 
 from __future__ import annotations
@@ -24,9 +24,16 @@ PROGRAMS = {
     "gradient": "script start to first gradient",
     "first_10": "first call of 10 operations",
     "first_mlp": "first call of the MLP",
+    "first_rnn100": "first call of an RNN unrolled 100 steps",
+    "first_chain1000": "first call of a chain of 1000 operations",
 }
 _WARM: set[tuple[str, str]] = set()
-_CASES = {"first_10": "grad10_jit", "first_mlp": "mlp"}
+_CASES = {
+    "first_10": "grad10_jit",
+    "first_mlp": "mlp",
+    "first_rnn100": "rnn100",
+    "first_chain1000": "chain1000",
+}
 
 
 @functools.cache
