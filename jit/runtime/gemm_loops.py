@@ -32,7 +32,14 @@ def gemm_module(function: str, tile: Tile) -> str:
     else:
         functions = [*gemm_text.parts(kind), *gemm_block.parts(kind), _task(kind)]
         functions += [_product(kind, False), _entry(kind, function), _workspace(tile)]
-    return "\n\n".join([*functions, _zero(kind), gemm_text.declarations(kind), _DECLARATIONS])
+    return "\n\n".join(
+        [
+            *functions,
+            _zero(kind),
+            gemm_text.declarations(kind, gemv_text.lengths(kind)),
+            _DECLARATIONS,
+        ]
+    )
 
 
 def _workspace(tile: Tile) -> str:

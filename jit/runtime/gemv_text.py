@@ -9,7 +9,9 @@ from jit.runtime.writer import Function
 
 SWEEP_ROWS = 8  # rows of M added per pass over a piece of y
 SWEEP_BYTES = 16384  # the piece of y that stays in the first cache meanwhile
-DOT_COLUMNS = 4  # dot products taken side by side, with two accumulators each
+DOT_COLUMNS = 8  # dot products taken side by side
+SHORT_BYTES = 1024
+BLOCKS_AHEAD = 8
 DOT_STEPS = 2048  # steps of a strided x that are copied side by side at a time
 
 
@@ -19,10 +21,29 @@ def parts(kind: Kind) -> list[str]:
         _add_rows(kind, SWEEP_ROWS),
         _add_rows(kind, 1),
         _sweep(kind),
-        _dot_columns(kind, DOT_COLUMNS),
-        _dot_columns(kind, 1),
+        _dot_columns(kind),
         _dots(kind),
     ]
+
+
+def lengths(kind: Kind) -> set[int]:
+    """Vector lengths in use beside a whole vector."""
+    return {min(kind.lanes, DOT_COLUMNS)}
+
+
+def _fetch_ahead(f: Function, kind: Kind, start: str, stride: str, count: int) -> None:
+    """Fetch what comes some blocks of `count` lines later, where lines are short.
+
+    The processor does not foresee accesses that go round among several short lines.
+    """
+    bytes_apart = f.mul(stride, str(kind.bytes))
+    short = f.both(f.test("sgt", bytes_apart, "0"), f.test("sle", bytes_apart, str(SHORT_BYTES)))
+    with f.when(short):
+        block = f.mul(bytes_apart, str(count))
+        first = f.at("i8", start, f.mul(block, str(BLOCKS_AHEAD)))
+        with f.loop("0", block, "64") as offset:
+            line = f.at("i8", first, offset)
+            f.do(f"call void @llvm.prefetch.p0(ptr {line}, i32 0, i32 3, i32 1)")
 
 
 def _add_rows(kind: Kind, rows: int) -> str:
@@ -33,6 +54,8 @@ def _add_rows(kind: Kind, rows: int) -> str:
         f"internal void @add_rows_{kind.name}_{rows}(i64 %n, ptr noalias %x, i64 %sx, "
         "ptr noalias %m, i64 %rs, ptr noalias %y, i1 %fresh)"
     )
+    if rows > 1:
+        _fetch_ahead(f, kind, "%m", "%rs", rows)
     factors = [splat(f, kind, lanes, f.at(ty, "%x", f.mul("%sx", str(r)))) for r in range(rows)]
     sources = [f.at(ty, "%m", f.mul("%rs", str(r))) for r in range(rows)]
     whole = f.sub("%n", f.rem("%n", str(lanes)))
@@ -81,55 +104,79 @@ def _sweep(kind: Kind) -> str:
     return f.text()
 
 
-def _horizontal(f: Function, kind: Kind, value: str) -> str:
-    """The sum of the lanes, by halves."""
-    lanes = kind.lanes
-    while lanes > 1:
+def _sums_of(f: Function, kind: Kind, rows: list[str]) -> str:
+    """The sums of the lanes of each of some vectors (a power of two, at most the lanes), side by
+    side: for each bit, vectors that differ in it trade lanes and are added.
+    """
+    lanes, count = kind.lanes, len(rows)
+    v, bit = kind.vector(lanes), 1
+    while bit < count:
+        low = ", ".join(f"i32 {i if not i & bit else lanes + i - bit}" for i in range(lanes))
+        high = ", ".join(f"i32 {i + bit if not i & bit else lanes + i}" for i in range(lanes))
+        new: list[str] = []
+        for a, b in zip(rows[::2], rows[1::2], strict=True):
+            parts = [
+                f(f"shufflevector {v} {a}, {v} {b}, <{lanes} x i32> <{picks}>")
+                for picks in (low, high)
+            ]
+            new.append(f(f"fadd {v} {parts[0]}, {parts[1]}"))
+        rows, bit = new, 2 * bit
+    (value,) = rows
+    while lanes > count:
         v, half = kind.vector(lanes), lanes // 2
         picks = [", ".join(f"i32 {i + at}" for i in range(half)) for at in (0, half)]
         low, high = (
             f(f"shufflevector {v} {value}, {v} poison, <{half} x i32> <{pick}>") for pick in picks
         )
         value, lanes = f(f"fadd {kind.vector(half)} {low}, {high}"), half
-    return f(f"extractelement {kind.vector(1)} {value}, i32 0")
+    return value
 
 
-def _dot_columns(kind: Kind, columns: int) -> str:
-    """y[c] = (y[c] when %more) + x . M[:, c] for `columns` columns, x and the columns dense."""
+def _dot_columns(kind: Kind) -> str:
+    """y[c] = (y[c] when %more) + x . M[:, c] for the first %valid of DOT_COLUMNS columns.
+
+    x and the columns are dense; the last valid column serves for those that are missing.
+    """
     lanes, ty = kind.lanes, kind.scalar
-    v = kind.vector(lanes)
+    v, side = kind.vector(lanes), min(kind.lanes, DOT_COLUMNS)
     f = Function(
-        f"internal void @dot_columns_{kind.name}_{columns}(i64 %k, ptr noalias %x, "
-        "ptr noalias %m, i64 %cs, ptr noalias %y, i1 %more)"
+        f"internal void @dot_columns_{kind.name}(i64 %k, ptr noalias %x, ptr noalias %m, i64 %cs, "
+        "i64 %valid, ptr noalias %y, i1 %more)"
     )
-    sources = [f.at(ty, "%m", f.mul("%cs", str(c))) for c in range(columns)]
-    whole = f.sub("%k", f.rem("%k", str(2 * lanes)))
-    zeros = [(v, "zeroinitializer")] * (2 * columns)
-    with f.fold("0", whole, str(2 * lanes), zeros) as (step, sums, set_next):
-        new: list[str] = []
-        for half in range(2):
-            at = f.add(step, str(half * lanes))
-            x = f.load(v, f.at(ty, "%x", at), kind.bytes)
-            for c, source in enumerate(sources):
-                value = f.load(v, f.at(ty, source, at), kind.bytes)
-                new.append(multiply_add(f, kind, lanes, value, x, sums[half * columns + c]))
-        set_next(*new)
-    tails = list(sums)
-    for half in range(2):
-        at = f.add(whole, str(half * lanes))
-        mask = lane_mask(f, lanes, f.sub("%k", at))
-        x = masked_load(f, kind, lanes, f.at(ty, "%x", at), mask)
-        for c, source in enumerate(sources):
-            value = masked_load(f, kind, lanes, f.at(ty, source, at), mask)
-            index = half * columns + c
-            tails[index] = multiply_add(f, kind, lanes, value, x, tails[index])
-    for c in range(columns):
-        both = f(f"fadd {v} {tails[c]}, {tails[columns + c]}")
-        total = _horizontal(f, kind, both)
-        cell = f.at(ty, "%y", str(c))
-        old = f.load(ty, cell)
-        added = f(f"fadd {ty} {old}, {total}")
-        f.store(ty, f.select("%more", added, total, ty), cell)
+    _fetch_ahead(f, kind, "%m", "%cs", DOT_COLUMNS)
+    last = f.sub("%valid", "1")
+    sources = [
+        f.at(ty, "%m", f.mul("%cs", f.min(str(c), last) if c else "0")) for c in range(DOT_COLUMNS)
+    ]
+    whole = f.sub("%k", f.rem("%k", str(lanes)))
+    zeros = [(v, "zeroinitializer")] * DOT_COLUMNS
+    with f.fold("0", whole, str(lanes), zeros) as (step, sums, set_next):
+        x = f.load(v, f.at(ty, "%x", step), kind.bytes)
+        values = [f.load(v, f.at(ty, source, step), kind.bytes) for source in sources]
+        set_next(
+            *(multiply_add(f, kind, lanes, a, x, c) for a, c in zip(values, sums, strict=True))
+        )
+    mask = lane_mask(f, lanes, f.sub("%k", whole))
+    x = masked_load(f, kind, lanes, f.at(ty, "%x", whole), mask)
+    values = [masked_load(f, kind, lanes, f.at(ty, source, whole), mask) for source in sources]
+    totals = [multiply_add(f, kind, lanes, a, x, c) for a, c in zip(values, sums, strict=True)]
+    out = kind.vector(side)
+    for first in range(0, DOT_COLUMNS, side):
+        total = _sums_of(f, kind, totals[first : first + side])
+        cell = f.at(ty, "%y", str(first))
+        valid = f.sub("%valid", str(first))
+
+        def plain(total: str = total, cell: str = cell) -> None:
+            f.store(out, total, cell, kind.bytes)
+
+        def careful(total: str = total, cell: str = cell, valid: str = valid) -> None:
+            here = lane_mask(f, side, valid)
+            old = masked_load(f, kind, side, cell, here)
+            added = f(f"fadd {out} {old}, {total}")
+            masked_store(f, kind, side, f.select("%more", added, total, out), cell, here)
+
+        whole_group = f.test("sge", valid, str(side))
+        f.choose(f.both(whole_group, f.negate("%more")), plain, careful)
     return f.text()
 
 
@@ -143,7 +190,6 @@ def _dots(kind: Kind) -> str:
     copy = f(f"alloca [{DOT_STEPS} x {ty}], align 64")
     dense = f.test("eq", "%sx", "1")
     piece = f.select(dense, "%k", str(DOT_STEPS))
-    groups = f.sub("%n", f.rem("%n", str(DOT_COLUMNS)))
     with f.loop("0", "%k", piece) as step:
         size = f.min(piece, f.sub("%k", step))
         with f.when(f.negate(dense)), f.loop("0", size) as i:
@@ -151,11 +197,11 @@ def _dots(kind: Kind) -> str:
             f.store(ty, f.load(ty, element), f.at(ty, copy, i))
         x = f.select(dense, "%x", copy, "ptr")
         more = f.either("%more", f.test("ne", step, "0"))
-        for start, stop, columns in (("0", groups, DOT_COLUMNS), (groups, "%n", 1)):
-            with f.loop(start, stop, str(columns)) as j:
-                source = f.at(ty, "%m", f.add(f.mul(j, "%cs"), step))
-                f.do(
-                    f"call void @dot_columns_{name}_{columns}(i64 {size}, ptr {x}, ptr {source}, "
-                    f"i64 %cs, ptr {f.at(ty, '%y', j)}, i1 {more})"
-                )
+        with f.loop("0", "%n", str(DOT_COLUMNS)) as j:
+            source = f.at(ty, "%m", f.add(f.mul(j, "%cs"), step))
+            valid = f.min(f.sub("%n", j), str(DOT_COLUMNS))
+            f.do(
+                f"call void @dot_columns_{name}(i64 {size}, ptr {x}, ptr {source}, i64 %cs, "
+                f"i64 {valid}, ptr {f.at(ty, '%y', j)}, i1 {more})"
+            )
     return f.text()
