@@ -24,6 +24,10 @@ class Interpreter(Protocol):
         """The results of one operation under this interpreter."""
         ...
 
+    def inline(self, jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any] | None:
+        """The results of a whole program; None where its operations must be bound one by one."""
+        ...
+
 
 class Evaluator:
     """The interpreter that computes: every operation is its `impl`, on NumPy arrays."""
@@ -34,6 +38,9 @@ class Evaluator:
         arrays = [np.asarray(a) for a in args]
         with np.errstate(all="ignore"):
             return [out[()] for out in primitive.impl(*arrays, **params)]
+
+    def inline(self, jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any] | None:
+        return _evaluate(jaxpr, args)
 
 
 TRACING = array("q", [0])
@@ -103,6 +110,9 @@ def eval_jaxpr(jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any]:
     interpreter = _context.interpreter
     if isinstance(interpreter, Evaluator):
         return _evaluate(jaxpr, args)
+    inlined = interpreter.inline(jaxpr, args)
+    if inlined is not None:
+        return inlined
     env: dict[Var, Any] = dict(zip(jaxpr.invars, args, strict=True))
     for eqn in jaxpr.eqns:
         inputs = [a.value if isinstance(a, Literal) else env[a] for a in eqn.inputs]
@@ -163,15 +173,26 @@ class _SourceOverride(threading.local):
 _override = _SourceOverride()
 
 
-@contextmanager
-def bound_at(source: Source | None) -> Generator[None]:
+class Place:
+    """See `bound_at`. A class, since walks enter one for each equation."""
+
+    __slots__ = ("_outer", "_source")
+
+    def __init__(self, source: Source | None) -> None:
+        self._source = source
+        self._outer: Source | None = None
+
+    def __enter__(self) -> None:
+        self._outer = _override.source
+        _override.source = self._source or self._outer
+
+    def __exit__(self, *exc_info: object) -> None:
+        _override.source = self._outer
+
+
+def bound_at(source: Source | None) -> Place:
     """Equations recorded in this block belong to the user's line `source`."""
-    outer = _override.source
-    _override.source = source or outer
-    try:
-        yield
-    finally:
-        _override.source = outer
+    return Place(source)
 
 
 def source_override() -> Source | None:

@@ -40,6 +40,7 @@ from functrans.ir import (
     Literal,
     MappedAxis,
     Primitive,
+    Source,
     Var,
     aval_of,
     intern,
@@ -73,7 +74,8 @@ class Trace:
     `purpose` names the transform for messages. Inputs are given by `argument`; what is met from
     outside (arrays, tracers of enclosing traces) becomes a captured input. `copies` says that an
     array counts as it is when it is met; `live`, that the program runs again, and then sees what
-    was written to the array after the trace.
+    was written to the array after the trace. `walks` says that no user's code runs in it: nobody
+    will ask for a value.
     """
 
     def __init__(
@@ -83,12 +85,14 @@ class Trace:
         axis: MappedAxis | None = None,
         copies: bool = True,
         live: bool = False,
+        walks: bool = False,
     ) -> None:
         self.parent: Interpreter | None = current_interpreter()
         self.purpose = purpose
         self.axis = axis
         self.copies = copies
         self.live = live
+        self.walks = walks
         # A live trace around this one must meet the arrays themselves, not copies made here.
         self._passes_on = copies and not live and any(t.live for t in enclosing_traces(self.parent))
         self.thread = threading.get_ident()
@@ -100,6 +104,7 @@ class Trace:
         self._captured_by_id: dict[int, tuple[Any, Tracer]] = {}
         self._holds: list[Callable[[], None]] = []
         self._names: dict[Var, str] = {}
+        self._copied: int | None = None
 
     # -- recording ----------------------------------------------------------------------------
 
@@ -132,25 +137,94 @@ class Trace:
         abstract = active = False
         for arg in args:
             lifted = arg if type(arg) is Tracer and arg.recorder is self else self.lift(arg)
-            if isinstance(lifted, Literal):
+            if type(lifted) is Literal:
                 atoms.append(lifted)
                 continue
             node = lifted.node
-            abstract, active = abstract or node.abstract, active or node.active
+            if node.abstract:
+                abstract = True
+            if node.active:
+                active = True
             nodes.append(node)
             atoms.append(node.var)
         out_avals = primitive.abstract_eval(*[a.aval for a in atoms], **params)
-        active = active and primitive.varies
-        made = [
-            Node(Var(aval), None, abstract, active and is_inexact(aval.dtype)) for aval in out_avals
-        ]
         source = source_override() or user_frame()
-        eqn = Eqn(primitive, atoms, [n.var for n in made], params, source)
-        self.records.append(Record(eqn, nodes, [weakref.ref(n) for n in made]))
+        made = self._record(primitive, atoms, nodes, params, source, out_avals, abstract, active)
         outs = [Tracer(self, node) for node in made]
         if self.no_grad and primitive.varies:
             return [self._stopped(out) for out in outs]
         return outs
+
+    def _record(
+        self,
+        primitive: Primitive,
+        atoms: list[Atom],
+        nodes: list[Node],
+        params: dict[str, Any],
+        source: Source | None,
+        out_avals: Sequence[Aval],
+        abstract: bool,
+        active: bool,
+    ) -> list[Node]:
+        """Note an equation; the nodes of its results."""
+        active = active and primitive.varies
+        made = [
+            Node(Var(aval), None, abstract, active and is_inexact(aval.dtype)) for aval in out_avals
+        ]
+        eqn = Eqn(primitive, atoms, [n.var for n in made], params, source)
+        if self.walks:
+            self.closed_eqns.append(eqn)
+        else:
+            self.records.append(Record(eqn, nodes, [weakref.ref(n) for n in made]))
+        return made
+
+    def inline(self, jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any] | None:
+        """Record the equations of a jaxpr as they stand, types and lines included.
+
+        None where they must be bound anew: for arguments of other types, and under no_grad.
+        """
+        lifted = [self.lift(arg) for arg in args]
+        if self.no_grad or any(a.aval != v.aval for a, v in zip(lifted, jaxpr.invars, strict=True)):
+            return None
+        first = not (self.records or self.closed_eqns)
+        if first and jaxpr.simple and len({id(a) for a in lifted}) == len(args):
+            # Literals say nothing of distinct inputs, and may be folded.
+            literal = any(isinstance(a, Literal) for a in lifted)
+            self._copied = None if literal else len(jaxpr.eqns)
+        here = source_override() or user_frame()
+        env: dict[Atom, Node | Literal] = {
+            v: a if isinstance(a, Literal) else a.node
+            for v, a in zip(jaxpr.invars, lifted, strict=True)
+        }
+        for eqn in jaxpr.eqns:
+            nodes: list[Node] = []
+            atoms: list[Atom] = []
+            abstract = active = False
+            for atom in eqn.inputs:
+                known = atom if type(atom) is Literal else env[atom]
+                if type(known) is Node:
+                    abstract, active = abstract or known.abstract, active or known.active
+                    nodes.append(known)
+                    atoms.append(known.var)
+                else:
+                    atoms.append(known)  # type: ignore[arg-type]
+            made = self._record(
+                eqn.primitive,
+                atoms,
+                nodes,
+                eqn.params,
+                eqn.source or here,
+                [v.aval for v in eqn.outputs],
+                abstract,
+                active,
+            )
+            for var, node in zip(eqn.outputs, made, strict=True):
+                env[var] = node
+        given: dict[Atom, Any] = dict(zip(jaxpr.invars, args, strict=True))
+        return [
+            a.value if isinstance(a, Literal) else given[a] if a in given else Tracer(self, env[a])
+            for a in jaxpr.outvars
+        ]
 
     def _stopped(self, out: Tracer) -> Tracer:
         """no_grad: the derivative of what is recorded while it is on is zero."""
@@ -340,9 +414,11 @@ class Trace:
             )
         atoms = [o.node.var if type(o) is Tracer else o for o in map(self.lift, outputs)]
         eqns = self.closed_eqns + [r.eqn for r in self.records]
+        copied = len(eqns) == self._copied
         eqns = prune(eqns, atoms)  # type: ignore[arg-type]
         invars = [t.node.var for _, t in self.captured] + [t.node.var for t in arguments]
         jaxpr = Jaxpr(invars, eqns, atoms, len(self.captured))  # type: ignore[arg-type]
+        jaxpr.simple = copied
         return jaxpr, self._captured_values()
 
     def _captured_values(self) -> list[Any]:
@@ -389,7 +465,7 @@ def supported(aval: Aval, what: str = "a captured array") -> Aval:
     `what` is what has the aval, for the message.
     """
     if aval.dtype.kind in "biufc" and aval.dtype.itemsize <= 16 and aval.dtype.isnative:
-        if aval.dtype.name not in ("float128", "longdouble"):
+        if aval.dtype.itemsize < 16 or aval.dtype.name not in ("float128", "longdouble"):
             return aval
     if aval.dtype.name == "bfloat16":
         return aval
@@ -428,7 +504,7 @@ def tracing(trace: Trace) -> Generator[Trace]:
 
 def stage_walk(walk: Callable[..., Sequence[Any]], avals: Sequence[Aval], purpose: str) -> Jaxpr:
     """The jaxpr of a walk over another jaxpr: abstract inputs, nothing captured."""
-    with tracing(Trace(purpose, copies=False)) as trace:
+    with tracing(Trace(purpose, copies=False, walks=True)) as trace:
         arguments = [trace.argument(aval) for aval in avals]
         jaxpr, captured = trace.finish(arguments, walk(*arguments))
     assert not captured, f"{purpose}: the walk captured {describe(captured)}"

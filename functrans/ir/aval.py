@@ -106,12 +106,13 @@ def aval_of(value: Any) -> Aval:
 
 def is_inexact(dtype: np.dtype[Any]) -> bool:
     """Is this a floating or complex dtype, one that carries derivatives? (bfloat16 included)"""
-    return dtype.kind in "fc" or dtype.name == "bfloat16"
+    kind = dtype.kind
+    return kind in "fc" or (kind == "V" and dtype.name == "bfloat16")
 
 
 def same_type(a: Aval, b: Aval) -> bool:
     """Do two avals agree in shape and dtype, weakness aside?"""
-    return a.shape == b.shape and a.dtype == b.dtype
+    return a is b or (a.shape == b.shape and a.dtype == b.dtype)
 
 
 float0 = np.dtype([("float0", np.void, 0)])

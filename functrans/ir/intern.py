@@ -14,7 +14,24 @@ LIMIT = 4096
 EQUATIONS = 30_000
 """How many equations these may have in all. With what is derived of it, one takes some 6 kB."""
 
-_known: OrderedDict[tuple[Any, ...], Jaxpr] = OrderedDict()
+
+class Structure:
+    """What `structure` answers, hashed once."""
+
+    __slots__ = ("hashed", "parts")
+
+    def __init__(self, parts: tuple[Any, ...]) -> None:
+        self.parts = parts
+        self.hashed = hash(parts)
+
+    def __hash__(self) -> int:
+        return self.hashed
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Structure) and self.parts == other.parts
+
+
+_known: OrderedDict[Structure, Jaxpr] = OrderedDict()
 _equations = [0]
 _lock = threading.Lock()
 
@@ -22,8 +39,7 @@ _lock = threading.Lock()
 def intern(jaxpr: Jaxpr) -> Jaxpr:
     """The first jaxpr met that has the same equations on the same lines, or this one."""
     try:
-        key = structure(jaxpr)
-        hash(key)
+        key = Structure(structure(jaxpr))
     except TypeError:
         return jaxpr
     with _lock:
@@ -52,14 +68,16 @@ def structure(jaxpr: Jaxpr) -> tuple[Any, ...]:
     Raises TypeError where a param or literal cannot be hashed.
     """
     numbers: dict[Var, int] = {v: i for i, v in enumerate(jaxpr.invars)}
-    parts: list[Any] = [jaxpr.num_consts, tuple(v.aval for v in jaxpr.invars)]
+    parts: list[Any] = [jaxpr.num_consts, tuple([v.aval for v in jaxpr.invars])]
     for eqn in jaxpr.eqns:
-        inputs = tuple([_atom(a, numbers) for a in eqn.inputs])
-        params = tuple(sorted(eqn.params.items())) if eqn.params else ()
+        parts.append(eqn.primitive)
+        parts += [a.key() if type(a) is Literal else numbers[a] for a in eqn.inputs]  # type: ignore[index]
+        if eqn.params:
+            parts.append(tuple(sorted(eqn.params.items())))
         for var in eqn.outputs:
             numbers[var] = len(numbers)
-        avals = tuple([v.aval for v in eqn.outputs])
-        parts.append((eqn.primitive, inputs, params, avals, eqn.source))
+            parts.append(var.aval)
+        parts.append(eqn.source)
     parts.append(tuple([_atom(a, numbers) for a in jaxpr.outvars]))
     return tuple(parts)
 

@@ -32,16 +32,20 @@ class Var:
 class Literal:
     """A scalar constant written into the program; its value is a NumPy or Python scalar."""
 
-    __slots__ = ("aval", "value")
+    __slots__ = ("_key", "aval", "value")
 
     def __init__(self, value: Any, aval: Aval | None = None) -> None:
         self.value = value
         self.aval = aval_of(value) if aval is None else aval
+        self._key: tuple[Any, ...] | None = None
 
     def key(self) -> tuple[Any, ...]:
         """Equal for literals with the same bits and type (so -0.0 differs from 0.0)."""
-        dtype = self.aval.dtype
-        return (dtype.str, self.aval.weak, dtype.type(self.value).tobytes())
+        key = self._key
+        if key is None:
+            dtype = self.aval.dtype
+            key = self._key = (dtype.str, self.aval.weak, dtype.type(self.value).tobytes())
+        return key
 
     def __repr__(self) -> str:
         return f"Literal({self.value!r})"
@@ -78,10 +82,10 @@ class Jaxpr:
     """A program: `invars` (the first `num_consts` of them stand for captured arrays) to outvars.
 
     Immutable once built. `cache` remembers what transforms derived from this jaxpr, so that
-    each is built once.
+    each is built once. `simple` says that it was simplified, or is a copy of one that was.
     """
 
-    __slots__ = ("__weakref__", "cache", "eqns", "invars", "num_consts", "outvars")
+    __slots__ = ("__weakref__", "cache", "eqns", "invars", "num_consts", "outvars", "simple")
 
     def __init__(
         self,
@@ -95,6 +99,7 @@ class Jaxpr:
         self.outvars = list(outvars)
         self.num_consts = num_consts
         self.cache: dict[Any, Any] = {}
+        self.simple = False
 
     @property
     def in_avals(self) -> list[Aval]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -49,6 +50,11 @@ def _free(ndim: int, *used: Axes) -> Axes:
 
 
 def _dot_abstract_eval(x: Aval, y: Aval, *, contract: Pair, batch: Pair) -> list[Aval]:
+    return [_dot_aval(x, y, contract, batch)]
+
+
+@lru_cache(4096)
+def _dot_aval(x: Aval, y: Aval, contract: Pair, batch: Pair) -> Aval:
     require_kind("dot_general", x.dtype, ANY)
     if x.dtype != y.dtype:
         raise DtypeError(f"dot_general: the operands must have one dtype, but are {x} and {y}")
@@ -60,7 +66,7 @@ def _dot_abstract_eval(x: Aval, y: Aval, *, contract: Pair, batch: Pair) -> list
     shape = [x.shape[a] for a in batch[0]]
     shape += [x.shape[a] for a in _free(x.ndim, contract[0], batch[0])]
     shape += [y.shape[a] for a in _free(y.ndim, contract[1], batch[1])]
-    return [Aval(tuple(shape), x.dtype)]
+    return Aval(tuple(shape), x.dtype)
 
 
 def _dot_impl(x: Any, y: Any, *, contract: Pair, batch: Pair) -> list[Any]:

@@ -67,9 +67,10 @@ def elementwise(
 
     def abstract_eval(*avals: Aval, **params: Any) -> list[Aval]:
         first = exact_operands(name, avals, arity)
-        require_kind(name, first.dtype, kinds)
+        if first.dtype.kind not in kinds:
+            require_kind(name, first.dtype, kinds)
         dtype = first.dtype if result is None else result(first.dtype, **params)
-        weak = all(a.weak for a in avals)
+        weak = first.weak and all(a.weak for a in avals)
         unchanged = dtype is first.dtype and weak is first.weak
         return [first if unchanged else Aval(first.shape, dtype, weak)]
 

@@ -19,17 +19,23 @@ from functrans.transforms.cache import derived
 Key = tuple[Any, ...]
 
 
-@derived
 def simplify(jaxpr: Jaxpr, *, collect: bool = False) -> Jaxpr:
     """The same program, simplified: linear in the number of equations.
 
     `collect` is for programs of tangents or cotangents: constant factors are collected.
     """
+    return jaxpr if jaxpr.simple and not collect else _simplified(jaxpr, collect)
+
+
+@derived
+def _simplified(jaxpr: Jaxpr, collect: bool) -> Jaxpr:
     work = _Simplifier(collect)
     for eqn in jaxpr.eqns:
         work.add(eqn)
     outvars = [work.resolve(a) for a in jaxpr.outvars]
-    return Jaxpr(jaxpr.invars, prune(work.eqns, outvars), outvars, jaxpr.num_consts)
+    made = Jaxpr(jaxpr.invars, prune(work.eqns, outvars), outvars, jaxpr.num_consts)
+    made.simple = True
+    return made
 
 
 class _Simplifier:
@@ -43,16 +49,17 @@ class _Simplifier:
         self._known: dict[Key, list[Var]] = {}
 
     def resolve(self, atom: Atom) -> Atom:
-        return self._alias.get(atom, atom) if isinstance(atom, Var) else atom
+        return self._alias.get(atom, atom)  # type: ignore[arg-type]  # literals have no alias
 
     def add(self, eqn: Eqn) -> None:
         """Keep an equation, or let its outputs stand for something there already is."""
-        inputs = [self.resolve(a) for a in eqn.inputs]
+        alias = self._alias
+        inputs = [alias.get(a, a) for a in eqn.inputs]  # type: ignore[arg-type]
         if len(eqn.outputs) == 1:
             (out,) = eqn.outputs
-            self._alias[out] = self.apply(eqn, eqn.primitive, inputs, eqn.params, out)
-            if self._alias[out] is out:
-                del self._alias[out]
+            found = self.apply(eqn, eqn.primitive, inputs, eqn.params, out)
+            if found is not out:
+                alias[out] = found
             return
         self._keep_or_merge(Eqn(eqn.primitive, inputs, eqn.outputs, eqn.params, eqn.source))
 
@@ -65,31 +72,31 @@ class _Simplifier:
         out: Var | None = None,
     ) -> Atom:
         """The atom that holds `primitive` of `inputs`: rewritten, found again, or newly kept."""
-        folded = _folded(primitive, inputs, params, origin.outputs[0].aval)
-        if folded is not None:
-            return folded
+        if inputs and type(inputs[0]) is Literal:
+            folded = _folded(primitive, inputs, params, origin.outputs[0].aval)
+            if folded is not None:
+                return folded
         rule = RULES.get(primitive.name)
         if rule is not None:
             found = rule(self, origin, inputs, params)
             if found is not None and _same(found, origin, out):
                 return found
-        aval = origin.outputs[0].aval if out is None else out.aval
-        var = out or Var(aval)
-        eqn = Eqn(primitive, inputs, [var], params, origin.source)
-        return self._keep_or_merge(eqn)[0]
+        var = Var(origin.outputs[0].aval) if out is None else out
+        same = out is not None and inputs == origin.inputs and primitive is origin.primitive
+        kept = origin if same else Eqn(primitive, inputs, [var], params, origin.source)
+        return self._keep_or_merge(kept)[0]
 
     def _keep_or_merge(self, eqn: Eqn) -> list[Var]:
-        key = eqn_key(eqn)
-        found = None if key is None else self._known.get(key)
-        if found is not None:
-            self._alias.update(zip(eqn.outputs, found, strict=True))
-            return found
-        self.eqns.append(eqn)
-        for var in eqn.outputs:
-            self.definition[var] = eqn
+        key, outputs = eqn_key(eqn), eqn.outputs
         if key is not None:
-            self._known[key] = eqn.outputs
-        return eqn.outputs
+            found = self._known.setdefault(key, outputs)
+            if found is not outputs:
+                self._alias.update(zip(outputs, found, strict=True))
+                return found
+        self.eqns.append(eqn)
+        for var in outputs:
+            self.definition[var] = eqn
+        return outputs
 
     def defined_by(self, atom: Atom, name: str) -> Eqn | None:
         """The equation of primitive `name` that defines the atom, if it does."""
@@ -123,17 +130,21 @@ COMMUTING = {"add", "mul", "scale", "max", "min", "and", "or", "xor", "eq", "ne"
 
 def eqn_key(eqn: Eqn) -> Key | None:
     """Equal for equations that compute the same; None for those that may not be merged."""
-    if eqn.primitive.opaque or eqn.effect is not Effect.NONE:
+    primitive, params = eqn.primitive, eqn.params
+    if primitive.opaque or (primitive.effects is not None and eqn.effect is not Effect.NONE):
         return None
-    inputs = [atom_key(a) for a in eqn.inputs]
-    if eqn.primitive.name in COMMUTING and hash(inputs[0]) > hash(inputs[1]):
+    inputs = [a.key() if type(a) is Literal else a for a in eqn.inputs]
+    if primitive.name in COMMUTING and hash(inputs[0]) > hash(inputs[1]):
         inputs.reverse()
+    weak = [v.aval.weak for v in eqn.outputs]
+    if not params:
+        return (primitive, *inputs, *weak)
+    key = (primitive, *inputs, *weak, *sorted(params.items()))
     try:
-        key = (eqn.primitive, tuple(inputs), tuple(sorted(eqn.params.items())))
         hash(key)
     except TypeError:
         return None
-    return (*key, tuple(v.aval for v in eqn.outputs))
+    return key
 
 
 def atom_key(atom: Atom) -> Any:
@@ -157,6 +168,21 @@ def constant(work: _Simplifier, atom: Atom) -> Any:
 
 def _is(value: Any, number: float) -> bool:
     return value is not None and not isinstance(value, (bool, np.bool_)) and value == number
+
+
+TELLING = frozenset({"neg", "broadcast", "mul"})
+"""The primitives on which what becomes of a product depends, beside literals."""
+
+
+def _is_plain(work: _Simplifier, inputs: list[Atom]) -> bool:
+    """Is there nothing in the factors that a product could be simplified by?"""
+    for atom in inputs:
+        if type(atom) is Literal:
+            return False
+        eqn = work.definition.get(atom)  # type: ignore[arg-type]
+        if eqn is not None and eqn.primitive.name in TELLING:
+            return False
+    return True
 
 
 def _make(work: _Simplifier, origin: Eqn, name: str, *inputs: Atom) -> Atom:
@@ -223,6 +249,8 @@ def _times(work: _Simplifier, origin: Eqn, factor: Any, x: Atom) -> Atom:
 
 
 def _mul(work: _Simplifier, origin: Eqn, inputs: list[Atom], params: dict[str, Any]) -> Atom | None:
+    if _is_plain(work, inputs):
+        return None
     for x, y in (inputs, inputs[::-1]):
         value = constant(work, x)
         if _is(value, 1):
@@ -237,6 +265,8 @@ def _mul(work: _Simplifier, origin: Eqn, inputs: list[Atom], params: dict[str, A
 def _scale(
     work: _Simplifier, origin: Eqn, inputs: list[Atom], params: dict[str, Any]
 ) -> Atom | None:
+    if _is_plain(work, inputs):
+        return None
     for x, y in (inputs, inputs[::-1]):
         value = constant(work, x)
         if _is(value, 1):
