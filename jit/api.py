@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import MethodType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -33,8 +33,11 @@ from functrans.extend import (
 from jit.entry.base import attach, callable_natively, detach, entry_base, entry_ready
 from jit.entry.records import Arguments
 from jit.options import Options, as_tuple, check_options, hashable, positional_names
-from jit.pipeline import Executable, Report, compile_jaxpr, executable_for
+from jit.programs import AnyExecutable, executable_for
 from jit.specialised import Specialised
+
+if TYPE_CHECKING:
+    from jit.pipeline import Report
 
 Function = Callable[..., Any]
 
@@ -47,7 +50,7 @@ class Compiled:
     """A compiled signature: call it with arguments like those it was lowered for, no others."""
 
     traced: Traced
-    executable: Executable
+    executable: AnyExecutable
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.traced.run(args, kwargs)
@@ -431,4 +434,4 @@ def jit_with(f: Any, options: Options) -> Jitted:
     return Jitted(f, options)
 
 
-__all__ = ["Compiled", "Jitted", "Lowered", "Traced", "compile_jaxpr", "jit"]
+__all__ = ["Compiled", "Jitted", "Lowered", "Traced", "jit"]

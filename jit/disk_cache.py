@@ -56,6 +56,11 @@ def settings() -> Settings:
     )
 
 
+def is_on() -> bool:
+    """Is there a place to keep code?"""
+    return settings().folder is not None
+
+
 @cache
 def _settings(switch: str, given: str, megabytes: str, xdg: str, local: str, home: str) -> Settings:
     limit = int(size_in_megabytes(megabytes) * (1 << 20))

@@ -65,6 +65,7 @@ class NativeProgram:
         target: Target | None = None,
     ) -> None:
         self.code = code
+        self.externals = frozenset(externals)
         self.errors = errors
         self.llvm_text = text
         self.target = target

@@ -10,11 +10,10 @@ load     linked, with an entry to call
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,6 @@ from functrans.extend import (
     FunctransError,
     Jaxpr,
     check_jaxpr,
-    engine_name,
-    eval_jaxpr,
     simplify,
 )
 from jit import native
@@ -49,12 +46,16 @@ TEXTS = ("jaxpr", "loops", "llvm", "asm")
 
 @dataclass
 class Report:
-    """What compiling took and decided: seconds by stage, a line for each kernel and variable."""
+    """What compiling took and decided: seconds by stage, a line for each kernel and variable.
+
+    `donated` says which results take the memory of arguments, and why that was last refused.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
     kernels: list[str] = field(default_factory=list)
     stored: list[str] = field(default_factory=list)
     arena_bytes: int = 0
+    donated: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         total = sum(self.seconds.values())
@@ -63,6 +64,7 @@ class Report:
         lines += [f"arena: {self.arena_bytes} bytes", "kernels:"]
         lines += [f"  {line}" for line in self.kernels]
         lines += ["stored:"] + [f"  {line}" for line in self.stored]
+        lines += ["donated:"] * bool(self.donated) + [f"  {line}" for line in self.donated]
         return "\n".join(lines)
 
 
@@ -96,7 +98,7 @@ class Executable:
                 )
 
     def compile_report(self) -> Report:
-        return self.report
+        return replace(self.report, donated=self.dispatch.donations())
 
 
 class Timer:
@@ -212,38 +214,3 @@ def kernel_line(number: int, kernel: Kernel, scheduled: Schedule | None) -> str:
         made[8:] = [f"and {len(made) - 8} more"]
     makes = ", ".join(made)
     return f"{number}: {' x '.join(loops) or 'scalar'}: {makes or 'index check'}"
-
-
-# -- the engine -------------------------------------------------------------------------------
-
-_lock = threading.RLock()
-
-
-def executable_for(jaxpr: Jaxpr, donate: tuple[int, ...] = ()) -> Executable:
-    """The executable of a jaxpr, compiled once and kept with it."""
-    key = ("native", donate)
-    found = jaxpr.cache.get(key)
-    if found is None:
-        with _lock:
-            found = jaxpr.cache.get(key)
-            if found is None:
-                found = jaxpr.cache[key] = compile_jaxpr(jaxpr, donate)
-    return found
-
-
-class NativeEngine:
-    """Compiles jaxprs and runs them; FUNCTRANS_ENGINE=numpy evaluates them instead."""
-
-    name = "native"
-
-    def execute(self, jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any]:
-        """The outputs of the jaxpr on NumPy arrays, freshly allocated."""
-        if engine_name() == "numpy":
-            return eval_jaxpr(jaxpr, args)
-        return list(executable_for(jaxpr)(args))
-
-    def __repr__(self) -> str:
-        return self.name
-
-
-ENGINE = NativeEngine()

@@ -8,10 +8,10 @@ core and in every process of a machine.
 from __future__ import annotations
 
 import ctypes
-import os
+import platform
 import sys
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from jit.image import PAGE, POSIX, Image, Mapped
 
@@ -54,10 +54,25 @@ _LEAVES = (
 """Leaf, subleaf, and which registers tell features. The others differ between cores."""
 
 
+Family = Literal["x86_64", "aarch64", "other"]
+_FAMILIES: dict[str, Family] = {
+    "x86_64": "x86_64",
+    "amd64": "x86_64",
+    "aarch64": "aarch64",
+    "arm64": "aarch64",
+}
+
+
+@cache
+def family() -> Family:
+    """The architecture of this process, as far as something depends on it."""
+    return _FAMILIES.get(platform.machine().lower(), "other")
+
+
 @cache
 def processor() -> tuple[int | str, ...]:
     """Equal for processors that the same code is made for."""
-    if POSIX and sys.platform == "linux" and os.uname().machine == "x86_64":
+    if POSIX and sys.platform == "linux" and family() == "x86_64":
         return ask_processor()
     from jit.native import host_target
 

@@ -18,7 +18,7 @@ from functrans.extend import (
     tree,
 )
 from jit.entry.records import Arguments, Unsuited, Written, write_record
-from jit.pipeline import ENGINE, executable_for
+from jit.programs import ENGINE, executable_for
 
 
 class Specialised:

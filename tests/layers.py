@@ -28,6 +28,7 @@ FUNCTRANS = [
     {"extend"},
 ]
 JIT = [
+    {"messages"},
     {"loop_ir"},
     {"lowering"},
     {"fusion"},
@@ -41,6 +42,7 @@ JIT = [
     {"dispatch"},
     {"entry"},
     {"pipeline"},
+    {"programs"},
     {"options", "specialised"},
     {"api"},
 ]

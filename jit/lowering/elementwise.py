@@ -16,9 +16,9 @@ from jit.loop_ir.nodes import FLOATS, ITEMSIZE, SIGNED, UNSIGNED, DType, Value, 
 from jit.lowering import complex as cx
 from jit.lowering.formulas import Function, hypot, integer_power, widened
 from jit.lowering.rules import Pair, is_complex, loop_dtype, lower_scalar
+from jit.messages import NEGATIVE_POWER
 
 ft = primitives.elementwise
-NEGATIVE_POWER = "Integers to negative integer powers are not allowed."
 
 
 def op(name: str) -> Function:

@@ -4,18 +4,22 @@ Invariant: `ft_gemm_*` and `ft_gemv_*` may be called without the GIL, from any t
 fail.
 """
 
-import platform
+from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from jit.processor import family
 from jit.runtime import threads
-from jit.runtime.gemm_loops import gemm_module
-from jit.runtime.gemm_text import Tile, tile_for
 from jit.runtime.objects import (
-    build_object,
     host_features,
     library_symbols,
     link_object,
     once,
+    runtime_object,
 )
+
+if TYPE_CHECKING:
+    from jit.runtime.gemm_text import Tile
 
 SIGNATURE = "void (i64, i64, i64, ptr, i64, i64, ptr, i64, i64, ptr, i64, i64, i64, i64, i64, i64)"
 """The LLVM type of every `ft_gemm_*` and `ft_gemv_*`.
@@ -31,12 +35,21 @@ Strides count elements (complex ones for c64 and c128) and may be zero or negati
 
 def host_tile() -> Tile:
     """The tile of this machine."""
-    return tile_for(host_features(), platform.machine().lower() in ("aarch64", "arm64"))
+    from jit.runtime.gemm_text import tile_for
+
+    return tile_for(host_features(), family() == "aarch64")
+
+
+def text_of(function: str) -> str:
+    """The module of a function for this machine."""
+    from jit.runtime.gemm_loops import gemm_module
+
+    return gemm_module(function, host_tile())
 
 
 @once
 def symbols(function: str) -> dict[str, int]:
     """The address of ft_gemm_<f32, f64, c64 or c128> or ft_gemv_<f32 or f64>."""
-    code = build_object(gemm_module(function, host_tile()))
+    code = runtime_object(function, text=lambda: text_of(function))
     imports = {**library_symbols(("malloc", "free", "memset")), **threads.symbols()}
     return link_object(function, code, imports, [function])

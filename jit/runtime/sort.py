@@ -6,9 +6,8 @@ nothing but their arguments.
 
 from jit.runtime import threads
 from jit.runtime.numpy_sort import numpy_sort
-from jit.runtime.objects import build_object, library_symbols, link_object, once
+from jit.runtime.objects import library_symbols, link_object, once, runtime_object
 from jit.runtime.sort_rows import NAMES, Element
-from jit.runtime.sort_text import argsort_module, library_sort_module, sort_module
 
 SORT_SIGNATURE = "void (ptr, i64, ptr)"
 """The LLVM type of `ft_sort_<name>`: values, their number, scratch. Sorts in place."""
@@ -45,13 +44,22 @@ def symbols(function: str) -> dict[str, int]:
         )
     library = numpy_sort(name) if kind == "ft_sort" else None
     if library is not None:
-        return link_object(function, build_object(library_sort_module(name)), library, [function])
+        code = runtime_object(f"{function} of NumPy", text=lambda: text_of("library", name))
+        return link_object(function, code, library, [function])
     return load_emitted(function, function)
 
 
 def load_emitted(function: str, library: str) -> dict[str, int]:
     """Link the emitted form of `function`, which needs nothing of NumPy."""
     kind, _, name = function.rpartition("_")
-    text = sort_module(name) if kind == "ft_sort" else argsort_module(name)
+    code = runtime_object(function, text=lambda: text_of(kind, name))
     imports = {**library_symbols(("memcpy",)), **threads.symbols()}
-    return link_object(library, build_object(text), imports, [function])
+    return link_object(library, code, imports, [function])
+
+
+def text_of(kind: str, name: str) -> str:
+    """The module of a function: ft_sort, ft_argsort, or NumPy's own sort (library)."""
+    from jit.runtime.sort_text import argsort_module, library_sort_module, sort_module
+
+    modules = {"ft_sort": sort_module, "ft_argsort": argsort_module, "library": library_sort_module}
+    return modules[kind](name)

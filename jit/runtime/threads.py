@@ -5,16 +5,17 @@ Invariant: how work is cut into pieces never depends on the number of threads, s
 
 import ctypes
 import os
-import platform
 import sys
 from typing import TYPE_CHECKING
 
-from jit.runtime.objects import build_object, library_symbols, link_object, once
+from jit.processor import family
+from jit.runtime.objects import library_symbols, link_object, once, runtime_object
 
 if TYPE_CHECKING:
-    from jit.runtime.threads_text import Platform, Processor
+    from jit.runtime.threads_text import Platform
 
-EXPORTS = ("ft_parallel_for", "ft_pool_size", "ft_pool_resize", "ft_pool_forget", "ft_init")
+LOOPS = ("ft_parallel_for", "ft_parallel_hot", "ft_pool_size")
+EXPORTS = (*LOOPS, "ft_pool_resize", "ft_pool_forget", "ft_init")
 TASK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
 
@@ -36,7 +37,7 @@ def set_num_threads(count: int) -> None:
         )
     _size = count if has_threads() else 1
     if _loaded:
-        _call("ft_pool_resize", _size)
+        _call("ft_pool_resize", _size, patience(_size))
 
 
 def has_threads() -> bool:
@@ -46,24 +47,17 @@ def has_threads() -> bool:
 
 @once
 def symbols() -> dict[str, int]:
-    """Addresses for the linker: ft_parallel_for and ft_pool_size."""
-    return {name: _pool()[name] for name in ("ft_parallel_for", "ft_pool_size")}
+    """Addresses for the linker: ft_parallel_for, ft_parallel_hot and ft_pool_size."""
+    return {name: _pool()[name] for name in LOOPS}
 
 
 def this_platform() -> "Platform":
     """The pool's description of the running machine."""
     from jit.runtime.threads_text import Platform
 
-    machine = platform.machine().lower()
+    processor = family()
     linux = sys.platform == "linux"
     set_mask = 2 if linux else 3
-    known: dict[str, Processor] = {
-        "x86_64": "x86_64",
-        "amd64": "x86_64",
-        "aarch64": "aarch64",
-        "arm64": "aarch64",
-    }
-    processor: Processor = known.get(machine, "other")
     if not has_threads():
         return Platform(processor, "none")
     return Platform(processor, "futex" if linux and processor != "other" else "condition", set_mask)
@@ -74,7 +68,8 @@ def load_pool(machine: "Platform", name: str) -> dict[str, int]:
     from jit.runtime.threads_text import imported_names, pool_text
 
     imports = library_symbols(imported_names(machine))
-    addresses = link_object(name, build_object(pool_text(machine)), imports, EXPORTS)
+    code = runtime_object("pool", *machine, text=lambda: pool_text(machine))
+    addresses = link_object(name, code, imports, EXPORTS)
     ctypes.CFUNCTYPE(None)(addresses["ft_init"])()
     return addresses
 
@@ -82,7 +77,8 @@ def load_pool(machine: "Platform", name: str) -> dict[str, int]:
 @once
 def _pool() -> dict[str, int]:
     addresses = load_pool(this_platform(), "ft_threads")
-    ctypes.CFUNCTYPE(None, ctypes.c_int64)(addresses["ft_pool_resize"])(_size)
+    resize = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(addresses["ft_pool_resize"])
+    resize(_size, patience(_size))
     if has_threads():
         os.register_at_fork(after_in_child=lambda: _call("ft_pool_forget"))
     _loaded.append(True)
@@ -92,6 +88,23 @@ def _pool() -> dict[str, int]:
 def _call(name: str, *arguments: int) -> None:
     kinds = [ctypes.c_int64] * len(arguments)
     ctypes.CFUNCTYPE(None, *kinds)(_pool()[name])(*arguments)
+
+
+def patience(size: int) -> int:
+    """How often an idle thread of that many looks for work before it sleeps.
+
+    Threads without a processor of their own would only keep the others from working.
+    """
+    from jit.runtime.threads_text import SPINS
+
+    return SPINS if size <= processors() else SPINS // 50
+
+
+def processors() -> int:
+    """How many processors this process may run on."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _initial_size() -> int:
@@ -105,9 +118,7 @@ def _initial_size() -> int:
                 "Unset it to use every processor this process may run on."
             )
         return int(given)
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return processors()
 
 
 _size = _initial_size()

@@ -1,0 +1,174 @@
+"""Programs: the executable of a jaxpr, from memory, from the cache on disk, or compiled now.
+
+On a hit nothing of the compiler is imported, nor LLVM. Invariant: an entry that cannot be loaded
+is removed and compiled anew, so that the cache changes no result and raises no error.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from functrans.extend import Jaxpr, engine_name, eval_jaxpr
+from jit import code_cache, disk_cache
+from jit.cache_key import program_key
+from jit.dispatch import Dispatcher
+from jit.native import NativeProgram, finder
+from jit.runtime import symbols
+
+if TYPE_CHECKING:
+    from jit.pipeline import Executable, Report
+
+_lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    """A child of fork must not wait for a thread that only its parent has."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+class Entry(NamedTuple):
+    """What is kept of a compiled program, as plain values."""
+
+    code: tuple[Any, ...]
+    externals: tuple[str, ...]
+    errors: tuple[str, ...]
+    arena_bytes: int
+    taken: tuple[int | None, ...]
+    in_place: tuple[bool, ...]
+    kernels: tuple[str, ...]
+    stored: tuple[str, ...]
+
+
+def entry_of(made: Executable) -> Entry:
+    """What to keep of an executable."""
+    return Entry(
+        code_cache.packed(made.native.code),
+        tuple(sorted(made.native.externals)),
+        made.native.errors,
+        made.program.arena_bytes,
+        tuple(made.dispatch.taken),
+        tuple(made.dispatch.in_place),
+        tuple(made.report.kernels),
+        tuple(made.report.stored),
+    )
+
+
+class Restored:
+    """An executable from the cache. What it has no more of is compiled again when asked for."""
+
+    def __init__(self, jaxpr: Jaxpr, donate: tuple[int, ...], entry: Entry) -> None:
+        start = time.perf_counter()
+        self._jaxpr, self._donate, self._entry = jaxpr, donate, entry._replace(code=())
+        native = NativeProgram(
+            code_cache.unpacked(entry.code),
+            finder(symbols.addresses(entry.externals)),
+            entry.externals,
+            entry.errors,
+        )
+        self.dispatch = Dispatcher(
+            native,
+            jaxpr.in_avals,
+            jaxpr.out_avals,
+            entry.arena_bytes,
+            entry.taken,
+            entry.in_place,
+        )
+        self._seconds = time.perf_counter() - start
+
+    def __call__(self, args: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
+        return self.dispatch(args)
+
+    def as_text(self, stage: str = "jaxpr") -> str:
+        """The program as "jaxpr", "loops", "llvm" or "asm"."""
+        return self._compiled.as_text(stage)
+
+    def compile_report(self) -> Report:
+        """What was decided when the program was compiled, and how long it took to load now."""
+        from jit.pipeline import Report
+
+        entry = self._entry
+        return Report(
+            {"cache": self._seconds},
+            list(entry.kernels),
+            list(entry.stored),
+            entry.arena_bytes,
+            self.dispatch.donations(),
+        )
+
+    @cached_property
+    def _compiled(self) -> Executable:
+        from jit.pipeline import compile_jaxpr
+
+        return compile_jaxpr(self._jaxpr, self._donate)
+
+
+AnyExecutable: TypeAlias = "Executable | Restored"
+
+
+def executable_for(jaxpr: Jaxpr, donate: tuple[int, ...] = ()) -> AnyExecutable:
+    """The executable of a jaxpr, made once and kept with it."""
+    place = ("native", donate)
+    found = jaxpr.cache.get(place)
+    if found is None:
+        with _lock:
+            found = jaxpr.cache.get(place)
+            if found is None:
+                found = jaxpr.cache[place] = restored_or_compiled(jaxpr, donate)
+    return found
+
+
+def restored_or_compiled(jaxpr: Jaxpr, donate: tuple[int, ...]) -> AnyExecutable:
+    """The executable from the cache on disk, or compiled and kept there."""
+    key = program_key(jaxpr, donate) if disk_cache.is_on() else None
+    found = None if key is None else restored(key, jaxpr, donate)
+    if found is not None:
+        return found
+    from jit.pipeline import compile_jaxpr
+
+    made = compile_jaxpr(jaxpr, donate)
+    if key is not None:
+        code_cache.keep(key, tuple(entry_of(made)))
+    return made
+
+
+def restored(key: bytes, jaxpr: Jaxpr, donate: tuple[int, ...]) -> Restored | None:
+    """What the cache has under a key, loaded; None where it has nothing that can be."""
+    plain = code_cache.fetch(key)
+    if plain is None:
+        return None
+    try:
+        return Restored(jaxpr, donate, Entry(*plain))
+    except (KeyError, ValueError, TypeError, IndexError, OSError):
+        # Whole, as its checksum says, but not for this process: a library lacks a symbol.
+        disk_cache.remove(key)
+        return None
+
+
+class NativeEngine:
+    """Compiles jaxprs and runs them; FUNCTRANS_ENGINE=numpy evaluates them instead."""
+
+    name = "native"
+
+    def execute(self, jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any]:
+        """The outputs of the jaxpr on NumPy arrays, freshly allocated."""
+        if engine_name() == "numpy":
+            return eval_jaxpr(jaxpr, args)
+        return list(executable_for(jaxpr)(args))
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+ENGINE = NativeEngine()
