@@ -16,6 +16,7 @@ import numpy as np
 
 from functrans.ir import Primitive
 from functrans.primitives import ALL
+from functrans.primitives.windows import window_places
 
 DType: TypeAlias = np.dtype[Any]
 Rng: TypeAlias = np.random.Generator
@@ -663,6 +664,35 @@ def _conv(
     return Sample("conv", make, kinds, label, linear=((0,), (1,)), ulps=64)
 
 
+def _windows(name: str, rest: Shape, window: Shape, strides: Shape, dilation: Shape) -> Sample:
+    """Windows over (n, *rest), or the sum of such windows; the window has one entry per axis."""
+
+    def make(rng: Rng, dtype: DType, variant: Variant) -> Case:
+        shape = ({"plain": 3, "empty": 0, "one": 1, "odd": 7}[variant], *rest)
+        steps = {"strides": strides, "dilation": dilation}
+        if name == "windows":
+            return [values(rng, shape, dtype)], {"window": window, **steps}
+        places = window_places(shape, window, strides, dilation)
+        return [values(rng, places + window, dtype)], {"shape": shape, **steps}
+
+    label = "-".join(map(str, (*window, *strides, *dilation)))
+    kinds = "biufc" if name == "windows" else "iufc"
+    ulps = None if name == "windows" else 64
+    return Sample(name, make, kinds, label, linear=_FIRST, ulps=ulps)
+
+
+_WINDOWS = [
+    _windows(name, *sizes)
+    for name in ("windows", "overlap")
+    for sizes in (
+        ((8,), (1, 2), (1, 2), (1, 1)),
+        ((9,), (2, 3), (1, 2), (1, 1)),
+        ((5, 7), (1, 2, 3), (1, 1, 3), (1, 2, 1)),
+        ((6, 3), (1, 2, 1), (1, 5, 2), (1, 3, 1)),
+    )
+]
+
+
 _CONTRACTION = [
     _dot("matrix", (2, 3), (3, 4), ((1,), (0,)), kinds="biufc"),
     _dot("inner", (3,), (3,), ((0,), (0,))),
@@ -769,6 +799,7 @@ SAMPLES: list[Sample] = [
     *_REDUCTIONS,
     *_INDEXING,
     *_CONTRACTION,
+    *_WINDOWS,
     *_ORDERING,
     *_OTHERS,
 ]

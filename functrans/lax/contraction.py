@@ -10,7 +10,6 @@ import numpy as np
 
 from functrans.errors import DtypeError, OptionError, ShapeError
 from functrans.ir import aval_of
-from functrans.lax.windows import dilated_sizes, same_or_given
 from functrans.primitives import contraction as c
 from functrans.primitives import structural as p
 from functrans.primitives.derive import Value
@@ -18,6 +17,7 @@ from functrans.surface import contraction
 from functrans.surface.declare import surface
 from functrans.surface.promotion import canonical_dtype, cast
 from functrans.surface.shaping import array_of
+from functrans.surface.windows import dilated_sizes, same_or_given
 from functrans.typing import ArrayLike, DTypeLike
 
 Pairs: TypeAlias = tuple[Sequence[int], Sequence[int]]

@@ -1,21 +1,31 @@
-"""Sliding windows: how they are padded, and reductions over them."""
+"""Sliding windows: folds of any function over them."""
 
 from __future__ import annotations
 
 import functools
 import itertools
-import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from functrans.errors import OptionError
+import numpy as np
+
 from functrans.ir import aval_of
+from functrans.lax import elementwise
 from functrans.primitives import structural as p
 from functrans.primitives.derive import Value
+from functrans.surface import elementwise as surface_functions
 from functrans.surface.axes import as_shape
 from functrans.surface.declare import surface
 from functrans.surface.promotion import as_operand, cast, stretch
 from functrans.surface.shaping import array_of
+from functrans.surface.windows import (
+    Monoid,
+    dilated_sizes,
+    neutral,
+    reduce_windows,
+    same_or_given,
+)
 from functrans.typing import ArrayLike
 
 
@@ -32,7 +42,9 @@ def reduce_window(
 ) -> Value:
     """`computation` folded over windows that slide over the operand, padded with `init_value`.
 
-    The windows are unrolled: one application of `computation` for each of their elements.
+    Maxima, minima, sums and products (`lax.max`, `lax.min`, `lax.add`, `lax.mul` from the value
+    that changes nothing) are reductions of the windows. Of any other computation the windows are
+    unrolled: it is applied once for each of their elements.
     """
     x = array_of(operand, "reduce_window")
     ndim = aval_of(x).ndim
@@ -42,10 +54,14 @@ def reduce_window(
         ones if v is None else as_shape(tuple(v))
         for v in (window_strides, base_dilation, window_dilation)
     )
-    start = cast(as_operand(init_value, "reduce_window"), aval_of(x).dtype)
     reach = dilated_sizes(window, spread)
     dilated = dilated_sizes(aval_of(x).shape, base)
-    low, high = zip(*same_or_given(padding, dilated, reach, strides), strict=True)
+    pads = same_or_given(padding, dilated, reach, strides)
+    monoid = known_monoid(computation, init_value, aval_of(x).dtype)
+    if monoid is not None:
+        return reduce_windows(x, monoid, window, strides, pads, base, spread)
+    start = cast(as_operand(init_value, "reduce_window"), aval_of(x).dtype)
+    low, high = zip(*pads, strict=True)
     x = p.pad(x, start, low, high, tuple(d - 1 for d in base))
     counts = tuple(
         max((n - k) // s + 1, 0) for n, k, s in zip(aval_of(x).shape, reach, strides, strict=True)
@@ -53,6 +69,29 @@ def reduce_window(
     places = itertools.product(*_offsets(window, spread))
     parts = (_window_part(x, at, counts, strides) for at in places)
     return functools.reduce(computation, parts, stretch(start, counts))
+
+
+MONOIDS: dict[Callable[..., Any], Monoid] = {
+    **dict.fromkeys((elementwise.max, surface_functions.maximum, np.maximum), "max"),
+    **dict.fromkeys((elementwise.min, surface_functions.minimum, np.minimum), "min"),
+    **dict.fromkeys((elementwise.add, surface_functions.add, np.add, operator.add), "add"),
+    **dict.fromkeys((elementwise.mul, surface_functions.multiply, np.multiply), "mul"),
+}
+
+
+def known_monoid(
+    computation: Callable[[Any, Any], Any], start: ArrayLike, dtype: np.dtype[Any]
+) -> Monoid | None:
+    """The monoid that a computation from a start is, where that is plain to see."""
+    try:
+        monoid = MONOIDS.get(computation)
+    except TypeError:
+        return None
+    plain = isinstance(start, (bool, int, float, np.generic))
+    plain = plain or (type(start) is np.ndarray and start.ndim == 0)
+    if monoid is None or not plain or dtype.kind not in "biuf":
+        return None
+    return monoid if dtype.kind != "b" and bool(start == neutral(monoid, dtype)) else None
 
 
 def _offsets(window: Sequence[int], dilation: Sequence[int]) -> list[range]:
@@ -66,29 +105,3 @@ def _window_part(
     lengths = dilated_sizes(counts, strides)
     ends = tuple(o + n for o, n in zip(at, lengths, strict=True))
     return p.slice(x, tuple(at), ends, tuple(strides))
-
-
-def dilated_sizes(shape: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
-    """The lengths of axes whose elements are moved apart."""
-    return tuple((n - 1) * d + 1 if n else 0 for n, d in zip(shape, dilation, strict=True))
-
-
-def same_or_given(
-    padding: Any, sizes: Sequence[int], windows: Sequence[int], strides: Sequence[int]
-) -> list[tuple[int, int]]:
-    """(low, high) padding per axis, from "SAME", "SAME_LOWER", "VALID" or the pairs themselves."""
-    if not isinstance(padding, str):
-        return [(int(low), int(high)) for low, high in padding]
-    kind = padding.upper()
-    if kind == "VALID":
-        return [(0, 0)] * len(sizes)
-    if kind not in ("SAME", "SAME_LOWER"):
-        raise OptionError(
-            f"padding must be 'SAME', 'SAME_LOWER', 'VALID' or pairs, not {padding!r}."
-        )
-    totals = [
-        max((math.ceil(n / s) - 1) * s + k - n, 0)
-        for n, k, s in zip(sizes, windows, strides, strict=True)
-    ]
-    halves = [(t // 2, t - t // 2) for t in totals]
-    return halves if kind == "SAME" else [(high, low) for low, high in halves]

@@ -34,9 +34,11 @@ from functrans.nn.normalising import (
     softmax,
     standardize,
 )
+from functrans.nn.pooling import avg_pool, max_pool, min_pool
 from functrans.scipy.special import logsumexp
 
 __all__ = [
+    "avg_pool",
     "binary_cross_entropy_with_logits",
     "celu",
     "dot_product_attention",
@@ -54,6 +56,8 @@ __all__ = [
     "log_sigmoid",
     "log_softmax",
     "logsumexp",
+    "max_pool",
+    "min_pool",
     "mish",
     "one_hot",
     "relu",

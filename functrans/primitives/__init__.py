@@ -14,10 +14,12 @@ from functrans.primitives import (
     ordering,
     reduction,
     structural,
+    windows,
 )
 
 MODULES: tuple[ModuleType, ...] = (
     structural,
+    windows,
     elementwise,
     reduction,
     indexing,

@@ -12,10 +12,12 @@ from jit.lowering import (
     ordering,
     reduction,
     structural,
+    windows,
 )
 
 FAMILIES = (
     structural,
+    windows,
     elementwise,
     reduction,
     indexing,
