@@ -160,7 +160,8 @@ def _product(kind: Kind, vector: bool) -> str:
     tasks = f.select(serial, "1", shared)
 
     # Where the batch alone does not give enough tasks, cut each product by factors of two, then by
-    # what is left, always along the side that is longer.
+    # what is left, always along the side that is longer; rows rather than columns, since every part
+    # of the columns packs A again.
     wanted = f.ceil_div(tasks, "%batch")
     units_m = f.ceil_div("%m", str(kind.tile.rows))
     units_n = f.ceil_div("%n", str(kind.panel))
@@ -176,7 +177,7 @@ def _product(kind: Kind, vector: bool) -> str:
     even = f.test("eq", f.rem("%rest", "2"), "0")
     factor = f.select(even, "2", "%rest")
     f.do(f"%rest.next = udiv i64 %rest, {factor}")
-    taller = f.test("sge", f.mul("%m", "%tn"), f.mul("%n", "%tm"))
+    taller = f.test("sge", f.mul(f.mul("%m", "2"), "%tn"), f.mul("%n", "%tm"))
     f.do(f"%tm.next = select i1 {taller}, i64 {f.mul('%tm', factor)}, i64 %tm")
     f.do(f"%tn.next = select i1 {taller}, i64 %tn, i64 {f.mul('%tn', factor)}")
     f.jump(head)
