@@ -46,15 +46,7 @@ def results() -> str:
         kind = word(f, o, Output.KIND)
         is_new = f.test("eq", kind, str(int(Made.ARRAY)))
         is_taken = f.test("eq", kind, str(int(Made.TAKEN)))
-        is_block = f.both(
-            f.test("ne", word(f, o, Output.BYTES), "0"),
-            f.test("ne", f.load("ptr", "@ft_block_table"), "null", "ptr"),
-        )
-        f.choose(
-            is_new,
-            lambda: f.choose(is_block, large, array),
-            lambda: f.choose(is_taken, taken, scalar),
-        )
+        f.choose(is_new, array, lambda: f.choose(is_taken, taken, scalar))
     f.do("ret i1 true")
     f.open(failed)
     return f.text("ret i1 false")

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from jit.entry.guards_text import alike, apart, match
 from jit.entry.layout import HEAD, NATIVE_FLAGS, SLOW, TUPLE_ITEMS, TUPLE_SIZE
 from jit.entry.reading import SCALAR_BYTES, field, require, word
-from jit.entry.results_text import BLOCKS, TAKE, cleared, new_array, packed, results
+from jit.entry.results_text import BLOCKS, GIVE, TAKE, cleared, new_array, packed, results
 from jit.entry.words import DONATE, HOLD, RELEASE, WORD, Guard, Record, Test
 from jit.runtime.blocks import MINIMUM
 from jit.runtime.writer import Function
@@ -30,13 +30,13 @@ KEPT_BYTES = 1 << 26
 
 DECLARATIONS = """
 @ft_tracing = external global i64
-@ft_block_table = external global [3 x ptr]
 @PyLong_Type = external global i8
 @PyList_Type = external global i8
 @PyDict_Type = external global i8
 @Py_True = external global i8
 @Py_False = external global i8
 @PyArray_Type = external global i8
+@ft_block_table = external global [3 x ptr]
 declare ptr @PyObject_Vectorcall(ptr, ptr, i64, ptr)
 declare void @PyErr_Clear()
 declare ptr @PyErr_NoMemory()
@@ -60,26 +60,14 @@ declare void @Py_IncRef(ptr)
 declare void @Py_DecRef(ptr)
 declare ptr @PyArray_NewFromDescr(ptr, ptr, i32, ptr, ptr, ptr, i32, ptr)
 declare ptr @PyArray_Scalar(ptr, ptr, ptr)
-@ft_block_table = external global [3 x ptr]
-@Py_None = external global i8
 """
 
 
 def enter_module(triple: str) -> str:
     """The LLVM text of the entry and its parts."""
-    parts = [
-        match(),
-        apart(),
-        alike(),
-        results(),
-        packed(),
-        cleared(),
-        new_array(),
-        attempt(),
-        slow(),
-        enter(),
-    ]
-    return f'target triple = "{triple}"\n{DECLARATIONS}\n' + "\n".join(parts) + "\n"
+    parts = (match, apart, alike, results, new_array, packed, cleared, attempt, slow, enter)
+    functions = "\n".join(part() for part in parts)
+    return f'target triple = "{triple}"\n{DECLARATIONS}\n{functions}\n'
 
 
 # -- one record -------------------------------------------------------------------------------
@@ -200,11 +188,8 @@ def own_memory(f: Function, slots: str, ins: str, objects: str) -> str:
 def run(f: Function, ins: str, outs: str, flags: str, failed: str) -> str:
     """Run the program with an arena, without the GIL where the record says so; its status."""
     size = word(f, "%rec", Record.ARENA)
-    cell, block, idle = (
-        f("alloca ptr"),
-        f("alloca ptr"),
-        f.at("i8", "%rec", str(WORD * Record.IDLE)),
-    )
+    cell, block = f("alloca ptr"), f("alloca ptr")
+    idle = f.at("i8", "%rec", str(WORD * Record.IDLE))
     f.store("ptr", "null", cell)
     f.store("ptr", "null", block)
     with f.when(f.test("sge", size, str(MINIMUM))):
@@ -235,11 +220,10 @@ def run(f: Function, ins: str, outs: str, flags: str, failed: str) -> str:
     status = f(f"call i32 {program}(ptr {ins}, ptr {outs}, ptr {arena})")
     with f.when(releases):
         f.do(f"call void @PyEval_RestoreThread(ptr {f.load('ptr', state)})")
-    is_block = f.load("i1", recycled)
-    with f.when(is_block):
-        giver = f.load("ptr", f.at("ptr", "@ft_block_table", "2"))
-        f.do(f"call void {giver}(ptr {raw})")
-    with f.when(f.both(f.test("ne", raw, "null", "ptr"), f.negate(is_block))):
+    with f.when(got):
+        give = f.load("ptr", f.at("ptr", f"@{BLOCKS}", str(GIVE)))
+        f.do(f"call void {give}(ptr {f.load('ptr', block)})")
+    with f.when(f.test("ne", raw, "null", "ptr")):
         free = f.test("eq", f.load("ptr", idle), "null", "ptr")
         keep = f.both(free, f.test("sle", size, str(KEPT_BYTES)))
         f.choose(
