@@ -371,6 +371,25 @@ class Maths:
         text = f"shufflevector {kind} {x.text}, {kind} poison, {indices(lanes)}"
         return type(x)(self, self.w(text))  # type: ignore[return-value]
 
+    def rough_reciprocal(self, x: F) -> F:
+        """1 / x to half of its bits at least, for factors of small corrections."""
+        if not self.avx512:
+            return 1.0 / x
+        y = self.by_registers([x], Maths._rough)
+        return self.fma(y, self.fma(-x, y, 1.0), y) if self.double else y
+
+    def _rough(self, parts: list[F]) -> F:
+        suffix = "pd" if self.double else "ps"
+        kind, mask = self.floats, f"i{self.lanes}"
+        operands = [(kind, parts[0].text), (kind, "zeroinitializer"), (mask, "-1")]
+        return F(self, self.w.call(kind, f"llvm.x86.avx512.rcp14.{suffix}.512", *operands))
+
+    def divided(self, top: F, bottom: F) -> tuple[F, F]:
+        """top / bottom, and 1 / bottom to 14 bits at least, for a correction of the quotient."""
+        if not self.avx512:
+            return top / bottom, 1.0 / bottom
+        return top / bottom, self.by_registers([bottom], Maths._rough)
+
     def lookup(self, table: Sequence[float], index: I) -> F:
         """table[index % 16] of 16 numbers."""
         if self.avx512:
@@ -387,9 +406,7 @@ class Maths:
             at = self.w.lane(kind, low.text, k)
             place = self.w(f"getelementptr {room}, ptr @{name}, i64 0, {self.integer} {at}")
             value = self.w(f"load {self.scalar}, ptr {place}")
-            total = self.w(
-                f"insertelement {self.floats} {total}, {self.scalar} {value}, i64 {k}"
-            )
+            total = self.w(f"insertelement {self.floats} {total}, {self.scalar} {value}, i64 {k}")
         return F(self, total)
 
     def _permuted(self, table: Sequence[float], index: I) -> F:
@@ -399,7 +416,8 @@ class Maths:
         if not self.double:
             name = "llvm.x86.avx512.permvar.sf.512"
             return F(
-                self, self.w.call(self.floats, name, (self.floats, rows[0]), (self.ints, index.text))
+                self,
+                self.w.call(self.floats, name, (self.floats, rows[0]), (self.ints, index.text)),
             )
         name = "llvm.x86.avx512.vpermi2var.pd.512"
         operands = [(self.floats, rows[0]), (self.ints, index.text), (self.floats, rows[1])]
@@ -430,7 +448,9 @@ class Maths:
 
     def _called(self, function: str, args: Sequence[F]) -> F:
         passed = ", ".join([f"{self.floats} {a.text}" for a in args])
-        return F(self, self.w(f"call {self._functions.convention}{self.floats} @{function}({passed})"))
+        return F(
+            self, self.w(f"call {self._functions.convention}{self.floats} @{function}({passed})")
+        )
 
     def unless(self, rare: B, usual: F, careful: Callable[[], F]) -> F:
         """`usual`, but what `careful` writes in the lanes where `rare` holds.

@@ -64,6 +64,16 @@ def reduced(m: Maths, x: F) -> tuple[F, F, I]:
     return r, n, m.bits(shifted) - m.magic_bits
 
 
+def reduced_pair(m: Maths, x: F) -> tuple[F, F, F, I]:
+    """As `reduced`, with what rounding took from r behind it."""
+    high, low = LN2 if m.double else LN2_SINGLE
+    shifted = m.fma(x, LOG2_E, m.magic)
+    n = shifted - m.magic
+    first = m.fma(n, -high, x)
+    r = m.fma(n, -low, first)
+    return r, m.fma(n, -low, first - r), n, m.bits(shifted) - m.magic_bits
+
+
 def tail(m: Maths, r: F, fine: bool) -> F:
     """(exp(r) - 1 - r) / r**2."""
     if m.double:
@@ -112,35 +122,81 @@ def exp2(m: Maths, x: F) -> F:
 def expm1(m: Maths, x: F) -> F:
     """exp(x) - 1 = 2 (2**(n-1) p + 2**(n-1) - 1/2) with p = exp(r) - 1; p itself for n = 0."""
     inner = m.most(m.least(x, m.pick(710.0, 89.0)), m.pick(-40.0, -20.0))
-    r, n, k = reduced(m, inner)
+    r, r_low, n, k = reduced_pair(m, inner)
     p, lost = m.ordered_sum(r, r * r * tail(m, r, fine=True))
     half = m.power_of_two(k - 1)
-    big = m.fma(half, lost, m.fma(half, p, half - 0.5))
+    big = m.fma(half, lost + r_low, m.fma(half, p, half - 0.5))
     return m.copysign(m.select(n.eq(0.0), p, big + big), x)
 
 
-def exp_parts(m: Maths, x: F) -> tuple[F, F, F, I]:
-    """exp(x) = (high + low) * 2**n for x in the clamped range: (high, low, n, n)."""
-    r, n, k = reduced(m, x)
-    p = m.fma(r * r, tail(m, r, fine=True), r)
-    high, low = m.ordered_sum(m.f(1.0), p)
-    return high, low, n, k
+def shrinking(m: Maths, k: I, by: int) -> F:
+    """2.0**-(k + by); 0 where that is no normal number."""
+    exponent = m.i(m.bias - by) - k
+    return m.real(m.select(exponent < 0, m.i(0), exponent) << m.mantissa)
 
 
 def logistic(m: Maths, x: F) -> F:
-    """1 / (1 + exp(-|x|)), times exp(-|x|) where x < 0; both factors corrected for rounding."""
-    size = m.least(m.abs(x), m.pick(746.0, 104.0))
-    high, low, n, k = exp_parts(m, -size)
-    power = scaled(m, m.f(1.0), n, k)
-    one_more, lost = m.ordered_sum(m.f(1.0), high * power)
-    lost = m.fma(low, power, lost)
-    ratio = 1.0 / one_more
-    error = m.residual(ratio, one_more, m.f(1.0)) - ratio * lost
-    correction = ratio * error
-    positive = ratio + correction
-    product = m.fma(high, ratio, m.fma(low, ratio, high * correction))
-    found = m.select(x < 0.0, scaled(m, product, n, k), positive)
-    return m.select(x.is_nan(), x, found)
+    """2**-n / (2**-n + exp(r)) with -x = n log(2) + r; the sum in two parts, one division."""
+    y = m.most(m.least(-x, m.pick(746.0, 104.0)), m.pick(-40.0, -20.0))
+    r, n, k = reduced(m, y)
+    p = m.fma(r * r, tail(m, r, fine=False), r)
+    if m.avx512:
+        power = m.masked512("scalef", [m.f(1.0), -n], after="4")
+    else:
+        power = shrinking(m, k, 0)
+    whole, whole_low = m.sum(power, m.f(1.0))
+    bottom, low = m.ordered_sum(whole, p)
+    ratio, inverse = m.divided(m.f(1.0), bottom)
+    error = m.residual(ratio, bottom, m.f(1.0)) - ratio * (low + whole_low)
+    return scaled(m, m.fma(inverse, error, ratio), -n, m.i(0) - k)
+
+
+# (sinh(r) - r) / r**3 and (cosh(r) - 1) / r**2 in r**2, on the reduced range.
+SINH_DOUBLE = [
+    0.16666666666666677,
+    0.008333333333321384,
+    0.0001984126988682256,
+    2.7557243443453035e-06,
+    2.5109324400216064e-08,
+]
+COSH_DOUBLE = [
+    0.5,
+    0.041666666666666685,
+    0.0013888888888873283,
+    2.4801587349199474e-05,
+    2.755725182298906e-07,
+    2.0921768602863478e-09,
+]
+SINH_SINGLE = [0.1666666716337204, 0.00833317544311285, 0.00019973926828242838]
+COSH_SINGLE = [0.5, 0.041666459292173386, 0.001393542974255979]
+
+
+def halves(m: Maths, size: F) -> tuple[F, F, F, F, F]:
+    """r, sinh(r) - r, cosh(r) - 1, and 2**(n-2) and 2**(-n-2), for size = n log(2) + r >= 0."""
+    x = m.least(size, m.pick(710.6, 89.7))
+    r, r_low, _, k = reduced_pair(m, x)
+    z = r * r
+    s = m.fma(r * z, m.poly(z, SINH_DOUBLE if m.double else SINH_SINGLE), r_low)
+    c = z * m.poly(z, COSH_DOUBLE if m.double else COSH_SINGLE)
+    return r, s, c, m.power_of_two(k - 2), shrinking(m, k, 2)
+
+
+def sinh(m: Maths, x: F) -> F:
+    """By the addition theorem for n log(2) + r, in halves so that nothing overflows early."""
+    r, s, c, grown, shrunk = halves(m, m.abs(x))
+    even = grown + shrunk
+    odd, lost = m.ordered_sum(grown, -shrunk)
+    half = m.fma(even, r, odd) + m.fma(even, s, m.fma(odd, c, lost))
+    return m.copysign(half + half, x)
+
+
+def cosh(m: Maths, x: F) -> F:
+    """By the addition theorem for n log(2) + r, in halves so that nothing overflows early."""
+    r, s, c, grown, shrunk = halves(m, m.abs(x))
+    odd = grown - shrunk
+    even, lost = m.ordered_sum(grown, shrunk)
+    half = m.fma(odd, r, even) + m.fma(odd, s, m.fma(even, c, lost))
+    return half + half
 
 
 TANH_TOP = [-0.3333333333333333, -0.02049522886753235, -0.00019901990913769401]

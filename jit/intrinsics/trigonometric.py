@@ -28,7 +28,12 @@ COS_DOUBLE = [
     2.0875729029162585e-09,
     -1.1359919484060606e-11,
 ]
-SIN_SINGLE = [-0.1666666716337204, 0.008333380334079266, -0.00019853511184919626, 2.83751001006749e-06]
+SIN_SINGLE = [
+    -0.1666666716337204,
+    0.008333380334079266,
+    -0.00019853511184919626,
+    2.83751001006749e-06,
+]
 COS_SINGLE = [-0.5, 0.04166664555668831, -0.00138873013202101, 2.44306429522112e-05]
 # On |r| <= pi/4, for the tangent.
 NEAR_SIN = [
@@ -165,8 +170,7 @@ def tan(m: Maths, x: F) -> F:
     even = (k & 1).eq(0)
     top, top_low = m.select(even, s, -c), m.select(even, s_low, -c_low)
     bottom, bottom_low = m.select(even, c, s), m.select(even, c_low, s_low)
-    inverse = 1.0 / bottom
-    ratio = top * inverse
+    ratio, inverse = m.divided(top, bottom)
     error = m.residual(ratio, bottom, top) + (top_low - ratio * bottom_low)
     found = m.select(m.abs(x) < 2.0**-30, x, m.fma(error, inverse, ratio))
     return m.unless(m.abs(x) > limit(m), found, lambda: m.each("tan", x))
