@@ -27,7 +27,7 @@ from jit.runtime.blocks_text import (
     SYSTEMS,
     blocks_text,
 )
-from jit.runtime.objects import build_object, in_background, library_symbols, link_object, once
+from jit.runtime.objects import in_background, library_symbols, link_object, once, runtime_object
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -88,8 +88,9 @@ def blocks() -> Blocks | None:
     imports["Py_None"] = imports.pop("_Py_NoneStruct")
     imports["PyArray_Type"] = id(np.ndarray)
     imports["PyArray_NewFromDescr"] = table[NEW_FROM_DESCR]
-    text = blocks_text(SYSTEMS[sys.platform])
-    found = link_object("ft_blocks", build_object(text), imports, EXPORTS)
+    system = SYSTEMS[sys.platform]
+    code = runtime_object("blocks", *system, text=lambda: blocks_text(system))
+    found = link_object("ft_blocks", code, imports, EXPORTS)
     install_handler(found)
     made = Blocks(found)
     if not arrays_are_numpy_s(made):

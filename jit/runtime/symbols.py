@@ -32,7 +32,7 @@ def family(name: str) -> Callable[[], Mapping[str, int]] | None:
         from jit.runtime import conv
 
         return (lambda: conv.symbols(name)) if name in conv.NAMES else None
-    if name in ("ft_parallel_for", "ft_pool_size"):
+    if name in threads.LOOPS:
         return threads.symbols
     return callbacks.symbols if name == callbacks.CALLBACK else None
 

@@ -7,8 +7,12 @@ it belong to the claimed ticket: they are rewritten only while no ticket is left
 
 from typing import Literal, NamedTuple
 
-# About 20 to 50 us of pauses, by processor; a worker sleeps after that, and so does a join.
-SPINS = 2000
+# About 50 to 150 us of pauses, by processor: a worker sleeps after that, and so does a join. It
+# spans what lies between two parallel loops of one program, and little more.
+SPINS = 5000
+# A loop that is too small to wake anybody for wakes them once in so many times: programs of nothing
+# but small loops get hot too.
+PATIENT_MISSES = 8
 MAX_TICKETS = 2**31 - 1
 
 
@@ -46,8 +50,9 @@ def pool_text(platform: Platform) -> str:
     text = _STATE + _CLAIM + _WORKER + _SIZE + _PARALLEL_FOR + text
     for name, value in {
         "PAUSE": platform.pause,
-        "SPINS": str(SPINS),
         "MAX_TICKETS": str(MAX_TICKETS),
+        "PATIENT_MISSES": str(PATIENT_MISSES),
+        "LAST_MISS": str(PATIENT_MISSES - 1),
         "SET_MASK": str(platform.set_mask),
         "SYSCALL": "202" if platform.processor == "x86_64" else "98",
     }.items():
@@ -96,6 +101,8 @@ _STATE = """
 @ft_busy = internal global [32 x i32] zeroinitializer, align 128
 @ft_epoch = internal global i64 0, align 128
 @ft_size = internal global i64 1, align 8
+@ft_spins = internal global i64 0, align 8
+@ft_misses = internal global i64 0, align 8
 @ft_started = internal global i64 1, align 8
 @ft_job_fn = internal global ptr null, align 128
 @ft_job_ctx = internal global ptr null, align 8
@@ -167,7 +174,8 @@ work:
   call void @ft_drain()
   br label %look
 idle:
-  %patient = icmp slt i64 %spins, SPINS
+  %most = load atomic i64, ptr @ft_spins monotonic, align 8
+  %patient = icmp slt i64 %spins, %most
   br i1 %patient, label %spin, label %sleep
 spin:
   PAUSE
@@ -227,7 +235,7 @@ detach:
   br label %next
 out:
   %r = call i32 @pthread_sigmask(i32 SET_MASK, ptr %before, ptr null)
-  store i64 %size, ptr @ft_started, align 8
+  store atomic i64 %size, ptr @ft_started monotonic, align 8
   ret void
 }
 
@@ -245,16 +253,18 @@ entry:
   ret i64 %size
 }
 
-define void @ft_pool_resize(i64 %size) nounwind {
+; %spins: how often an idle thread looks for work before it sleeps.
+define void @ft_pool_resize(i64 %size, i64 %spins) nounwind {
 entry:
   store atomic i64 %size, ptr @ft_size monotonic, align 8
+  store atomic i64 %spins, ptr @ft_spins monotonic, align 8
   ret void
 }
 
 ; Forget threads and locks that a fork left behind; the next job starts new workers.
 define void @ft_pool_forget() nounwind {
 entry:
-  store i64 1, ptr @ft_started, align 8
+  store atomic i64 1, ptr @ft_started monotonic, align 8
   store atomic i64 0, ptr @ft_word seq_cst, align 8
   store atomic i32 0, ptr @ft_sleepers seq_cst, align 4
   store atomic i32 0, ptr @ft_joining seq_cst, align 4
@@ -267,7 +277,39 @@ entry:
 _PARALLEL_FOR = """
 ; Call fn(ctx, lo, hi) for the pieces [c * grain, (c + 1) * grain) of [0, n), each once, on any
 ; thread, and return when all have run. A second job, of another thread or nested, runs serially.
-define void @ft_parallel_for(ptr %fn, ptr %ctx, i64 %n, i64 %grain.given) nounwind {
+define void @ft_parallel_for(ptr %fn, ptr %ctx, i64 %n, i64 %grain) nounwind {
+entry:
+  call void @ft_job(ptr %fn, ptr %ctx, i64 %n, i64 %grain, i1 false, i1 true)
+  ret void
+}
+
+; The same for a loop so small that waking a worker would cost more than it brings: those that spin
+; take part. When all sleep they are woken only now and then.
+define void @ft_parallel_hot(ptr %fn, ptr %ctx, i64 %n, i64 %grain) nounwind {
+entry:
+  %started = load atomic i64, ptr @ft_started monotonic, align 8
+  %workers = sub i64 %started, 1
+  %sleeping = load atomic i32, ptr @ft_sleepers monotonic, align 4
+  %sleepers = sext i32 %sleeping to i64
+  %hot = icmp slt i64 %sleepers, %workers
+  br i1 %hot, label %run, label %cold
+cold:
+  %misses = load atomic i64, ptr @ft_misses monotonic, align 8
+  %more = add i64 %misses, 1
+  store atomic i64 %more, ptr @ft_misses monotonic, align 8
+  %turn = urem i64 %misses, PATIENT_MISSES
+  %last = icmp eq i64 %turn, LAST_MISS
+  %not = xor i1 %last, true
+  br label %run
+run:
+  %alone = phi i1 [false, %entry], [%not, %cold]
+  %wake = phi i1 [false, %entry], [true, %cold]
+  call void @ft_job(ptr %fn, ptr %ctx, i64 %n, i64 %grain, i1 %alone, i1 %wake)
+  ret void
+}
+
+define internal void @ft_job(
+    ptr %fn, ptr %ctx, i64 %n, i64 %grain.given, i1 %on.caller, i1 %wake) nounwind {
 entry:
   %tiny = icmp slt i64 %grain.given, 1
   %grain = select i1 %tiny, i64 1, i64 %grain.given
@@ -282,14 +324,15 @@ sized:
   %size = load atomic i64, ptr @ft_size monotonic, align 8
   %alone = icmp slt i64 %size, 2
   %no.1 = or i1 %single, %vast
-  %no = or i1 %no.1, %alone
+  %no.2 = or i1 %no.1, %on.caller
+  %no = or i1 %no.2, %alone
   br i1 %no, label %serial, label %enter
 enter:
   %pair = cmpxchg ptr @ft_busy, i32 0, i32 1 acquire monotonic, align 4
   %got = extractvalue { i32, i1 } %pair, 1
   br i1 %got, label %held, label %serial
 held:
-  %started = load i64, ptr @ft_started, align 8
+  %started = load atomic i64, ptr @ft_started monotonic, align 8
   %ready = icmp eq i64 %started, %size
   br i1 %ready, label %publish, label %start
 start:
@@ -306,18 +349,23 @@ publish:
   %generation = add i64 %last, 4294967296
   %word = or i64 %generation, %tickets
   store atomic i64 %word, ptr @ft_word seq_cst, align 8
+  br i1 %wake, label %call, label %work
+call:
   %others = sub i64 %tickets, 1
   call void @ft_call(i64 %others)
+  br label %work
+work:
   call void @ft_drain()
   %goal = trunc i64 %tickets to i32
   br label %join
 join:
-  %spins = phi i64 [0, %publish], [%spun, %spin]
+  %spins = phi i64 [0, %work], [%spun, %spin]
   %done = load atomic i32, ptr @ft_done acquire, align 4
   %finished = icmp eq i32 %done, %goal
   br i1 %finished, label %leave, label %unfinished
 unfinished:
-  %patient = icmp slt i64 %spins, SPINS
+  %most = load atomic i64, ptr @ft_spins monotonic, align 8
+  %patient = icmp slt i64 %spins, %most
   br i1 %patient, label %spin, label %doze
 spin:
   PAUSE

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -12,7 +13,7 @@ import pytest
 
 from jit.runtime import threads
 from jit.runtime.objects import build_object, link_object
-from jit.runtime.threads_text import Platform, pool_text
+from jit.runtime.threads_text import PATIENT_MISSES, Platform, pool_text
 
 Pieces = list[tuple[int, int]]
 LOOP = ctypes.CFUNCTYPE(None, threads.TASK, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
@@ -26,7 +27,12 @@ def restore_size() -> Iterator[None]:
     threads.set_num_threads(before)
 
 
-def run(n: int, grain: int, body: Callable[[int, int], object] | None = None) -> Pieces:
+def run(
+    n: int,
+    grain: int,
+    body: Callable[[int, int], object] | None = None,
+    loop: str = "ft_parallel_for",
+) -> Pieces:
     """The pieces a parallel loop was called with, sorted."""
     pieces: Pieces = []
 
@@ -36,7 +42,7 @@ def run(n: int, grain: int, body: Callable[[int, int], object] | None = None) ->
         if body is not None:
             body(lo, hi)
 
-    LOOP(threads.symbols()["ft_parallel_for"])(task, None, n, grain)
+    LOOP(threads.symbols()[loop])(task, None, n, grain)
     return sorted(pieces)
 
 
@@ -51,6 +57,36 @@ def expected(n: int, grain: int) -> Pieces:
 def test_every_piece_runs_once(size: int, n: int, grain: int) -> None:
     threads.set_num_threads(size)
     assert run(n, grain) == expected(n, grain)
+    assert run(n, grain, loop="ft_parallel_hot") == expected(n, grain)
+
+
+@needs_threads
+def test_small_loops_wake_sleeping_workers_only_now_and_then() -> None:
+    """Each loop holds two pieces, and finds the workers asleep."""
+    threads.set_num_threads(2)
+    caller = threading.get_ident()
+    helped: list[bool] = []
+
+    def body(lo: int, hi: int) -> None:
+        helped[-1] |= threading.get_ident() != caller
+        time.sleep(0.002)
+
+    for _ in range(3 * PATIENT_MISSES):
+        time.sleep(0.01)
+        helped.append(False)
+        run(2, 1, body, "ft_parallel_hot")
+    assert sum(helped) <= 6
+    helped.append(False)
+    both = threading.Barrier(2, timeout=30)
+    run(2, 1, lambda lo, hi: both.wait())
+    for _ in range(PATIENT_MISSES):
+        run(2, 1, body, "ft_parallel_hot")
+    assert helped[-1]
+
+
+def test_threads_beyond_the_processors_do_not_spin_for_long() -> None:
+    most = threads.processors()
+    assert threads.patience(most) > 10 * threads.patience(most + 1) > 0
 
 
 @needs_threads
@@ -142,10 +178,12 @@ def stress(name: str, pool: dict[str, int], n: int, rounds: int) -> list[int]:
     return list(sums)
 
 
-def test_many_native_loops_lose_nothing() -> None:
+@pytest.mark.parametrize("loop", ["ft_parallel_for", "ft_parallel_hot"])
+def test_many_native_loops_lose_nothing(loop: str) -> None:
     threads.set_num_threads(3)
     n, rounds = 5, 20000
-    assert stress("stress", threads.symbols(), n, rounds) == [rounds * (i + 1) for i in range(n)]
+    pool = {"ft_parallel_for": threads.symbols()[loop]}
+    assert stress(f"stress.{loop}", pool, n, rounds) == [rounds * (i + 1) for i in range(n)]
 
 
 def test_the_portable_pools_lose_nothing() -> None:
@@ -156,9 +194,9 @@ def test_the_portable_pools_lose_nothing() -> None:
         pools += [Platform("other", "condition", here.set_mask)]
     for index, kind in enumerate(pools):
         pool = threads.load_pool(kind, f"portable_pool_{index}")
-        resize = ctypes.CFUNCTYPE(None, ctypes.c_int64)(pool["ft_pool_resize"])
+        resize = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(pool["ft_pool_resize"])
         for size in (3, 2, 1) if kind.sleeping != "none" else (1,):
-            resize(size)
+            resize(size, 100)
             got = stress(f"portable_stress_{index}_{size}", pool, 4, 3000)
             assert got == [3000 * (i + 1) for i in range(4)]
 
@@ -179,6 +217,24 @@ def start_with(threads_given: str) -> "subprocess.CompletedProcess[str]":
 @needs_threads
 def test_the_environment_sets_the_size() -> None:
     assert start_with("5").stdout.strip() == "5"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="affinity")
+def test_affinity_sets_the_size() -> None:
+    program = (
+        "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
+        "from jit.runtime import threads; print(threads.num_threads())"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "FUNCTRANS_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.strip() == "1"
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "two", "1.5"])
