@@ -6,6 +6,7 @@ vector of offsets. No lane that a mask switches off touches memory.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from jit.conversions import const, from_memory, to_memory
@@ -19,6 +20,9 @@ from jit.vectors import (
     steps,
     vector,
 )
+
+CLOSE = 4
+"""Lanes that stand no further apart are moved as whole runs."""
 
 
 @dataclass(slots=True)
@@ -101,6 +105,8 @@ def load_vector(w: Writer, place: Place, lanes: int, mask: str | None, other: st
         run = load_run(w, place, first, lanes, None)
         back = indices(range(lanes - 1, -1, -1))
         found = w(f"shufflevector {kind} {run}, {kind} poison, {back}")
+    elif takes_runs(place, mask) and (mask is None or has_masked_moves(w, place.dtype)):
+        found = load_spaced(w, place, lanes, prefix(mask, lanes))
     elif w.target.masks and ITEMSIZE[place.dtype] >= 4:
         found = gather(w, place, lanes, mask)
     else:
@@ -127,6 +133,65 @@ def load_run(w: Writer, place: Place, first: str, lanes: int, mask: str | None) 
     w.declares.add(f"declare {kind} @{name}(ptr, {flags}, {kind})")
     passed = f"ptr align {place.align} {pointer}, {flags} {mask}, {kind} zeroinitializer"
     return w(f"call {kind} @{name}({passed})")
+
+
+def takes_runs(place: Place, mask: str | None) -> bool:
+    """Are the lanes so close together, and known now, that whole runs of elements are moved?"""
+    if place.stride is None or not 2 <= place.stride <= CLOSE:
+        return False
+    return mask is None or (is_literal(mask) and mask.startswith("<") and "i1 true" in mask)
+
+
+def prefix(mask: str | None, lanes: int) -> int:
+    """How many lanes a literal mask switches on; they are the first ones."""
+    return lanes if mask is None else mask.count("true")
+
+
+def load_spaced(w: Writer, place: Place, lanes: int, count: int) -> str:
+    """Every stride-th element from runs that end at the last one wanted, in memory form."""
+    assert place.stride is not None
+    kind, stride = memory(place.dtype, lanes), place.stride
+    last = (count - 1) * stride
+    if last < lanes:
+        run = load_run(w, place, place.first, lanes, lane_mask(lanes, range(last + 1)))
+        picked = indices([k * stride if k < count else 0 for k in range(lanes)])
+        return w(f"shufflevector {kind} {run}, {kind} poison, {picked}")
+    result = ""
+    for number in range(last // lanes + 1):
+        start = min(number * lanes, last + 1 - lanes)
+        first = w(f"add i64 {place.first}, {start}") if start else place.first
+        run = load_run(w, place, first, lanes, None)
+        if number == 0:
+            result = run
+            continue
+        before = (lambda k: k * stride) if number == 1 else (lambda k: k)
+        picked = indices(
+            [
+                min(before(k), lanes - 1)
+                if k * stride < number * lanes
+                else lanes + min(k * stride - start, lanes - 1)
+                for k in range(lanes)
+            ]
+        )
+        result = w(f"shufflevector {kind} {result}, {kind} {run}, {picked}")
+    return result
+
+
+def lane_mask(lanes: int, on: Container[int]) -> str:
+    """A literal mask."""
+    return "<" + ", ".join([f"i1 {'true' if k in on else 'false'}" for k in range(lanes)]) + ">"
+
+
+def store_spaced(w: Writer, place: Place, lanes: int, value: str, count: int) -> None:
+    """Every stride-th element, by masked moves of whole runs."""
+    assert place.stride is not None
+    kind, stride = memory(place.dtype, lanes), place.stride
+    for start in range(0, (count - 1) * stride + 1, lanes):
+        taken = {k * stride - start: k for k in range(count) if 0 <= k * stride - start < lanes}
+        picked = indices([taken.get(k, 0) for k in range(lanes)])
+        spread = w(f"shufflevector {kind} {value}, {kind} poison, {picked}")
+        first = w(f"add i64 {place.first}, {start}") if start else place.first
+        store_run(w, place, first, lanes, spread, lane_mask(lanes, taken))
 
 
 def pointers(w: Writer, place: Place, lanes: int) -> str:
@@ -173,21 +238,26 @@ def load_lanes(w: Writer, place: Place, lanes: int, mask: str | None) -> str:
 def store_vector(w: Writer, place: Place, lanes: int, value: str, mask: str | None) -> None:
     """A vector of elements; lanes outside the mask are left alone."""
     value = to_memory(w, place.dtype, lanes, value)
-    kind, flags = memory(place.dtype, lanes), vector("i1", lanes)
+    kind = memory(place.dtype, lanes)
     if place.stride == 1 and mask is None:
         pointer = address(w, place, place.first)
         w.do(f"store {kind} {value}, ptr {pointer}, align {place.align}")
     elif place.stride == 1 and mask and (is_literal(mask) or has_masked_moves(w, place.dtype)):
-        pointer = address(w, place, place.first)
-        name = f"llvm.masked.store.{mangled(place.scalar, lanes)}.p0"
-        w.declares.add(f"declare void @{name}({kind}, ptr, {flags})")
-        w.do(
-            f"call void @{name}({kind} {value}, ptr align {place.align} {pointer}, {flags} {mask})"
-        )
+        store_run(w, place, place.first, lanes, value, mask)
+    elif w.target.masks and takes_runs(place, mask):
+        store_spaced(w, place, lanes, value, prefix(mask, lanes))
     elif w.target.masks and ITEMSIZE[place.dtype] >= 4:
         scatter(w, place, lanes, value, mask)
     else:
         store_lanes(w, place, lanes, value, mask)
+
+
+def store_run(w: Writer, place: Place, first: str, lanes: int, value: str, mask: str) -> None:
+    """Contiguous elements in memory form, where the mask holds."""
+    kind, flags, pointer = memory(place.dtype, lanes), vector("i1", lanes), address(w, place, first)
+    name = f"llvm.masked.store.{mangled(place.scalar, lanes)}.p0"
+    w.declares.add(f"declare void @{name}({kind}, ptr, {flags})")
+    w.do(f"call void @{name}({kind} {value}, ptr align {place.align} {pointer}, {flags} {mask})")
 
 
 def scatter(w: Writer, place: Place, lanes: int, value: str, mask: str | None) -> None:

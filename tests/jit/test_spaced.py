@@ -1,0 +1,42 @@
+"""Elements that stand 2 to 5 apart are loaded and stored right, and what lies between is left."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from jit.loop_ir.builder import Builder
+from jit.loop_ir.nodes import DType
+from tests.jit.loop_programs import NUMPY, run, targets
+
+TARGETS = targets()
+COUNTS = (1, 2, 3, 4, 5, 7, 8, 9, 13, 14, 15, 16, 17, 24, 31, 32, 33, 64)
+
+
+@pytest.mark.parametrize("target", list(TARGETS))
+@pytest.mark.parametrize("step", [2, 3, 4, 5])
+@pytest.mark.parametrize("dtype", ["f32", "f64", "u8", "bool", "f16"])
+def test_spaced_moves(dtype: DType, step: int, target: str) -> None:
+    """The buffers end at the last element that is moved."""
+    rng = np.random.default_rng(step)
+    b = Builder("spaced")
+    inputs = [
+        rng.integers(0, 2 if dtype == "bool" else 100, (n - 1) * step + 1).astype(NUMPY[dtype])
+        for n in COUNTS
+    ]
+    for k, n in enumerate(COUNTS):
+        x = b.input(f"x{k}", dtype, (n - 1) * step + 1)
+        near, far = b.output(f"near{k}", dtype, n), b.output(f"far{k}", dtype, (n - 1) * step + 1)
+        with b.kernel(f"spaced{k}"):
+            with b.for_((n - 1) * step + 1, "vector") as loop:
+                b.store(far, loop.i, b.load(x, 0))
+            with b.for_(n, "vector") as loop:
+                b.store(near, loop.i, b.load(x, b.mul(loop.i, step)))
+                b.store(far, b.mul(loop.i, step), b.load(x, b.mul(loop.i, step)))
+    found = run(b.finish(), inputs, TARGETS[target])
+    for k, x in enumerate(inputs):
+        between = np.full_like(x, x[0])
+        between[::step] = x[::step]
+        assert_array_equal(found[2 * k], x[::step])
+        assert_array_equal(found[2 * k + 1], between)
