@@ -52,7 +52,14 @@ def test_every_primitive_is_reached(
         print(f"\n{total.table()}")
     assert total.programs >= 300
     assert total.rarely_reached(REACHED) == {}
-    wanted = {*FEATURES, "closures", "captured constants", "broadcasting", "transform depth 3"}
+    wanted = {
+        *FEATURES,
+        "asking for values",
+        "closures",
+        "captured constants",
+        "broadcasting",
+        "transform depth 3",
+    }
     assert {f for f in wanted if total.features[f] < REACHED} == set()
 
 

@@ -70,7 +70,7 @@ def check(program: Program) -> None:
     subject = Subject(program)
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for agreement in AGREEMENTS:
+        for agreement in AGREEMENTS_OF_ASKING if program.asks else AGREEMENTS:
             agreement(subject)
 
 
@@ -181,6 +181,54 @@ AGREEMENTS: tuple[Callable[[Subject], None], ...] = (
     vmap_is_a_loop,
     compiled_is_evaluated,
     grad_of_jit_is_jit_of_grad,
+)
+
+
+# -- programs that ask for values ----------------------------------------------------------------
+
+
+def second_order_is_numerical(s: Subject) -> None:
+    """The jvp of the gradient, against central differences of the gradient."""
+    if s.single:
+        return
+    f = s.gradient(s.loss)
+
+    def gradient(*xs: Any) -> list[Any]:
+        args = list(s.args)
+        for i, x in zip(s.active, xs, strict=True):
+            args[i] = x
+        return list(f(*args))
+
+    dots = [random_like(s.rng, x) for x in s.points]
+    moved = ft.jvp(gradient, tuple(s.points), tuple(dots))[1]
+    expected = numerical_derivative(lambda xs: gradient(*xs), s.points, dots, 1e-4)
+    for k, (y, e) in enumerate(zip(moved, expected, strict=True)):
+        agree(wide(y), e, f"jvp of grad, result {k}", 1e-5)
+
+
+def unmapped_values_can_be_asked(s: Subject) -> None:
+    """Under vmap, of what is the same for every member."""
+    beside = lambda k, *args: [y + k.astype(y.dtype) for y in s.outputs(*args)]
+    axes = (0, *[None] * len(s.args))
+    found = ft.vmap(beside, in_axes=axes)(np.zeros(2, np.int8), *s.args)
+    s.same([y[1] for y in found], [np.asarray(y) for y in s.outputs(*s.args)], "vmap, unmapped")
+
+
+def jit_refuses_or_agrees(s: Subject) -> None:
+    """Abstract values cannot be asked for; what does not depend on them can."""
+    try:
+        found = ft.jit(s.outputs)(*s.args)
+    except ft.errors.ConcretizationError:
+        return
+    s.same(found, s.outputs(*s.args), "jit")
+
+
+AGREEMENTS_OF_ASKING: tuple[Callable[[Subject], None], ...] = (
+    jvp_is_numerical,
+    vjp_is_the_adjoint,
+    second_order_is_numerical,
+    unmapped_values_can_be_asked,
+    jit_refuses_or_agrees,
 )
 
 

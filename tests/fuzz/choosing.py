@@ -246,6 +246,17 @@ def tie(x: Any, y: Any) -> Any:
     return np.abs(x - y)
 
 
+def halvings(x: Any) -> Any:
+    """How near x comes to the bound of the loop that makes it small."""
+    nearest = np.inf
+    while True:
+        size = np.sum(x * x)
+        nearest = np.minimum(nearest, tie(size, 0.5))
+        if not size > 0.5:
+            return nearest
+        x = np.sin(x) * 0.7
+
+
 def neighbours(x: Any) -> Any:
     """The smallest difference between any two elements: nothing may be tied or change places."""
     flat = np.sort(np.asarray(x).ravel())

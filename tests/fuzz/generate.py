@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.fuzz.operations import CHOSEN, OPERATIONS, TRANSFORMS, Operation
+from tests.fuzz.operations import ASKED_IN, ASKING, CHOSEN, OPERATIONS, TRANSFORMS, Operation
 from tests.fuzz.program import Input, Program, Step, data, without_unused
 
 MARGIN = 0.03
@@ -21,6 +21,8 @@ LARGEST = 40.0
 MOST = 60
 STEPS = 7
 IN_TURN = 5
+ASKING_EVERY = 6
+"""One program of so many asks for values."""
 DEPTH = 3
 
 MAKERS = {"i": "to_int", "b": "greater_than"}
@@ -39,6 +41,10 @@ def generate(number: int) -> Program:
         maker.insist(CHOSEN[(number * IN_TURN + k) % len(CHOSEN)])
     if number % 2:
         maker.insist(TRANSFORMS[(number // 2) % len(TRANSFORMS)])
+    maker.asking = number % ASKING_EVERY == ASKING_EVERY - 1
+    if maker.asking:
+        maker.insist(TRANSFORMS[(number // ASKING_EVERY) % len(TRANSFORMS)])
+        maker.insist(ASKING[(number // ASKING_EVERY) % len(ASKING)])
     while maker.made < STEPS:
         maker.insist(CHOSEN[int(rng.integers(0, len(CHOSEN)))])
     maker.require_float()
@@ -78,6 +84,7 @@ class Maker:
         self.moving = {i for i in range(num_inputs) if worlds[0][i].dtype.kind in "fc"}
         self.traced = set(range(num_inputs))
         self.made = 0
+        self.asking = False
 
     # -- what rules ask -------------------------------------------------------------------------
 
@@ -197,6 +204,9 @@ class Maker:
             for x in members(w[p], kind)
         ]
         inner = Maker(self.rng, self.dtype, worlds, 1, self.depth - 1)
+        inner.asking = self.asking and step.op in ASKED_IN
+        if inner.asking:
+            inner.insist(ASKING[int(self.rng.integers(0, len(ASKING)))], tries=3)
         for _ in range(int(self.rng.integers(1, 4))):
             inner.insist(CHOSEN[int(self.rng.integers(0, len(CHOSEN)))], tries=3)
         if inner.depth and self.rng.random() < 0.5:

@@ -25,6 +25,7 @@ from tests.fuzz.choosing import (
     gather_operands,
     grown_shape,
     half_integer,
+    halvings,
     has_axis,
     inside,
     integer,
@@ -325,5 +326,23 @@ operation('const', 'const({seed}, {shape}, {dtype}, {low}, {high})', lambda stac
 CHOSEN = [name for name in OPERATIONS if name != "const"]
 TRANSFORMS = [name for name in CHOSEN if OPERATIONS[name].body]
 
-operation('finish_sum', 'np.sum({0})', lambda stack: None)
-operation('finish_total', 'total({0})', lambda stack: None)
+# -- what asks for values ------------------------------------------------------------------------------
+
+# fmt: off
+operation('ask_if', 'if np.sum({0}) > 0.3:\n    {out} = np.sin({0}) * 2\nelse:\n    {out} = {0} * {0}', one('f'), lambda x: tie(np.sum(x), 0.3))
+operation('ask_while', '{out} = {0}\nwhile np.sum({out} * {out}) > 0.5:\n    {out} = np.sin({out}) * 0.7', one('f', small), halvings)
+operation('ask_range', '{out} = {0}\nfor _ in range(int(np.floor(np.sum({0}))) % 3):\n    {out} = np.cos({out}) + {0}', one('f'), lambda x: integer(np.sum(x)))
+operation('ask_place', '{0}.ravel()[int(np.argmax({0}))] * {0}', one('f', lambda x: x.size > 0), lambda x: neighbours(x))
+operation('ask_item', '{0} * (2.0 if {0}.sum().item() > 0 else {0})', one('f'), lambda x: tie(np.sum(x), 0))
+operation('ask_assert', 'assert np.isfinite({0}).all()\n{out} = np.tanh({0})', one('f'))
+operation('ask_min', 'min(np.sum({0}), np.sum({1})) * np.ones_like({0})', lambda stack: two_alike_operands(stack, small), lambda x, y: tie(np.sum(x), np.sum(y)))
+operation('ask_sorted', 'np.stack(sorted({0}.ravel()))', one('f', lambda x: 1 <= x.size <= 4), lambda x: neighbours(x))
+# fmt: on
+ASKING = [name for name in OPERATIONS if name.startswith("ask_")]
+ASKED_IN = {"grad", "value_and_grad", "jvp", "linearize", "vjp", "jacfwd", "jacrev", "hessian"} | {
+    *("hvp", "call_twice", "custom_jvp", "custom_vjp"),
+}
+"""The transforms inside of which values may be asked for."""
+
+operation("finish_sum", "np.sum({0})", lambda stack: None)
+operation("finish_total", "total({0})", lambda stack: None)

@@ -90,6 +90,11 @@ class Program:
         """How deep transforms are nested in it."""
         return max((1 + s.body.depth for s in self.steps if s.body is not None), default=0)
 
+    @property
+    def asks(self) -> bool:
+        """Does it ask for values of arrays, so that it has no meaning on abstract ones?"""
+        return any(name.startswith("ask_") for name in self.operations())
+
     def operations(self) -> Iterator[str]:
         """The names of its operations, those of bodies included."""
         for step in self.steps:

@@ -65,6 +65,8 @@ def features_of(program: Program) -> set[str]:
         found.add("captured constants")
     if len({i.shape for i in program.inputs}) > 1:
         found.add("broadcasting")
+    if program.asks:
+        found.add("asking for values")
     return found | {f"transform depth {program.depth}"}
 
 
