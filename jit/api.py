@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from types import MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,12 +30,15 @@ from functrans.extend import (
     where,
 )
 from jit.entry.base import attach, callable_natively, detach, entry_base, entry_ready
-from jit.entry.records import Arguments
+from jit.flat import FlatProgram
 from jit.options import Options, as_tuple, check_options, hashable, positional_names
 from jit.programs import AnyExecutable, executable_for
 from jit.specialised import Specialised
 
 if TYPE_CHECKING:
+    # Imported with the first program that is compiled, or called natively: a first call whose
+    # program is on disk does without.
+    from jit.entry.records import Arguments
     from jit.pipeline import Report
 
 Function = Callable[..., Any]
@@ -45,12 +47,12 @@ Function = Callable[..., Any]
 # -- what can be looked at -------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
 class Compiled:
     """A compiled signature: call it with arguments like those it was lowered for, no others."""
 
-    traced: Traced
-    executable: AnyExecutable
+    def __init__(self, traced: Traced, executable: AnyExecutable) -> None:
+        self.traced = traced
+        self.executable = executable
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.traced.run(args, kwargs)
@@ -62,11 +64,11 @@ class Compiled:
         return self.executable.compile_report()
 
 
-@dataclass(frozen=True, eq=False)
 class Lowered:
     """A traced signature that can be compiled and looked at."""
 
-    traced: Traced
+    def __init__(self, traced: Traced) -> None:
+        self.traced = traced
 
     def compile(self) -> Compiled:
         """The native program; compiled once."""
@@ -82,14 +84,16 @@ class Lowered:
         return self.compile().compile_report()
 
 
-@dataclass(frozen=True, eq=False)
 class Traced:
     """A traced signature; `jaxpr` with the values it captured."""
 
-    jitted: Jitted
-    specialised: Specialised
-    call: Call
-    avals: list[Aval]
+    def __init__(
+        self, jitted: Jitted, specialised: Specialised, call: Call, avals: list[Aval]
+    ) -> None:
+        self.jitted = jitted
+        self.specialised = specialised
+        self.call = call
+        self.avals = avals
 
     @property
     def jaxpr(self) -> ClosedJaxpr:
@@ -135,6 +139,8 @@ MOST_RECORDS = 32
 
 def arguments_of(made: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
     """The trees and values of a call, argument by argument."""
+    from jit.entry.records import Arguments
+
     places, keywords = made.treedef.children()
     trees: dict[Any, Any] = dict(zip(made.dynamic, places.children(), strict=True))
     trees.update(zip(keywords.node_data()[1], keywords.children(), strict=True))
@@ -434,4 +440,4 @@ def jit_with(f: Any, options: Options) -> Jitted:
     return Jitted(f, options)
 
 
-__all__ = ["Compiled", "Jitted", "Lowered", "Traced", "jit"]
+__all__ = ["Compiled", "FlatProgram", "Jitted", "Lowered", "Traced", "jit"]

@@ -47,9 +47,11 @@ def keep(key: bytes | None, plain: Any) -> None:
 
 def packed(code: Loadable) -> tuple[Any, ...]:
     """Code as plain values."""
-    return (type(code).__name__, *code)
+    if isinstance(code, Image):
+        return (code.code, code.data, code.size, code.words, code.imports, code.exports)
+    return (code.code,)
 
 
 def unpacked(plain: Any) -> Loadable:
     """The code that was packed."""
-    return {"Image": Image, "Object": Object}[plain[0]](*plain[1:])
+    return Object(*plain) if len(plain) == 1 else Image(*plain)

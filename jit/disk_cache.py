@@ -16,7 +16,6 @@ import time
 from contextlib import suppress
 from functools import cache
 from itertools import count
-from typing import NamedTuple
 
 try:
     # hashlib loads OpenSSL, which takes longer than a hit.
@@ -36,15 +35,11 @@ _FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os
 _serial = count()
 
 
-class Settings(NamedTuple):
-    """Where entries lie and how many bytes they may take in all; no folder, no cache."""
+def settings() -> tuple[str | None, int]:
+    """The folder of the entries, and how many bytes they may take in all; no folder, no cache.
 
-    folder: str | None
-    limit: int
-
-
-def settings() -> Settings:
-    """What the environment says now: FUNCTRANS_CACHE, FUNCTRANS_CACHE_DIR, FUNCTRANS_CACHE_MB."""
+    As the environment says now: FUNCTRANS_CACHE, FUNCTRANS_CACHE_DIR, FUNCTRANS_CACHE_MB.
+    """
     get = os.environ.get
     return _settings(
         get("FUNCTRANS_CACHE", ""),
@@ -58,15 +53,17 @@ def settings() -> Settings:
 
 def is_on() -> bool:
     """Is there a place to keep code?"""
-    return settings().folder is not None
+    return settings()[0] is not None
 
 
 @cache
-def _settings(switch: str, given: str, megabytes: str, xdg: str, local: str, home: str) -> Settings:
+def _settings(
+    switch: str, given: str, megabytes: str, xdg: str, local: str, home: str
+) -> tuple[str | None, int]:
     limit = int(size_in_megabytes(megabytes) * (1 << 20))
     if switch.strip().lower() in OFF or not limit:
-        return Settings(None, 0)
-    return Settings(given or default_folder(xdg, local, home), limit)
+        return None, 0
+    return given or default_folder(xdg, local, home), limit
 
 
 def size_in_megabytes(text: str) -> float:
@@ -103,7 +100,7 @@ def default_folder(xdg: str, local: str, home: str) -> str | None:
 
 def read(key: bytes) -> bytes | None:
     """The content of an entry; None where there is none. One that is damaged is removed."""
-    folder = settings().folder
+    folder, _ = settings()
     if folder is None:
         return None
     path = path_of(folder, key)
@@ -135,7 +132,7 @@ def write(key: bytes, content: bytes) -> None:
 
 def remove(key: bytes) -> None:
     """Drop an entry that turned out to be of no use."""
-    folder = settings().folder
+    folder, _ = settings()
     if folder is not None:
         with suppress(OSError):
             os.unlink(path_of(folder, key))

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from functrans.extend import Aval, OutOfBoundsError
-from jit.messages import NEGATIVE_POWER
+from jit.names import NEGATIVE_POWER
 from jit.native import NativeProgram
 from jit.runtime.arena import ArenaPool
 from jit.runtime.blocks import empty_maker

@@ -13,8 +13,9 @@ from typing import NamedTuple
 from jit.loop_ir.alike import Family, families
 from jit.loop_ir.nodes import Buffer, Kernel, Program
 from jit.loops import FunctionEmitter
+from jit.names import ENTRY
 from jit.registers import Module, Told, symbol
-from jit.target import ENTRY, Target
+from jit.target import Target
 
 PARAMETERS = "ptr %inputs, ptr %outputs, ptr %arena, ptr %row"
 CALLS = 32

@@ -13,13 +13,13 @@ import mmap
 import sys
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 PAGE = mmap.PAGESIZE
 POSIX = hasattr(mmap, "PROT_EXEC")
 
 
-class Image(NamedTuple):
+class Image:
     """Code and data of one module.
 
     `code` fills whole pages; `size` bytes of data follow it, the first of them `data` and the rest
@@ -27,12 +27,23 @@ class Image(NamedTuple):
     be written at `place`, counted as targets and `exports` (symbol, place) are from the beginning.
     """
 
-    code: bytes
-    data: bytes
-    size: int
-    words: tuple[tuple[int, int], ...]
-    imports: tuple[tuple[int, str], ...]
-    exports: tuple[tuple[str, int], ...]
+    __slots__ = ("code", "data", "exports", "imports", "size", "words")
+
+    def __init__(
+        self,
+        code: bytes,
+        data: bytes,
+        size: int,
+        words: tuple[tuple[int, int], ...],
+        imports: tuple[tuple[int, str], ...],
+        exports: tuple[tuple[str, int], ...],
+    ) -> None:
+        self.code = code
+        self.data = data
+        self.size = size
+        self.words = words
+        self.imports = imports
+        self.exports = exports
 
 
 class Mapped:

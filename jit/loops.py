@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from jit.loop_facts import LARGE, intrinsic_count, lane_count, static_extent, unroll_count, weigh
 from jit.loop_ir.nodes import FLOATS, Carry, Combine, DType, For, Value
+from jit.names import PARALLEL
 from jit.operations import OPERATIONS
 from jit.registers import Module, Reg
 from jit.statements import CONTEXT, STATUS, StatementEmitter
-from jit.target import PARALLEL
 from jit.vectors import indices, literal, register, vector
 
 # A parallel reduction keeps one partial result for each chunk, at most this many.

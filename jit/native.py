@@ -15,13 +15,14 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jit.image import POSIX, Image, Mapped
-from jit.target import ENTRY, PARALLEL, Target
+from jit.names import ENTRY, PARALLEL
 
 if TYPE_CHECKING:
     from jit.loop_ir.nodes import Program
+    from jit.target import Target
 
 _lock = threading.RLock()
 _serial = itertools.count()
@@ -37,10 +38,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=renew_lock)
 
 
-class Object(NamedTuple):
+class Object:
     """An object file that only LLVM's linker takes."""
 
-    code: bytes
+    __slots__ = ("code",)
+
+    def __init__(self, code: bytes) -> None:
+        self.code = code
 
 
 Loadable: TypeAlias = Image | Object
@@ -191,6 +195,8 @@ def load_llvm() -> Any:
 @cache
 def host_target() -> Target:
     """The processor of this machine, with its widest vectors."""
+    from jit.target import Target
+
     binding = load_llvm()
     present: Mapping[str, bool] = binding.get_host_cpu_features()
     features = ",".join(sorted(("+" if on else "-") + name for name, on in present.items()))
@@ -210,6 +216,8 @@ AVX2 = "+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+f16c,+b
 
 def portable_target(name: str) -> Target:
     """An x86-64 processor with "avx2" or only "sse2", for tests and for code that travels."""
+    from jit.target import Target
+
     triple = host_target().triple
     if name == "avx2":
         return Target(triple, "x86-64-v3", AVX2, 32)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -38,22 +38,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
 
 
-class Entry(NamedTuple):
-    """What is kept of a compiled program, as plain values."""
-
-    code: tuple[Any, ...]
-    externals: tuple[str, ...]
-    errors: tuple[str, ...]
-    arena_bytes: int
-    taken: tuple[int | None, ...]
-    in_place: tuple[bool, ...]
-    kernels: tuple[str, ...]
-    stored: tuple[str, ...]
-
-
-def entry_of(made: Executable) -> Entry:
-    """What to keep of an executable."""
-    return Entry(
+def entry_of(made: Executable) -> tuple[Any, ...]:
+    """What is kept of an executable, as plain values: what a Restored takes."""
+    return (
         code_cache.packed(made.native.code),
         tuple(sorted(made.native.externals)),
         made.native.errors,
@@ -68,23 +55,26 @@ def entry_of(made: Executable) -> Entry:
 class Restored:
     """An executable from the cache. What it has no more of is compiled again when asked for."""
 
-    def __init__(self, jaxpr: Jaxpr, donate: tuple[int, ...], entry: Entry) -> None:
+    def __init__(
+        self,
+        jaxpr: Jaxpr,
+        donate: tuple[int, ...],
+        code: tuple[Any, ...],
+        externals: tuple[str, ...],
+        errors: tuple[str, ...],
+        arena_bytes: int,
+        taken: tuple[int | None, ...],
+        in_place: tuple[bool, ...],
+        kernels: tuple[str, ...],
+        stored: tuple[str, ...],
+    ) -> None:
         start = time.perf_counter()
-        self._jaxpr, self._donate, self._entry = jaxpr, donate, entry._replace(code=())
-        native = NativeProgram(
-            code_cache.unpacked(entry.code),
-            finder(symbols.addresses(entry.externals)),
-            entry.externals,
-            entry.errors,
-        )
-        self.dispatch = Dispatcher(
-            native,
-            jaxpr.in_avals,
-            jaxpr.out_avals,
-            entry.arena_bytes,
-            entry.taken,
-            entry.in_place,
-        )
+        self._jaxpr, self._donate = jaxpr, donate
+        self._kernels, self._stored, self._arena_bytes = kernels, stored, arena_bytes
+        find = finder(symbols.addresses(externals))
+        native = NativeProgram(code_cache.unpacked(code), find, externals, errors)
+        avals = jaxpr.in_avals, jaxpr.out_avals
+        self.dispatch = Dispatcher(native, *avals, arena_bytes, taken, in_place)
         self._seconds = time.perf_counter() - start
 
     def __call__(self, args: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
@@ -98,14 +88,9 @@ class Restored:
         """What was decided when the program was compiled, and how long it took to load now."""
         from jit.pipeline import Report
 
-        entry = self._entry
-        return Report(
-            {"cache": self._seconds},
-            list(entry.kernels),
-            list(entry.stored),
-            entry.arena_bytes,
-            self.dispatch.donations(),
-        )
+        donated = self.dispatch.donations()
+        kernels, stored = list(self._kernels), list(self._stored)
+        return Report({"cache": self._seconds}, kernels, stored, self._arena_bytes, donated)
 
     @cached_property
     def _compiled(self) -> Executable:
@@ -139,7 +124,7 @@ def restored_or_compiled(jaxpr: Jaxpr, donate: tuple[int, ...]) -> AnyExecutable
 
     made = compile_jaxpr(jaxpr, donate)
     if key is not None:
-        code_cache.keep(key, tuple(entry_of(made)))
+        code_cache.keep(key, entry_of(made))
     return made
 
 
@@ -149,7 +134,7 @@ def restored(key: bytes, jaxpr: Jaxpr, donate: tuple[int, ...]) -> Restored | No
     if plain is None:
         return None
     try:
-        return Restored(jaxpr, donate, Entry(*plain))
+        return Restored(jaxpr, donate, *plain)
     except (KeyError, ValueError, TypeError, IndexError, OSError):
         # Whole, as its checksum says, but not for this process: a library lacks a symbol.
         disk_cache.remove(key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,8 +17,10 @@ from functrans.extend import (
     primitives,
     tree,
 )
-from jit.entry.records import Arguments, Unsuited, Written, write_record
 from jit.programs import ENGINE, executable_for
+
+if TYPE_CHECKING:
+    from jit.entry.records import Arguments, Written
 
 
 class Specialised:
@@ -69,6 +71,8 @@ class Specialised:
 
     def record(self, arguments: Arguments) -> Written | None:
         """What lets native code serve calls like this one; None where it cannot tell them."""
+        from jit.entry.records import Unsuited, write_record
+
         try:
             return write_record(
                 self,

@@ -1,14 +1,9 @@
-"""Targets: the processors that code can be made for, and names that emitters and loaders share."""
+"""Targets: the processors that code can be made for, and the facts that emitted text rests on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-
-ENTRY = "ft_entry"
-"""The name of a compiled program's entry."""
-PARALLEL = "ft_parallel_for"
-"""The name of the function that runs a loop's pieces on threads."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ FUNCTRANS = [
     {"keypath", "treedef", "containers", "registration", "tree", "tree_util"},
     {"ir"},
     {"typing"},
-    {"bind", "held"},
+    {"config", "tiers", "bind", "held"},
     {"primitives"},
     {"surface"},
     {"tracing", "views", "segments", "recording"},
@@ -28,7 +28,7 @@ FUNCTRANS = [
     {"extend"},
 ]
 JIT = [
-    {"messages"},
+    {"names"},
     {"loop_ir"},
     {"lowering"},
     {"fusion"},
@@ -43,7 +43,7 @@ JIT = [
     {"entry"},
     {"pipeline"},
     {"programs"},
-    {"options", "specialised"},
+    {"options", "specialised", "flat"},
     {"api"},
 ]
 

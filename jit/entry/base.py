@@ -16,19 +16,20 @@ from typing import Any
 from functrans.extend import TRACING
 from jit import native
 from jit.entry.layout import (
+    ENTER,
     ENTRY_SIZE,
     HAS_VECTORCALL,
     HEAD,
     IS_METHOD,
     SLOW,
+    STATE,
     TYPE_FLAGS,
     VECTORCALL,
     dispatch_name,
     layout,
 )
-from jit.entry.text import ENTER, STATE, enter_module
 from jit.runtime import blocks
-from jit.runtime.objects import build_object, in_background, link_object, once
+from jit.runtime.objects import in_background, link_object, once, runtime_object
 
 _READONLY, _PYSSIZET = 1, 19
 _TP_CALL, _TP_MEMBERS = 50, 72
@@ -107,8 +108,15 @@ def enter_address() -> int:
     if found is None:
         raise RuntimeError("no native entry: the layout of this interpreter is not proved")
     imports = {**found.symbols, STATE: TRACING.buffer_info()[0], **blocks.symbols()}
-    code = build_object(enter_module(native.host_target().triple))
+    code = runtime_object("entry", text=text_of_entry)
     return link_object("functrans.enter", code, imports, [ENTER])[ENTER]
+
+
+def text_of_entry() -> str:
+    """The module of the entry for this machine."""
+    from jit.entry.text import enter_module
+
+    return enter_module(native.host_target().triple)
 
 
 _ready: list[int] = []

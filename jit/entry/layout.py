@@ -35,6 +35,9 @@ HAS_VECTORCALL, IS_METHOD = 1 << 11, 1 << 17
 ARRAY_TYPE, NEW_FROM_DESCR, SCALAR = 2, 94, 60
 """Places in NumPy's table of C functions."""
 
+ENTER, STATE = "ft_enter", "ft_tracing"
+"""The native entry, and the word that tells it that something is being traced."""
+
 FUNCTIONS = (
     "PyObject_Vectorcall",
     "PyErr_Clear",

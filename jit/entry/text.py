@@ -13,15 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from jit.entry.guards_text import alike, apart, match
-from jit.entry.layout import HEAD, NATIVE_FLAGS, SLOW, TUPLE_ITEMS, TUPLE_SIZE
+from jit.entry.layout import ENTER, HEAD, NATIVE_FLAGS, SLOW, STATE, TUPLE_ITEMS, TUPLE_SIZE
 from jit.entry.reading import SCALAR_BYTES, field, require, word
 from jit.entry.results_text import BLOCKS, GIVE, TAKE, cleared, new_array, packed, results
 from jit.entry.words import DONATE, HOLD, RELEASE, WORD, Guard, Record, Test
 from jit.runtime.blocks import MINIMUM
 from jit.runtime.writer import Function
 
-ENTER = "ft_enter"
-STATE = "ft_tracing"
 MISS = "inttoptr (i64 1 to ptr)"
 """What `attempt` answers when the arguments are not those of the record."""
 ALIGNMENT = 64

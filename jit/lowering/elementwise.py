@@ -16,7 +16,7 @@ from jit.loop_ir.nodes import FLOATS, ITEMSIZE, SIGNED, UNSIGNED, DType, Value, 
 from jit.lowering import complex as cx
 from jit.lowering.formulas import Function, hypot, integer_power, widened
 from jit.lowering.rules import Pair, is_complex, loop_dtype, lower_scalar
-from jit.messages import NEGATIVE_POWER
+from jit.names import NEGATIVE_POWER
 
 ft = primitives.elementwise
 

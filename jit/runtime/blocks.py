@@ -12,7 +12,6 @@ import ctypes
 import os
 import struct
 import sys
-import sysconfig
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -132,7 +131,7 @@ def provable() -> bool:
     """Is this an interpreter whose objects have the known layout, on a system with mmap?"""
     return (
         sys.implementation.name == "cpython"
-        and not sysconfig.get_config_var("Py_GIL_DISABLED")
+        and "t" not in sys.abiflags
         and struct.calcsize("P") == 8
         and object.__basicsize__ == OBJECT_SIZE
         and np.ndarray.__basicsize__ == ARRAY_SIZE
