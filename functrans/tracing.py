@@ -29,7 +29,10 @@ from functrans.surface.declare import NUMPY_TABLE
 CHOOSE = (
     "Use functrans.numpy.where or lax.cond for a choice, lax.while_loop or lax.fori_loop for a loop"
 )
-COUNT = "Use lax.fori_loop for a loop; a size must be known without it"
+COUNT = (
+    "Use lax.fori_loop for a loop, lax.dynamic_slice for a slice, fnp.array(items)[i] for an item "
+    "of a list; a size must be known without it"
+)
 ROUND = "Use numpy.floor, numpy.ceil or numpy.trunc, whose results are arrays"
 RETURN = "Return it from the function instead"
 MATHS = (

@@ -72,8 +72,9 @@ def a_loop_until_convergence_under_jit():
 def a_range_of_a_traced_number():
     """
     the value of a traced i64[] was asked for (in power at HERE), but it depends on argument 1 (n)
-    of power, which has no value while jit traces the function. Use lax.fori_loop for a loop; a
-    size must be known without it. Or make the argument static (static_argnums).
+    of power, which has no value while jit traces the function. Use lax.fori_loop for a loop,
+    lax.dynamic_slice for a slice, fnp.array(items)[i] for an item of a list; a size must be known
+    without it. Or make the argument static (static_argnums).
     """
 
     @ft.jit
@@ -90,8 +91,9 @@ def a_range_of_a_traced_number():
 def a_shape_that_is_traced():
     """
     the value of a traced i64[] was asked for (in f at HERE), but it depends on argument 0 (n) of
-    f, which has no value while jit traces the function. Use lax.fori_loop for a loop; a size must
-    be known without it. Or make the argument static (static_argnums).
+    f, which has no value while jit traces the function. Use lax.fori_loop for a loop,
+    lax.dynamic_slice for a slice, fnp.array(items)[i] for an item of a list; a size must be known
+    without it. Or make the argument static (static_argnums).
     """
 
     @ft.jit

@@ -517,3 +517,52 @@ def the_floor_of_a_value_under_jit():
         return x[: math.floor(x[0])]  # here
 
     f(np.ones(3))
+
+
+@misuse(ConcretizationError)
+def a_plain_table_with_a_traced_index():
+    """
+    the value of a traced i64[] was asked for (in loss at HERE), but it depends on argument 1 (i)
+    of loss, which has no value while jit traces the function. A plain array that is indexed by it
+    must take part: fnp.array(a)[i] in place of a[i]. Use functrans.numpy to make arrays of it
+    (fnp.array([x, y]), fnp.zeros(n), fnp.stack). Or make the argument static (static_argnums).
+    """
+    table = np.array([1.0, 2.0, 4.0])
+
+    @ft.jit
+    def loss(x, i):
+        return x * table[i]  # here
+
+    loss(2.0, 1)
+
+
+@misuse(ConcretizationError)
+def a_slice_of_a_traced_length():
+    """
+    the value of a traced i64[] was asked for (in loss at HERE), but it depends on argument 1 (n)
+    of loss, which has no value while jit traces the function. Use lax.fori_loop for a loop,
+    lax.dynamic_slice for a slice, fnp.array(items)[i] for an item of a list; a size must be known
+    without it. Or make the argument static (static_argnums).
+    """
+
+    @ft.jit
+    def loss(x, n):
+        return x[:n].sum()  # here
+
+    loss(np.ones(3), 2)
+
+
+@misuse(ConcretizationError)
+def an_item_of_a_list_by_a_traced_number():
+    """
+    the value of a traced i64[] was asked for (in loss at HERE), but it depends on argument 1 (i)
+    of loss, which has no value while jit traces the function. Use lax.fori_loop for a loop,
+    lax.dynamic_slice for a slice, fnp.array(items)[i] for an item of a list; a size must be known
+    without it. Or make the argument static (static_argnums).
+    """
+
+    @ft.jit
+    def loss(x, i):
+        return [x, 2 * x, x**2][i]  # here
+
+    loss(2.0, 1)
