@@ -10,6 +10,14 @@ from jit.runtime.writer import Function
 
 # Up to this many columns a block of A is used at most twice: it is read where it lies.
 UNPACKED_COLUMNS = 64
+# So is a whole A of no more bytes with dense rows or columns: the second cache holds it. But one
+# that is used for so many columns had better be packed.
+UNPACKED_BYTES = 1 << 20
+MANY_COLUMNS = 2048
+# Rows of A that are gone through for each panel of B, where they are not packed.
+ROWS_AT_ONCE = 512
+# Up to so many steps k is cut into blocks of up to twice the usual length, which C prefers.
+LONG_BLOCKS = 800
 
 PRODUCT = (
     "i64 %m, i64 %n, i64 %k, ptr %a, i64 %rsa, i64 %csa, ptr %b, i64 %rsb, i64 %csb, "
@@ -36,20 +44,26 @@ def _block(kind: Kind) -> str:
     tile, ty, name = kind.tile, kind.scalar, kind.name
     rows, panel = tile.rows, kind.panel
     f = Function(f"internal void @block_{name}({PRODUCT}, i1 %more, ptr %space)")
-    most = tile.block_k
+    most = 2 * tile.block_k + 16
     packed_b = f(f"alloca [{most * panel} x {ty}], align 64")
     packed_row = f(f"alloca [{most * rows} x {ty}], align 64")
     scratch = f(f"alloca [{rows * panel} x {ty}], align 64")
     must_pack = f.test("ne", "%csa", "1") if kind.pairs else "false"
-    pays = f.both(f.test("sgt", "%n", str(UNPACKED_COLUMNS)), f.test("sgt", "%k", str(FEW_STEPS)))
+    used = f.both(f.test("sgt", "%n", str(UNPACKED_COLUMNS)), f.test("sgt", "%k", str(FEW_STEPS)))
+    large = f.test("sgt", f.mul("%m", "%k"), str(UNPACKED_BYTES // kind.bytes))
+    sparse = f.both(f.test("ne", "%rsa", "1"), f.test("ne", "%csa", "1"))
+    often = f.test("sgt", "%n", str(MANY_COLUMNS))
+    pays = f.both(used, f.either(f.either(large, often), sparse))
     roomy = f("icmp ne ptr %space, null")
     packing = f.either(must_pack, f.both(pays, roomy))
     packed_a = f.select(roomy, "%space", packed_row, "ptr")
 
-    k_blocks = f.ceil_div("%k", str(most))
+    long = f.test("sle", "%k", str(LONG_BLOCKS))
+    k_blocks = f.ceil_div("%k", f.select(long, str(most), str(tile.block_k)))
     k_size = f.round_up(f.ceil_div("%k", k_blocks), 8)
-    most_rows = tile.block_bytes // (most * kind.bytes) // rows * rows
-    m_blocks = f.ceil_div("%m", str(most_rows))
+    room = f.div(str(tile.block_bytes // kind.bytes), k_size)
+    most_rows = f.select(packing, f.sub(room, f.rem(room, str(rows))), str(ROWS_AT_ONCE))
+    m_blocks = f.ceil_div("%m", most_rows)
     m_fair = f.round_up(f.ceil_div("%m", m_blocks), rows)
     m_size = f.select(f.both(packing, f.negate(roomy)), str(rows), m_fair)
 
