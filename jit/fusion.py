@@ -20,7 +20,7 @@ from jit.lowering.domain import Domain
 from jit.lowering.graph import Graph, leaves, view_base
 from jit.lowering.indexing import indices_of
 from jit.lowering.nodes import CheckNode, FoldNode, MapNode, Node, PartNode, Role
-from jit.lowering.rules import INDEXED, REDUCTIONS, ROOTS, SCALARS, Root, needs_check
+from jit.lowering.rules import INDEXED, REDUCTIONS, ROOTS, SCALARS, Root, element_bytes, needs_check
 from jit.lowering.walk import Scout, scalar_cost
 
 CHEAP = 4.0
@@ -29,6 +29,10 @@ DEEP = 12
 """How many index-moving equations may be inlined into each other."""
 MANY = 48
 """A kernel takes no more nodes than this."""
+APART = ("row", "row_total", "column_fold")
+"""Roles of nodes that do not run in the passes over each row."""
+COLUMNS_FROM, COLUMNS_TO = 64, 1 << 15
+"""Sums down columns are kept beside the rows while a row of them has so many bytes."""
 ROW_LIMIT = 1 << 13
 """A whole array up to this size may be one row, folded and broadcast back in one kernel."""
 
@@ -91,9 +95,13 @@ def own_cost(eqn: Eqn) -> float:
 
 
 def inline_costs(graph: Graph, stored: Iterable[Var]) -> dict[Var, float]:
-    """The work per element of each variable, down to stored variables and inputs."""
+    """The work per element of each variable, down to stored variables and inputs.
+
+    What is the same along the last axes is computed once for them, and counts as nothing.
+    """
     costs: dict[Var, float] = {}
     kept = set(stored)
+    same = equal_axes(graph)
     for eqn in graph.eqns:
         if is_inlined(eqn):
             below = [costs.get(a, 0.0) for a in eqn.inputs if isinstance(a, Var) and a not in kept]
@@ -101,8 +109,47 @@ def inline_costs(graph: Graph, stored: Iterable[Var]) -> dict[Var, float]:
         else:
             total = 0.0
         for out in eqn.outputs:
-            costs[out] = total
+            costs[out] = 0.0 if is_spread(out, same) else total
     return costs
+
+
+def is_spread(var: Var, same: Mapping[Var, frozenset[int]]) -> bool:
+    """Are the elements along the last axis all equal?"""
+    axes = [axis for axis, n in enumerate(var.aval.shape) if n > 1]
+    return bool(axes) and axes[-1] in same[var]
+
+
+def equal_axes(graph: Graph) -> dict[Var, frozenset[int]]:
+    """The axes along which all elements of a variable are known to be equal."""
+    found: dict[Var, frozenset[int]] = {}
+    for eqn in graph.eqns:
+        for out in eqn.outputs:
+            found[out] = equal_axes_of(eqn, out, found)
+    return found
+
+
+def equal_axes_of(eqn: Eqn, out: Var, known: Mapping[Var, frozenset[int]]) -> frozenset[int]:
+    every = frozenset(range(out.aval.ndim))
+    first = eqn.inputs[0] if eqn.inputs else None
+    below = known.get(first, frozenset()) if isinstance(first, Var) else None
+    if eqn.primitive in SCALARS:
+        each = [known.get(a, frozenset()) for a in eqn.inputs if isinstance(a, Var)]
+        return every.intersection(*each)
+    match eqn.primitive.name:
+        case "broadcast":
+            new = frozenset(eqn.params["axes"])
+            own = [axis for axis in range(out.aval.ndim) if axis not in new]
+            return every if below is None else new | {own[axis] for axis in below}
+        case "reshape" if below is not None and first is not None:
+            axes = [axis for axis, n in enumerate(first.aval.shape) if n > 1]
+            moved = [axis for axis, n in enumerate(out.aval.shape) if n > 1]
+            if [first.aval.shape[a] for a in axes] == [out.aval.shape[a] for a in moved]:
+                return frozenset(b for a, b in zip(axes, moved, strict=True) if a in below)
+            return every if below.issuperset(axes) else frozenset()
+        case "transpose" if below is not None:
+            return frozenset(k for k, axis in enumerate(eqn.params["perm"]) if axis in below)
+        case _:
+            return frozenset()
 
 
 def choose_stored(graph: Graph) -> dict[Var, str]:
@@ -361,6 +408,10 @@ class Planner:
                 yield "row_fold", domain
             elif node.var.aval.size == 1 and node.size == domain.rows:
                 yield "row_total", domain
+            elif folds_columns(node, domain):
+                yield "column_fold", domain
+            elif node.var.aval.size == 1 and node.size == domain.size:
+                yield "full_total", domain
         elif node.size == domain.size and not has_total(kernel):
             yield "row_fold", node.domain()
 
@@ -381,12 +432,25 @@ def is_total(node: Node) -> bool:
     return isinstance(node, FoldNode) and node.var.aval.size == 1 and node.size > ROW_LIMIT
 
 
+def folds_columns(node: FoldNode, domain: Domain) -> bool:
+    """Does it fold the rows of a domain, with one element for each column of a short row?"""
+    count = domain.width * element_bytes(node.var)
+    return (
+        domain.inner_trails
+        and COLUMNS_FROM <= count <= COLUMNS_TO
+        and node.var.aval.size == domain.width
+        and node.size == domain.size
+    )
+
+
 def has_total(kernel: Kernel) -> bool:
     return any(role in ("full_total", "row_total") for role in kernel.roles.values())
 
 
 def fits(kernel: Kernel, node: Node, role: Role, scout: Scout, domain: Domain) -> bool:
     """Does the node read what the kernel makes only where the kernel has already made it?"""
+    if role == "column_fold" and not reads_along(scout, domain):
+        return False
     if any(isinstance(n, CheckNode) and n.eqn in scout.required for n in kernel.nodes):
         return False
     for var, flat in scout.reads:
@@ -394,17 +458,23 @@ def fits(kernel: Kernel, node: Node, role: Role, scout: Scout, domain: Domain) -
         if maker is None:
             continue
         made = kernel.roles[maker]
-        if isinstance(maker, PartNode) or made in ("full_total", "row_total"):
+        if isinstance(maker, PartNode) or made in ("full_total", "row_total", "column_fold"):
             return False
         if made == "full":
             if flat == domain.full:
                 if role in ("row", "row_total"):
                     return False
-            elif not kernel.tagged or not domain.in_row(flat):
+            elif not kernel.tagged or not domain.in_row(flat) or role == "column_fold":
                 return False
         elif flat != domain.row:
             return False
     return True
+
+
+def reads_along(scout: Scout, domain: Domain) -> bool:
+    """Do all reads step evenly, by one element or none, along the last loop?"""
+    last = domain.loops[-1]
+    return all(flat.coefficient(last) in (0, 1) for _, flat in scout.reads)
 
 
 # -- after placing ----------------------------------------------------------------------------
@@ -424,6 +494,9 @@ def settle(graph: Graph, stored: dict[Var, str], kernel: Kernel) -> None:
     kernel.stages = {}
     for node in kernel.nodes:
         kernel.stages[node] = stage_of(kernel, node)
+    columns = [node for node in kernel.nodes if kernel.roles[node] == "column_fold"]
+    together = max([kernel.stages[node] for node in columns], default=0)
+    kernel.stages.update(dict.fromkeys(columns, together))
 
 
 def stage_of(kernel: Kernel, node: Node) -> int:
@@ -435,7 +508,7 @@ def stage_of(kernel: Kernel, node: Node) -> int:
             continue
         made = kernel.stages[maker]
         if kernel.roles[maker] == "full":
-            same = flat == kernel.domain.full and kernel.roles[node] not in ("row", "row_total")
+            same = flat == kernel.domain.full and kernel.roles[node] not in APART
             stage = max(stage, made if same else made + 1)
         else:
             stage = max(stage, made + (kernel.roles[maker] == "row_fold"))

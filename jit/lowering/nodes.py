@@ -5,6 +5,7 @@ A node takes a role in the nest it is placed in:
 full        one element per element of the domain         map, part, check
 row         one element per row                           map, part, check
 row_fold    folds the inner loops of each row             fold
+column_fold folds the rows, one element per column        fold
 full_total  folds the whole domain into one element       fold
 row_total   folds one element per row into one            fold
 """
@@ -22,7 +23,7 @@ from jit.lowering.index import Index, Point, Shape, ravel
 from jit.lowering.indexing import check_indices, indices_of
 from jit.lowering.rules import Fold, Walk
 
-Role: TypeAlias = Literal["full", "row", "row_fold", "full_total", "row_total"]
+Role: TypeAlias = Literal["full", "row", "row_fold", "column_fold", "full_total", "row_total"]
 
 
 @dataclass(eq=False)
@@ -134,10 +135,12 @@ class FoldNode:
     def indices(self, walk: Walk, domain: Domain, role: Role) -> Sequence[Index]:
         """The position in the fold's own domain."""
         match role:
-            case "row_fold":
-                kept = iter(walk.unraveled(domain.row, self.split(False)))
-                reduced = iter(walk.unraveled(domain.column, self.split(True)))
-                return [next(reduced) if r else next(kept) for r in self.fold.reduced]
+            case "row_fold" | "column_fold":
+                turned = role == "column_fold"
+                outer, inner = self.split(turned), self.split(not turned)
+                by_row = iter(walk.unraveled(domain.row, outer))
+                by_column = iter(walk.unraveled(domain.column, inner))
+                return [next(by_column if r != turned else by_row) for r in self.fold.reduced]
             case "row_total":
                 return walk.unraveled(domain.row, self.fold.extents)
             case _:

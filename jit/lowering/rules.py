@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from functrans.extend import Atom, Eqn, Primitive, Var
-from jit.loop_ir.nodes import DType, Value
+from jit.loop_ir.nodes import ITEMSIZE, DType, Value
 from jit.lowering.index import Dynamic, Index, Point, Shape
 
 if TYPE_CHECKING:
@@ -64,6 +64,12 @@ def loop_dtype(dtype: np.dtype[Any]) -> DType:
 
 def is_complex(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "c"
+
+
+def element_bytes(atom: Atom) -> int:
+    """The bytes of an element in memory."""
+    size = ITEMSIZE[loop_dtype(atom.aval.dtype)]
+    return 2 * size if is_complex(atom.aval.dtype) else size
 
 
 class Walk(Protocol):
@@ -286,6 +292,7 @@ __all__ = [
     "ScalarRule",
     "Var",
     "Walk",
+    "element_bytes",
     "expands",
     "folds",
     "has_lowering",

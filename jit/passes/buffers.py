@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 
 from functrans.extend import Var
 from jit.fusion import Kernel, Plan, RootCall
-from jit.loop_ir.nodes import ITEMSIZE
 from jit.lowering.nodes import FoldNode
-from jit.lowering.rules import is_complex, loop_dtype
+from jit.lowering.rules import element_bytes
 
 ALIGNMENT = 64
 SCRATCH_BYTES = 1 << 14
@@ -27,11 +26,6 @@ class Storage:
     workspaces: dict[int, int] = field(default_factory=dict)
     scratch: set[Var] = field(default_factory=set)
     arena_bytes: int = 0
-
-
-def element_bytes(var: Var) -> int:
-    size = ITEMSIZE[loop_dtype(var.aval.dtype)]
-    return 2 * size if is_complex(var.aval.dtype) else size
 
 
 def rounded(count: int) -> int:

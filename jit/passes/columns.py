@@ -1,8 +1,4 @@
-"""Sums down the columns of a tall matrix, read row by row: the accumulators are arrays in cache.
-
-Rows are cut into a fixed number of blocks, whatever the number of threads; their partial results
-are combined in order.
-"""
+"""Sums down the columns of a tall matrix, read row by row: the accumulators are arrays in cache."""
 
 from __future__ import annotations
 
@@ -10,14 +6,14 @@ from contextlib import ExitStack
 from typing import Any
 
 from jit.fusion import Kernel
-from jit.loop_ir.nodes import ITEMSIZE, Buffer, LoopKind, Value
-from jit.lowering.index import Index, Loop, of_loop
+from jit.loop_ir.nodes import LoopKind, Value
+from jit.lowering.index import Loop, of_loop
 from jit.lowering.nodes import FoldNode
 from jit.lowering.reduction import parts
 from jit.lowering.writer import Writer
-from jit.passes.buffers import rounded
 from jit.passes.nest import KernelWriter
 from jit.passes.schedule import Schedule, Step
+from jit.passes.sums import ColumnSums
 
 
 class ColumnWriter(KernelWriter):
@@ -32,19 +28,8 @@ class ColumnWriter(KernelWriter):
         self.around = [step.loop for step in plan.outer[:-1]]
         self.lane = plan.outer[-1].loop
         self.tall = plan.inner[0].loop
-        self.space = space
-        self.sums = {n: self.make_sums(n) for n in self.folds}
-
-    def make_sums(self, node: FoldNode) -> Buffer:
-        """Accumulators for one row; for each block when there are several."""
-        accumulator = self.folds[node]
-        count = self.lane.extent * (2 if accumulator.complex else 1)
-        name = f"{self.name}_sum{list(self.folds).index(node)}"
-        if self.columns.blocks == 1:
-            return self.b.local(name, accumulator.kept, count)
-        made = self.b.temp(name, accumulator.kept, count * self.columns.blocks, self.space)
-        self.space += rounded(made.size * ITEMSIZE[made.dtype])
-        return made
+        blocks = self.columns.blocks
+        self.sums = ColumnSums(writer, self.folds, name, self.lane.extent, blocks, space)
 
     def write(self) -> None:
         """Blocks of rows, then what is left to do per column."""
@@ -70,8 +55,7 @@ class ColumnWriter(KernelWriter):
         """Clear the accumulators, then add one row after another."""
         with ExitStack() as stack:
             self.open(stack, self.lane, "vector")
-            for node, accumulator in self.folds.items():
-                self.put(node, block, accumulator.identity())
+            self.sums.clear(of_loop(self.lane), block)
         b, height = self.b, self.columns.height
         start: int | Value = 0
         length: int | Value = self.tall.extent
@@ -84,13 +68,15 @@ class ColumnWriter(KernelWriter):
 
     def add_row(self, block: Loop | None) -> list[Any]:
         """Every node at one element; folds go to their accumulators."""
+        column = of_loop(self.lane)
         for node in self.kernel.nodes:
             if self.kernel.stages[node] > 0:
                 continue
             if isinstance(node, FoldNode):
                 element = node.evaluate(self.walk, self.domain, "row_fold")
-                total = self.get(node, block)
-                self.put(node, block, self.folds[node].step(total, parts(element)))
+                total = self.sums.get(node, column, block)
+                stepped = self.folds[node].step(total, parts(element))
+                self.sums.put(node, column, block, stepped)
             else:
                 self.element(node)
         return []
@@ -100,33 +86,8 @@ class ColumnWriter(KernelWriter):
         with ExitStack() as stack:
             self.open(stack, self.lane, "vector")
             for node, accumulator in self.folds.items():
-                if self.columns.blocks == 1:
-                    total = self.get(node, None)
-                else:
-                    block = Loop(self.columns.blocks, "block")
-                    carries = [(v, None) for v in accumulator.identity()]
-                    opened = self.b.for_(block.extent, "serial", carries)
-                    with self.walk.loop(block, opened):
-                        found = accumulator.step(opened.carries, self.get(node, block))
-                        opened.yield_(*found)
-                    total = opened.results
+                total = self.sums.total(node, of_loop(self.lane))
                 self.finish(node, accumulator.result(total), self.domain.row)
             for node in self.kernel.nodes:
                 if self.kernel.stages[node] > 0:
                     self.element(node)
-
-    def place(self, block: Loop | None) -> Index:
-        lane = of_loop(self.lane)
-        return lane if block is None else of_loop(block) * self.lane.extent + lane
-
-    def get(self, node: FoldNode, block: Loop | None) -> tuple[Value, ...]:
-        buffer, place = self.sums[node], self.place(block)
-        if not self.folds[node].complex:
-            return (self.b.load(buffer, self.walk.number(place)),)
-        return tuple(self.b.load(buffer, self.walk.number(place * 2 + k)) for k in (0, 1))
-
-    def put(self, node: FoldNode, block: Loop | None, values: tuple[Value, ...]) -> None:
-        place = self.place(block)
-        for k, value in enumerate(values):
-            flat = place * 2 + k if self.folds[node].complex else place
-            self.b.store(self.sums[node], self.walk.number(flat), value)

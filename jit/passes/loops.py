@@ -17,6 +17,7 @@ from jit.passes.buffers import Storage, plan_storage
 from jit.passes.columns import ColumnWriter
 from jit.passes.nest import KernelWriter
 from jit.passes.schedule import NS_PER_COST, PARALLEL_NS, Schedule, schedule
+from jit.passes.tiles import TileWriter
 
 
 def declare(b: Builder, plan: Plan, storage: Storage, shared: dict[Var, Var]) -> dict[Var, Buffer]:
@@ -73,7 +74,7 @@ def write_program(
         schedule(plan.graph, plan.stored, s) if isinstance(s, Kernel) else None for s in plan.steps
     ]
     rows = {k for k, s in enumerate(schedules) if s is not None and s.lanes_are_rows}
-    spaces = {k: s.columns.workspace for k, s in enumerate(schedules) if s and s.columns}
+    spaces = {k: s.workspace for k, s in enumerate(schedules) if s and s.workspace}
     storage = plan_storage(plan, rows, spaces)
     b = Builder(name)
     pairs = zip(plan.graph.outvars, taken, strict=True)
@@ -86,8 +87,11 @@ def write_program(
             write_root(writer, plan, step, storage.workspaces.get(number, 0), number, callback)
         else:
             assert scheduled is not None
-            scratch_rows(writer, step, scheduled, storage, number)
             name, space = f"nest{number}", storage.workspaces.get(number, 0)
+            if scheduled.tiles:
+                TileWriter(writer, step, scheduled, name, space, storage.scratch).write()
+                continue
+            scratch_rows(writer, step, scheduled, storage, number)
             if scheduled.columns:
                 ColumnWriter(writer, step, scheduled, name, space).write()
             else:
@@ -109,8 +113,8 @@ def can_share(plan: Plan, source: Var, out: Var) -> bool:
     if kernel.roles[node] != "full" or isinstance(node, PartNode):
         return False
 
-    def turn(n: Node) -> tuple[int, int]:
-        return kernel.stages[n], kernel.nodes.index(n)
+    def turn(n: Node) -> tuple[int, bool, int]:
+        return kernel.stages[n], kernel.roles[n] == "column_fold", kernel.nodes.index(n)
 
     return all(
         flat == kernel.domain.full and turn(reader) <= turn(node)

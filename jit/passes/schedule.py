@@ -17,7 +17,8 @@ from jit.lowering.domain import Domain, mergeable
 from jit.lowering.graph import Graph
 from jit.lowering.index import Index, Loop
 from jit.lowering.nodes import FoldNode, PartNode
-from jit.passes.buffers import element_bytes, rounded
+from jit.lowering.rules import element_bytes
+from jit.passes.sums import sum_bytes
 
 VECTOR_BYTES = 64
 PARALLEL_NS = 50_000.0
@@ -30,6 +31,12 @@ LARGE_BYTES = 1 << 19
 MAX_CUTS = 4
 MIN_CUT = 48
 """A vector loop at least so long is written in at most MAX_CUTS + 1 parts."""
+MIN_TILE, MAX_TILE = 8, 64
+TILE_BYTES = 1 << 16
+"""So many rows are taken together, while what they read and make fits in so many bytes."""
+MAX_TILE_ROW = 1 << 15
+BLOCKS = 16
+HEAVY_ROW = 8.0
 NS_PER_COST = 0.04
 NS_PER_BYTE = 0.02
 
@@ -59,6 +66,19 @@ class Columns(NamedTuple):
     workspace: int
 
 
+class Tiles(NamedTuple):
+    """How rows are taken together: what there is one of per row runs on vectors over a tile.
+
+    The outermost loop is cut into `blocks` of `height`, which threads share and each of which has
+    accumulators of its own for folds down the columns; `workspace` is what these take in the arena.
+    """
+
+    rows: int
+    blocks: int
+    height: int
+    workspace: int
+
+
 @dataclass
 class Schedule:
     """Loops around the passes and of each pass (outermost first, with kinds), and the domain.
@@ -74,6 +94,13 @@ class Schedule:
     parallel: bool
     cuts: tuple[int, ...] = ()
     columns: Columns | None = None
+    tiles: Tiles | None = None
+
+    @property
+    def workspace(self) -> int:
+        """The bytes of the arena that the kernel wants for itself."""
+        kept = self.tiles or self.columns
+        return kept.workspace if kept else 0
 
 
 def accesses(kernel: Kernel) -> Iterator[tuple[Index, int, bool]]:
@@ -117,11 +144,17 @@ def can_split(kernel: Kernel) -> bool:
     )
 
 
+def has_columns(kernel: Kernel) -> bool:
+    return "column_fold" in kernel.roles.values()
+
+
 def choose_vector(kernel: Kernel) -> Loop | None:
     """The best loop to run on vectors, the innermost among equals; None when there is none."""
     loops = list(kernel.domain.loops)
     if not can_split(kernel):
         loops = [loop for loop in loops if kernel.tagged and loop not in kernel.domain.inner]
+    if has_columns(kernel):
+        loops = [loop for loop in loops if loop in kernel.domain.inner]
     loops = [loop for loop in loops if loop.extent > 1]
     if not loops:
         return None
@@ -197,7 +230,36 @@ def schedule(graph: Graph, stored: Mapping[Var, str], kernel: Kernel) -> Schedul
             grain = -(-grain // 128) * 128
     cuts = cuts_of(graph, stored, kernel, domain, vector)
     columns = columns_of(kernel, outer, inner, parallel) if lanes_are_rows else None
-    return Schedule(domain, outer, inner, grain, lanes_are_rows, parallel, cuts, columns)
+    tiles = None if lanes_are_rows else tiles_of(kernel, domain, outer, parallel)
+    return Schedule(domain, outer, inner, grain, lanes_are_rows, parallel, cuts, columns, tiles)
+
+
+def tiles_of(kernel: Kernel, domain: Domain, outer: Sequence[Step], parallel: bool) -> Tiles | None:
+    """Take rows together where some folds run down the columns, or rows have much work each."""
+    if not outer or not domain.inner_trails:
+        return None
+    columns = has_columns(kernel)
+    row = domain.width * max(sum(count for _, count, _ in accesses(kernel)), 4)
+    if not columns and (not is_heavy_per_row(kernel) or row > MAX_TILE_ROW):
+        return None
+    rows = MAX_TILE
+    while rows > MIN_TILE and (rows * row > TILE_BYTES or rows >= 2 * outer[-1].loop.extent):
+        rows //= 2
+    whole = outer[0].loop.extent
+    height = -(-whole // (BLOCKS if parallel else 1))
+    if len(outer) == 1:
+        height = -(-height // rows) * rows
+    blocks = -(-whole // height)
+    folds = [n for n in kernel.nodes if kernel.roles[n] == "column_fold"]
+    kept = sum_bytes([n for n in folds if isinstance(n, FoldNode)], domain.width)
+    return Tiles(rows, blocks, height, blocks * kept if blocks > 1 else 0)
+
+
+def is_heavy_per_row(kernel: Kernel) -> bool:
+    """Would the scalar work of each row be felt beside the passes over its elements?"""
+    per_row = sum(kernel.looks[n].cost for n in kernel.nodes if kernel.roles[n] == "row")
+    rest = sum(kernel.looks[n].cost for n in kernel.nodes if kernel.roles[n] != "row")
+    return per_row > HEAVY_ROW and per_row > 0.01 * rest * kernel.domain.width
 
 
 def columns_of(
@@ -211,7 +273,7 @@ def columns_of(
     if any(kernel.roles[n] != "row" for n in kernel.nodes if kernel.stages[n] > 0):
         return None
     height, width = inner[0].loop.extent, outer[-1].loop.extent
-    row = sum(rounded(width * max(element_bytes(n.var), 4)) for n in folds)
+    row = sum_bytes(folds, width)
     bytes_read = kernel.domain.size * max(element_bytes(n.var) for n in folds)
     if height < 16 or width < 8 or row > COLUMN_BYTES or bytes_read < LARGE_BYTES:
         return None

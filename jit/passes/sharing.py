@@ -9,10 +9,12 @@ from jit.fusion import CHEAP, Kernel, Plan, Step, fits, inline_costs, look, make
 from jit.lowering.graph import Graph, inlined_under, leaves
 from jit.lowering.nodes import MapNode, Node, Role
 from jit.lowering.walk import Scout
+from jit.passes.pairs import pair_products
 
 
 def shared_plan(graph: Graph) -> Plan:
     """Fuse the graph, and let no expensive value be computed twice."""
+    pair_products(graph)
     plan = make_plan(graph)
     share(graph, plan.stored, plan.steps)
     return plan
@@ -24,8 +26,7 @@ def share(graph: Graph, stored: dict[Var, str], steps: list[Step]) -> None:
     for number, step in enumerate(steps):
         if isinstance(step, Kernel):
             for node in step.nodes:
-                whole = step.roles[node] in ("full", "row_fold", "full_total")
-                pass_ = step.stages[node] if whole else -1
+                pass_ = pass_of(step, node)
                 for var in step.looks[node].visited:
                     full = var.aval.size == step.domain.size
                     demands.setdefault(var, {})[number, pass_ if full else -1] = None
@@ -48,6 +49,17 @@ def share(graph: Graph, stored: dict[Var, str], steps: list[Step]) -> None:
             settle(graph, stored, step)
         else:
             step.reads = leaves(graph, stored, step.eqn.inputs)
+
+
+def pass_of(kernel: Kernel, node: Node) -> int:
+    """Which sweep over a row's elements the node runs in; -1 for none."""
+    match kernel.roles[node]:
+        case "full" | "row_fold" | "full_total":
+            return kernel.stages[node]
+        case "column_fold":
+            return -2 - kernel.stages[node]
+        case "row" | "row_total":
+            return -1
 
 
 def return_demands(

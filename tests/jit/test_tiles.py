@@ -1,0 +1,160 @@
+"""Rows taken in tiles: values, equal bits on any number of threads, what meets in one nest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import functrans as ft
+import functrans.numpy as fnp
+from jit import native, pipeline
+from jit.runtime import threads
+
+Program = Callable[..., Any]
+RNG = np.random.default_rng(17)
+TARGETS = ["host", "avx2", "sse2"]
+SHAPES = [(1, 16), (7, 16), (9, 33), (64, 24), (130, 70), (1001, 50), (515, 768)]
+
+
+@pytest.fixture(params=TARGETS)
+def target(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The vector width that programs are compiled for."""
+    name = request.param
+    chosen = native.host_target() if name == "host" else native.portable_target(name)
+    monkeypatch.setattr(pipeline.native, "host_target", lambda: chosen)
+    return name
+
+
+@pytest.fixture
+def one_then_two() -> Iterator[list[int]]:
+    before = threads.num_threads()
+    yield [1, 2]
+    threads.set_num_threads(before)
+
+
+def layer_norm(x: Any, gain: Any, bias: Any) -> Any:
+    centred = x - fnp.mean(x, axis=-1, keepdims=True)
+    variance = fnp.mean(centred * centred, axis=-1, keepdims=True)
+    y = centred / fnp.sqrt(variance + 1e-5) * gain + bias
+    return fnp.sum(y * fnp.cos(x))
+
+
+def logistic(w: Any, x: Any, y: Any) -> Any:
+    z = x @ w
+    return fnp.mean(fnp.logaddexp(0.0, z) - y * z)
+
+
+def softmax_bias(x: Any, bias: Any) -> Any:
+    z = x + bias
+    e = fnp.exp(z - fnp.max(z, axis=1, keepdims=True))
+    p = e / fnp.sum(e, axis=1, keepdims=True)
+    return fnp.sum(p * p)
+
+
+def arrays(dtype: str, *shapes: tuple[int, ...]) -> tuple[Any, ...]:
+    return tuple(RNG.standard_normal(shape).astype(dtype) for shape in shapes)
+
+
+def compiled(f: Program, *args: Any) -> tuple[pipeline.Executable, Callable[[], list[Any]]]:
+    made = ft.make_jaxpr(f)(*args)
+    executable = pipeline.compile_jaxpr(made.jaxpr)
+    return executable, lambda: executable([np.asarray(a) for a in (*made.consts, *args)])
+
+
+def check(f: Program, *args: Any, rtol: float) -> list[str]:
+    """Native values are the evaluator's; on two threads the bits are those of one."""
+    executable, call = compiled(f, *args)
+    found = []
+    for count in (1, 2):
+        threads.set_num_threads(count)
+        found.append(call())
+    expected = ft.tree.leaves(f(*args))
+    for one, two, value in zip(*found, expected, strict=True):
+        np.testing.assert_array_equal(one, two)
+        scale = float(np.max(np.abs(value), initial=0.0))
+        np.testing.assert_allclose(one, value, rtol=rtol, atol=rtol * scale)
+    return executable.report.kernels
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.usefixtures("target", "one_then_two")
+def test_layer_normalisation_and_its_gradients_are_one_nest(shape: tuple[int, int]) -> None:
+    args = arrays("f8", shape, shape[1:], shape[1:])
+    kernels = check(ft.value_and_grad(layer_norm, (0, 1, 2)), *args, rtol=1e-11)
+    assert len(kernels) == 1
+
+
+@pytest.mark.parametrize("shape", [(129, 16), (1001, 50), (64, 200), (6400, 9)])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.usefixtures("target", "one_then_two")
+def test_a_linear_model_reads_its_matrix_once(shape: tuple[int, int], dtype: str) -> None:
+    w, x, y = arrays(dtype, shape[1:], shape, shape[:1])
+    rtol = 1e-11 if dtype == "f8" else 1e-4
+    kernels = check(ft.value_and_grad(logistic), w, x, y, rtol=rtol)
+    if shape[1] * x.itemsize >= 64:
+        assert "row_fold" in kernels[0]
+        assert "column_fold" in kernels[0]
+        assert not any("dot_general" in line for line in kernels)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+@pytest.mark.usefixtures("one_then_two")
+def test_softmax_with_a_bias(dtype: str) -> None:
+    args = arrays(dtype, (77, 65), (65,))
+    rtol = {"f2": 2e-2, "f4": 1e-4, "f8": 1e-11}[dtype]
+    check(ft.value_and_grad(softmax_bias, (0, 1)), *args, rtol=rtol)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 40), (17, 9, 33), (40, 30, 64)])
+@pytest.mark.usefixtures("one_then_two")
+def test_rows_of_more_axes(shape: tuple[int, ...]) -> None:
+    args = arrays("f8", shape, shape[-1:], shape[-1:])
+    check(ft.value_and_grad(layer_norm, (0, 1, 2)), *args, rtol=1e-11)
+
+
+@pytest.mark.usefixtures("one_then_two")
+def test_other_folds_down_columns() -> None:
+    """Extrema, products and truth of columns beside folds of rows."""
+
+    def f(x: Any) -> Any:
+        d = x - fnp.mean(x, axis=1, keepdims=True)
+        flags = fnp.any(d > 1.5, axis=0), fnp.all(d < 3.0, axis=0)
+        return fnp.max(d, axis=0), fnp.min(d, axis=0), fnp.prod(1.0 + 0.01 * d, axis=0), *flags
+
+    (x,) = arrays("f8", (3001, 40))
+    check(f, x, rtol=1e-10)
+
+
+@pytest.mark.usefixtures("one_then_two")
+def test_complex_sums_down_columns() -> None:
+    def f(x: Any) -> Any:
+        d = x - fnp.sum(x, axis=1, keepdims=True)
+        return fnp.sum(d, axis=0), fnp.sum(d * d, axis=1)
+
+    re, im = arrays("f8", (2001, 20), (2001, 20))
+    check(f, re + 1j * im, rtol=1e-11)
+
+
+@pytest.mark.usefixtures("one_then_two")
+def test_columns_of_a_transposed_matrix_are_folds_of_its_rows() -> None:
+    def f(x: Any) -> Any:
+        y = x.T - fnp.sum(x, axis=0)[:, None]
+        return fnp.sum(y, axis=0), fnp.sum(y * y, axis=1)
+
+    (x,) = arrays("f8", (50, 300))
+    check(f, x, rtol=1e-11)
+
+
+def test_a_donated_matrix_is_read_before_it_is_overwritten() -> None:
+    def step(x: Any) -> Any:
+        d = x - fnp.mean(x, axis=1, keepdims=True)
+        return d * 2.0, fnp.sum(d * x, axis=0)
+
+    (x,) = arrays("f8", (515, 96))
+    expected = step(x)
+    found = ft.jit(step, donate_argnums=0)(x.copy())
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
