@@ -150,11 +150,11 @@ NOT_AT_EXTREMES = {"exp2", "pow", "integer_pow", "atan", "atanh", "log1p"}
 
 def compiled_at_special_points(name: str, thorough: bool) -> None:
     """Complex functions of every combination of telling parts are NumPy's, signs of zero too."""
-    sample = next((s for s in samples_of(name) if "c" in s.kinds), None)
-    if sample is None or not isinstance(sample.primitive.property, Elementwise):
+    samples = [s for s in samples_of(name) if any(d.kind == "c" for d in s.dtypes)]
+    if not samples or not isinstance(samples[0].primitive.property, Elementwise):
         return
-    found: list[Job] = []
-    for dtype in (np.dtype(np.complex64), WIDE["c"]):
+    sample, found = samples[0], list[Job]()
+    for dtype in (d for d in sample.dtypes if d.kind == "c"):
         operands, params = sample.case(dtype)
         if any(np.asarray(x).dtype != dtype for x in operands) or len(operands) > 2:
             continue

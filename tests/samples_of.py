@@ -204,9 +204,34 @@ def _whole_rows_updated(rng: np.random.Generator, dtype: Any, variant: Variant) 
     return [operands[0], values(rng, (2, 2, 3), dtype), *operands[1:]], {}
 
 
+def _near_one(rng: np.random.Generator, dtype: Any, variant: Variant) -> Any:
+    """Numbers as near to 1 and -1 as the dtype has them, and as near to 0."""
+    gap = np.logspace(np.log10(np.finfo(dtype).eps), -0.5, 20)
+    x = np.concatenate([1 - gap, gap - 1, gap * gap, -gap])
+    return [x.astype(dtype)], {}
+
+
+def _as_bytes(target: str) -> Any:
+    """8 bytes as another type of that size."""
+
+    def make(rng: np.random.Generator, dtype: Any, variant: Variant) -> Any:
+        return [values(rng, SIZES[variant], dtype)], {"dtype": np.dtype(target)}
+
+    return make
+
+
 _PLAIN: tuple[Variant, ...] = ("plain",)
 EXTRA_SAMPLES: list[Sample] = [
     Sample("logaddexp", _equal_pair, label="equal"),
+    Sample("erfinv", _near_one, label="tails", variants=_PLAIN, smooth=False),
+    *(
+        Sample("bitcast", _as_bytes(t), "complex64", f"to {t}", smooth=False, ulps=None)
+        for t in ("uint64", "float64", "int64")
+    ),
+    *(
+        Sample("bitcast", _as_bytes("complex64"), f, f"from {f}", smooth=False, ulps=None)
+        for f in ("uint64", "float64", "int64")
+    ),
     Sample("clamp", _crossed_bounds, label="crossed", ulps=None),
     Sample("scatter_mul", _few_places, label="few", variants=_PLAIN, linear=((0,),), ulps=16),
     Sample("dynamic_slice", _whole_rows, label="rows", variants=_PLAIN, linear=((0,),), wrt=(0,)),

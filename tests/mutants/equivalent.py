@@ -29,6 +29,13 @@ EQUIVALENT: tuple[Equivalent, ...] = (
     Equivalent("_segment_tangents", "-1", "the fill meets factors of 1 and tangents of 0", "1"),
     Equivalent("choose_dot", "prod(p.batch) * m", "it chooses among ways to the same product"),
     Equivalent("erfinv", "1 + y * newton", "the steps converge all the same"),
+    Equivalent("_erfinv_start", "-p * p", "the steps converge all the same", "(-p, p)"),
+    Equivalent("_last_attained", "aval.shape[axis] - 1", "places beyond the end are clipped"),
+    Equivalent("_factored", "1 - i", "the operands are two: -1 is the last of them", "i - 1"),
+    Equivalent("Window.work", "self.n", "it chooses among ways to the same convolution"),
+    Equivalent("VectorLoop.full", "icmp sgt i64 {count}, 0", "no steps are no steps either way"),
+    Equivalent("VectorLoop.masked", "n < self.lanes", "a mask of all lanes masks nothing"),
+    Equivalent("VectorLoop.active", "icmp sgt i64 {left}, {lanes}", "equal ones are the same"),
 )
 
 
