@@ -189,12 +189,15 @@ def type_name(dtype: np.dtype[Any]) -> str:
 @cache
 def base() -> bytes | None:
     """A digest of what every program's code depends on; None where it cannot be told."""
-    ours = sources()
-    if ours is None:
+    try:
+        ours, llvm = sources(), llvm_files()
+    except OSError:
+        return None
+    if ours is None or not llvm:
         return None
     made_of = (
         ours,
-        llvm_files(),
+        llvm,
         (sys.implementation.name, sys.version, getattr(sys, "abiflags", ""), sys.maxsize),
         np.__version__,
         (sys.platform, sys.byteorder),

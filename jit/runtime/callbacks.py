@@ -11,6 +11,7 @@ import itertools
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,6 @@ def _array(address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.nda
     return np.frombuffer(data, dtype, count).reshape(shape).copy()
 
 
-@ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64, ctypes.POINTER(ctypes.c_void_p))
 def _entry(number: int, pointers: Any) -> int:
     try:
         function, types = _table[number]
@@ -71,6 +71,13 @@ def _entry(number: int, pointers: Any) -> int:
     return 0
 
 
+@cache
+def _native_entry() -> Any:
+    """The entry as a C function; made when the first program needs it."""
+    kind = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64, ctypes.POINTER(ctypes.c_void_p))
+    return kind(_entry)
+
+
 def symbols() -> dict[str, int]:
     """The address of the entry."""
-    return {CALLBACK: ctypes.cast(_entry, ctypes.c_void_p).value or 0}
+    return {CALLBACK: ctypes.cast(_native_entry(), ctypes.c_void_p).value or 0}
