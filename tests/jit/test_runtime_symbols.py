@@ -1,11 +1,12 @@
 """Every runtime function is found by name, once, also when it is made in the background."""
 
+import ctypes
 import threading
 
 import pytest
 
 from jit.runtime import symbols
-from jit.runtime.objects import in_background, object_key, once
+from jit.runtime.objects import build_object, in_background, link_object, once
 
 NAMES = (
     *("ft_parallel_for", "ft_pool_size", "ft_gemm_f32", "ft_gemv_f64", "ft_gemm_c128"),
@@ -49,5 +50,19 @@ def test_what_is_prepared_is_made_once() -> None:
     assert symbols.address("ft_gemm_f32")
 
 
-def test_object_keys_differ_by_text() -> None:
-    assert object_key("a") == object_key("a") != object_key("b")
+def test_a_module_is_its_text() -> None:
+    answers: list[int] = []
+    for number in (3, 4, 3):
+        code = build_object(f"define i32 @ft_number() nounwind {{\n  ret i32 {number}\n}}\n")
+        address = link_object(f"number {number}", code, {}, ["ft_number"])["ft_number"]
+        answers.append(ctypes.CFUNCTYPE(ctypes.c_int)(address)())
+    assert answers == [3, 4, 3]
+
+
+def test_a_module_that_calls_what_is_nowhere_names_it() -> None:
+    text = (
+        "declare void @no_such_function()\n"
+        "define void @f() nounwind {\n  call void @no_such_function()\n  ret void\n}\n"
+    )
+    with pytest.raises(KeyError, match="demo: .*'no_such_function'"):
+        link_object("demo", build_object(text), {}, ["f"])
