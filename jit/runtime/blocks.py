@@ -196,13 +196,8 @@ def install_handler(found: dict[str, int]) -> None:
 
 
 def restart_after_fork(found: dict[str, int]) -> None:
-    """A fork waits until no thread is in the table; in the child nobody trims yet."""
-    call = ctypes.PYFUNCTYPE(None)
-    os.register_at_fork(
-        before=call(found["ft_block_enter"]),
-        after_in_parent=call(found["ft_block_leave"]),
-        after_in_child=call(found["ft_block_forget"]),
-    )
+    """In the child nobody trims yet."""
+    os.register_at_fork(after_in_child=ctypes.PYFUNCTYPE(None)(found["ft_block_forget"]))
 
 
 # -- arrays -----------------------------------------------------------------------------------

@@ -26,8 +26,6 @@ EXPORTS = (
     "ft_block_limit",
     "ft_block_idle",
     "ft_block_mapped",
-    "ft_block_enter",
-    "ft_block_leave",
     "ft_block_forget",
     "ft_block_array",
     "ft_block_handler",
@@ -93,7 +91,7 @@ _STATE = """
 """
 
 _LOCK = """
-define void @ft_block_enter() nounwind {
+define internal void @enter() nounwind {
 entry:
   br label %try
 try:
@@ -107,17 +105,26 @@ out:
   ret void
 }
 
-define void @ft_block_leave() nounwind {
+define internal void @leave() nounwind {
 entry:
   store atomic i32 0, ptr @lock release, align 4
   ret void
 }
 
-; In the child of a fork, whose parent held the lock for it: no thread trims here.
+; In the child of a fork no thread trims. Whoever has the GIL is not in the table, so a lock that is
+; held was the trimmer's: what it was moving about is not used any more.
 define void @ft_block_forget() nounwind {
 entry:
   store atomic i32 0, ptr @trimming seq_cst, align 4
-  call void @ft_block_leave()
+  %held = load atomic i32, ptr @lock acquire, align 4
+  %torn = icmp ne i32 %held, 0
+  br i1 %torn, label %drop, label %out
+drop:
+  store i64 0, ptr @count, align 8
+  store i64 0, ptr @idle, align 8
+  br label %out
+out:
+  call void @leave()
   ret void
 }
 declare i32 @sched_yield()
@@ -164,7 +171,7 @@ out:
 ; The oldest block if it is older than %before, or if there are more bytes than the limit.
 define internal ptr @oldest(i64 %before) nounwind {
 entry:
-  call void @ft_block_enter()
+  call void @enter()
   %count = load i64, ptr @count, align 8
   %none = icmp eq i64 %count, 0
   br i1 %none, label %nothing, label %look
@@ -178,10 +185,10 @@ look:
   br i1 %go, label %found, label %nothing
 found:
   %place = call ptr @remove(i64 0)
-  call void @ft_block_leave()
+  call void @leave()
   ret ptr %place
 nothing:
-  call void @ft_block_leave()
+  call void @leave()
   ret ptr null
 }
 
@@ -214,9 +221,9 @@ entry:
 ; Keep at most so many idle bytes from now on.
 define void @ft_block_limit(i64 %limit) nounwind {
 entry:
-  call void @ft_block_enter()
+  call void @enter()
   store i64 %limit, ptr @limit, align 8
-  call void @ft_block_leave()
+  call void @leave()
   call void @drop_older(i64 -9223372036854775808)
   ret void
 }
@@ -320,7 +327,7 @@ entry:
   br i1 %vast, label %none, label %sized
 sized:
   %length = call i64 @rounded(i64 %size)
-  call void @ft_block_enter()
+  call void @enter()
   %count = load i64, ptr @count, align 8
   br label %look
 look:
@@ -337,10 +344,10 @@ differs:
   br label %look
 take:
   %place = call ptr @remove(i64 %k)
-  call void @ft_block_leave()
+  call void @leave()
   ret ptr %place
 fresh:
-  call void @ft_block_leave()
+  call void @leave()
   %new = call ptr @map(i64 %length)
   ret ptr %new
 none:
@@ -354,12 +361,12 @@ define void @ft_block_give(ptr %place) nounwind {
 entry:
   %length = call i64 @length_of(ptr %place)
   %now = call i64 @time(ptr null)
-  call void @ft_block_enter()
+  call void @enter()
   %limit = load i64, ptr @limit, align 8
   %large = icmp sgt i64 %length, %limit
   br i1 %large, label %leave, label %room
 leave:
-  call void @ft_block_leave()
+  call void @leave()
   call void @unmap(ptr %place)
   ret void
 room:
@@ -384,7 +391,7 @@ keep:
   %sum = add i64 %idle, %length
   store i64 %sum, ptr @idle, align 8
   %trimming = load atomic i32, ptr @trimming monotonic, align 4
-  call void @ft_block_leave()
+  call void @leave()
   %some = icmp ne ptr %evicted, null
   br i1 %some, label %drop, label %bound
 drop:
@@ -418,16 +425,16 @@ again:
   %now = call i64 @time(ptr null)
   %before = sub i64 %now, $PATIENCE
   call void @drop_older(i64 %before)
-  call void @ft_block_enter()
+  call void @enter()
   %count = load i64, ptr @count, align 8
   %none = icmp eq i64 %count, 0
   br i1 %none, label %end, label %on
 on:
-  call void @ft_block_leave()
+  call void @leave()
   br label %again
 end:
   store atomic i32 0, ptr @trimming seq_cst, align 4
-  call void @ft_block_leave()
+  call void @leave()
   ret ptr null
 }
 
