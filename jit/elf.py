@@ -1,4 +1,4 @@
-"""Links one ELF object for x86-64 into an image: sections in place, calls and addresses resolved.
+"""Links ELF objects for x86-64 into an image: sections in place, calls and addresses resolved.
 
 Knows exactly the relocations of position-independent code, as the System V ABI (AMD64 supplement)
 defines them; whatever else an object may hold makes it Unlinkable, and LLVM's linker takes it.
@@ -7,7 +7,7 @@ defines them; whatever else an object may hold makes it Unlinkable, and LLVM's l
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -22,6 +22,7 @@ _SYMTAB, _RELA, _NOTE, _NOBITS, _UNWIND = 2, 4, 7, 8, 0x70000001
 _PLAIN = frozenset({1, _NOTE, _NOBITS, _UNWIND})
 _WRITE, _ALLOC, _TLS = 1, 2, 0x400
 _RESERVED = 0xFF00
+_HIDDEN = 2
 _ABS64, _PC32, _PLT32 = 1, 2, 4
 _GOT = (9, 41, 42)
 _STUB = 8
@@ -44,6 +45,28 @@ class _Section(NamedTuple):
     entry: int
 
 
+def _shifted(section: _Section, start: int, base: int) -> _Section:
+    """A section of a file that begins at `start`, after `base` sections of other files."""
+    return section._replace(
+        offset=section.offset + start,
+        link=section.link + base,
+        info=section.info + base if section.kind == _RELA else section.info,
+    )
+
+
+def _distinct(numbers: Ints) -> Ints:
+    """In order, each once. (NumPy's own imports its masked arrays, which takes a while.)"""
+    return np.array(sorted(set(numbers.tolist())), np.int64)
+
+
+def _among(kinds: Ints, wanted: Sequence[int]) -> Ints:
+    """Which kinds are one of those wanted."""
+    found = np.zeros(len(kinds), bool)
+    for kind in wanted:
+        found |= kinds == kind
+    return found
+
+
 class _Relocations(NamedTuple):
     """All of them, one a row: in which section, where in it, of which kind and symbol."""
 
@@ -54,26 +77,43 @@ class _Relocations(NamedTuple):
     addend: Ints
 
 
-def link_image(code: bytes) -> Image:
-    """The image of an object file. Raises Unlinkable."""
-    machine = struct.unpack_from("<HH", code, 16) if len(code) >= 64 else (0, 0)
-    if code[:6] != _MAGIC or machine != (_RELOCATABLE, _X86_64):
-        raise Unlinkable("not an ELF object for x86-64")
+def link_image(*codes: bytes) -> Image:
+    """The image of one object file, or of several that call each other. Raises Unlinkable."""
+    for code in codes:
+        machine = struct.unpack_from("<HH", code, 16) if len(code) >= 64 else (0, 0)
+        if code[:6] != _MAGIC or machine != (_RELOCATABLE, _X86_64):
+            raise Unlinkable("not an ELF object for x86-64")
     try:
-        return _Linker(code).image()
+        return _Linker(codes).image()
     except (struct.error, ValueError, IndexError) as error:
         raise Unlinkable(f"a damaged object: {error}") from error
 
 
 class _Linker:
-    """One object on its way to an image. Places count from the beginning of the image."""
+    """Objects on their way to an image. Places count from the beginning of the image.
 
-    def __init__(self, code: bytes) -> None:
-        self.file = code
-        (table,) = struct.unpack_from("<Q", code, 40)
-        size, count = struct.unpack_from("<HH", code, 58)
-        rows = [struct.unpack_from("<IIQQQQIIQQ", code, table + size * k) for k in range(count)]
-        self.sections = [_Section(*row) for row in rows]
+    The files lie one after another, and so do their sections and their symbols.
+    """
+
+    def __init__(self, codes: Sequence[bytes]) -> None:
+        self.file = b"".join(codes)
+        self.sections: list[_Section] = []
+        self.names: list[str] = []
+        self.is_global: list[bool] = []
+        self.is_hidden: list[bool] = []
+        self.first_symbol: dict[int, int] = {}
+        homes: list[int] = []
+        values: list[int] = []
+        start = 0
+        for code in codes:
+            base = len(self.sections)
+            (table,) = struct.unpack_from("<Q", code, 40)
+            size, count = struct.unpack_from("<HH", code, 58)
+            rows = [struct.unpack_from("<IIQQQQIIQQ", code, table + size * k) for k in range(count)]
+            self.sections += [_shifted(_Section(*row), start, base) for row in rows]
+            self._read_symbols(base, homes, values)
+            start += len(code)
+        self.homes, self.values = np.array(homes, np.int64), np.array(values, np.int64)
         self.loaded = [k for k, s in enumerate(self.sections) if s.flags & _ALLOC]
         if any(self.sections[k].kind not in _PLAIN for k in self.loaded):
             raise Unlinkable("a section of an unknown kind")
@@ -81,32 +121,47 @@ class _Linker:
             raise Unlinkable("variables of threads")
         # LLVM writes how to unwind only for functions that may throw; ours never do.
         self.loaded = [k for k in self.loaded if self.sections[k].kind not in (_NOTE, _UNWIND)]
-        self._read_symbols()
-        self.starts = np.full(count, -1, np.int64)
+        self.starts = np.full(len(self.sections), -1, np.int64)
 
     def _bytes(self, section: _Section) -> bytes:
         return self.file[section.offset : section.offset + section.size]
 
-    def _read_symbols(self) -> None:
-        """Names, binding, section and value of every symbol."""
-        tables = [s for s in self.sections if s.kind == _SYMTAB]
+    def _read_symbols(self, base: int, homes: list[int], values: list[int]) -> None:
+        """Names, binding, section and value of the symbols of the file that was read last."""
+        tables = [k for k in range(base, len(self.sections)) if self.sections[k].kind == _SYMTAB]
         if len(tables) != 1:
             raise Unlinkable("no table of symbols")
-        names = self._bytes(self.sections[tables[0].link])
-        rows = list(struct.iter_unpack("<IBBHQQ", self._bytes(tables[0])))
+        table = self.sections[tables[0]]
+        names = self._bytes(self.sections[table.link])
+        rows = list(struct.iter_unpack("<IBBHQQ", self._bytes(table)))
         if any(row[3] >= _RESERVED and row[1] & 15 != 4 for row in rows):
             raise Unlinkable("common or absolute symbols")
-        self.names = [names[row[0] : names.index(b"\0", row[0])].decode() for row in rows]
-        self.is_global = [row[1] >> 4 != 0 for row in rows]
-        self.homes = np.array([row[3] for row in rows], np.int64)
-        self.values = np.array([row[4] for row in rows], np.int64)
+        self.first_symbol[tables[0]] = len(self.names)
+        self.names += [names[row[0] : names.index(b"\0", row[0])].decode() for row in rows]
+        self.is_global += [row[1] >> 4 != 0 for row in rows]
+        self.is_hidden += [row[2] & 3 == _HIDDEN for row in rows]
+        homes += [row[3] + base if 0 < row[3] < _RESERVED else row[3] for row in rows]
+        values += [row[4] for row in rows]
+
+    def _found(self) -> Ints:
+        """For each symbol itself, or the one of its name that another file defines."""
+        given = {
+            name: k
+            for k, name in enumerate(self.names)
+            if self.is_global[k] and 0 < self.homes[k] < _RESERVED
+        }
+        wanted = [
+            given.get(name, k) if self.is_global[k] and self.homes[k] == 0 else k
+            for k, name in enumerate(self.names)
+        ]
+        return np.array(wanted, np.int64)
 
     def image(self) -> Image:
         """Place the sections, then stubs and a table of addresses, and resolve."""
         rows = self._relocations()
         outside = self.homes == 0
-        called = np.unique(rows.symbol[(rows.kind == _PLT32) & outside[rows.symbol]])
-        fetched = np.unique(np.append(rows.symbol[np.isin(rows.kind, _GOT)], called))
+        called = _distinct(rows.symbol[(rows.kind == _PLT32) & outside[rows.symbol]])
+        fetched = _distinct(np.append(rows.symbol[_among(rows.kind, _GOT)], called))
         end = -(-self._place(self._those(written=False), 0) // _STUB) * _STUB
         stubs = self._spread(called, end, _STUB)
         begin = -(-(end + _STUB * len(called)) // PAGE) * PAGE
@@ -143,14 +198,20 @@ class _Linker:
         kind = np.dtype([("offset", "<u8"), ("info", "<u8"), ("addend", "<i8")])
         found = [s for s in self.sections if s.kind == _RELA and s.info in self.loaded]
         tables = [np.frombuffer(self._bytes(s), kind) for s in found]
-        homes = [np.full(len(t), s.info, np.int64) for s, t in zip(found, tables, strict=True)]
+        none = np.empty(0, np.int64)
+
+        def spread(numbers: list[int]) -> Ints:
+            rows = [np.full(len(t), n, np.int64) for n, t in zip(numbers, tables, strict=True)]
+            return np.concatenate([none, *rows])
+
         rows = np.concatenate([np.empty(0, kind), *tables])
         info = rows["info"]
+        symbols = (info >> 32).astype(np.int64) + spread([self.first_symbol[s.link] for s in found])
         return _Relocations(
-            np.concatenate([np.empty(0, np.int64), *homes]),
+            spread([s.info for s in found]),
             rows["offset"].astype(np.int64),
             (info & 0xFFFFFFFF).astype(np.int64),
-            (info >> 32).astype(np.int64),
+            self._found()[symbols],
             rows["addend"].astype(np.int64),
         )
 
@@ -194,8 +255,8 @@ class _Linker:
         """Write distances; answers the words that will hold addresses here and elsewhere."""
         outside = self.homes[rows.symbol] == 0
         places = self.starts[rows.section] + rows.offset
-        absolute, by_slot = rows.kind == _ABS64, np.isin(rows.kind, _GOT)
-        near = np.isin(rows.kind, (_PC32, _PLT32))
+        absolute, by_slot = rows.kind == _ABS64, _among(rows.kind, _GOT)
+        near = _among(rows.kind, (_PC32, _PLT32))
         if not np.all(absolute | by_slot | near) or np.any(outside & (rows.kind == _PC32)):
             raise Unlinkable("a relocation of an unknown kind")
         targets = np.where(by_slot, slots[rows.symbol], stubs[rows.symbol])
@@ -222,9 +283,9 @@ class _Linker:
         return words, imports
 
     def _exports(self) -> list[tuple[str, int]]:
-        """Names and places of the global symbols that are defined here."""
+        """Names and places of the global symbols that are defined here for others."""
         return [
             (name, int(self._place_of(k)))
             for k, name in enumerate(self.names)
-            if self.is_global[k] and 0 < self.homes[k] < _RESERVED
+            if self.is_global[k] and not self.is_hidden[k] and 0 < self.homes[k] < _RESERVED
         ]

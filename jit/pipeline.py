@@ -27,6 +27,8 @@ from functrans.extend import (
     simplify,
 )
 from jit import native
+from jit.codegen import program_code
+from jit.collecting import collecting_rarely
 from jit.dispatch import Dispatcher
 from jit.emit import emit_program
 from jit.fusion import Kernel, Plan
@@ -120,6 +122,7 @@ class Timer:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
 
 
+@collecting_rarely()
 def compile_jaxpr(jaxpr: Jaxpr, donate: Sequence[int] = ()) -> Executable:
     """Compile a jaxpr for this machine.
 
@@ -149,7 +152,7 @@ def compile_jaxpr(jaxpr: Jaxpr, donate: Sequence[int] = ()) -> Executable:
         emitted = emit_program(written.program, target, threads.has_threads())
         symbols.prepare(emitted.externals)
     with timer.stage("object"):
-        code = native.loadable(native.emit_object(emitted.text, target))
+        code = program_code(emitted.text, target)
     with timer.stage("load"):
         loaded = native.NativeProgram(
             code,

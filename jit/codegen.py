@@ -1,0 +1,155 @@
+"""Machine code of a program's text: its functions in several modules, compiled side by side.
+
+LLVM takes a module at a time, and its code generator works on one function after another. The
+modules see each other's functions, and the linker makes one image of them: no function's code
+depends on how they were divided.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache
+from typing import Any, TypeVar
+
+from jit import native
+from jit.image import POSIX
+from jit.native import Loadable
+from jit.target import Target
+
+T = TypeVar("T")
+
+PIECE = 6000
+"""A module of so many characters is not divided: LLVM takes a millisecond for an empty one."""
+MOST = 4
+_GLOBAL = re.compile(r"(@[\w.]+) = internal constant (\[[^\]]*\])")
+_NAME = re.compile(r" %[\w.]+")
+
+
+def program_code(text: str, target: Target) -> Loadable:
+    """The machine code of a whole program."""
+    count = min(len(text) // PIECE, MOST, processors())
+    texts = divided(text, count) if count > 1 and has_linker(target) else [text]
+    if len(texts) > 1:
+        from jit.elf import Unlinkable, link_image
+
+        jobs = [lambda k=k, t=t: compiled(t, target, k) for k, t in enumerate(texts)]
+        with suppress(Unlinkable):
+            return link_image(*side_by_side(jobs))
+    return native.loadable(native.emit_object(text, target))
+
+
+def has_linker(target: Target) -> bool:
+    """Can several objects for this target be made one here?"""
+    return POSIX and sys.platform == "linux" and target.triple.startswith("x86_64")
+
+
+def processors() -> int:
+    """How many threads can run at the same time."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@cache
+def generator(target: Target, slot: int) -> Any:
+    """A code generator for one of several threads."""
+    return native.code_generator(target)
+
+
+def compiled(text: str, target: Target, slot: int) -> bytes:
+    """One module. Only one thread may use a slot at a time."""
+    if slot == 0:
+        return native.emit_object(text, target)
+    with _locks[slot]:
+        return native.machine_code(text, generator(target, slot))
+
+
+_locks = [threading.Lock() for _ in range(MOST)]
+
+
+def renew_locks() -> None:
+    """A child of fork must not wait for threads that only its parent has."""
+    _locks[:] = [threading.Lock() for _ in range(MOST)]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=renew_locks)
+
+
+def side_by_side(jobs: Sequence[Callable[[], T]]) -> list[T]:
+    """The results of the jobs, the first run here and the others in threads of their own."""
+    results: dict[int, T] = {}
+    errors: list[BaseException] = []
+
+    def run(k: int) -> None:
+        try:
+            results[k] = jobs[k]()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(k,)) for k in range(1, len(jobs))]
+    for thread in threads:
+        thread.start()
+    run(0)
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return [results[k] for k in range(len(jobs))]
+
+
+def divided(text: str, count: int) -> list[str]:
+    """The text of a module as up to `count` modules of about one length.
+
+    The module must be of the emitter's form: everything else, then the functions.
+    """
+    head, *functions = text.split("\ndefine ")
+    groups: list[list[int]] = [[] for _ in range(min(count, len(functions)))]
+    loads = [0] * len(groups)
+    for number in sorted(range(len(functions)), key=lambda k: -len(functions[k])):
+        group = loads.index(min(loads))
+        groups[group].append(number)
+        loads[group] += len(functions[number])
+    if len(groups) < 2:
+        return [text]
+    shared = [line for line in head.split("\n") if not line.startswith("@")]
+    given = [line for line in head.split("\n") if line.startswith("@")]
+    owned = [line.replace(" = internal ", " = hidden ", 1) for line in given]
+    borrowed = [declared_global(line) for line in given]
+    declared = [declaration(function) for function in functions]
+    texts: list[str] = []
+    for k, group in enumerate(groups):
+        own = set(group)
+        lines = [*shared, *(borrowed if k else owned)]
+        lines += [d for number, d in enumerate(declared) if number not in own]
+        lines += [f"define {visible(functions[number])}" for number in sorted(own)]
+        texts.append("\n".join(lines) + "\n")
+    return texts
+
+
+def declared_global(line: str) -> str:
+    """A constant of another module."""
+    found = _GLOBAL.match(line)
+    if found is None:
+        raise ValueError(f"not a constant: {line[:80]}")
+    return f"{found[1]} = external hidden constant {found[2]}"
+
+
+def visible(function: str) -> str:
+    """A function that other modules of the program may call."""
+    return function.replace("internal ", "hidden ", 1) if is_internal(function) else function
+
+
+def is_internal(function: str) -> bool:
+    return function.startswith("internal ")
+
+
+def declaration(function: str) -> str:
+    """The declaration of a function that another module defines."""
+    header = function[: function.index("{")].rstrip()
+    return "declare " + _NAME.sub("", visible(header))
