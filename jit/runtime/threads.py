@@ -42,7 +42,7 @@ def set_num_threads(count: int) -> None:
 
 def has_threads() -> bool:
     """Whether this platform offers the threads the pool is built on."""
-    return os.name == "posix"
+    return os.name == "posix" or sys.platform == "win32"
 
 
 @once
@@ -56,11 +56,13 @@ def this_platform() -> "Platform":
     from jit.runtime.threads_text import Platform
 
     processor = family()
-    linux = sys.platform == "linux"
-    set_mask = 2 if linux else 3
+    if sys.platform == "win32":
+        return Platform(processor, "address")
     if not has_threads():
         return Platform(processor, "none")
-    return Platform(processor, "futex" if linux and processor != "other" else "condition", set_mask)
+    if sys.platform == "linux":
+        return Platform(processor, "condition" if processor == "other" else "futex")
+    return Platform(processor, "condition", set_mask=3)
 
 
 def load_pool(machine: "Platform", name: str) -> dict[str, int]:
@@ -79,7 +81,7 @@ def _pool() -> dict[str, int]:
     addresses = load_pool(this_platform(), "ft_threads")
     resize = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(addresses["ft_pool_resize"])
     resize(_size, patience(_size))
-    if has_threads():
+    if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: _call("ft_pool_forget"))
     _loaded.append(True)
     return addresses

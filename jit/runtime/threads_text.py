@@ -7,6 +7,9 @@ it belong to the claimed ticket: they are rewritten only while no ticket is left
 
 from typing import Literal, NamedTuple
 
+from jit.processor import Family
+from jit.runtime.waiting_text import ADDRESS, ALONE, CALL, CONDITION, FUTEX, POSIX, WINDOWS
+
 # About 50 to 150 us of pauses, by processor: a worker sleeps after that, and so does a join. It
 # spans what lies between two parallel loops of one program, and little more.
 SPINS = 5000
@@ -16,14 +19,16 @@ PATIENT_MISSES = 8
 MAX_TICKETS = 2**31 - 1
 
 
-Processor = Literal["x86_64", "aarch64", "other"]
+Sleeping = Literal["futex", "condition", "address", "none"]
+"""How threads sleep: futexes of Linux, condition variables of POSIX, WaitOnAddress of Windows. With
+none there are no threads, and every loop is serial."""
 
 
 class Platform(NamedTuple):
     """What the pool needs to know of the machine: processor family and operating system."""
 
-    processor: Processor
-    sleeping: Literal["futex", "condition", "none"]  # none: no threads, every loop is serial
+    processor: Family
+    sleeping: Sleeping
     set_mask: int = 2  # SIG_SETMASK
 
     @property
@@ -35,18 +40,25 @@ class Platform(NamedTuple):
             case "aarch64":
                 return "call void @llvm.aarch64.hint(i32 1)"
             case "other":
-                return "call i32 @sched_yield()" if self.sleeping != "none" else "fence acquire"
+                return "call i32 @sched_yield()" if self.is_posix else "fence acquire"
+
+    @property
+    def is_posix(self) -> bool:
+        """Are there POSIX threads?"""
+        return self.sleeping in ("futex", "condition")
 
 
 def pool_text(platform: Platform) -> str:
     """The whole module of the pool for one platform."""
     match platform.sleeping:
         case "futex":
-            text = _START + _FUTEX
+            text = CALL + POSIX + FUTEX
         case "condition":
-            text = _START + _CONDITION
+            text = CALL + POSIX + CONDITION
+        case "address":
+            text = CALL + WINDOWS + ADDRESS
         case "none":
-            text = _ALONE
+            text = ALONE
     text = _STATE + _CLAIM + _WORKER + _SIZE + _PARALLEL_FOR + text
     for name, value in {
         "PAUSE": platform.pause,
@@ -77,6 +89,9 @@ def imported_names(platform: Platform) -> tuple[str, ...]:
         case "condition":
             extra = ("sched_yield",) if platform.processor == "other" else ()
             return (*threads, *extra, *(f"pthread_{name}" for name in waiting))
+        case "address":
+            windows = ("CreateThread", "CloseHandle")
+            return (*windows, "WaitOnAddress", "WakeByAddressSingle", "WakeByAddressAll")
         case "none":
             return ()
 
@@ -88,7 +103,7 @@ def _declarations(platform: Platform) -> str:
         case "aarch64":
             return "declare void @llvm.aarch64.hint(i32)\n"
         case "other":
-            return "declare i32 @sched_yield()\n" if platform.sleeping != "none" else ""
+            return "declare i32 @sched_yield()\n" if platform.is_posix else ""
 
 
 # Each word that several threads write has two cache lines of its own: they are fetched in pairs.
@@ -189,60 +204,6 @@ sleep:
 out:
   ret ptr null
 }
-"""
-
-_START = """
-; Tell the workers that something changed, and wake up to %count of those that sleep.
-define internal void @ft_call(i64 %count) nounwind {
-entry:
-  %old = atomicrmw add ptr @ft_signal, i32 1 seq_cst, align 4
-  %sleepers = load atomic i32, ptr @ft_sleepers seq_cst, align 4
-  %asleep = icmp ne i32 %sleepers, 0
-  br i1 %asleep, label %wake, label %out
-wake:
-  call void @ft_wake(ptr @ft_signal, i64 %count)
-  br label %out
-out:
-  ret void
-}
-
-; Replace the workers by %size - 1 new ones. Signals stay with the threads of the program. Where the
-; system refuses a thread the pool is smaller: the caller drains what nobody else claims.
-define internal void @ft_start(i64 %size) nounwind {
-entry:
-  %thread = alloca i64, align 8
-  %all = alloca [16 x i64], align 16
-  %before = alloca [16 x i64], align 16
-  %old = atomicrmw add ptr @ft_epoch, i64 1 seq_cst, align 8
-  %epoch = add i64 %old, 1
-  %argument = inttoptr i64 %epoch to ptr
-  call void @ft_call(i64 MAX_TICKETS)
-  %s = call i32 @sigfillset(ptr %all)
-  %m = call i32 @pthread_sigmask(i32 SET_MASK, ptr %all, ptr %before)
-  br label %next
-next:
-  %i = phi i64 [1, %entry], [%following, %detach]
-  %more = icmp slt i64 %i, %size
-  br i1 %more, label %create, label %out
-create:
-  %failed = call i32 @pthread_create(ptr %thread, ptr null, ptr @ft_worker, ptr %argument)
-  %fine = icmp eq i32 %failed, 0
-  br i1 %fine, label %detach, label %out
-detach:
-  %handle = load i64, ptr %thread, align 8
-  %d = call i32 @pthread_detach(i64 %handle)
-  %following = add i64 %i, 1
-  br label %next
-out:
-  %r = call i32 @pthread_sigmask(i32 SET_MASK, ptr %before, ptr null)
-  store atomic i64 %size, ptr @ft_started monotonic, align 8
-  ret void
-}
-
-declare i32 @pthread_create(ptr, ptr, ptr, ptr)
-declare i32 @pthread_detach(i64)
-declare i32 @pthread_sigmask(i32, ptr, ptr)
-declare i32 @sigfillset(ptr)
 """
 
 _SIZE = """
@@ -397,93 +358,6 @@ serial:
   %more = icmp slt i64 %hi, %n
   br i1 %more, label %serial, label %out
 out:
-  ret void
-}
-"""
-
-# FUTEX_WAIT_PRIVATE = 128, FUTEX_WAKE_PRIVATE = 129.
-_FUTEX = """
-define internal void @ft_wait(ptr %word, i32 %seen) nounwind {
-entry:
-  %r = call i64 (i64, ...) @syscall(i64 SYSCALL, ptr %word, i64 128, i32 %seen, ptr null)
-  ret void
-}
-
-define internal void @ft_wake(ptr %word, i64 %count) nounwind {
-entry:
-  %r = call i64 (i64, ...) @syscall(i64 SYSCALL, ptr %word, i64 129, i64 %count)
-  ret void
-}
-
-define void @ft_init() nounwind {
-entry:
-  ret void
-}
-declare i64 @syscall(i64, ...)
-"""
-
-_CONDITION = """
-define internal void @ft_wait(ptr %word, i32 %seen) nounwind {
-entry:
-  %l = call i32 @pthread_mutex_lock(ptr @ft_mutex)
-  br label %look
-look:
-  %value = load atomic i32, ptr %word seq_cst, align 4
-  %same = icmp eq i32 %value, %seen
-  br i1 %same, label %sleep, label %out
-sleep:
-  %w = call i32 @pthread_cond_wait(ptr @ft_condition, ptr @ft_mutex)
-  br label %look
-out:
-  %u = call i32 @pthread_mutex_unlock(ptr @ft_mutex)
-  ret void
-}
-
-define internal void @ft_wake(ptr %word, i64 %count) nounwind {
-entry:
-  %l = call i32 @pthread_mutex_lock(ptr @ft_mutex)
-  %b = call i32 @pthread_cond_broadcast(ptr @ft_condition)
-  %u = call i32 @pthread_mutex_unlock(ptr @ft_mutex)
-  ret void
-}
-
-define void @ft_init() nounwind {
-entry:
-  %m = call i32 @pthread_mutex_init(ptr @ft_mutex, ptr null)
-  %c = call i32 @pthread_cond_init(ptr @ft_condition, ptr null)
-  ret void
-}
-declare i32 @pthread_mutex_init(ptr, ptr)
-declare i32 @pthread_mutex_lock(ptr)
-declare i32 @pthread_mutex_unlock(ptr)
-declare i32 @pthread_cond_init(ptr, ptr)
-declare i32 @pthread_cond_wait(ptr, ptr)
-declare i32 @pthread_cond_broadcast(ptr)
-"""
-
-_ALONE = """
-define internal void @ft_wait(ptr %word, i32 %seen) nounwind {
-entry:
-  ret void
-}
-
-define internal void @ft_wake(ptr %word, i64 %count) nounwind {
-entry:
-  ret void
-}
-
-define internal void @ft_call(i64 %count) nounwind {
-entry:
-  ret void
-}
-
-define internal void @ft_start(i64 %size) nounwind {
-entry:
-  ret void
-}
-
-define void @ft_init() nounwind {
-entry:
   ret void
 }
 """
