@@ -28,7 +28,7 @@ FUNCTRANS = [
     {"extend"},
 ]
 JIT = [
-    {"names"},
+    {"names", "collecting"},
     {"loop_ir"},
     {"lowering"},
     {"fusion"},
@@ -36,7 +36,7 @@ JIT = [
     {"target", "vectors", "conversions", "operations", "memory"},
     {"intrinsics"},
     {"loop_facts", "registers", "statements", "loops", "emit"},
-    {"image", "elf", "native"},
+    {"image", "elf", "native", "codegen"},
     {"processor", "disk_cache", "cache_key", "code_cache"},
     {"runtime"},
     {"dispatch"},
@@ -45,6 +45,7 @@ JIT = [
     {"programs"},
     {"options", "specialised", "flat"},
     {"api"},
+    {"early"},
 ]
 
 
