@@ -23,6 +23,11 @@ from jit.lowering.writer import RootContext
 ft = primitives.contraction
 PLANES = 16
 """Rows of partial sums are so many elements, or a multiple, as in jit/runtime/conv.py."""
+LANES = 16
+"""Dots leave so many partial sums each."""
+FEW = 8
+"""Up to so many rows of cotangents lie along the lanes: they would fill few lanes themselves."""
+MOST_CELLS = 1 << 12
 BAND_BYTES = 1 << 18
 """The copies of a band of an image are to stay in the second cache."""
 BAND_PLACES = 4096
@@ -42,7 +47,8 @@ class Windows:
     def __init__(self, c: Window) -> None:
         self.c = c
         self.taps = prod(c.places)
-        self.depth = -(-c.per // PLANES) * PLANES
+        self.dots = c.per <= FEW and max(c.lhs) == 1 and c.n * self.taps * c.per <= MOST_CELLS
+        self.depth = c.per * LANES if self.dots else -(-c.per // PLANES) * PLANES
         self.sums = c.groups * c.n * self.taps * self.depth
         roomy = max(SUMS_BYTES // (self.sums * c.bytes), 1)
         self.slots = min(c.i, roomy, max(MOST_SLOTS // c.groups, 1))
@@ -64,6 +70,10 @@ class Windows:
         self.copy = aligned((self.channels * self.pad.plane + BEYOND) * c.bytes)
         self.cotangent = aligned((c.per * self.places + BEYOND) * c.bytes)
 
+    @property
+    def function(self) -> str:
+        return f"ft_conv_{'dots' if self.dots else 'windows'}_{self.c.dtype}"
+
     def padded(self, band: int) -> Padded:
         """The copy that windows of so many rows of the first axis need."""
         c = self.c
@@ -77,6 +87,7 @@ class Windows:
             ),
             tuple(c.spatial),
             tuple(c.lhs),
+            c.rhs[-1] if self.dots else 1,
         )
 
     @property
@@ -104,13 +115,15 @@ def takes(c: Window) -> bool:
     windows_conv_p,
     lambda eqn: (),
     workspace=lambda eqn: Windows(Window(eqn)).workspace,
-    calls=lambda eqn: (f"ft_conv_windows_{Window(eqn).dtype}",),
+    calls=lambda eqn: (Windows(Window(eqn)).function,),
 )
 def lower_windows_conv(ctx: RootContext, eqn: Eqn) -> None:
     """Partial sums over images, then their sum in the order of the result."""
     w = Windows(Window(eqn))
     sums = ctx.slot(w.c.dtype, w.slots * w.sums, 0)
     multiply(ctx, eqn, w, sums)
+    if w.slots > 1:
+        add_slots(ctx, w, sums)
     add_up(ctx, eqn, w, sums)
 
 
@@ -121,7 +134,7 @@ def multiply(ctx: RootContext, eqn: Eqn, w: Windows, sums: Buffer) -> None:
     copies = ctx.slot(c.dtype, w.tasks * size, w.copies_at)
     cotangents = ctx.slot(c.dtype, w.tasks * room, w.cotangents_at)
     rows = table(ctx, "rows", row_table(w))
-    steps = table(ctx, "steps", step_table(w))
+    steps = table(ctx, "steps", line_table(w) if w.dots else step_table(w))
     kind: Any = "parallel" if ctx.parallel(c.work / 8) else "serial"
     with walk.kernel(ctx.name), ctx.nest([w.tasks], [kind]) as (task,):
         part, slot = walk.divide(task, w.slots)
@@ -136,25 +149,36 @@ def multiply(ctx: RootContext, eqn: Eqn, w: Windows, sums: Buffer) -> None:
                 copy_cotangents(ctx, eqn, w, cotangents, begin, group, image, band)
                 left = block * -w.channels + c.n
                 height = b.mul(least(ctx, left, w.channels), w.taps)
-                depth = b.mul(least(ctx, band * -w.band + c.kernel[0], w.band), w.places // w.band)
+                length = least(ctx, band * -w.band + c.kernel[0], w.band)
                 target = slot * c.groups + group
                 target = (target * c.n + block * w.channels) * (w.taps * w.depth)
                 again = b.cast(b.ne(walk.number(turn + band), b.index(0)), "i64")
                 b.call(
-                    f"ft_conv_windows_{c.dtype}",
-                    *(height, b.ref(rows), depth, b.ref(steps)),
+                    w.function,
+                    *(height, b.ref(rows), *steps_of(ctx, w, length, steps)),
                     b.ref(copies, walk.number(start)),
                     c.per,
                     b.ref(cotangents, walk.number(begin)),
                     w.places,
                     b.ref(sums, walk.number(target)),
-                    *(w.depth, again),
+                    *(() if w.dots else (w.depth,)),
+                    again,
                 )
 
             walk.branch(walk.compare("lt", image, c.i), run)
 
         with ctx.nest([w.turns, w.bands]) as (turn, band):
             one(turn, band)
+
+
+def steps_of(ctx: RootContext, w: Windows, length: Any, steps: Buffer) -> list[Any]:
+    """How the kernel walks over a band of so many rows of the first axis."""
+    b, inner = ctx.b, w.c.kernel[1:]
+    if not w.dots:
+        return [b.mul(length, prod(inner)), b.ref(steps)]
+    if not inner:
+        return [1, b.ref(steps), length]
+    return [b.mul(length, prod(inner[:-1])), b.ref(steps), inner[-1]]
 
 
 def least(ctx: RootContext, left: Index, most: int) -> Any:
@@ -181,6 +205,16 @@ def step_table(w: Windows) -> list[int]:
     return [
         w.pad.offset([p * s for p, s in zip(at, c.rhs, strict=True)])
         for at in product(*map(range, (w.band, *c.kernel[1:])))
+    ]
+
+
+def line_table(w: Windows) -> list[int]:
+    """Where the lines of a band of a window lie from there."""
+    c = w.c
+    outer = (w.band, *c.kernel[1:])[:-1]
+    return [
+        w.pad.offset([*(p * s for p, s in zip(at, c.rhs[:-1], strict=True)), 0])
+        for at in product(*map(range, outer))
     ]
 
 
@@ -245,22 +279,35 @@ def copy_cotangents(
         walk.branch(walk.compare("lt", first, c.kernel[0]), line)
 
 
+def add_slots(ctx: RootContext, w: Windows, sums: Buffer) -> None:
+    """The first partial sums += the others, in order, lane by lane."""
+    walk, b = ctx.walk, ctx.b
+    kind: Any = "parallel_vector" if ctx.parallel(w.sums * w.slots / 4) else "vector"
+    with walk.kernel(f"{ctx.name}_slots"), ctx.nest([w.sums], [kind]) as (cell,):
+        total = b.load(sums, walk.number(cell))
+        for slot in range(1, w.slots):
+            total = b.add(total, b.load(sums, walk.number(cell + slot * w.sums)))
+        b.store(sums, walk.number(cell), total)
+
+
 def add_up(ctx: RootContext, eqn: Eqn, w: Windows, sums: Buffer) -> None:
-    """out[channel, group and its channel, place] = the partial sums, from the first to the last."""
+    """out[channel, group and its channel, place] = the first partial sum, its lanes added."""
     c, walk, b = w.c, ctx.walk, ctx.b
-    parallel = ctx.parallel(4.0 * w.sums * w.slots)
+    parallel = ctx.parallel(8.0 * w.sums)
     kinds: list[Any] = ["parallel" if parallel else "serial", "serial", "serial", "vector"]
     with (
         walk.kernel(f"{ctx.name}_sum"),
         ctx.nest([c.n, c.groups, c.per, w.taps], kinds) as (channel, group, one, tap),
     ):
-        total: Any = None
-        for slot in range(w.slots):
-            flat = ((group + slot * c.groups) * c.n + channel) * w.taps + tap
-            part = b.load(sums, walk.number(flat * w.depth + one))
-            total = part if total is None else b.add(total, part)
+        flat = ((group * c.n + channel) * w.taps + tap) * w.depth
+        lanes = range(LANES) if w.dots else (0,)
+        step = LANES if w.dots else 1
+        parts = [b.load(sums, walk.number(flat + one * step + lane)) for lane in lanes]
+        while len(parts) > 1:
+            half = len(parts) // 2
+            parts = [b.add(x, y) for x, y in zip(parts[:half], parts[half:], strict=True)]
         place = ((channel * c.groups + group) * c.per + one) * w.taps + tap
-        b.store(ctx.buffer(eqn.outputs[0]), walk.number(place), total)
+        b.store(ctx.buffer(eqn.outputs[0]), walk.number(place), parts[0])
 
 
 __all__ = ["takes", "windows_conv_p"]

@@ -11,6 +11,11 @@ a is packed as (ceil(m / PANEL), k, PANEL). x may be read up to one vector beyon
 `void ft_conv_windows_<type>(i64 m, ptr rows, i64 k, ptr steps, ptr x, i64 n, ptr w, i64 ldw,
 ptr c, i64 ldc, i64 accumulate)` computes c[r * ldc + j] = or += the sum over i < k of
 x[rows[r] + steps[i]] * w[j * ldw + i]. ldc is a multiple of PLANES, of n rounded up at least.
+
+`void ft_conv_dots_<type>(i64 m, ptr rows, i64 height, ptr lines, i64 width, ptr x, i64 n, ptr w,
+i64 ldw, ptr sums, i64 accumulate)` computes LANES partial sums of x[rows[r] + lines[y] + p] *
+w[j * ldw + y * width + p] over y < height and p < width, those of p = lane (mod LANES) in
+sums[(r * n + j) * LANES + lane]. It pays where n is small.
 """
 
 from jit.runtime.conv_text import PANEL, conv_module
@@ -19,7 +24,7 @@ from jit.runtime.gemm_text import Kind
 from jit.runtime.objects import build_object, link_object, once
 
 NAMES = frozenset(
-    {"ft_conv_f32", "ft_conv_f64", "ft_conv_windows_f32", "ft_conv_windows_f64"},
+    f"ft_conv{form}_{element}" for form in ("", "_windows", "_dots") for element in ("f32", "f64")
 )
 PLANES = 16
 """A multiple of the lanes of every machine's vectors."""

@@ -15,6 +15,7 @@ from jit.runtime.gemm_text import (
     lane_mask,
     masked_load,
     masked_store,
+    multiply_add,
     splat,
     transpose,
 )
@@ -22,13 +23,16 @@ from jit.runtime.writer import Function
 
 PANEL = 8
 """Rows of a panel of packed weights, whatever the machine: (panels, steps, PANEL)."""
+LANES = 16
+"""Sums by dots run in so many lanes, in one vector or in several, whatever the machine."""
 DEPTH = 192
 """Steps of one block of the gradient of the weights."""
 
 
 def conv_module(function: str, kind: Kind) -> str:
-    """The module of ft_conv_<f32 or f64> or ft_conv_windows_<f32 or f64>."""
-    parts = _windows if function.startswith("ft_conv_windows_") else _sweep
+    """The module of ft_conv, ft_conv_windows or ft_conv_dots, of f32 or f64."""
+    forms = {"ft_conv": _sweep, "ft_conv_windows": _windows, "ft_conv_dots": _dots}
+    parts = forms[function.rpartition("_")[0]]
     return "\n\n".join([*parts(kind, function), declarations(kind)])
 
 
@@ -257,14 +261,19 @@ def _windows_entry(kind: Kind, function: str) -> str:
     blocks = f.ceil_div("%k", str(DEPTH))
     size = f.max(f.round_up(f.ceil_div("%k", f.max(blocks, "1")), 8), "8")
     old = f.test("ne", "%accumulate", "0")
+    panels = f.ceil_div("%n", str(kind.panel))
     with f.loop("0", "%k", size) as first:
         depth = f.min(size, f.sub("%k", first))
         more = f.either(old, f.test("ne", first, "0"))
         steps = f.at("i64", "%steps", first)
-        with f.loop("0", "%n", str(kind.panel)) as column:
-            left = f.min(str(kind.panel), f.sub("%n", column))
-            w = f.ceil_div(left, str(lanes))
+        with f.fold("0", panels, "1", [("i64", "0")]) as (_, (column,), set_column):
+            rest = f.sub("%n", column)
+            vectors = f.ceil_div(rest, str(lanes))
+            w = f.min(vectors, str(tile.vectors))
+            if tile.vectors == 3:
+                w = f.select(f.test("eq", vectors, "4"), "2", w)
             width = f.mul(w, str(lanes))
+            left = f.min(rest, width)
             source = f.at(ty, "%w", f.add(f.mul(column, "%ldw"), first))
             f.do(
                 f"call void @pack_columns(ptr {source}, i64 %ldw, i64 {left}, i64 {depth}, "
@@ -284,7 +293,117 @@ def _windows_entry(kind: Kind, function: str) -> str:
                     f"call void {kernel}(i64 {depth}, ptr %x, ptr {f.at('i64', '%rows', row)}, "
                     f"i64 {valid}, ptr {steps}, ptr {packed}, ptr {target}, i64 %ldc, i1 {more})"
                 )
+            set_column(f.add(column, width))
     return f.text()
 
 
-__all__ = ["DEPTH", "PANEL", "conv_module"]
+# -- windows times rows, along the lanes --------------------------------------------------------
+
+
+def _dots(kind: Kind, function: str) -> list[str]:
+    many = kind.tile.width > 32
+    shapes = [(8, 3), (4, 6), (1, 9)] if many else [(4, 3), (4, 3), (1, 6)]
+    kernels = [_dots_kernel(kind, *shape) for shape in dict.fromkeys(shapes)]
+    return [*kernels, _dots_entry(kind, function, shapes)]
+
+
+def _dots_kernel(kind: Kind, rows: int, columns: int) -> str:
+    """The sums of `columns` windows times `rows` rows of W, in the lanes from %part on.
+
+    Of lines of %width places the last, short chunk of LANES is masked: what lies beyond a line
+    is multiplied with nothing.
+    """
+    lanes, ty = kind.lanes, kind.scalar
+    v = kind.vector(lanes)
+    f = Function(
+        f"internal void @dots_{rows}x{columns}(i64 %part, ptr noalias %starts, i64 %some, "
+        "i64 %height, ptr noalias %lines, i64 %width, ptr noalias %x, i64 %valid, "
+        "ptr noalias %w, i64 %ldw, ptr noalias %sums, i64 %lds, i1 %more)"
+    )
+    ends = f.sub("%some", "1"), f.sub("%valid", "1")
+    windows = [
+        f.at(
+            ty, "%x", f.add(f.load("i64", f.at("i64", "%starts", f.min(str(j), ends[0]))), "%part")
+        )
+        for j in range(columns)
+    ]
+    factors = [
+        f.at(ty, "%w", f.add(f.mul(f.min(str(r), ends[1]), "%ldw"), "%part")) for r in range(rows)
+    ]
+    cells = list(product(range(rows), range(columns)))
+    whole = f.mul(f.div("%width", str(LANES)), str(LANES))
+    rest = f.min(f.max(f.sub(f.sub("%width", whole), "%part"), "0"), str(lanes))
+    mask = lane_mask(f, lanes, rest)
+
+    def multiplied(sums: list[str], x: str, w: str, masked: bool) -> list[str]:
+        def taken(pointer: str, offset: str) -> str:
+            found = f.load(v, f.at(ty, pointer, offset), kind.bytes)
+            if not masked:
+                return found
+            return f(f"select <{lanes} x i1> {mask}, {v} {found}, {v} zeroinitializer")
+
+        ws = [taken(factor, w) for factor in factors]
+        xs = [taken(window, x) for window in windows]
+        return [
+            multiply_add(f, kind, lanes, ws[r], xs[j], total)
+            for (r, j), total in zip(cells, sums, strict=True)
+        ]
+
+    zeros = [(v, "zeroinitializer") for _ in cells]
+    with f.fold("0", "%height", "1", zeros) as (y, totals, set_totals):
+        line = f.load("i64", f.at("i64", "%lines", y))
+        begin = f.mul(y, "%width")
+        with f.fold("0", whole, str(LANES), [(v, t) for t in totals]) as (at, sums, set_sums):
+            set_sums(*multiplied(sums, f.add(line, at), f.add(begin, at), False))
+        some = f(f"zext i1 {f.test('sgt', rest, '0')} to i64")
+        with f.fold("0", some, "1", [(v, t) for t in sums]) as (_, last, set_last):
+            set_last(*multiplied(last, f.add(line, whole), f.add(begin, whole), True))
+        set_totals(*last)
+    for (r, j), total in zip(cells, totals, strict=True):
+        valid = f.both(f.test("slt", str(r), "%valid"), f.test("slt", str(j), "%some"))
+        with f.when(valid):
+            cell = f.add(f.add(f.mul("%lds", str(j)), str(r * LANES)), "%part")
+            target = f.at(ty, "%sums", cell)
+            old = f.load(v, target, kind.bytes)
+            kept = f(f"select i1 %more, {v} {old}, {v} zeroinitializer")
+            f.store(v, f(f"fadd {v} {kept}, {total}"), target, kind.bytes)
+    return f.text()
+
+
+def _dots_entry(kind: Kind, function: str, shapes: list[tuple[int, int]]) -> str:
+    """All windows times all rows; see conv.py."""
+    ty = kind.scalar
+    f = Function(
+        f"void @{function}(i64 %m, ptr %rows, i64 %height, ptr %lines, i64 %width, ptr %x, i64 %n, "
+        "ptr %w, i64 %ldw, ptr %sums, i64 %accumulate)"
+    )
+    more = f.test("ne", "%accumulate", "0")
+    lds = f.mul("%n", str(LANES))
+
+    def tiles(rows: int, columns: int) -> None:
+        with (
+            f.loop("0", "%m", str(columns)) as first,
+            f.loop("0", "%n", str(rows)) as row,
+            f.loop("0", str(LANES), str(kind.lanes)) as part,
+        ):
+            target = f.at(ty, "%sums", f.add(f.mul(first, lds), f.mul(row, str(LANES))))
+            f.do(
+                f"call void @dots_{rows}x{columns}(i64 {part}, "
+                f"ptr {f.at('i64', '%rows', first)}, i64 {f.sub('%m', first)}, i64 %height, "
+                f"ptr %lines, i64 %width, ptr %x, i64 {f.sub('%n', row)}, "
+                f"ptr {f.at(ty, '%w', f.mul(row, '%ldw'))}, i64 %ldw, ptr {target}, i64 {lds}, "
+                f"i1 {more})"
+            )
+
+    tall, low, single = shapes
+    f.choose(
+        f.test("eq", "%n", "1"),
+        lambda: tiles(*single),
+        lambda: f.choose(
+            f.test("sle", "%n", str(low[0])), lambda: tiles(*low), lambda: tiles(*tall)
+        ),
+    )
+    return f.text()
+
+
+__all__ = ["DEPTH", "LANES", "PANEL", "conv_module"]
