@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
-from functrans.extend import Atom, Aval, Eqn, Primitive, primitives
+import numpy as np
+
+from functrans.extend import Atom, Aval, Eqn, Primitive, Var, primitives
 from jit.lowering import complex as cx
 from jit.lowering.formulas import NARROW
 from jit.lowering.index import Index, Point
@@ -34,6 +36,10 @@ SMALL_PRODUCT = 4096
 MOST_WORK, MOST_SIDE = 1 << 15, 64
 """A product of a batch is small, and gets a function of its own, up to so many multiplications and
 up to this length of a side."""
+LEAST_SHARED = 3_000_000
+"""Calls of fewer multiplications than this do not use several threads by themselves."""
+VECTOR = 16
+"""Multiplications that take as long as one simple operation."""
 LEAST_BATCH = 8
 """Fewer products are not worth a function of their own."""
 looped_dot_p = Primitive(
@@ -41,6 +47,9 @@ looped_dot_p = Primitive(
 )
 """dot_general as a loop nest."""
 
+
+Axis: TypeAlias = tuple[int, tuple[int, ...]]
+"""The extent of an axis, and what a step along it is in each operand that has it."""
 
 # -- dot_general ------------------------------------------------------------------------------
 
@@ -58,6 +67,11 @@ class Product:
         self.rows = tuple(x.aval.shape[a] for a in self.x_free)
         self.columns = tuple(y.aval.shape[a] for a in self.y_free)
         self.depth = tuple(x.aval.shape[a] for a in self.x_contract)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the result, before it is turned."""
+        return self.batch + self.rows + self.columns
 
 
 def free(aval: Aval, used: Sequence[int]) -> tuple[int, ...]:
@@ -151,48 +165,92 @@ def called(eqn: Eqn) -> tuple[str, ...]:
     return (f"ft_gemm_{GEMMS[eqn.outputs[0].aval.dtype.name]}",) if matrices else ()
 
 
+class Turned(NamedTuple):
+    """A product as ft_gemm takes it: the columns of its second operand are adjacent in the result.
+
+    Each of the four kinds of axes is merged into few, with strides of both operands (where they
+    have such axes) and of the result.
+    """
+
+    left: Any
+    right: Any
+    batch: list[Axis]
+    rows: list[Axis]
+    columns: list[Axis]
+    depth: list[Axis]
+
+
+def turned(left: Any, right: Any, p: Product, perm: Sequence[int]) -> Turned:
+    """The product of two views whose result is stored with its axes in the order of `perm`."""
+    shape = p.shape
+    steps = row_major([shape[a] for a in perm])
+    out = tuple(steps[perm.index(a)] for a in range(len(shape)))
+    nb, nm = len(p.batch), len(p.batch) + len(p.rows)
+    batch = merge_axes(p.batch, strides(left, p.x_batch), strides(right, p.y_batch), out[:nb])
+    rows = merge_axes(p.rows, strides(left, p.x_free), out[nb:nm])
+    columns = merge_axes(p.columns, strides(right, p.y_free), out[nm:])
+    depth = merge_axes(p.depth, strides(left, p.x_contract), strides(right, p.y_contract))
+    if columns and columns[-1][1][1] != 1:
+        swapped = [(e, (b, a, c)) for e, (a, b, c) in batch]
+        return Turned(right, left, swapped, columns, rows, [(e, (b, a)) for e, (a, b) in depth])
+    return Turned(left, right, batch, rows, columns, depth)
+
+
+def can_turn(eqn: Eqn, perm: Sequence[int]) -> bool:
+    """Can the result be stored with its axes in this order, rows of it side by side?"""
+    p = Product(eqn)
+    long = [a for a in perm if p.shape[a] > 1]
+    nb, nm = len(p.batch), len(p.batch) + len(p.rows)
+    ends = [
+        [a for a in range(*part) if p.shape[a] > 1][-1:] for part in ((nb, nm), (nm, len(perm)))
+    ]
+    return not long or long[-1:] in ends
+
+
+def turned_aval(
+    x: Aval, y: Aval, *, contract: Any, batch: Any, perm: Any, shape: Any
+) -> list[Aval]:
+    (out,) = ft.dot_general_p.abstract_eval(x, y, contract=contract, batch=batch)
+    return [Aval(shape, out.dtype, out.weak)]
+
+
+def turned_impl(x: Any, y: Any, *, contract: Any, batch: Any, perm: Any, shape: Any) -> list[Any]:
+    (out,) = ft.dot_general_p.impl(x, y, contract=contract, batch=batch)
+    return [np.transpose(out, perm).reshape(shape)]
+
+
+turned_dot_p = Primitive(name="dot_general", abstract_eval=turned_aval, impl=turned_impl)
+"""dot_general, its axes then in the order of `perm`, as an array of `shape`."""
+
+
+@lowers_root(turned_dot_p, calls=called)
 @lowers_root(ft.dot_general_p, calls=called)
 def lower_dot(ctx: RootContext, eqn: Eqn) -> None:
     """Calls of ft_gemm on the operands as they lie; loops over what is not one axis."""
-    x, y = eqn.inputs
     (out,) = eqn.outputs
     if out.aval.size == 0:
         return
     p = Product(eqn)
-    left, right = ctx.view(x), ctx.view(y)
-    columns = prod(p.columns)
-    out_strides = row_major(p.batch + p.rows + p.columns)
-    nb, nm = len(p.batch), len(p.rows)
-    batch = merge_axes(
-        p.batch,
-        strides(left, p.x_batch),
-        strides(right, p.y_batch),
-        out_strides[:nb],
-    )
-    rows = merge_axes(p.rows, strides(left, p.x_free), out_strides[nb : nb + nm])
-    cols = merge_axes(p.columns, strides(right, p.y_free), out_strides[nb + nm :])
-    depth = merge_axes(p.depth, strides(left, p.x_contract), strides(right, p.y_contract))
+    perm = eqn.params.get("perm", tuple(range(len(p.shape))))
+    left, right, batch, rows, cols, depth = turned(*map(ctx.view, eqn.inputs), p, perm)
     # Axes beyond one of each kind become loops; a product may add to what is there only in order.
     (m, (am, cm)), (n, (bn, _)) = last(rows, 2), last(cols, 2)
     k, (ak, bk) = last(depth, 2)
+    batch.sort(key=lambda axis: axis[0])
     many, (a_batch, b_batch, c_batch) = last(batch, 3)
-    outer = [(e, (s[0], s[1], s[2])) for e, s in batch[:-1]]
+    outer = [(e, (s[0], s[1], s[2])) for e, s in reversed(batch[:-1])]
     outer += [(e, (s[0], 0, s[1])) for e, s in rows[:-1]]
     outer += [(e, (0, s[0], s[1])) for e, s in cols[:-1]]
     deeper = [(e, (s[0], s[1], 0)) for e, s in depth[:-1]]
-    ldc = cm if m > 1 else columns
-    element = GEMMS[out.aval.dtype.name]
-    small = (am, ak, bk, bn, ldc)
-    if element[0] == "f" and not deeper and min(small) >= 0 and is_small(many, m, n, k):
-        symbol = small_name(element, m, n, k, small)
-    elif element[0] == "f" and with_vector(m, n, am, ak, bk, bn, ldc):
-        symbol = f"ft_gemv_{element}"
-    else:
-        symbol = f"ft_gemm_{element}"
+    ldc = cm if m > 1 else n
+    symbol = function_for(out, (many, m, n, k), (am, ak, bk, bn, ldc), bool(deeper))
     b, unit = ctx.b, 2 if out.aval.dtype.kind == "c" else 1
+    call = m * n * k * many
+    spread = bool(outer) and call < LEAST_SHARED and ctx.parallel(call * outer[0][0] / VECTOR)
     with ctx.walk.kernel(ctx.name):
         loops = outer + deeper
-        with ctx.nest([e for e, _ in loops]) as indices:
+        kinds = ["parallel" if spread and not i else "serial" for i in range(len(loops))]
+        with ctx.nest([e for e, _ in loops], kinds) as indices:
             offsets = [left.offset, right.offset, 0]
             moves: list[Index] = [Index(o, {}) for o in offsets]
             for index, (_, step) in zip(indices, loops, strict=True):
@@ -213,6 +271,19 @@ def lower_dot(ctx: RootContext, eqn: Eqn) -> None:
                 *(a_batch, b_batch, c_batch),
                 adds,
             )
+
+
+def function_for(
+    out: Var, sizes: tuple[int, int, int, int], steps: tuple[int, ...], adding: bool
+) -> str:
+    """The runtime function for (batch, m, n, k) and the strides of A, B and the rows of C."""
+    element = GEMMS[out.aval.dtype.name]
+    _, m, n, _ = sizes
+    if element[0] == "f" and not adding and min(steps) >= 0 and is_small(*sizes):
+        return small_name(element, *sizes[1:], steps)
+    if element[0] == "f" and with_vector(m, n, *steps):
+        return f"ft_gemv_{element}"
+    return f"ft_gemm_{element}"
 
 
 def is_small(batch: int, m: int, n: int, k: int) -> bool:
@@ -248,9 +319,6 @@ def row_major(shape: Sequence[int]) -> tuple[int, ...]:
         found.append(step)
         step *= n
     return tuple(reversed(found))
-
-
-Axis = tuple[int, tuple[int, ...]]
 
 
 def merge_axes(extents: Sequence[int], *steps: Sequence[int]) -> list[Axis]:
