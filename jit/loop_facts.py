@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from jit.loop_ir.nodes import (
     INTRINSICS,
     ITEMSIZE,
     Block,
+    Callback,
+    CallExtern,
     Carry,
     Const,
     For,
+    If,
     Load,
     Op,
     Store,
     Value,
+    While,
 )
 from jit.vectors import Target
 
 AFFINE = frozenset({"add", "sub", "mul"})
 # The body of a loop that weighs more than this is written once, under a mask where there is one.
 LARGE = 60
+# A parallel loop of less volume, some 50 us, does not pay for waking a thread that sleeps.
+SMALL_VOLUME = 1_250_000
 
 
 def static_extent(stmt: For) -> int | None:
@@ -37,6 +44,30 @@ def weigh(block: Block) -> int:
                 total += 25 if stmt.name in INTRINSICS else 1
             case For():
                 total += 4 + weigh(stmt.body)
+            case _:
+                total += 1
+    return total
+
+
+def volume(stmt: For) -> float:
+    """Roughly the number of instructions that a loop runs; infinite where that is not known."""
+    n = static_extent(stmt)
+    return inf if n is None else n * block_volume(stmt.body)
+
+
+def block_volume(block: Block) -> float:
+    """The same for one pass through a block."""
+    total = 0.0
+    for stmt in block.stmts:
+        match stmt:
+            case For():
+                total += 4 + volume(stmt)
+            case If():
+                total += max(block_volume(stmt.then), block_volume(stmt.orelse))
+            case While() | CallExtern() | Callback():
+                return inf
+            case Op():
+                total += 25 if stmt.name in INTRINSICS else 1
             case _:
                 total += 1
     return total

@@ -8,9 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jit.loop_facts import LARGE, intrinsic_count, lane_count, static_extent, unroll_count, weigh
+from jit.loop_facts import (
+    LARGE,
+    SMALL_VOLUME,
+    intrinsic_count,
+    lane_count,
+    static_extent,
+    unroll_count,
+    volume,
+    weigh,
+)
 from jit.loop_ir.nodes import FLOATS, Carry, Combine, DType, For, Value
-from jit.names import PARALLEL
+from jit.names import PARALLEL, PARALLEL_HOT
 from jit.operations import OPERATIONS
 from jit.registers import Module, Reg
 from jit.statements import CONTEXT, STATUS, StatementEmitter
@@ -45,14 +54,14 @@ def combined(f: StatementEmitter, carry: Carry, lanes: int, a: str, b: str) -> s
     return OPERATIONS[carry.combine or "add"](f.w, carry.init.dtype, lanes, (a, b))
 
 
-def need_parallel(module: Module) -> None:
+def need_parallel(module: Module, name: str) -> None:
     """Declare the parallel loop of the runtime, or define one that calls the body once."""
     if module.parallel:
-        module.externals.add(PARALLEL)
-        module.declares.add(f"declare void @{PARALLEL}(ptr, ptr, i64, i64)")
+        module.externals.add(name)
+        module.declares.add(f"declare void @{name}(ptr, ptr, i64, i64)")
         return
     serial = (
-        f"define internal void @{PARALLEL}(ptr %fn, ptr %ctx, i64 %n, i64 %grain) nounwind {{\n"
+        f"define internal void @{name}(ptr %fn, ptr %ctx, i64 %n, i64 %grain) nounwind {{\n"
         "  call void %fn(ptr %ctx, i64 0, i64 %n)\n  ret void\n}"
     )
     if serial not in module.functions:
@@ -122,7 +131,8 @@ class FunctionEmitter(StatementEmitter):
 
     def parallel(self, stmt: For) -> None:
         """Outline the body and hand chunks of it to the threads."""
-        need_parallel(self.module)
+        runner = PARALLEL if volume(stmt) >= SMALL_VOLUME else PARALLEL_HOT
+        need_parallel(self.module, runner)
         self.bodies += 1
         body = FunctionEmitter(self.module, f"{self.name}.body{self.bodies}", self, self.told)
         for slot, array in enumerate(("inputs", "outputs", "arena")):
@@ -131,15 +141,15 @@ class FunctionEmitter(StatementEmitter):
         if self.told is not None:
             body.row = body.share("ptr", self.row)
         if stmt.carries:
-            self.parallel_reduction(stmt, body)
+            self.parallel_reduction(stmt, body, runner)
             return
         grain = stmt.grain
         if stmt.kind == "parallel_vector":
             grain = rounds_up(grain, 4 * lane_count(self.module.target, stmt))
         body.span(stmt, "%lo", "%hi", None, [])
-        self.run_body(body, self.scalar(stmt.extent), str(grain))
+        self.run_body(body, self.scalar(stmt.extent), str(grain), runner)
 
-    def run_body(self, body: StatementEmitter, count: str, grain: str) -> None:
+    def run_body(self, body: StatementEmitter, count: str, grain: str, runner: str) -> None:
         """Close the outlined function, fill the context, run, and pass a failure on."""
         body.w.do("ret void")
         header = f"define internal void @{body.name}(ptr %ctx, i64 %lo, i64 %hi) nounwind"
@@ -151,7 +161,7 @@ class FunctionEmitter(StatementEmitter):
         for slot, (kind, operand) in enumerate(handed):
             at = w(f"getelementptr i64, ptr {ctx}, i64 {slot}")
             w.do(f"store {kind} {operand}, ptr {at}, align 8")
-        w.do(f"call void @{PARALLEL}(ptr @{body.name}, ptr {ctx}, i64 {count}, i64 {grain})")
+        w.do(f"call void @{runner}(ptr @{body.name}, ptr {ctx}, i64 {count}, i64 {grain})")
         if body.fails:
             at = w(f"getelementptr i64, ptr {ctx}, i64 {STATUS}")
             found = w(f"load i32, ptr {at}, align 8")
@@ -161,7 +171,7 @@ class FunctionEmitter(StatementEmitter):
             self.leave(found)
             w.open(on)
 
-    def parallel_reduction(self, stmt: For, body: FunctionEmitter) -> None:
+    def parallel_reduction(self, stmt: For, body: FunctionEmitter, runner: str) -> None:
         """One partial result for each chunk, combined in the order of the chunks.
 
         The grid of chunks is computed from the extent and the grain alone.
@@ -181,7 +191,7 @@ class FunctionEmitter(StatementEmitter):
         for name in partials:
             self.preamble.append(f"  {name} = alloca [{MOST_CHUNKS} x i64], align 64")
         self.reduce_chunks(stmt, body, extent, chunk, partials)
-        self.run_body(body, chunks, "1")
+        self.run_body(body, chunks, "1", runner)
         self.combine_partials(stmt, partials, chunks)
 
     def reduce_chunks(

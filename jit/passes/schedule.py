@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from functrans.extend import Var
-from jit.fusion import Kernel, look
+from jit.fusion import Kernel, look, splits
 from jit.loop_ir.nodes import LoopKind
 from jit.lowering.domain import Domain, mergeable
 from jit.lowering.graph import Graph
@@ -21,11 +21,15 @@ from jit.lowering.rules import element_bytes
 from jit.passes.sums import sum_bytes
 
 VECTOR_BYTES = 64
-PARALLEL_NS = 50_000.0
+PARALLEL_NS = 12_000.0
+"""Loops of so much work may run on threads, those of little more only on threads that are awake."""
 CHUNK_NS = 10_000.0
+LEAST_CHUNK_NS = 3_000.0
+"""How much work a piece is: the least where a loop has little in all."""
 TILE = 32
 COLUMN_BLOCKS = 8
 COLUMN_BYTES = 1 << 15
+STRIP_BYTES = 256, 1024
 LARGE_BYTES = 1 << 19
 """From so many bytes on columns are summed row by row, COLUMN_BYTES of sums at a time."""
 MAX_CUTS = 4
@@ -58,12 +62,14 @@ class Columns(NamedTuple):
     """How sums down the columns of a tall matrix are kept: rows are read one after another.
 
     The rows are cut into `blocks` of `height`, each with accumulators of its own; `workspace`
-    is what these take in the arena when there are several.
+    is what these take in the arena when there are several. Or the columns are cut into strips of
+    `strip`, and all passes over a strip are made while it is in cache.
     """
 
     blocks: int
     height: int
     workspace: int
+    strip: int = 0
 
 
 class Tiles(NamedTuple):
@@ -138,10 +144,7 @@ def cost_of(kernel: Kernel, loop: Loop) -> float:
 
 def can_split(kernel: Kernel) -> bool:
     """May the folds of the kernel be divided among lanes?"""
-    return not any(
-        isinstance(n, FoldNode) and n.fold.monoid == "mul" and n.var.aval.dtype.kind == "c"
-        for n in kernel.nodes
-    )
+    return all(splits(n) for n in kernel.nodes)
 
 
 def has_columns(kernel: Kernel) -> bool:
@@ -225,7 +228,8 @@ def schedule(graph: Graph, stored: Mapping[Var, str], kernel: Kernel) -> Schedul
     grain = 1
     if first is not None and first.kind.startswith("parallel"):
         steps = -(-first.loop.extent // max(first.tile, 1))
-        grain = max(1, min(int(CHUNK_NS / max(work / steps, 1e-3)), steps))
+        piece = min(CHUNK_NS, max(work / 4, LEAST_CHUNK_NS))
+        grain = max(1, min(int(piece / max(work / steps, 1e-3)), steps))
         if first.kind == "parallel_vector":
             grain = -(-grain // 128) * 128
     cuts = cuts_of(graph, stored, kernel, domain, vector)
@@ -267,12 +271,13 @@ def columns_of(
 ) -> Columns | None:
     """Accumulate row by row where walking down each column would leave every cache."""
     folds = [n for n in kernel.nodes if isinstance(n, FoldNode)]
-    roles = {kernel.roles[n] for n in kernel.nodes if kernel.stages[n] == 0}
-    if len(inner) != 1 or roles - {"row_fold", "full"}:
-        return None
-    if any(kernel.roles[n] != "row" for n in kernel.nodes if kernel.stages[n] > 0):
+    if len(inner) != 1:
         return None
     height, width = inner[0].loop.extent, outer[-1].loop.extent
+    later = any(kernel.roles[n] != "row" for n in kernel.nodes if kernel.stages[n] > 0)
+    roles = {kernel.roles[n] for n in kernel.nodes if kernel.stages[n] == 0}
+    if later or roles - {"row_fold", "full"}:
+        return strips_of(kernel, height, width)
     row = sum_bytes(folds, width)
     bytes_read = kernel.domain.size * max(element_bytes(n.var) for n in folds)
     if height < 16 or width < 8 or row > COLUMN_BYTES or bytes_read < LARGE_BYTES:
@@ -280,6 +285,18 @@ def columns_of(
     if len(outer) > 1 or not parallel or height < 2 * COLUMN_BLOCKS:
         return Columns(1, height, 0)
     return Columns(COLUMN_BLOCKS, -(-height // COLUMN_BLOCKS), COLUMN_BLOCKS * row)
+
+
+def strips_of(kernel: Kernel, height: int, width: int) -> Columns | None:
+    """Several passes down each column: strips of columns, so that whole cache lines are used."""
+    if not can_split(kernel) or any(isinstance(n, PartNode) for n in kernel.nodes):
+        return None
+    size = max(element_bytes(n.var) for n in kernel.nodes if isinstance(n, FoldNode))
+    row = width * size
+    if height < 16 or row < 2 * STRIP_BYTES[0] or height * row < LARGE_BYTES // 4:
+        return None
+    low, high = STRIP_BYTES
+    return Columns(1, height, 0, min(max(row // 16, low), high) // 64 * 64 // size)
 
 
 def cuts_of(

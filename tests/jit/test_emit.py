@@ -608,7 +608,8 @@ def parallel_for(function: int, context: int, n: int, grain: int) -> None:
         body(context, low, min(low + grain, n))
 
 
-SCRAMBLED = {"ft_parallel_for": ctypes.cast(parallel_for, ctypes.c_void_p).value or 0}
+ADDRESS = ctypes.cast(parallel_for, ctypes.c_void_p).value or 0
+SCRAMBLED = {"ft_parallel_for": ADDRESS, "ft_parallel_hot": ADDRESS}
 
 
 @pytest.mark.parametrize("symbols", [{}, SCRAMBLED], ids=["serial", "chunks"])
