@@ -451,6 +451,11 @@ def fits(kernel: Kernel, node: Node, role: Role, scout: Scout, domain: Domain) -
     """Does the node read what the kernel makes only where the kernel has already made it?"""
     if role == "column_fold" and not reads_along(scout, domain):
         return False
+    if role in ("full_total", "row_total") and kernel.tagged and not splits(node):
+        return False
+    if role == "column_fold" or "column_fold" in kernel.roles.values():
+        if not all(splits(n) for n in [node, *kernel.nodes]):
+            return False
     if any(isinstance(n, CheckNode) and n.eqn in scout.required for n in kernel.nodes):
         return False
     for var, flat in scout.reads:
@@ -469,6 +474,13 @@ def fits(kernel: Kernel, node: Node, role: Role, scout: Scout, domain: Domain) -
         elif flat != domain.row:
             return False
     return True
+
+
+def splits(node: Node) -> bool:
+    """May lanes share its work? A product of complex numbers runs in order."""
+    if not isinstance(node, FoldNode):
+        return True
+    return not (node.fold.monoid == "mul" and node.var.aval.dtype.kind == "c")
 
 
 def reads_along(scout: Scout, domain: Domain) -> bool:

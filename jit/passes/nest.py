@@ -142,11 +142,7 @@ class KernelWriter:
         begin, end = loop.bounds
         if begin == end and kind == "vector":
             kind = "serial"
-        carries = [
-            (value, self.folds[n].combine)
-            for n, total in zip(nodes, start, strict=True)
-            for value in total
-        ]
+        carries = self.carried(nodes, start)
         grain = self.schedule.grain if kind.startswith("parallel") else 1
         opened = self.b.for_(end + 1 - begin, kind, carries, grain=grain, hint=loop.name)
         with self.walk.loop(loop, opened, begin):
@@ -163,6 +159,13 @@ class KernelWriter:
             if carries:
                 opened.yield_(*[value for total in after for value in total])
         return regrouped(opened.results, start)
+
+    def carried(
+        self, nodes: Sequence[FoldNode], start: Accumulators
+    ) -> list[tuple[Value, Combine | None]]:
+        """The carries of a loop that adds to accumulators."""
+        pairs = zip(nodes, start, strict=True)
+        return [(value, self.folds[n].combine) for n, total in pairs for value in total]
 
     def rows(self, totals: Accumulators) -> Accumulators:
         """One row: for each stage what can be computed per row, then the pass."""

@@ -92,7 +92,9 @@ class TileWriter(KernelWriter):
             self.clear()
             return self.around(self.outer, 0, whole, start)
         b, self.block = self.b, Loop(self.tiles.blocks, "block")
-        opened = b.for_(self.block.extent, "parallel", self.carried(start), hint="block")
+        opened = b.for_(
+            self.block.extent, "parallel", self.carried(self.totals, start), hint="block"
+        )
         with self.walk.loop(self.block, opened):
             self.clear()
             first = b.mul(opened.i, height)
@@ -109,17 +111,13 @@ class TileWriter(KernelWriter):
                 opened.yield_(*[value for total in after for value in total])
         return regrouped(opened.results, start)
 
-    def carried(self, start: Accumulators) -> list[tuple[Value, object]]:
-        pairs = zip(self.totals, start, strict=True)
-        return [(value, self.folds[n].combine) for n, total in pairs for value in total]
-
     def around(
         self, loops: Sequence[Loop], first: int | Value, count: int | Value, start: Accumulators
     ) -> Accumulators:
         """The loops around the rows, the first of them from `first` on; then tiles."""
         if len(loops) == 1:
             return self.all_tiles(first, count, start)
-        opened = self.b.for_(count, "serial", self.carried(start), hint=loops[0].name)
+        opened = self.b.for_(count, "serial", self.carried(self.totals, start), hint=loops[0].name)
         with self.walk.loop(loops[0], opened, first):
             before = regrouped(opened.carries, start)
             found = self.around(loops[1:], 0, loops[1].extent, before)
@@ -140,7 +138,7 @@ class TileWriter(KernelWriter):
                 if isinstance(count, int)
                 else b.floordiv(b.add(count, rows - 1), rows)
             )
-        opened = b.for_(many, "serial", self.carried(start), hint="tile")
+        opened = b.for_(many, "serial", self.carried(self.totals, start), hint="tile")
         with self.walk.loop(Loop(-(-self.rows_loop.extent // rows), "tile"), opened):
             offset = b.mul(opened.i, rows)
             length = b.min(b.sub(count, offset), rows) if ragged else rows
@@ -179,7 +177,7 @@ class TileWriter(KernelWriter):
         """Rows on vectors."""
         folds = [n for n in nodes if isinstance(n, FoldNode)]
         start = [running[n] for n in folds]
-        carries = [(v, self.folds[n].combine) for n in folds for v in running[n]]
+        carries = self.carried(folds, start)
         opened = self.b.for_(length, "vector", carries, hint="row")
         with self.walk.loop(self.rows_loop, opened, first):
             self.row = opened.i
@@ -204,7 +202,7 @@ class TileWriter(KernelWriter):
         """Row after row, one sweep over the elements of each."""
         folds = [n for n in nodes if isinstance(n, FoldNode) and n in running]
         start = [running[n] for n in folds]
-        carries = [(v, self.folds[n].combine) for n in folds for v in running[n]]
+        carries = self.carried(folds, start)
         opened = self.b.for_(length, "serial", carries, hint="row")
         with self.walk.loop(self.rows_loop, opened, first):
             self.row = opened.i

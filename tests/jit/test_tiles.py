@@ -158,3 +158,45 @@ def test_a_donated_matrix_is_read_before_it_is_overwritten() -> None:
     found = ft.jit(step, donate_argnums=0)(x.copy())
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
+
+
+def softmax_down(x: Any) -> Any:
+    e = fnp.exp(x - fnp.max(x, axis=-2, keepdims=True))
+    return e / fnp.sum(e, axis=-2, keepdims=True)
+
+
+def batch_norm(x: Any, gain: Any, bias: Any) -> Any:
+    centred = x - fnp.mean(x, axis=0)
+    y = centred / fnp.sqrt(fnp.mean(centred**2, axis=0) + 1e-5) * gain + bias
+    return fnp.sum(fnp.tanh(y))
+
+
+@pytest.mark.parametrize("shape", [(200, 300), (131, 517), (17, 1000), (1023, 64), (3, 70, 200)])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.usefixtures("target", "one_then_two")
+def test_several_passes_down_columns(shape: tuple[int, ...], dtype: str) -> None:
+    """Strips of columns, of which the last may be narrower."""
+    (x,) = arrays(dtype, shape)
+    kernels = check(softmax_down, x, rtol=1e-11 if dtype == "f8" else 1e-5)
+    assert len(kernels) == 1
+
+
+@pytest.mark.parametrize("shape", [(200, 300), (131, 517), (17, 1000), (1023, 64)])
+@pytest.mark.usefixtures("target", "one_then_two")
+def test_batch_normalisation_and_its_gradients(shape: tuple[int, int]) -> None:
+    args = arrays("f8", shape, shape[1:], shape[1:])
+    check(ft.value_and_grad(batch_norm, (0, 1, 2)), *args, rtol=1e-11)
+
+
+@pytest.mark.usefixtures("one_then_two")
+def test_complex_products_run_in_order() -> None:
+    def f(x: Any) -> Any:
+        d = x / fnp.sum(x, axis=0)
+        return (
+            fnp.prod(1 + 0.01 * d, axis=0),
+            fnp.prod(1 + 0.001 * x, axis=1),
+            fnp.prod(1 + x / 1e4),
+        )
+
+    re, im = arrays("f8", (100, 300), (100, 300))
+    check(f, re + 1j * im, rtol=1e-9)
