@@ -118,11 +118,12 @@ HARD_POINTS = (
 
 def _hard_job(case: Case) -> Job:
     """Complex functions where they cancel; NumPy itself is only right there in a wider dtype."""
-    rng = case.rng
+    rng, name = case.rng, case.sample.name
     points = [rng.permutation(HARD_POINTS).astype(case.dtype) for _ in case.operands]
     jaxpr = one_equation(case.sample, points, case.params)
     doubled = one_equation(case.sample, [wide(x) for x in points], case.params)
-    rtol = 1e-10 if case.dtype == WIDE["c"] else 8 * eps(*points)
+    # exp(w log z): what is rounded before exp is felt as often as the logarithm is large.
+    rtol = 1e-10 if case.dtype == WIDE["c"] else (64 if name == "pow" else 8) * eps(*points)
 
     def check(actual: Any, expected: Any, label: str) -> None:
         if expected.dtype.kind != "c":

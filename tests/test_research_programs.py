@@ -316,6 +316,18 @@ def test_a_large_array_cannot_be_written_to_while_it_is_needed() -> None:
     large[0] = 4.0
 
 
+# -- nothing -------------------------------------------------------------------------------------
+
+
+def test_an_array_without_elements_is_printed_under_jit(capsys: pytest.CaptureFixture[str]) -> None:
+    def f(x: Any) -> Any:
+        ft.debug.print("{} {}", x.T * 2, x.sum())
+        return x.sum()
+
+    assert ft.jit(f)(np.zeros((2, 0))) == 0.0
+    assert capsys.readouterr().out == "[] 0.0\n"
+
+
 # -- memory -------------------------------------------------------------------------------------
 
 interning = importlib.import_module("functrans.ir.intern")  # `ir.intern` is the function

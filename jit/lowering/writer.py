@@ -277,10 +277,14 @@ class RootContext:
         return self.walk.buffers[var]
 
     def dense(self, atom: Any) -> Buffer:
-        """A buffer that holds exactly the operand; a literal becomes a constant of the program."""
-        if isinstance(atom, Var):
+        """A buffer that holds exactly the operand; a literal becomes a constant of the program.
+
+        An operand without elements lies nowhere: any address will do.
+        """
+        if isinstance(atom, Var) and atom.aval.size:
             return self.buffer(atom)
-        data = np.asarray(atom.value, atom.aval.dtype).tobytes()
+        value = 0 if isinstance(atom, Var) else atom.value
+        data = np.asarray(value, atom.aval.dtype).tobytes()
         count = 2 if is_complex(atom.aval.dtype) else 1
         name = f"{self.name}_literal{len(self.b.buffers)}"
         return self.b.constants(name, loop_dtype(atom.aval.dtype), data, count)
