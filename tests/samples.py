@@ -163,6 +163,20 @@ def _steps(name: str) -> Sample:
     return Sample(name, make, "f", variants=ELEMENTWISE, special=True, ulps=None)
 
 
+def _quotient(name: str) -> Sample:
+    """A function that jumps where its operands' quotient is an integer, away from there."""
+
+    def make(rng: Rng, dtype: DType, variant: Variant) -> Case:
+        shape = SHAPES[variant]
+        below = values(rng, shape, dtype, 0.7, 2)
+        if dtype.kind != "f":
+            return [values(rng, shape, dtype, -4, 4), below], {}
+        ratio = rng.integers(-4, 4, shape) + rng.uniform(0.1, 0.9, shape)
+        return [np.asarray(ratio * below).astype(dtype), below], {}
+
+    return Sample(name, make, "iuf", variants=ELEMENTWISE, special=True, ulps=None)
+
+
 def _integer_pow(exponent: int, kinds: str) -> Sample:
     def make(rng: Rng, dtype: DType, variant: Variant) -> Case:
         return [values(rng, SHAPES[variant], dtype, 0.3, 1.5)], {"exponent": exponent}
@@ -262,9 +276,7 @@ _BINARY = [
     binary("logaddexp", "f", (-4, 4), (-4, 4)),
     binary("copysign", ulps=None),
     binary("nextafter", ulps=None),
-    binary("floor_divide", "iuf", (-4, 4), (0.7, 2), ulps=None),
-    binary("remainder", "iuf", (-4, 4), (0.7, 2), ulps=None),
-    binary("fmod", "iuf", (-4, 4), (0.7, 2), ulps=None),
+    *map(_quotient, ("floor_divide", "remainder", "fmod")),
     Sample("clamp", _clamp, "iuf", variants=ELEMENTWISE, special=True, ulps=None),
 ]
 _LOGIC = [
