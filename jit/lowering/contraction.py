@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from functrans.extend import Atom, Aval, Eqn, Primitive, Var, primitives
+from jit.loop_ir.nodes import LoopKind
 from jit.lowering import complex as cx
 from jit.lowering.formulas import NARROW
 from jit.lowering.index import Index, Point
@@ -36,6 +37,8 @@ SMALL_PRODUCT = 4096
 MOST_WORK, MOST_SIDE = 1 << 15, 64
 """A product of a batch is small, and gets a function of its own, up to so many multiplications and
 up to this length of a side."""
+WIDENED = 64
+"""From this length of every side on, half precisions are converted for ft_gemm."""
 LEAST_SHARED = 3_000_000
 """Calls of fewer multiplications than this do not use several threads by themselves."""
 VECTOR = 16
@@ -86,9 +89,19 @@ def choose_dot(eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:
     no_gemm = eqn.inputs[0].aval.dtype.name not in GEMMS
     if k == 1:
         return outer_product(eqs, eqn, p)
+    if loop_dtype(eqn.inputs[0].aval.dtype) in NARROW and min(m, n, k) >= WIDENED:
+        return widened(eqs, eqn)
     if no_gemm or k == 0 or m == n == 1 or prod(p.batch) * m * n * k <= SMALL_PRODUCT:
         return eqs.bind(looped_dot_p, *eqn.inputs, **eqn.params)
     return None
+
+
+def widened(eqs: EquationBuilder, eqn: Eqn) -> list[Atom]:
+    """A product of half precisions by that of their values in float32, rounded once."""
+    wide = np.dtype("float32")
+    inputs = [eqs.bind(st.convert_p, x, dtype=wide, weak=False)[0] for x in eqn.inputs]
+    (found,) = eqs.bind(ft.dot_general_p, *inputs, **eqn.params)
+    return eqs.bind(st.convert_p, found, dtype=eqn.outputs[0].aval.dtype, weak=False)
 
 
 def outer_product(eqs: EquationBuilder, eqn: Eqn, p: Product) -> list[Atom]:
@@ -232,7 +245,8 @@ def lower_dot(ctx: RootContext, eqn: Eqn) -> None:
         return
     p = Product(eqn)
     perm = eqn.params.get("perm", tuple(range(len(p.shape))))
-    left, right, batch, rows, cols, depth = turned(*map(ctx.view, eqn.inputs), p, perm)
+    x, y = eqn.inputs
+    left, right, batch, rows, cols, depth = turned(ctx.view(x), ctx.view(y), p, perm)
     # Axes beyond one of each kind become loops; a product may add to what is there only in order.
     (m, (am, cm)), (n, (bn, _)) = last(rows, 2), last(cols, 2)
     k, (ak, bk) = last(depth, 2)
@@ -249,7 +263,9 @@ def lower_dot(ctx: RootContext, eqn: Eqn) -> None:
     spread = bool(outer) and call < LEAST_SHARED and ctx.parallel(call * outer[0][0] / VECTOR)
     with ctx.walk.kernel(ctx.name):
         loops = outer + deeper
-        kinds = ["parallel" if spread and not i else "serial" for i in range(len(loops))]
+        kinds: list[LoopKind] = [
+            "parallel" if spread and not i else "serial" for i in range(len(loops))
+        ]
         with ctx.nest([e for e, _ in loops], kinds) as indices:
             offsets = [left.offset, right.offset, 0]
             moves: list[Index] = [Index(o, {}) for o in offsets]

@@ -1,4 +1,4 @@
-"""Products are written in the order in which they are wanted, whatever their operands' layouts."""
+"""Products in compiled programs: written in the order that is wanted, for every layout and type."""
 
 from itertools import permutations
 from typing import Any
@@ -92,3 +92,13 @@ def test_many_short_batches_are_shared_among_threads() -> None:
         np.einsum("bqhd,bkhd->bhqk", q, q),
         atol=1e-4,
     )
+
+
+@pytest.mark.parametrize("shape", [(70, 64, 90), (40, 50, 60), (5, 300, 7)])
+def test_half_precision_sums_in_single(shape: tuple[int, int, int]) -> None:
+    m, n, k = shape
+    a, b = random("e", m, k), random("e", k, n)
+    got = ft.jit(fnp.matmul)(a, b)
+    want = (a.astype("d") @ b.astype("d")).astype("e")
+    assert got.dtype == np.float16
+    assert np.allclose(got.astype("d"), want.astype("d"), rtol=1e-3, atol=1e-2)
