@@ -163,6 +163,13 @@ def _steps(name: str) -> Sample:
     return Sample(name, make, "f", variants=ELEMENTWISE, special=True, ulps=None)
 
 
+def _polygamma(n: int) -> Sample:
+    def make(rng: Rng, dtype: DType, variant: Variant) -> Case:
+        return [values(rng, SHAPES[variant], dtype, 0.6, 4)], {"n": n}
+
+    return Sample("polygamma", make, "f", str(n), ELEMENTWISE, special=True, ulps=16)
+
+
 def _quotient(name: str) -> Sample:
     """A function that jumps where its operands' quotient is an integer, away from there."""
 
@@ -263,6 +270,10 @@ _TRANSCENDENTAL = [
     unary("erf", "f", -3, 3),
     unary("erfc", "f", -3, 3),
     unary("erfinv", "f", -0.95, 0.95),
+    unary("lgamma", "f", 2.6, 6, ulps=256),
+    unary("digamma", "f", 2, 6, ulps=64),
+    _polygamma(1),
+    _polygamma(2),
 ]
 _BINARY = [
     binary("pow", "iufc", (0.2, 1.4), (0.1, 0.9), ulps=8),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 import scipy.special
@@ -159,12 +160,27 @@ def test_logsumexp_of_minus_infinity_is_constant() -> None:
     assert ft.grad(special.logsumexp)(np.array([-np.inf, 1.0])).tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("name", ["erf", "erfc", "erfinv", "expit", "logit", "ndtr", "entr"])
+SPECIAL = ["erf", "erfc", "erfinv", "expit", "logit", "ndtr", "entr", "gammaln", "digamma"]
+
+
+@pytest.mark.parametrize("name", SPECIAL)
 def test_special_functions(name: str) -> None:
     x = {"erfinv": np.tanh(X) * 0.9, "logit": sigmoid(X), "entr": sigmoid(X)}.get(name, X)
     np.testing.assert_allclose(
         getattr(special, name)(x), getattr(scipy.special, name)(x), rtol=1e-10
     )
+
+
+def test_polygamma_is_the_derivative_of_digamma() -> None:
+    x = np.linspace(-3.7, 9.3, 41)
+    for n in (0, 1, 2, 3):
+        np.testing.assert_allclose(special.polygamma(n, x), mpmath_polygamma(n, x), rtol=1e-11)
+    slope = ft.vmap(ft.grad(ft.grad(special.gammaln)))(x)
+    np.testing.assert_allclose(slope, special.polygamma(1, x), rtol=1e-12)
+
+
+def mpmath_polygamma(n: int, x: np.ndarray) -> np.ndarray:
+    return np.array([float(mpmath.psi(n, float(v))) for v in x])
 
 
 def test_xlogy_at_the_edges() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from functrans.bind import bind
 from functrans.errors import DtypeError
 from functrans.ir import Aval, Elementwise, Linear, Primitive, aval_of, is_inexact
-from functrans.primitives import numerics
+from functrans.primitives import gammas, numerics
 from functrans.primitives.derive import (
     BOOL,
     DType,
@@ -319,8 +319,24 @@ erfinv_p = elementwise(
     kinds="f",
     partials=lambda out, x: [times(math.sqrt(math.pi) / 2, exp(square(out)))],
 )
+lgamma_p = elementwise("lgamma", gammas.lgamma, kinds="f", partials=lambda out, x: [digamma(x)])
+digamma_p = elementwise(
+    "digamma", gammas.digamma, kinds="f", partials=lambda out, x: [polygamma(x, 1)]
+)
+polygamma_p = elementwise(
+    "polygamma",
+    gammas.polygamma,
+    kinds="f",
+    partials=lambda out, x, *, n: [polygamma(x, n + 1)],
+)
 sqrt, rsqrt, cbrt, pow = map(operation, (sqrt_p, rsqrt_p, cbrt_p, pow_p))
 erf, erfc, erfinv = map(operation, (erf_p, erfc_p, erfinv_p))
+lgamma, digamma = operation(lgamma_p), operation(digamma_p)
+
+
+def polygamma(x: Value, n: int) -> Value:
+    """The n-th derivative of digamma; static n >= 1."""
+    return bind(polygamma_p, x, n=n)[0]
 
 
 def _gaussian(x: Value, sign: int) -> Value:

@@ -1,4 +1,4 @@
-"""Special functions with SciPy's names: logsumexp, softmax, the error functions, expit, logit."""
+"""Special functions with SciPy's names: logsumexp, softmax, error and gamma functions, logit."""
 
 from __future__ import annotations
 
@@ -94,6 +94,8 @@ def _unary(name: str, compute: Callable[[Value], Value], summary: str) -> Functi
 erf = _unary("erf", e.erf, "The error function.")
 erfc = _unary("erfc", e.erfc, "1 - erf(x), without cancellation.")
 erfinv = _unary("erfinv", e.erfinv, "The inverse of erf.")
+gammaln = _unary("gammaln", e.lgamma, "log |gamma(x)|.")
+digamma = _unary("digamma", e.digamma, "The derivative of gammaln.")
 expit = _unary("expit", e.logistic, "1 / (1 + exp(-x)).")
 logit = _unary(
     "logit", lambda x: e.sub(e.log(x), e.log1p(e.neg(x))), "log(x / (1 - x)), the inverse of expit."
@@ -103,6 +105,13 @@ ndtr = _unary(
     lambda x: e.mul(full_like(x, 0.5), e.erfc(e.mul(x, full_like(x, -math.sqrt(0.5))))),
     "The distribution function of the normal distribution.",
 )
+
+
+@surface(name="polygamma")
+def polygamma(n: int, x: ArrayLike) -> Value:
+    """The n-th derivative of digamma; n is a Python integer."""
+    x = floating(x, "polygamma")
+    return e.digamma(x) if n == 0 else e.polygamma(x, int(n))
 
 
 @surface(name="xlogy")
@@ -140,15 +149,18 @@ def entr(x: ArrayLike) -> Value:
 
 
 __all__ = [
+    "digamma",
     "entr",
     "erf",
     "erfc",
     "erfinv",
     "expit",
+    "gammaln",
     "log_softmax",
     "logit",
     "logsumexp",
     "ndtr",
+    "polygamma",
     "softmax",
     "xlog1py",
     "xlogy",

@@ -335,12 +335,23 @@ def finished(m: Maths, x: F, high: F, low: F) -> F:
     return m.select(x < 0.0, float("nan"), found)
 
 
-def log_parts(m: Maths, k: F, z: F, correction: Callable[[F, I], F] | None = None) -> tuple[F, F]:
-    """log(2**k z) in two parts; `correction` of r and the place of c is added to the small one."""
+def log_parts(
+    m: Maths,
+    k: F,
+    z: F,
+    correction: Callable[[F, I], F] | None = None,
+    precise: bool = False,
+) -> tuple[F, F]:
+    """log(2**k z) in two parts; `correction` of r and the place of c is added to the small one.
+
+    The sum is good to about a unit of log(2), if `precise` to a hundredth of it.
+    """
     ln2 = LN2 if m.double else LN2_SINGLE
     r, index = near(m, z)
-    whole = m.fma(k, ln2[0], m.lookup(LOG_C if m.double else LOG_C_SINGLE, index))
+    log_c = m.lookup(LOG_C if m.double else LOG_C_SINGLE, index)
+    whole, rest = m.ordered_sum(k * ln2[0], log_c) if precise else (m.fma(k, ln2[0], log_c), None)
     high, lost = m.ordered_sum(whole, r)
+    lost = lost if rest is None else lost + rest
     low = m.fma(k, ln2[1], lost)
     if correction is not None:
         low = low + correction(r, index)
@@ -352,9 +363,11 @@ def log(m: Maths, x: F) -> F:
     return finished(m, x, *log_parts(m, *halved(m, x)))
 
 
-def log_of_sum(m: Maths, u: F, lost: F, more: F | None = None) -> tuple[F, F]:
-    """log(u + lost) + more log(2) in two parts, for normal u and lost below a unit of u."""
-    k, z = halved(m, u) if m.avx512 else halved_normal(m, u)
+def log_of_sum(
+    m: Maths, u: F, lost: F, more: F | None = None, precise: bool = False
+) -> tuple[F, F]:
+    """log(u + lost) + more log(2) in two parts, for lost below a unit of u."""
+    k, z = halved(m, u)
 
     def correction(r: F, index: I) -> F:
         """lost / u to second order in r."""
@@ -362,7 +375,7 @@ def log_of_sum(m: Maths, u: F, lost: F, more: F | None = None) -> tuple[F, F]:
         c = shrunk(m, lost * inverse, k)
         return m.fma(c, -r, c)
 
-    return log_parts(m, k if more is None else k + more, z, correction)
+    return log_parts(m, k if more is None else k + more, z, correction, precise)
 
 
 def shrunk(m: Maths, x: F, k: F) -> F:

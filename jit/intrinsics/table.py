@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from jit.conversions import rounded
-from jit.intrinsics import error, exponential, inverse, logarithm, power, trigonometric
+from jit.intrinsics import error, exponential, gamma, inverse, logarithm, power, trigonometric
 from jit.intrinsics.algebra import F, Maths
 from jit.loop_ir.nodes import DType
 from jit.vectors import Target, Writer, mangled, register, vector
@@ -57,10 +57,12 @@ GENERATORS: dict[str, Generator] = {
     "asinh": inverse.asinh,
     "acosh": inverse.acosh,
     "atanh": inverse.atanh,
+    "lgamma": through_double(gamma.lgamma),
+    "digamma": through_double(gamma.digamma),
     "cbrt": through_double(inverse.cbrt),
 }
 # Formulas so short that the call and the spills around it show: 15 to 20 % for exp.
-SHORT = frozenset({"exp", "exp2", "sin", "cos", "log", "tanh"})
+SHORT = frozenset({"exp", "exp2", "log", "log2", "log10", "sin", "cos", "logistic", "atan2"})
 
 
 class Intrinsics:

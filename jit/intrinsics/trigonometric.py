@@ -100,8 +100,8 @@ def wave(m: Maths, x: F, ahead: int) -> F:
     k = k + ahead if ahead else k
     odd = ~(k & 1).eq(0)
     z = r * r
-    pairs = zip(COS_DOUBLE, SIN_DOUBLE) if m.double else zip(COS_SINGLE, SIN_SINGLE)
-    chosen = [m.select(odd, c, s) for c, s in pairs]
+    cosine, sine = (COS_DOUBLE, SIN_DOUBLE) if m.double else (COS_SINGLE, SIN_SINGLE)
+    chosen = [m.select(odd, c, s) for c, s in zip(cosine, sine, strict=True)]
     total = chosen[-1]
     for c in reversed(chosen[:-1]):
         total = m.fma(total, z, c)

@@ -110,6 +110,7 @@ INTRINSICS = frozenset(
         "cbrt",
         "logistic",
         "lgamma",
+        "digamma",
     }
 )
 OPS = ARITHMETIC | FLOAT_ONLY | BITWISE | SHIFTS | COUNTS | COMPARISONS | CONVERSIONS | INTRINSICS

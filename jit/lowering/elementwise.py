@@ -15,6 +15,7 @@ from jit.loop_ir.builder import Builder
 from jit.loop_ir.nodes import FLOATS, ITEMSIZE, SIGNED, UNSIGNED, DType, Value, integer_bounds
 from jit.lowering import complex as cx
 from jit.lowering.formulas import Function, hypot, integer_power, widened
+from jit.lowering.gammas import polygamma
 from jit.lowering.rules import Pair, is_complex, loop_dtype, lower_scalar
 from jit.names import NEGATIVE_POWER
 
@@ -222,6 +223,9 @@ lower_scalar(ft.logistic_p, op("logistic"), cost=12)
 lower_scalar(ft.erf_p, op("erf"), cost=15)
 lower_scalar(ft.erfc_p, op("erfc"), cost=20)
 lower_scalar(ft.erfinv_p, op("erfinv"), cost=20)
+lower_scalar(ft.lgamma_p, op("lgamma"), cost=25)
+lower_scalar(ft.digamma_p, op("digamma"), cost=25)
+lower_scalar(ft.polygamma_p, polygamma, cost=60)
 lower_scalar(ft.cbrt_p, op("cbrt"), cost=15)
 lower_scalar(ft.sqrt_p, op("sqrt"), cx.sqrt, cost=5)
 lower_scalar(ft.rsqrt_p, widened(rsqrt), cx.rsqrt, cost=8)

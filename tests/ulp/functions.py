@@ -36,6 +36,11 @@ class Function:
     bound: float = 1.5
     screen: Callable[..., Any] | None = None
     arity: int = 1
+    # Below it errors count in units of it, for negative arguments (the zeros between the poles of
+    # lgamma and digamma) and where terms cancel (logaddexp).
+    floor: Callable[..., float] | None = None
+    # Whether it has poles at 0, -1, -2, ...
+    poles: bool = False
 
 
 # -- samplers ---------------------------------------------------------------------------------
@@ -138,11 +143,19 @@ def _log_of_sum(x: Any, y: Any) -> Any:
 
 
 def _log_gamma(x: Any) -> Any:
-    return mpmath.log(abs(mpmath.gamma(x))) if abs(x) < 30 else mpmath.re(mpmath.loggamma(x))
+    return mpmath.re(mpmath.loggamma(x))
 
 
-def _softplus(x: Any) -> Any:
-    return _log_of_sum(x, mpmath.mpf(0))
+def _terms_of_log_gamma(x: Any) -> Any:
+    """The size of what is added up by reflection."""
+    if x >= 0:
+        return 0.0
+    return max(abs(mpmath.loggamma(1 - x)), abs(mpmath.log(abs(mpmath.sinpi(x)))), 1)
+
+
+def _terms_of_digamma(x: Any) -> Any:
+    """The size of what is added up by reflection."""
+    return max(abs(mpmath.digamma(1 - x)), 1) if x < 0 else 0.0
 
 
 def op(name: str) -> Callable[..., Any]:
@@ -162,7 +175,15 @@ def _two(name: str, domain: Any, truth: Any, screen: Any = None, **options: Any)
 
 
 ANGLES = [between(-10, 10), between(-1e6, 1e6), turns(np.pi / 2), turns(np.pi), every()]
-GAMMA = [between(0, 30), between(-30, 0), near_poles(20), around(1.0, 2.0), positive(), tiny()]
+GAMMA = [
+    between(0, 30),
+    between(0, 3),
+    between(-30, 0),
+    near_poles(20),
+    around(1.0, 2.0, 1.4616321449683622),
+    positive(),
+    tiny(),
+]
 LINE = [every(), between(-3, 3), between(-40, 40)]
 
 REAL: dict[str, Function] = {
@@ -210,6 +231,15 @@ REAL: dict[str, Function] = {
         _one("erf", [between(-6, 6), between(-1, 1), tiny()]),
         _one("erfc", [spans((-7, 27.3), (-4, 10.1)), between(-1, 1), tiny()], bound=2.0),
         _one("erfinv", [between(-1, 1), tiny(), inside_one()]),
+        _one(
+            "lgamma",
+            GAMMA,
+            truth=_log_gamma,
+            bound=2.0,
+            floor=_terms_of_log_gamma,
+            poles=True,
+        ),
+        _one("digamma", GAMMA, bound=2.0, floor=_terms_of_digamma, poles=True),
         _one(
             "cbrt",
             [every(), between(-10, 10)],
@@ -267,6 +297,7 @@ REAL: dict[str, Function] = {
             _log_of_sum,
             np.logaddexp,
             build=lowered.logaddexp,
+            floor=lambda x, y: max(abs(x), abs(y)) if abs(x - y) > 2 else 0.5,
         ),
     ]
 }

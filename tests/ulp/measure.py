@@ -48,6 +48,9 @@ def judged(f: Function, found: tuple[Any, ...], given: tuple[Any, ...], dtype: D
     """The error of one result in units of the exact value; of a pair, by its absolute value."""
     args = [mpmath.mpf(float(v)) for v in given]
     largest = mpmath.mpf(float(np.finfo(NUMPY[dtype]).max))
+    at_pole = f.poles and all(v <= 0 and v == int(v) for v in args)
+    if at_pole:
+        return 0.0 if not np.isfinite(found[0]) else float("inf")
     if len(found) == 2:
         exact = f.truth(*[mpmath.mpc(*args[k : k + 2]) for k in range(0, len(args), 2)])
         got = mpmath.mpc(*[float(v) for v in found]) if np.isfinite(found).all() else None
@@ -60,7 +63,8 @@ def judged(f: Function, found: tuple[Any, ...], given: tuple[Any, ...], dtype: D
         return 0.0 if too_large else float("inf")
     if abs(exact) > largest + half + 2 * half * f.bound:
         return float("inf")
-    return float(abs(got - exact) / unit(abs(exact), dtype))
+    floor = f.floor(*args) if f.floor else 0.0
+    return float(abs(got - exact) / unit(max(abs(exact), floor), dtype))
 
 
 def suspects(f: Function, args: list[Array], found: list[Array], dtype: DType, count: int) -> Array:

@@ -2,8 +2,8 @@
 
     fit(f, low, high, count, weight=..., rounded=...) -> coefficients and the greatest error
 
-minimises |weight(x) (f(x) - sum c[i] x**i)| over [low, high] in 60 digits. Each coefficient in turn,
-from the lowest, is rounded to the precision it is stored in, and the rest is fitted again.
+minimises |weight(x) (f(x) - sum c[i] x**i)| over [low, high] in 50 digits. Each coefficient in
+turn, from the lowest, is rounded to the precision it is stored in, and the rest is fitted again.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def exchange(
 
 
 def extrema(errors: Sequence[Real], count: int) -> list[int] | None:
-    """Positions of `count` extrema of alternating sign, the greatest; None where there are fewer."""
+    """Positions of the `count` greatest extrema of alternating sign; None where there are fewer."""
     peaks: list[int] = []
     for k, e in enumerate(errors):
         if peaks and (errors[peaks[-1]] > 0) == (e > 0):
