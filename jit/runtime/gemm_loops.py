@@ -11,9 +11,11 @@ from jit.runtime.gemm_block import PRODUCT, UNPACKED_COLUMNS
 from jit.runtime.gemm_text import Kind, Tile
 from jit.runtime.writer import COLD, Function
 
-# Below this work one thread does it all; a second one costs up to 20 us to join in.
-SERIAL_WORK = 3_000_000
-SERIAL_ELEMENTS = 250_000
+# Below this work one thread does it all. Up to HOT times as much is shared with threads that are
+# awake, since waking one takes up to 20 us.
+SERIAL_WORK = 1_000_000
+SERIAL_ELEMENTS = 100_000
+HOT = 10
 
 _JOB = (
     *("m", "n", "k", "a", "rsa", "csa", "b", "rsb", "csb", "c", "ldc", "sa", "sb", "sc"),
@@ -190,12 +192,12 @@ def _product(kind: Kind, vector: bool) -> str:
         value = {"tm": tm, "tn": tn, **flags}.get(slot, f"%{slot}")
         kind_of = "ptr" if slot in ("a", "b", "c") else "i64"
         f.store(kind_of, value, f.at("i64", job, str(index)))
+    hot = f.test("slt", work, str(HOT * (SERIAL_ELEMENTS if vector else SERIAL_WORK)))
+    run = f.select(hot, "@ft_parallel_hot", "@ft_parallel_for", "ptr")
     f.choose(
         f.test("sge", grain, total),
         lambda: f.do(f"call void @task_{name}(ptr {job}, i64 0, i64 {total})"),
-        lambda: f.do(
-            f"call void @ft_parallel_for(ptr @task_{name}, ptr {job}, i64 {total}, i64 {grain})"
-        ),
+        lambda: f.do(f"call void {run}(ptr @task_{name}, ptr {job}, i64 {total}, i64 {grain})"),
     )
     return f.text()
 
@@ -335,4 +337,5 @@ _DECLARATIONS = """
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 declare i64 @ft_pool_size()
 declare void @ft_parallel_for(ptr, ptr, i64, i64)
+declare void @ft_parallel_hot(ptr, ptr, i64, i64)
 """

@@ -23,7 +23,9 @@ from jit.runtime.writer import COLD, Function
 
 UNROLLED = 64
 """Loops over k with so few multiply-adds of vectors in all are unrolled."""
-SERIAL_WORK = 2_000_000
+SERIAL_WORK = 500_000
+"""Below this work one thread does it all; up to HOT times as much is shared with those awake."""
+HOT = 20
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,9 @@ def _entry(s: Small, name: str) -> str:
         f.do(f"call void @task(ptr {job}, i64 0, i64 %batch)")
 
     def shared() -> None:
-        f.do(f"call void @ft_parallel_for(ptr @task, ptr {job}, i64 %batch, i64 {grain})")
+        hot = f.test("slt", work, str(HOT * SERIAL_WORK))
+        run = f.select(hot, "@ft_parallel_hot", "@ft_parallel_for", "ptr")
+        f.do(f"call void {run}(ptr @task, ptr {job}, i64 %batch, i64 {grain})")
 
     f.choose(serial, alone, shared)
     return f.text()
@@ -231,4 +235,5 @@ def _entry(s: Small, name: str) -> str:
 _DECLARATIONS = """
 declare i64 @ft_pool_size()
 declare void @ft_parallel_for(ptr, ptr, i64, i64)
+declare void @ft_parallel_hot(ptr, ptr, i64, i64)
 """
