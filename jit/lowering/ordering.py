@@ -9,6 +9,7 @@ from functrans.extend import Eqn, primitives
 from jit.loop_ir.nodes import ITEMSIZE, DType
 from jit.lowering.index import Index, Point
 from jit.lowering.rules import loop_dtype, lowers_root
+from jit.lowering.selection import is_selected, select_largest
 from jit.lowering.writer import RootContext
 
 ft = primitives.ordering
@@ -132,12 +133,20 @@ class Order:
 
 def top_k_workspace(eqn: Eqn) -> int:
     x = eqn.inputs[0].aval
+    if is_selected(eqn):
+        return 0
     return argsort_bytes(loop_dtype(x.dtype), x.shape[-1])
 
 
 @lowers_root(ft.top_k_p, _none, workspace=top_k_workspace)
 def lower_top_k(ctx: RootContext, eqn: Eqn) -> None:
-    """The end of each line's order, read backwards; ties are sorted highest index first."""
+    """By insertion for a small k; else the end of each line's order, read backwards.
+
+    Ties are then sorted highest index first.
+    """
+    if is_selected(eqn) and eqn.outputs[0].aval.size:
+        select_largest(ctx, eqn)
+        return
     (x,), (values, positions), k = eqn.inputs, eqn.outputs, eqn.params["k"]
     shape, b = x.aval.shape, ctx.b
     if values.aval.size == 0:
