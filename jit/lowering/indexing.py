@@ -7,17 +7,31 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-from functrans.extend import Atom, Eqn, Literal, Primitive, primitives
+import numpy as np
+
+from functrans.extend import Atom, Eqn, Literal, Primitive, Var, primitives
 from jit.loop_ir.builder import Builder
-from jit.loop_ir.nodes import Value
+from jit.loop_ir.nodes import ITEMSIZE, Value
 from jit.lowering import complex as cx
 from jit.lowering.elementwise import maximum, minimum
 from jit.lowering.formulas import Function
 from jit.lowering.index import Index, Point, constant
-from jit.lowering.rules import CHECKS, EquationBuilder, Walk, expands, lowers, lowers_root
+from jit.lowering.rules import (
+    CHECKS,
+    EquationBuilder,
+    Walk,
+    element_bytes,
+    expands,
+    lowers,
+    lowers_root,
+)
 from jit.lowering.writer import RootContext
 
 ft = primitives.indexing
+ft_structural = primitives.structural
+ZERO_BYTES = 1 << 16
+ZERO_CHUNK = 1 << 22
+"""Zeros from so many bytes on are written by the C library, in chunks that threads share."""
 Shape = tuple[int, ...]
 
 
@@ -192,10 +206,36 @@ def copy_into(ctx: RootContext, x: Atom, out: Any) -> None:
     size = x.aval.size
     if size == 0 or ctx.shares_memory(x, out):
         return
+    if is_zero(ctx, x) and size * element_bytes(x) >= ZERO_BYTES:
+        clear(ctx, size * element_bytes(x), out)
+        return
     kind = "parallel_vector" if ctx.parallel(size * 1.0) else "vector"
     with ctx.walk.kernel(f"{ctx.name}_copy"), ctx.nest([size], kind) as (i,):
         element = ctx.walk.value(x, Point(x.aval.shape, flat=i))
         ctx.walk.store(ctx.buffer(out), i, element)
+
+
+def is_zero(ctx: RootContext, x: Atom) -> bool:
+    """Is every byte of the operand known to be 0?"""
+    while isinstance(x, Var):
+        made = ctx.walk.producers.get(x)
+        if made is None or x in ctx.walk.stored or made.primitive is not ft_structural.broadcast_p:
+            return False
+        x = made.inputs[0]
+    return not any(np.asarray(x.value, x.aval.dtype).tobytes())
+
+
+def clear(ctx: RootContext, count: int, out: Var) -> None:
+    """Zero bytes, by the C library: it knows how to do that without reading the memory first."""
+    chunks = -(-count // ZERO_CHUNK)
+    parallel = "parallel" if chunks > 1 else "serial"
+    b, buffer = ctx.b, ctx.buffer(out)
+    elements = ZERO_CHUNK // ITEMSIZE[buffer.dtype]
+    with ctx.walk.kernel(f"{ctx.name}_clear"), ctx.nest([chunks], [parallel]) as (k,):
+        start = ctx.walk.number(k * elements)
+        rest = b.sub(b.index(count), ctx.walk.number(k * ZERO_CHUNK))
+        length = b.min(rest, ZERO_CHUNK) if count % ZERO_CHUNK else b.index(min(ZERO_CHUNK, count))
+        b.call("memset", b.ref(buffer, start), 0, length)
 
 
 def write_updates(

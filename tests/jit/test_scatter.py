@@ -1,0 +1,48 @@
+"""Scatters into zeros: tables large enough that the C library clears them, in several chunks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import functrans as ft
+import functrans.numpy as fnp
+from jit.lowering.indexing import ZERO_BYTES, ZERO_CHUNK
+from jit.runtime import threads
+
+RNG = np.random.default_rng(4)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c16", "i4", "f2"])
+@pytest.mark.parametrize("rows", [ZERO_BYTES // 64, ZERO_CHUNK // 64 + 1, 70_001])
+def test_sums_by_segment(dtype: str, rows: int) -> None:
+    width = 9
+    where = RNG.integers(-rows, rows, 500)
+    updates = RNG.integers(-8, 8, (500, width)).astype(dtype)
+
+    def f(where: Any, updates: Any) -> Any:
+        return fnp.zeros((rows, width), dtype).at[where].add(updates)
+
+    expected = np.zeros((rows, width), dtype)
+    np.add.at(expected, where, updates)
+    compiled, before = ft.jit(f), threads.num_threads()
+    for count in (1, 2):
+        threads.set_num_threads(count)
+        np.testing.assert_array_equal(compiled(where, updates), expected)
+    threads.set_num_threads(before)
+
+
+def test_the_gradient_of_a_lookup_clears_its_table() -> None:
+    table, where = RNG.normal(size=(20_011, 24)), RNG.integers(0, 20_011, 300)
+    gradient = ft.jit(ft.grad(lambda t: fnp.sum(fnp.sin(t[where]))))
+    expected = np.zeros_like(table)
+    np.add.at(expected, where, np.cos(table[where]))
+    np.testing.assert_allclose(gradient(table), expected, rtol=1e-12)
+    assert "call memset" in gradient.lower(table).as_text("loops")
+
+
+def test_a_base_of_minus_zeros_is_written() -> None:
+    found = ft.jit(lambda v: fnp.full(20_000, -0.0).at[fnp.array([3])].set(v))(np.ones(1))
+    assert np.signbit(found).sum() == 19_999
