@@ -79,6 +79,15 @@ class Direct:
         )
 
     @property
+    def pitch(self) -> int:
+        """How far the rows lie apart in a copy, where they are even and adjacent in the result."""
+        *outer, last = self.axes
+        alike = (
+            len(outer) == 1 and outer[0].step == outer[0].stride == last.step == last.stride == 1
+        )
+        return self.pad.row if alike else 0
+
+    @property
     def weights_at(self) -> list[int]:
         """Where the packed weights of each phase begin, in elements."""
         return [aligned(sum(self.packed[:k]) * 8) // 8 for k in range(len(self.packed))]
@@ -282,6 +291,7 @@ def call(
         height,
         b.ref(rows),
         width,
+        direct.pitch,
         b.ref(ctx.buffer(eqn.outputs[0]), walk.number(target)),
         image_size,
         direct.axes[-1].step,

@@ -25,6 +25,8 @@ PANEL = 8
 """Rows of a panel of packed weights, whatever the machine: (panels, steps, PANEL)."""
 LANES = 16
 """Sums by dots run in so many lanes, in one vector or in several, whatever the machine."""
+HEAVY = 48
+"""Tiles of so many steps are worth moving a second time."""
 DEPTH = 192
 """Steps of one block of the gradient of the weights."""
 
@@ -50,32 +52,32 @@ def _accumulate(f: Function, kind: Kind, cell: str, a: str, b: str) -> None:
 
 
 def _sweep(kind: Kind, function: str) -> list[str]:
-    single = 8 if kind.tile.width > 16 else 4
-    shapes = [(kind.tile.rows, kind.tile.vectors), (1, single)]
-    return [
-        *(_sweep_kernel(kind, *shape) for shape in shapes),
-        _sweep_entry(kind, function, shapes),
-    ]
+    tile = kind.tile
+    single = 8 if tile.width > 16 else 4
+    shapes = [(tile.rows, w) for w in range(1, tile.vectors + 1)]
+    kernels = [_sweep_kernel(kind, *shape) for shape in [*shapes, (1, single)]]
+    inside = ", ".join(f"i64 {j * kind.lanes}, i64 {kind.lanes}" for j in range(single))
+    table = f"@inside = internal constant [{2 * single} x i64] [{inside}]"
+    outer = [_put_apart(kind), _put_lines(kind), _sweep_entry(kind, function, shapes, single)]
+    return [table, *kernels, *outer]
 
 
 def _sweep_kernel(kind: Kind, rows: int, vectors: int) -> str:
     """`rows` channels of the result at the places of `vectors` vectors, over %k >= 0 steps.
 
-    %places holds three numbers for each vector: where it begins in %x, where in %out, and how
-    many of its lanes count. %a holds PANEL weights for each step, %steps an offset into %x.
+    %sources says where each vector begins in %x, %targets where it goes in %out and how many of
+    its lanes count. %a holds PANEL weights for each step, %steps an offset into %x.
     """
     lanes, ty = kind.lanes, kind.scalar
     v = kind.vector(lanes)
     f = Function(
         f"internal void @sweep_{rows}x{vectors}(i64 %k, ptr noalias %a, ptr noalias %x, "
-        "ptr noalias %steps, ptr noalias %places, i64 %valid, ptr noalias %out, i64 %ldo, i64 %gap)"
+        "ptr noalias %steps, ptr noalias %sources, ptr noalias %targets, i64 %valid, "
+        "ptr noalias %out, i64 %ldo)"
     )
-    scratch = f(f"alloca [{lanes} x {ty}], align 64")
-
-    def place(j: int, field: int) -> str:
-        return f.load("i64", f.at("i64", "%places", str(3 * j + field)))
-
-    starts = [f.at(ty, "%x", place(j, 0)) for j in range(vectors)]
+    starts = [
+        f.at(ty, "%x", f.load("i64", f.at("i64", "%sources", str(j)))) for j in range(vectors)
+    ]
     cells = list(product(range(rows), range(vectors)))
     f.jump("head")
     f.open("head")
@@ -95,12 +97,12 @@ def _sweep_kernel(kind: Kind, rows: int, vectors: int) -> str:
     f.do(f"%row.next = getelementptr {ty}, ptr %row, i64 {PANEL}")
     f.jump("head")
     f.open("end")
-    targets = [f.at(ty, "%out", place(j, 1)) for j in range(vectors)]
-    counts = [place(j, 2) for j in range(vectors)]
-    masks = [lane_mask(f, lanes, count) for count in counts]
-    whole = [f.test("eq", count, str(lanes)) for count in counts]
+    numbers = [f.load("i64", f.at("i64", "%targets", str(n))) for n in range(2 * vectors)]
+    targets = [f.at(ty, "%out", number) for number in numbers[::2]]
+    masks = [lane_mask(f, lanes, count) for count in numbers[1::2]]
+    whole = [f.test("eq", count, str(lanes)) for count in numbers[1::2]]
 
-    def beside(r: int, j: int) -> None:
+    def put(r: int, j: int) -> None:
         value, target = f"%s{r}.{j}", f.at(ty, targets[j], f.mul("%ldo", str(r)))
         f.choose(
             whole[j],
@@ -108,58 +110,154 @@ def _sweep_kernel(kind: Kind, rows: int, vectors: int) -> str:
             lambda: masked_store(f, kind, lanes, value, target, masks[j]),
         )
 
-    def apart(r: int, j: int) -> None:
-        target = f.at(ty, targets[j], f.mul("%ldo", str(r)))
-        f.store(v, f"%s{r}.{j}", scratch, 64)
-        with f.loop("0", counts[j]) as lane:
-            element = f.load(ty, f.at(ty, scratch, lane))
-            f.store(ty, element, f.at(ty, target, f.mul(lane, "%gap")))
-
-    def put(one: object) -> None:
-        for r in range(rows):
-            with f.when(f.test("slt", str(r), "%valid")):
-                for j in range(vectors):
-                    one(r, j)  # type: ignore[operator]
-
-    f.choose(f.test("eq", "%gap", "1"), lambda: put(beside), lambda: put(apart))
+    for r in range(rows):
+        with f.when(f.test("slt", str(r), "%valid")):
+            for j in range(vectors):
+                put(r, j)
     return f.text()
 
 
-def _sweep_entry(kind: Kind, function: str, shapes: list[tuple[int, int]]) -> str:
-    """All channels of one group at %rows rows of %width places; see conv.SIGNATURES."""
+def _put_apart(kind: Kind) -> str:
+    """Copy the lanes that count of a tile, to places %gap apart."""
+    ty = kind.scalar
+    f = Function(
+        "internal void @put_apart(ptr noalias %tile, i64 %ldt, ptr noalias %targets, "
+        "i64 %vectors, i64 %valid, ptr noalias %out, i64 %ldo, i64 %gap)"
+    )
+    with f.loop("0", "%valid") as r, f.loop("0", "%vectors") as j:
+        entry = f.at("i64", "%targets", f.mul(j, "2"))
+        target, count = f.load("i64", entry), f.load("i64", f.at("i64", entry, "1"))
+        source = f.at(ty, "%tile", f.add(f.mul(r, "%ldt"), f.mul(j, str(kind.lanes))))
+        row = f.at(ty, "%out", f.add(f.mul(r, "%ldo"), target))
+        with f.loop("0", count) as lane:
+            element = f.load(ty, f.at(ty, source, lane))
+            f.store(ty, element, f.at(ty, row, f.mul(lane, "%gap")))
+    return f.text()
+
+
+def _put_lines(kind: Kind) -> str:
+    """Copy the cells %begin .. %end - 1 of lines of %pitch cells, of which %width count."""
+    lanes, ty = kind.lanes, kind.scalar
+    v = kind.vector(lanes)
+    f = Function(
+        "internal void @put_lines(ptr noalias %tile, i64 %ldt, i64 %begin, i64 %end, "
+        "i64 %pitch, i64 %width, i64 %valid, ptr noalias %out, i64 %ldo)"
+    )
+    with f.loop(f.div("%begin", "%pitch"), f.ceil_div("%end", "%pitch")) as line:
+        cell = f.mul(line, "%pitch")
+        first = f.max(cell, "%begin")
+        many = f.sub(f.min(f.add(cell, "%width"), "%end"), first)
+        source, target = f.sub(first, "%begin"), f.add(f.mul(line, "%width"), f.sub(first, cell))
+        with f.loop("0", many, str(lanes)) as at:
+            mask = lane_mask(f, lanes, f.sub(many, at))
+            near, far = f.at(ty, "%tile", f.add(source, at)), f.at(ty, "%out", f.add(target, at))
+            with f.loop("0", "%valid") as r:
+                value = f.load(v, f.at(ty, near, f.mul(r, "%ldt")), kind.bytes)
+                masked_store(f, kind, lanes, value, f.at(ty, far, f.mul(r, "%ldo")), mask)
+    return f.text()
+
+
+def _sweep_entry(kind: Kind, function: str, shapes: list[tuple[int, int]], single: int) -> str:
+    """All channels of one group at %rows rows of %width places; see conv.py.
+
+    Rows that lie evenly in the copy and side by side in the result are one long row, where that
+    takes fewer vectors and tiles take long enough to be moved twice.
+    """
     lanes, ty = kind.lanes, kind.scalar
     f = Function(
         f"void @{function}(i64 %m, i64 %k, ptr %a, ptr %x, ptr %steps, i64 %rows, ptr %table, "
-        "i64 %width, ptr %out, i64 %ldo, i64 %gap)"
+        "i64 %width, i64 %pitch, ptr %out, i64 %ldo, i64 %gap)"
     )
-    places = f(f"alloca [{3 * max(vectors for _, vectors in shapes)} x i64], align 64")
+    height, vectors = shapes[-1]
+    ldt = single * lanes
+    sources = f(f"alloca [{single} x i64], align 64")
+    targets = f(f"alloca [{2 * single} x i64], align 64")
+    tile = f(f"alloca [{height * ldt + lanes} x {ty}], align 64")
+    rows = f.max("%rows", "0")
     chunks = f.ceil_div(f.max("%width", "0"), str(lanes))
-    total = f.mul(chunks, f.max("%rows", "0"))
-    last = f.sub(total, "1")
+    separate = f.mul(chunks, rows)
+    cells = f.add(f.mul(f.sub(rows, "1"), "%pitch"), "%width")
+    together = f.ceil_div(f.max(cells, "0"), str(lanes))
+    heavy = f.both(f.test("sgt", "%pitch", "0"), f.test("sge", "%k", str(HEAVY)))
+    flat = f.both(heavy, f.test("slt", together, separate))
+    total = f.select(flat, together, separate)
+    direct = f.both(f.test("eq", "%gap", "1"), f.negate(flat))
+    base, bottom = f.load("i64", "%table"), f.load("i64", f.at("i64", "%table", "1"))
 
-    def tiles(rows: int, vectors: int) -> None:
-        with f.loop("0", total, str(vectors)) as first:
-            for j in range(vectors):
-                at = f.min(f.add(first, str(j)), last)
-                row = f.div(at, chunks)
-                along = f.mul(f.sub(at, f.mul(row, chunks)), str(lanes))
-                entry = f.at("i64", "%table", f.mul(row, "2"))
-                source = f.add(f.load("i64", entry), along)
-                target = f.add(f.load("i64", f.at("i64", entry, "1")), f.mul(along, "%gap"))
-                count = f.min(f.sub("%width", along), str(lanes))
-                for field, value in enumerate((source, target, count)):
-                    f.store("i64", value, f.at("i64", places, str(3 * j + field)))
-            with f.loop("0", "%m", str(rows)) as channel:
-                panel = f.mul(f.mul(f.div(channel, str(PANEL)), "%k"), str(PANEL))
-                weights = f.at(ty, "%a", f.add(panel, f.rem(channel, str(PANEL))))
-                out = f.at(ty, "%out", f.mul(channel, "%ldo"))
-                f.do(
-                    f"call void @sweep_{rows}x{vectors}(i64 %k, ptr {weights}, ptr %x, ptr %steps, "
-                    f"ptr {places}, i64 {f.sub('%m', channel)}, ptr {out}, i64 %ldo, i64 %gap)"
+    def aim(j: int, at: str) -> None:
+        """The source and the target of vector j of a tile, which is vector `at` of all."""
+
+        def along() -> None:
+            f.store("i64", f.add(base, f.mul(at, str(lanes))), f.at("i64", sources, str(j)))
+
+        def by_rows() -> None:
+            row = f.div(at, chunks)
+            place = f.mul(f.sub(at, f.mul(row, chunks)), str(lanes))
+            entry = f.at("i64", "%table", f.mul(row, "2"))
+            target = f.add(f.load("i64", f.at("i64", entry, "1")), f.mul(place, "%gap"))
+            f.store("i64", f.add(f.load("i64", entry), place), f.at("i64", sources, str(j)))
+            f.store("i64", target, f.at("i64", targets, str(2 * j)))
+            count = f.min(f.sub("%width", place), str(lanes))
+            f.store("i64", count, f.at("i64", targets, str(2 * j + 1)))
+
+        f.choose(flat, along, by_rows)
+
+    def multiply(first: str, rows: int, vectors: int) -> None:
+        """All channels at the places of one tile."""
+        begin = f.mul(first, str(lanes))
+        end = f.min(cells, f.add(begin, str(vectors * lanes)))
+        with f.loop("0", "%m", str(rows)) as channel:
+            panel = f.mul(f.mul(f.div(channel, str(PANEL)), "%k"), str(PANEL))
+            weights = f.at(ty, "%a", f.add(panel, f.rem(channel, str(PANEL))))
+            valid = f.min(f.sub("%m", channel), str(rows))
+            out = f.at(ty, "%out", f.mul(channel, "%ldo"))
+            call = (
+                f"call void @sweep_{rows}x{vectors}(i64 %k, ptr {weights}, ptr %x, ptr %steps, "
+                f"ptr {sources}, "
+            )
+            moved = f"ptr {tile}, i64 {ldt}"
+
+            def move() -> None:
+                f.do(f"{call}ptr @inside, i64 {valid}, {moved})")
+                f.choose(
+                    flat,
+                    lambda: f.do(
+                        f"call void @put_lines({moved}, i64 {begin}, i64 {end}, i64 %pitch, "
+                        f"i64 %width, i64 {valid}, ptr {f.at(ty, out, bottom)}, i64 %ldo)"
+                    ),
+                    lambda: f.do(
+                        f"call void @put_apart({moved}, ptr {targets}, i64 {vectors}, "
+                        f"i64 {valid}, ptr {out}, i64 %ldo, i64 %gap)"
+                    ),
                 )
 
-    (many, single) = shapes
-    f.choose(f.test("eq", "%m", "1"), lambda: tiles(*single), lambda: tiles(*many))
+            f.choose(
+                direct,
+                lambda: f.do(f"{call}ptr {targets}, i64 {valid}, ptr {out}, i64 %ldo)"),
+                move,
+            )
+
+    def many() -> None:
+        rest = f.rem(total, str(vectors))
+        whole = f.sub(total, rest)
+        with f.loop("0", whole, str(vectors)) as first:
+            for j in range(vectors):
+                aim(j, f.add(first, str(j)))
+            multiply(first, height, vectors)
+        for some in range(1, vectors):
+            with f.when(f.test("eq", rest, str(some))):
+                for j in range(some):
+                    aim(j, f.add(whole, str(j)))
+                multiply(whole, height, some)
+
+    def alone() -> None:
+        last = f.sub(total, "1")
+        with f.loop("0", total, str(single)) as first:
+            for j in range(single):
+                aim(j, f.min(f.add(first, str(j)), last))
+            multiply(first, 1, single)
+
+    f.choose(f.test("eq", "%m", "1"), alone, many)
     return f.text()
 
 

@@ -23,6 +23,7 @@ MODULES = (
     "elementwise",
     "rows",
     "networks",
+    "images",
     "second_order",
     "arrays",
     "unjitted",
