@@ -38,6 +38,7 @@ from functrans.api import (
     vjp,
     vmap,
 )
+from functrans.config import config
 from functrans.errors import FunctransError
 from functrans.extend import jit, plug
 from functrans.ir import Array
@@ -92,6 +93,7 @@ __all__ = [
     "ShapeDtypeStruct",
     "checkpoint",
     "closure_convert",
+    "config",
     "custom_gradient",
     "custom_jvp",
     "custom_vjp",

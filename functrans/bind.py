@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from functrans import tiers
 from functrans.errors import FunctransError
 from functrans.ir import Atom, Jaxpr, Literal, Primitive, Source, Var
 
@@ -109,7 +110,7 @@ def eval_jaxpr(jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any]:
     """The outputs of `jaxpr` on `args` (captured arrays first), under the current interpreter."""
     interpreter = _context.interpreter
     if isinstance(interpreter, Evaluator):
-        return _evaluate(jaxpr, args)
+        return tiers.run(jaxpr, args, _evaluate)
     inlined = interpreter.inline(jaxpr, args)
     if inlined is not None:
         return inlined

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from functrans import tiers
 from functrans.errors import EngineError
 
 IMPORTED = time.time()
@@ -19,6 +20,7 @@ _plugged: dict[str, str] = {}
 def plug(module: str, version: str) -> None:
     """Name the module that compiles, and the version that it must have. Nothing is imported."""
     _plugged.update(module=module, version=version)
+    tiers.provide_compiler(lambda jaxpr: native_engine().flat_program(jaxpr))
 
 
 def native_engine() -> ModuleType:

@@ -12,6 +12,7 @@ import numpy as np
 from functrans.extend import (
     Aval,
     ClosedJaxpr,
+    Jaxpr,
     ShapeDtypeStruct,
     Staged,
     Tracer,
@@ -30,7 +31,6 @@ from functrans.extend import (
     where,
 )
 from jit.entry.base import attach, callable_natively, detach, entry_base, entry_ready
-from jit.flat import FlatProgram
 from jit.options import Options, as_tuple, check_options, hashable, positional_names
 from jit.programs import AnyExecutable, executable_for
 from jit.specialised import Specialised
@@ -440,4 +440,11 @@ def jit_with(f: Any, options: Options) -> Jitted:
     return Jitted(f, options)
 
 
-__all__ = ["Compiled", "FlatProgram", "Jitted", "Lowered", "Traced", "jit"]
+def flat_program(jaxpr: Jaxpr) -> Callable[[list[Any]], list[Any]]:
+    """A jaxpr compiled to a function of the list of its inputs."""
+    from jit.flat import FlatProgram
+
+    return FlatProgram(jaxpr)
+
+
+__all__ = ["Compiled", "Jitted", "Lowered", "Traced", "flat_program", "jit"]

@@ -1,0 +1,137 @@
+"""Tiers: programs of un-jitted transforms that come again leave the evaluator for native code.
+
+A program is evaluated with NumPy until the time this took would have paid for compiling it; then it
+is compiled in a thread of its own, and nothing waits for that. So whatever comes later, the cost is
+at most twice the least possible. Results of the two tiers agree to rounding.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any, TypeAlias
+
+from functrans.config import config
+from functrans.errors import UnsupportedError
+from functrans.ir import Effect, Jaxpr
+
+Program: TypeAlias = Callable[[list[Any]], list[Any]]
+Evaluate: TypeAlias = Callable[[Jaxpr, Sequence[Any]], list[Any]]
+
+BASE_SECONDS, SECONDS_PER_EQUATION = 4e-3, 4e-4
+"""What compiling costs, as far as it can be told before."""
+FEWEST = 3
+"""Programs of fewer equations are done before a call of native code is."""
+
+
+class Tier:
+    """Where a program stands. `native` runs it once it is there; `settled`: nothing will change.
+
+    `seconds` is the time that is left to evaluate in. `error` says why it could not be compiled.
+    """
+
+    __slots__ = ("error", "native", "seconds", "settled")
+
+    def __init__(self, jaxpr: Jaxpr) -> None:
+        count = len(jaxpr.eqns)
+        self.native: Program | None = None
+        self.seconds = BASE_SECONDS + SECONDS_PER_EQUATION * count
+        self.settled = count < FEWEST or jaxpr.effect is not Effect.NONE
+        self.error: Exception | None = None
+
+
+_compiler: list[Callable[[Jaxpr], Program]] = []
+
+
+def provide_compiler(compiler: Callable[[Jaxpr], Program]) -> None:
+    """Say what makes native programs of jaxprs."""
+    _compiler[:] = [compiler]
+
+
+def run(jaxpr: Jaxpr, args: Sequence[Any], evaluate: Evaluate) -> list[Any]:
+    """The outputs of a jaxpr on arrays, by the tier that it has reached."""
+    mode = config.unjitted
+    if mode == "interpreted":
+        return evaluate(jaxpr, args)
+    tier = jaxpr.cache.get("tier")
+    if tier is None:
+        tier = jaxpr.cache["tier"] = Tier(jaxpr)
+    if tier.native is None and mode == "compiled" and not tier.settled:
+        compile_now(jaxpr, tier)
+    if tier.native is not None:
+        try:
+            return tier.native(list(args))
+        except (IndexError, ValueError, ArithmeticError):
+            return evaluate(jaxpr, args)  # raises the same error, and names the user's line
+    if tier.settled:
+        return evaluate(jaxpr, args)
+    begin = perf_counter()
+    outs = evaluate(jaxpr, args)
+    tier.seconds -= perf_counter() - begin
+    if tier.seconds < 0.0 and not tier.settled:
+        tier.settled = True
+        compile_later(jaxpr, tier)
+    return outs
+
+
+def compile_now(jaxpr: Jaxpr, tier: Tier) -> None:
+    """Compile in this thread. A program that native code cannot express stays where it is."""
+    tier.settled = True
+    try:
+        tier.native = _compiler[0](jaxpr)
+    except UnsupportedError as error:
+        tier.error = error
+
+
+# -- the thread that compiles -----------------------------------------------------------------
+
+_waiting: deque[tuple[Jaxpr, Tier]] = deque()
+_changing = threading.Lock()
+_working: list[threading.Thread] = []
+
+
+def compile_later(jaxpr: Jaxpr, tier: Tier) -> None:
+    """Have the program compiled by a thread, which is started where there is none."""
+    with _changing:
+        _waiting.append((jaxpr, tier))
+        if not _working:
+            # Not a daemon: the process must not end in the middle of LLVM.
+            _working.append(threading.Thread(target=_work, name="functrans-tiers"))
+            _working[0].start()
+
+
+def _work() -> None:
+    while True:
+        with _changing:
+            if not _waiting:
+                _working.clear()
+                return
+            jaxpr, tier = _waiting.popleft()
+        try:
+            compile_now(jaxpr, tier)
+        except Exception as error:  # the evaluator goes on; tier.error is there for who looks
+            tier.error = error
+
+
+def wait() -> None:
+    """Return once every program that was to be compiled is."""
+    while _working:
+        for thread in list(_working):
+            thread.join()
+
+
+def _after_fork() -> None:
+    """A child of fork has no such thread; its programs go on being evaluated until asked anew."""
+    global _changing
+    _changing = threading.Lock()
+    _working.clear()
+    for _, tier in _waiting:
+        tier.settled = False
+    _waiting.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
