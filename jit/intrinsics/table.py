@@ -70,7 +70,11 @@ class Intrinsics:
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self.convention = "intel_ocl_bicc " if target.triple.startswith("x86_64") else ""
+        # With AVX alone LLVM clears the upper halves (vzeroupper) of registers that it counts on
+        # to survive calls of this convention; AVX-512 has others that survive, SSE no upper halves.
+        survive = "avx" not in target.present or target.vector_bytes == 64
+        kept = survive and target.triple.startswith("x86_64")
+        self.convention = "intel_ocl_bicc " if kept else ""
         self.functions: list[str] = []
         self.declares: set[str] = set()
         self.externals: set[str] = set()
