@@ -157,7 +157,7 @@ def finder(symbols: Mapping[str, int]) -> Find:
 
 LIBRARIES: dict[str, tuple[str | None, ...]] = {
     "linux": (None, "libm.so.6", "libm.so"),
-    "win32": ("ucrtbase", "msvcrt", "kernel32", "api-ms-win-core-synch-l1-2-0"),
+    "win32": ("ucrtbase", "msvcrt", "kernel32", "api-ms-win-core-synch-l1-2-0", "ntdll"),
 }
 """Where C functions are found, by system; elsewhere the process itself has them all."""
 
@@ -212,18 +212,35 @@ def widest_vector(present: Mapping[str, bool]) -> int:
 
 
 AVX2 = "+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt"
+PORTABLE: dict[str, tuple[str, str, str, int]] = {
+    "avx2": ("", "x86-64-v3", AVX2, 32),
+    "sse2": ("", "x86-64", "+sse,+sse2", 16),
+    "aarch64-linux": ("aarch64-unknown-linux-gnu", "generic", "+neon", 16),
+    "aarch64-macos": ("arm64-apple-macosx11.0.0", "apple-m1", "+neon", 16),
+    "x86_64-macos": ("x86_64-apple-macosx11.0.0", "x86-64-v3", AVX2, 32),
+    "x86_64-windows": ("x86_64-pc-windows-msvc", "x86-64-v3", AVX2, 32),
+}
+"""Triple (of this machine where it is empty), processor, features, bytes of a vector."""
 
 
 def portable_target(name: str) -> Target:
-    """An x86-64 processor with "avx2" or only "sse2", for tests and for code that travels."""
+    """A processor of PORTABLE, for tests and for code that travels."""
     from jit.target import Target
 
-    triple = host_target().triple
-    if name == "avx2":
-        return Target(triple, "x86-64-v3", AVX2, 32)
-    if name == "sse2":
-        return Target(triple, "x86-64", "+sse,+sse2", 16)
-    raise ValueError(f"unknown target {name!r}; expected 'avx2' or 'sse2'")
+    if name not in PORTABLE:
+        raise ValueError(f"unknown target {name!r}; expected one of {', '.join(PORTABLE)}")
+    triple, cpu, features, width = PORTABLE[name]
+    if triple:
+        load_all_targets()
+    return Target(triple or host_target().triple, cpu, features, width)
+
+
+@cache
+def load_all_targets() -> None:
+    """Switch on LLVM's code generators for other machines."""
+    binding = load_llvm()
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
 
 
 @cache
