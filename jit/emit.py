@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from jit.loop_facts import FAR_BYTES, STREAM_BYTES, buffers_read
 from jit.loop_ir.alike import Family, families
-from jit.loop_ir.nodes import Buffer, Kernel, Program
+from jit.loop_ir.nodes import ITEMSIZE, Buffer, Kernel, Program
 from jit.loops import FunctionEmitter
+from jit.memory import settle
 from jit.names import ENTRY
 from jit.registers import Module, Told, symbol
 from jit.target import Target
@@ -47,12 +49,16 @@ def emit_program(program: Program, target: Target, parallel: bool) -> Emitted:
     """
     module = Module(target, parallel)
     module.globals += [constant_text(b) for b in program.buffers if b.kind == "const"]
+    module.far = frozenset(larger(program, FAR_BYTES))
+    results = larger(program, STREAM_BYTES, "output")
     steps: list[Step] = [NOTHING] * len(program.kernels)
     rows: list[int] = []
     for group in families(program.kernels):
         first = group.members[0]
         kernel = program.kernels[first]
         name = f"k{first}.{symbol(kernel.name)}"
+        read = set(buffers_read(kernel.body)) if results else set[str]()
+        module.streams = frozenset(results) - read
         fails = emit_kernel(module, name, kernel, told(group))
         for number, row in zip(group.members, group.rows, strict=True):
             steps[number] = Step(name, fails, len(rows) if row else None)
@@ -66,6 +72,15 @@ def emit_program(program: Program, target: Target, parallel: bool) -> Emitted:
     module.externals |= module.intrinsics.externals
     head = [f'target triple = "{target.triple}"', *module.globals, *sorted(module.declares)]
     return Emitted("\n".join(head + module.functions) + "\n", frozenset(module.externals))
+
+
+def larger(program: Program, count: int, *kinds: str) -> list[str]:
+    """The names of the buffers of at least so many bytes, of these kinds or any."""
+    return [
+        b.name
+        for b in program.buffers
+        if b.size * ITEMSIZE[b.dtype] >= count and (not kinds or b.kind in kinds)
+    ]
 
 
 def told(group: Family) -> Told | None:
@@ -93,6 +108,7 @@ def emit_kernel(module: Module, name: str, kernel: Kernel, told: Told | None) ->
     """Write one kernel; answers whether it can fail."""
     function = FunctionEmitter(module, name, None, told)
     function.block(kernel.body)
+    settle(function.w)
     function.w.do("ret i32 0")
     module.functions.append(function.text(f"define internal i32 @{name}({PARAMETERS}) nounwind"))
     return function.fails

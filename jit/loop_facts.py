@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import inf
 
 from jit.loop_ir.nodes import (
@@ -17,6 +17,7 @@ from jit.loop_ir.nodes import (
     If,
     Load,
     Op,
+    Pointer,
     Store,
     Value,
     While,
@@ -28,6 +29,10 @@ AFFINE = frozenset({"add", "sub", "mul"})
 LARGE = 60
 # A parallel loop of less volume, some 50 us, does not pay for waking a thread that sleeps.
 SMALL_VOLUME = 1_250_000
+# A buffer of so many bytes is not in a cache when it is met again; one of many more would only
+# drive out what is.
+FAR_BYTES = 1 << 24
+STREAM_BYTES = 1 << 26
 
 
 def static_extent(stmt: For) -> int | None:
@@ -71,6 +76,28 @@ def block_volume(block: Block) -> float:
             case _:
                 total += 1
     return total
+
+
+def buffers_read(block: Block) -> Iterator[str]:
+    """The names of the buffers that a block loads from, or that others may."""
+    for stmt in block.stmts:
+        match stmt:
+            case Load():
+                yield stmt.buffer.name
+            case For():
+                yield from buffers_read(stmt.body)
+            case While():
+                yield from buffers_read(stmt.test_block)
+                yield from buffers_read(stmt.body)
+            case If():
+                yield from buffers_read(stmt.then)
+                yield from buffers_read(stmt.orelse)
+            case CallExtern():
+                yield from [x.buffer.name for x in stmt.args if isinstance(x, Pointer)]
+            case Callback():
+                yield from [x.buffer.name for x in stmt.pointers]
+            case _:
+                pass
 
 
 def intrinsic_count(block: Block) -> int:

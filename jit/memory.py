@@ -23,17 +23,26 @@ from jit.vectors import (
 
 CLOSE = 4
 """Lanes that stand no further apart are moved as whole runs."""
+AHEAD = 1024
+"""So many bytes ahead of a run in memory that no cache holds the next one is asked for: the
+processor's own foresight ends with each page, and is late where a step takes long."""
 
 
 @dataclass(slots=True)
 class Place:
-    """Elements of type `dtype` after `base`; `offsets` (i64 lanes) counts where stride is None."""
+    """Elements of type `dtype` after `base`; `offsets` (i64 lanes) counts where stride is None.
+
+    `far`: the buffer is larger than what caches keep. `streams`: and nothing in this function reads
+    it, so that what is stored may pass the caches by.
+    """
 
     dtype: DType
     base: str
     first: str
     stride: int | None
     offsets: str = ""
+    far: bool = False
+    streams: bool = False
 
     @property
     def scalar(self) -> str:
@@ -98,6 +107,8 @@ def has_masked_moves(w: Writer, dtype: DType) -> bool:
 def load_vector(w: Writer, place: Place, lanes: int, mask: str | None, other: str) -> str:
     """A vector of elements; lanes outside the mask give `other`."""
     if place.stride == 1 and (mask is None or is_literal(mask) or has_masked_moves(w, place.dtype)):
+        if place.far:
+            prefetch(w, place, 0)
         found = load_run(w, place, place.first, lanes, mask)
     elif place.stride == -1 and mask is None:
         first = w(f"add i64 {place.first}, {1 - lanes}")
@@ -116,6 +127,13 @@ def load_vector(w: Writer, place: Place, lanes: int, mask: str | None, other: st
         return found
     kind = register(place.dtype, lanes)
     return w(f"select {vector('i1', lanes)} {mask}, {kind} {found}, {kind} {other}")
+
+
+def prefetch(w: Writer, place: Place, writes: int) -> None:
+    """Ask for the memory that comes after; an address past the end does no harm."""
+    pointer = w(f"getelementptr i8, ptr {address(w, place, place.first)}, i64 {AHEAD}")
+    w.declares.add("declare void @llvm.prefetch.p0(ptr, i32 immarg, i32 immarg, i32 immarg)")
+    w.do(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 {writes}, i32 3, i32 1)")
 
 
 def is_literal(mask: str) -> bool:
@@ -239,7 +257,12 @@ def store_vector(w: Writer, place: Place, lanes: int, value: str, mask: str | No
     """A vector of elements; lanes outside the mask are left alone."""
     value = to_memory(w, place.dtype, lanes, value)
     kind = memory(place.dtype, lanes)
-    if place.stride == 1 and mask is None:
+    streams = place.streams and mask is None and can_stream(w, place.dtype, lanes)
+    if place.far and place.stride == 1 and not streams:
+        prefetch(w, place, 1)
+    if place.stride == 1 and streams:
+        stream(w, place, lanes, value)
+    elif place.stride == 1 and mask is None:
         pointer = address(w, place, place.first)
         w.do(f"store {kind} {value}, ptr {pointer}, align {place.align}")
     elif place.stride == 1 and mask and (is_literal(mask) or has_masked_moves(w, place.dtype)):
@@ -250,6 +273,38 @@ def store_vector(w: Writer, place: Place, lanes: int, value: str, mask: str | No
         scatter(w, place, lanes, value, mask)
     else:
         store_lanes(w, place, lanes, value, mask)
+
+
+def can_stream(w: Writer, dtype: DType, lanes: int) -> bool:
+    """Are there stores of such vectors that pass the caches by?"""
+    size = ITEMSIZE[dtype] * lanes
+    fits = size in (16, 32, 64) and size <= w.target.vector_bytes
+    return fits and w.target.triple.startswith("x86_64")
+
+
+def stream(w: Writer, place: Place, lanes: int, value: str) -> None:
+    """A whole vector past the caches where its address is aligned, which is all or none of them."""
+    kind, pointer = memory(place.dtype, lanes), address(w, place, place.first)
+    size = ITEMSIZE[place.dtype] * lanes
+    low = w(f"and i64 {w(f'ptrtoint ptr {pointer} to i64')}, {size - 1}")
+    past, plain, done = w.fresh("past"), w.fresh("plain"), w.fresh("stored")
+    w.branch(w(f"icmp eq i64 {low}, 0"), past, plain)
+    w.open(past)
+    w.do(f"store {kind} {value}, ptr {pointer}, align {size}, !nontemporal !0")
+    w.declares.add("!0 = !{i32 1}")
+    w.jump(done)
+    w.open(plain)
+    w.do(f"store {kind} {value}, ptr {pointer}, align {place.align}")
+    w.jump(done)
+    w.open(done)
+    w.streams = True
+
+
+def settle(w: Writer) -> None:
+    """Other threads see what was stored past the caches before they see what follows."""
+    if w.streams:
+        w.declares.add("declare void @llvm.x86.sse.sfence()")
+        w.do("call void @llvm.x86.sse.sfence()")
 
 
 def store_run(w: Writer, place: Place, first: str, lanes: int, value: str, mask: str) -> None:

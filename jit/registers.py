@@ -44,7 +44,11 @@ class Told(NamedTuple):
 
 
 class Module:
-    """What the functions of one program share."""
+    """What the functions of one program share.
+
+    `far` names the buffers that no cache holds, `streams` those among them that the kernel being
+    written fills and nothing reads.
+    """
 
     def __init__(self, target: Target, parallel: bool) -> None:
         self.target = target
@@ -54,3 +58,5 @@ class Module:
         self.functions: list[str] = []
         self.globals: list[str] = []
         self.intrinsics = Intrinsics(target)
+        self.far: frozenset[str] = frozenset()
+        self.streams: frozenset[str] = frozenset()

@@ -192,7 +192,9 @@ class StatementEmitter:
     def place(self, site: Load | Store) -> Place:
         """The elements of an access."""
         buffer, found = site.buffer, self.offset(site, site.offset)
-        return Place(buffer.dtype, self.base(buffer), found.scalar, found.stride, found.vector)
+        base, name = self.base(buffer), buffer.name
+        far, streams = name in self.module.far, name in self.module.streams
+        return Place(buffer.dtype, base, found.scalar, found.stride, found.vector, far, streams)
 
     # Statements
 

@@ -109,7 +109,8 @@ class Writer:
     """The text of one function under construction: `w("add i64 %a, 1")` answers a fresh name.
 
     `label` is the block being written. `declares` collects what the module must declare, and
-    `externals` the C symbols among it; both may be shared between functions.
+    `externals` the C symbols among it; both may be shared between functions. `streams`: it stores
+    past the caches.
     """
 
     def __init__(self, target: Target, declares: set[str], externals: set[str]) -> None:
@@ -118,6 +119,7 @@ class Writer:
         self.label = "entry"
         self.declares = declares
         self.externals = externals
+        self.streams = False
         self._count = 0
 
     def __call__(self, text: str) -> str:
