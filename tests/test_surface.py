@@ -489,3 +489,30 @@ def test_the_first_extreme_complex_value_has_the_derivative() -> None:
         ft.grad(lambda z: np.max(z).real)(z), ft.jit(ft.grad(lambda z: np.max(z).real))(z)
     )
     assert ft.grad(lambda z: np.max(z).real)(z)[2] == 1
+
+
+# -- methods of ufuncs ----------------------------------------------------------------------------
+
+LOGADDEXP = {
+    "axis 0": lambda x: np.logaddexp.reduce(x),
+    "last axis": lambda x: np.logaddexp.reduce(x, axis=-1, keepdims=True),
+    "all axes": lambda x: np.logaddexp.reduce(x, axis=None),
+    "initial": lambda x: np.logaddexp.reduce(x, axis=1, initial=0.5),
+    "where": lambda x: np.logaddexp.reduce(x, axis=1, where=x > -0.5, initial=-np.inf),
+}
+
+
+@pytest.mark.parametrize("name", LOGADDEXP)
+def test_logaddexp_reduces_as_in_numpy(name: str) -> None:
+    f = LOGADDEXP[name]
+    x = np.random.default_rng(3).normal(size=(3, 4)) * 300
+    edges = np.array([[-np.inf, 0.0, 1.0], [-np.inf, -np.inf, -np.inf], [np.inf, 2.0, 3.0]])
+    with np.errstate(invalid="ignore"):
+        for value in (x, edges, x.astype(np.float32)):
+            found, expected = ft.jit(f)(value), f(value)
+            assert found.dtype == expected.dtype
+            np.testing.assert_allclose(found, expected, rtol=1e-6)
+    weights = ft.grad(lambda x: np.sum(f(x)))(x / 300)
+    step = 1e-6 * np.cos(np.arange(12.0)).reshape(3, 4)
+    moved = np.sum(f(x / 300 + step)) - np.sum(f(x / 300 - step))
+    np.testing.assert_allclose(np.sum(weights * 2 * step), moved, rtol=1e-6, atol=1e-14)

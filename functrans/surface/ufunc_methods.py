@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 
 from functrans.errors import MutationError, describe, user_frame, where
-from functrans.ir import Primitive, aval_of
+from functrans.ir import Primitive, aval_of, is_inexact
+from functrans.primitives import elementwise as e
 from functrans.primitives import reduction as r
-from functrans.primitives.derive import Value
+from functrans.primitives import structural as p
+from functrans.primitives.derive import Value, full_like
 from functrans.surface import accumulations, elementwise, reductions
 from functrans.surface.declare import NUMPY_TABLE, UFUNC_METHODS, Function, surface
 from functrans.surface.indexing import put
+from functrans.surface.promotion import FLOAT, canonical_dtype, cast
 from functrans.surface.reductions import NOT_GIVEN
 from functrans.surface.shaping import array_of, insert_axes
 from functrans.typing import ArrayLike, Axes, DTypeLike
@@ -39,6 +42,30 @@ def _reduce(ufunc: np.ufunc, function: Function, takes_dtype: bool) -> Function:
         return function.body(array, axis, **options)  # type: ignore[attr-defined]
 
     return surface(name=f"{ufunc.__name__}.reduce")(reduce).staged
+
+
+@surface(name="logaddexp.reduce")
+def _logaddexp_reduce(
+    array: ArrayLike,
+    axis: Axes = 0,
+    dtype: DTypeLike = None,
+    *,
+    keepdims: bool = False,
+    initial: ArrayLike | None = NOT_GIVEN,  # type: ignore[assignment]
+    where: ArrayLike = True,
+) -> Value:
+    """`logaddexp.reduce`: the logarithm of the sum of exponentials, the greatest taken out."""
+    x = array_of(array, "logaddexp.reduce")
+    x = cast(x, aval_of(x).dtype if dtype is None else canonical_dtype(dtype, "logaddexp.reduce"))
+    x = x if is_inexact(aval_of(x).dtype) else cast(x, FLOAT)
+    top = reductions.max.body(x, axis, keepdims=True, initial=-np.inf, where=where)
+    top = p.stop_gradient(p.select(e.is_finite(top), top, full_like(top, 0)))
+    parts = elementwise.exp.body(elementwise.subtract.body(x, top))
+    total = reductions.sum.body(parts, axis, keepdims=keepdims, where=where)
+    result = e.add(e.log(total), p.reshape(top, aval_of(total).shape))
+    if not reductions.is_given(initial) or initial is None:
+        return result
+    return elementwise.logaddexp.body(result, initial)
 
 
 def _accumulate(ufunc: np.ufunc, primitive: Primitive, widen: bool) -> Function:
@@ -104,6 +131,7 @@ _AT = {
 def _register() -> None:
     for ufunc, (function, takes_dtype) in _REDUCE.items():
         UFUNC_METHODS[ufunc, "reduce"] = _reduce(ufunc, function, takes_dtype)
+    UFUNC_METHODS[np.logaddexp, "reduce"] = _logaddexp_reduce.staged
     for ufunc, (primitive, widen) in _ACCUMULATE.items():
         UFUNC_METHODS[ufunc, "accumulate"] = _accumulate(ufunc, primitive, widen)
     for ufunc, (combine, sign) in _AT.items():
