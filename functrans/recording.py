@@ -137,7 +137,7 @@ class Trace:
         abstract = active = False
         for arg in args:
             lifted = arg if type(arg) is Tracer and arg.recorder is self else self.lift(arg)
-            if type(lifted) is Literal:
+            if isinstance(lifted, Literal):
                 atoms.append(lifted)
                 continue
             node = lifted.node
@@ -221,10 +221,17 @@ class Trace:
             for var, node in zip(eqn.outputs, made, strict=True):
                 env[var] = node
         given: dict[Atom, Any] = dict(zip(jaxpr.invars, args, strict=True))
-        return [
-            a.value if isinstance(a, Literal) else given[a] if a in given else Tracer(self, env[a])
-            for a in jaxpr.outvars
-        ]
+        outs: list[Any] = []
+        for atom in jaxpr.outvars:
+            known = given.get(atom, env.get(atom, atom))
+            outs.append(
+                known.value
+                if isinstance(known, Literal)
+                else Tracer(self, known)
+                if isinstance(known, Node)
+                else known
+            )
+        return outs
 
     def _stopped(self, out: Tracer) -> Tracer:
         """no_grad: the derivative of what is recorded while it is on is zero."""

@@ -30,6 +30,7 @@ from functrans.extend import (
     tree,
     where,
 )
+from jit.collecting import collecting_rarely
 from jit.entry.base import attach, callable_natively, detach, entry_base, entry_ready
 from jit.options import Options, as_tuple, check_options, hashable, positional_names
 from jit.programs import AnyExecutable, executable_for
@@ -350,7 +351,8 @@ class Jitted(entry_base()):
         key = self._key(made, leaves)
         found = self._known.get(key)
         if found is None:
-            found = self._stage(made, leaves, [aval_of(x) for x in leaves])
+            with collecting_rarely():
+                found = self._stage(made, leaves, [aval_of(x) for x in leaves])
             if not any(type(x) is Tracer for x in found.captured):
                 self._known[key] = found
         return found

@@ -1,4 +1,4 @@
-"""Machine code of a program's text: its functions in several modules, compiled side by side.
+"""Machine code of a module's text: its functions in several modules, compiled side by side.
 
 LLVM takes a module at a time, and its code generator works on one function after another. The
 modules see each other's functions, and the linker makes one image of them: no function's code
@@ -26,21 +26,21 @@ T = TypeVar("T")
 PIECE = 6000
 """A module of so many characters is not divided: LLVM takes a millisecond for an empty one."""
 MOST = 4
-_GLOBAL = re.compile(r"(@[\w.]+) = internal constant (\[[^\]]*\])")
+_GLOBAL = re.compile(r"(@[\w.]+) = internal (constant|global) (\[[^\]]*\]|\w+)")
 _NAME = re.compile(r" %[\w.]+")
 
 
-def program_code(text: str, target: Target) -> Loadable:
-    """The machine code of a whole program."""
+def module_code(text: str, target: Target, bench: int = 0) -> Loadable:
+    """The machine code of a module. Two threads must not use one bench at a time for long."""
     count = min(len(text) // PIECE, MOST, processors())
     texts = divided(text, count) if count > 1 and has_linker(target) else [text]
     if len(texts) > 1:
         from jit.elf import Unlinkable, link_image
 
-        jobs = [lambda k=k, t=t: compiled(t, target, k) for k, t in enumerate(texts)]
+        jobs = [lambda k=k, t=t: compiled(t, target, bench + k) for k, t in enumerate(texts)]
         with suppress(Unlinkable):
             return link_image(*side_by_side(jobs))
-    return native.loadable(native.emit_object(text, target))
+    return native.loadable(compiled(text, target, bench))
 
 
 def has_linker(target: Target) -> bool:
@@ -55,6 +55,10 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
+PROGRAMS, RUNTIME = 0, MOST
+"""The benches of programs, and of what they call: these are compiled at the same time."""
+
+
 @cache
 def generator(target: Target, slot: int) -> Any:
     """A code generator for one of several threads."""
@@ -62,19 +66,17 @@ def generator(target: Target, slot: int) -> Any:
 
 
 def compiled(text: str, target: Target, slot: int) -> bytes:
-    """One module. Only one thread may use a slot at a time."""
-    if slot == 0:
-        return native.emit_object(text, target)
+    """One module, by the code generator of a slot."""
     with _locks[slot]:
         return native.machine_code(text, generator(target, slot))
 
 
-_locks = [threading.Lock() for _ in range(MOST)]
+_locks = [threading.Lock() for _ in range(2 * MOST)]
 
 
 def renew_locks() -> None:
     """A child of fork must not wait for threads that only its parent has."""
-    _locks[:] = [threading.Lock() for _ in range(MOST)]
+    _locks[:] = [threading.Lock() for _ in _locks]
 
 
 if hasattr(os, "register_at_fork"):
@@ -106,9 +108,9 @@ def side_by_side(jobs: Sequence[Callable[[], T]]) -> list[T]:
 def divided(text: str, count: int) -> list[str]:
     """The text of a module as up to `count` modules of about one length.
 
-    The module must be of the emitter's form: everything else, then the functions.
+    All its globals are internal, and each begins and ends on a line of its own, as functions do.
     """
-    head, *functions = text.split("\ndefine ")
+    shared, given, functions = parsed(text)
     groups: list[list[int]] = [[] for _ in range(min(count, len(functions)))]
     loads = [0] * len(groups)
     for number in sorted(range(len(functions)), key=lambda k: -len(functions[k])):
@@ -117,8 +119,6 @@ def divided(text: str, count: int) -> list[str]:
         loads[group] += len(functions[number])
     if len(groups) < 2:
         return [text]
-    shared = [line for line in head.split("\n") if not line.startswith("@")]
-    given = [line for line in head.split("\n") if line.startswith("@")]
     owned = [line.replace(" = internal ", " = hidden ", 1) for line in given]
     borrowed = [declared_global(line) for line in given]
     declared = [declaration(function) for function in functions]
@@ -127,29 +127,46 @@ def divided(text: str, count: int) -> list[str]:
         own = set(group)
         lines = [*shared, *(borrowed if k else owned)]
         lines += [d for number, d in enumerate(declared) if number not in own]
-        lines += [f"define {visible(functions[number])}" for number in sorted(own)]
+        lines += [visible(functions[number]) for number in sorted(own)]
         texts.append("\n".join(lines) + "\n")
     return texts
 
 
+def parsed(text: str) -> tuple[list[str], list[str], list[str]]:
+    """The lines that every module needs, those that define data, and the functions."""
+    shared: list[str] = []
+    given: list[str] = []
+    functions: list[str] = []
+    start = None
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        if start is not None:
+            if line == "}":
+                functions.append("\n".join(lines[start : number + 1]))
+                start = None
+        elif line.startswith("define "):
+            start = number
+        elif line.startswith("@"):
+            given.append(line)
+        elif line:
+            shared.append(line)
+    return shared, given, functions
+
+
 def declared_global(line: str) -> str:
-    """A constant of another module."""
+    """Data of another module."""
     found = _GLOBAL.match(line)
     if found is None:
-        raise ValueError(f"not a constant: {line[:80]}")
-    return f"{found[1]} = external hidden constant {found[2]}"
+        raise ValueError(f"not an internal constant or variable: {line[:80]}")
+    return f"{found[1]} = external hidden {found[2]} {found[3]}"
 
 
 def visible(function: str) -> str:
     """A function that other modules of the program may call."""
-    return function.replace("internal ", "hidden ", 1) if is_internal(function) else function
-
-
-def is_internal(function: str) -> bool:
-    return function.startswith("internal ")
+    return function.replace("define internal ", "define hidden ", 1)
 
 
 def declaration(function: str) -> str:
     """The declaration of a function that another module defines."""
-    header = function[: function.index("{")].rstrip()
-    return "declare " + _NAME.sub("", visible(header))
+    header = visible(function[: function.index("{")])
+    return _NAME.sub("", header[: header.rindex(")") + 1]).replace("define ", "declare ", 1)

@@ -6,11 +6,12 @@ in advance.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import importlib.util
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from jit import disk_cache
@@ -19,39 +20,53 @@ PROGRAM = "define double @f(double %x) {\n  %y = fmul double %x, %x\n  ret doubl
 
 
 def start() -> None:
-    """Import the compiler and LLVM, unless this user's programs are on disk."""
+    """Import the compiler and LLVM, unless this user's programs are on disk.
+
+    LLVM makes tables of its own when it compiles for the first time: it does so in the background.
+    """
     if has_programs():
         return
-    loading = beside(load_library)
-    import jit.api
-    import jit.pipeline  # noqa: F401
-    from jit import native
+    loading = threading.Thread(target=load_library, name="functrans-early")
+    loading.start()
+    from jit import api, native, pipeline
+    from jit.runtime import gemm_loops
 
+    del api, gemm_loops, pipeline  # imported now, used later
     loading.join()
     native.load_llvm()
-    # LLVM makes its tables when it compiles for the first time, without the GIL.
-    beside(compile_something)
+    in_turn([compile_something])
 
 
-_started: list[threading.Thread] = []
+_running: list[threading.Thread] = []
+_wanted = threading.Event()
 
 
-def beside(job: Callable[[], None]) -> threading.Thread:
-    """Start a job in a thread of its own, which a fork waits for."""
-    thread = threading.Thread(target=job, name="functrans-early")
+def in_turn(jobs: Sequence[Callable[[], object]]) -> None:
+    """Do the jobs in a thread of their own; what fails there fails again where it is needed."""
+
+    def run() -> None:
+        for job in jobs:
+            if _wanted.is_set():
+                with suppress(Exception):
+                    job()
+
+    _wanted.set()
+    # A daemon, so that a process that ends waits for the job at hand only.
+    thread = threading.Thread(target=run, name="functrans-early", daemon=True)
     thread.start()
-    _started.append(thread)
-    return thread
+    _running.append(thread)
 
 
-def wait() -> None:
-    """Let what was started come to its end."""
-    while _started:
-        _started.pop().join()
+def finish() -> None:
+    """Wait for the job at hand, and do no other."""
+    _wanted.clear()
+    while _running:
+        _running.pop().join()
 
 
+atexit.register(finish)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=wait)
+    os.register_at_fork(before=finish)
 
 
 def has_programs() -> bool:
@@ -79,7 +94,7 @@ def load_library() -> None:
 
 
 def compile_something() -> None:
-    """Compile a program of one function."""
+    """Compile a module of one function."""
     from jit import codegen, native
 
-    codegen.compiled(PROGRAM, native.host_target(), codegen.MOST - 1)
+    codegen.compiled(PROGRAM, native.host_target(), codegen.RUNTIME)

@@ -27,7 +27,7 @@ from functrans.extend import (
     simplify,
 )
 from jit import native
-from jit.codegen import program_code
+from jit.codegen import module_code
 from jit.collecting import collecting_rarely
 from jit.dispatch import Dispatcher
 from jit.emit import emit_program
@@ -36,6 +36,7 @@ from jit.loop_ir.check import check_program
 from jit.loop_ir.nodes import Program
 from jit.loop_ir.pprint import format_program
 from jit.lowering.rules import runtime_calls
+from jit.passes.explain import explain
 from jit.passes.loops import Written, write_program
 from jit.passes.prepare import inline_calls, to_graph
 from jit.passes.schedule import Schedule
@@ -50,7 +51,8 @@ TEXTS = ("jaxpr", "loops", "llvm", "asm")
 class Report:
     """What compiling took and decided: seconds by stage, a line for each kernel and variable.
 
-    `donated` says which results take the memory of arguments, and why that was last refused.
+    `details` says of each kernel what it reads, writes and computes, and why what it makes is made
+    there. `donated` says which results take the memory of arguments, and why that was last refused.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -58,6 +60,7 @@ class Report:
     stored: list[str] = field(default_factory=list)
     arena_bytes: int = 0
     donated: list[str] = field(default_factory=list)
+    details: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         total = sum(self.seconds.values())
@@ -66,6 +69,7 @@ class Report:
         lines += [f"arena: {self.arena_bytes} bytes", "kernels:"]
         lines += [f"  {line}" for line in self.kernels]
         lines += ["stored:"] + [f"  {line}" for line in self.stored]
+        lines += ["reasons:"] * bool(self.details) + [f"  {line}" for line in self.details]
         lines += ["donated:"] * bool(self.donated) + [f"  {line}" for line in self.donated]
         return "\n".join(lines)
 
@@ -100,7 +104,8 @@ class Executable:
                 )
 
     def compile_report(self) -> Report:
-        return replace(self.report, donated=self.dispatch.donations())
+        details = explain(self.jaxpr)
+        return replace(self.report, donated=self.dispatch.donations(), details=details)
 
 
 class Timer:
@@ -152,7 +157,7 @@ def compile_jaxpr(jaxpr: Jaxpr, donate: Sequence[int] = ()) -> Executable:
         emitted = emit_program(written.program, target, threads.has_threads())
         symbols.prepare(emitted.externals)
     with timer.stage("object"):
-        code = program_code(emitted.text, target)
+        code = module_code(emitted.text, target)
     with timer.stage("load"):
         loaded = native.NativeProgram(
             code,

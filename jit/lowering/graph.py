@@ -64,6 +64,8 @@ def chain_base(graph: Graph, var: Var, stored: Container[Var] = ()) -> Var | Non
 def strided_view(graph: Graph, var: Var, base: Var) -> View | None:
     """`var` as a view of `base`, when its elements are read at affine positions."""
     shape = var.aval.shape
+    if var is base:
+        return View(base, 0, shape, dense_strides(shape))
     loops = [Loop(n) for n in shape]
     scout = Scout(graph.producers, {base})
     scout.value(var, Point(shape, multi=[of_loop(loop) for loop in loops]))
@@ -73,6 +75,16 @@ def strided_view(graph: Graph, var: Var, base: Var) -> View | None:
     if found is not base or not flat.is_affine():
         return None
     return View(base, flat.const, shape, tuple(flat.terms.get(loop, 0) for loop in loops))
+
+
+def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """The strides of an array in C order; axes of length 1 have none."""
+    strides, step = [0] * len(shape), 1
+    for axis in range(len(shape) - 1, -1, -1):
+        if shape[axis] != 1:
+            strides[axis] = step
+        step *= shape[axis]
+    return tuple(strides)
 
 
 def view_of(graph: Graph, stored: Container[Var], atom: Atom) -> View | None:

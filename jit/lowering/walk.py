@@ -103,7 +103,7 @@ class BaseWalk:
             if eqn is None or (top in self.stored and top is not root):
                 memo[top] = self.read(top, point)
             elif eqn.primitive in SCALARS:
-                waiting = [a for a in eqn.inputs if isinstance(a, Var) and a not in memo]
+                waiting = [a for a in eqn.inputs if type(a) is Var and a not in memo]
                 if waiting:
                     stack.extend(waiting)
                     continue
@@ -212,6 +212,13 @@ class Scout(BaseWalk):
         for out in eqn.outputs:
             self.visited[out] = None
         return [NOTHING] * len(eqn.outputs)
+
+    def finish_scalar(self, eqn: Eqn, memo: dict[Var, Any]) -> None:
+        """What `apply` does, without operands: programs are looked at several times."""
+        self.cost += scalar_cost(eqn)
+        for out in eqn.outputs:
+            self.visited[out] = None
+            memo[out] = NOTHING
 
     def indexed(self, eqn: Eqn, point: Point) -> Any:
         return INDEXED[eqn.primitive](self, eqn, point)

@@ -375,6 +375,8 @@ def crossing(
     graph: Graph, stored: Mapping[Var, str], kernel: Kernel, domain: Domain, vector: Loop
 ) -> Loop | None:
     """The loop along which some array is contiguous that the vector loop crosses in strides."""
+    if len(domain.loops) < 2:
+        return None
     for node in kernel.nodes:
         scout, _ = look(graph, stored, node, domain, kernel.roles[node])
         for _, flat in scout.reads:

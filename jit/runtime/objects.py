@@ -12,6 +12,7 @@ from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
 from jit import code_cache, native
+from jit.codegen import RUNTIME, module_code
 from jit.native import Loadable
 
 P = ParamSpec("P")
@@ -76,7 +77,7 @@ def runtime_object(name: str, *options: Any, text: Callable[[], str]) -> Loadabl
 def compile_module(text: str) -> Loadable:
     """Machine code of a module."""
     with _building:
-        return native.loadable(native.machine_code(text, _code_generator()))
+        return module_code(text, native.host_target(), RUNTIME)
 
 
 def link_object(
@@ -96,9 +97,3 @@ def link_object(
 def library_symbols(names: Iterable[str]) -> dict[str, int]:
     """Addresses of C library functions."""
     return {name: native.process_symbol(name) for name in names}
-
-
-@cache
-def _code_generator() -> Any:
-    """A code generator beside that of programs, so that both may compile at the same time."""
-    return native.code_generator(native.host_target())

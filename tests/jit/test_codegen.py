@@ -77,7 +77,7 @@ def test_a_long_text_is_compiled_in_several_threads(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(codegen, "compiled", noted)
     target, program = native.host_target(), long_program(40)
-    code = codegen.program_code(emit_program(program, target, False).text, target)
+    code = codegen.module_code(emit_program(program, target, False).text, target)
     assert isinstance(code, Image)
     assert len(seen) == 3
     found = outputs(program, code, 40)
