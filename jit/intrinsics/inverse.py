@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from jit.intrinsics.algebra import B, F, Maths
 from jit.intrinsics.exponential import scaled
-from jit.intrinsics.logarithm import finished, log_of_sum, split
+from jit.intrinsics.logarithm import finished, halved, log_of_sum
 
 # (asin(x) - x) / x**3 in x**2, |x| <= 1/2.
 ASIN = [
@@ -41,13 +41,17 @@ ATAN = [
     0.03805447438845551,
     -0.01789536660476066,
 ]
+# z**(-1/3) for 3/4 <= z < 3/2, error 2**-14.
 CBRT = [
-    1.000005125772827,
-    0.3332242806442405,
-    -0.11160520918822128,
-    0.06566175868309186,
-    -0.03724071885012369,
+    1.8380798257076414,
+    -1.721227292505192,
+    1.360846954488511,
+    -0.5771927964024894,
+    0.09945570730885152,
 ]
+# 2**(j/3) and a third of 2**(-2j/3) for j = -1, 0, 1, at the places of j modulo 16.
+ROOT = [1.0, 1.2599210498948732, *[0.0] * 13, 0.7937005259840998]
+SLOPE = [0.3333333333333333, 0.20998684164914552, *[0.0] * 13, 0.5291336839893999]
 # The same for floats.
 ASIN_SINGLE = [
     0.16666659712791443,
@@ -200,22 +204,23 @@ def atanh(m: Maths, x: F) -> F:
 
 
 def cbrt(m: Maths, x: F) -> F:
-    """Cube root: a start from the significand, one cubic step, one exact correction."""
+    """The root of 2**j z from z**(-1/3), then one step on its exact cube; 2**(k - j) apart."""
     size = m.abs(x)
-    k, f = split(m, size)
-    third, _ = m.round(k * 0.3333333333333333)
+    k, z = halved(m, size)
+    third, whole = m.round(k * 0.3333333333333333)
     j = m.fma(third, -3.0, k)
-    two = m.select(j < 0.0, 0.5, m.select(j > 0.0, 2.0, 1.0))
-    root = m.select(j < 0.0, 0.7937005259840998, m.select(j > 0.0, 1.2599210498948732, 1.0))
-    a = two + f * two
-    y = m.poly(f, CBRT) * root
-    cube = y * y * y
-    y = y - y * (cube - a) / (cube + cube + a)
-    square, square_low = m.product(y, y)
-    high, high_low = m.product(square, y)
-    error = (a - high) - m.fma(square_low, y, high_low)
-    y = m.fma(error, 0.3333333333333333 / square, y)
-    _, whole = m.round(third)
-    found = scaled(m, y, third, whole)
+    place = m.bits(j + m.magic)
+    y = m.poly(z, CBRT)
+    square = y * y
+    if m.double:
+        h = 1.0 - z * (square * y)
+        y = m.fma(y * h, m.fma(h, 0.2222222222222222, 0.3333333333333333), y)
+        square = y * y
+    root = (z * square) * m.lookup(ROOT, place)
+    twice, twice_low = m.product(root, root)
+    cube, low = m.product(twice, root)
+    error = (z * m.power_of_two(place - m.magic_bits) - cube) - m.fma(twice_low, root, low)
+    root = m.fma(error, square * m.lookup(SLOPE, place), root)
+    found = scaled(m, root, third, whole)
     usual = (size > 0.0) & (size < HUGE)
     return m.copysign(m.select(usual, found, x), x)

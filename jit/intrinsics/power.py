@@ -1,54 +1,158 @@
-"""pow and fmod; the rare cases take the C function, behind one test of all lanes.
+"""pow and fmod.
 
-pow is 2**(y log2 |x|), the product kept to about 64 bits, with the sign of odd powers; rare are
-zeros, infinities, NaN and subnormal bases. fmod is exact; rare are quotients beyond 2**52.
+pow is 2**(y log2 |x|), for doubles with the logarithm in two parts of about 64 bits together, for
+floats in double precision throughout. Vectors that hold negative numbers take a slower way that
+sets signs, and those with zeros, infinities, NaN or subnormal numbers that of the C function; fmod
+is exact, and slow for quotients beyond 2**52. Coefficients: tests/ulp/remez.py, fits of
+(2**f - 1 - f log(2)) / f**2 for |f| <= 1/2 and of the terms of log2(1 + r) that are not exact.
 """
 
 from __future__ import annotations
 
 from jit.intrinsics.algebra import B, F, Maths
-from jit.intrinsics.exponential import scaled, tail
-from jit.intrinsics.logarithm import precise_log2
+from jit.intrinsics.exponential import scaled
+from jit.intrinsics.logarithm import BASE_2, INVERSE, halved
 
+# log2(1 + r) from r**3 on, in double precision; error 2**-63 of r.
+LOG2_TAIL = [
+    0.48089834696298767,
+    -0.3606737602222452,
+    0.28853900817871275,
+    -0.24044917347065659,
+    0.20609928926899368,
+    -0.1803368718086684,
+    0.16030165496580356,
+    -0.14430140919376946,
+    0.13054582651157076,
+    -0.10335339504423416,
+]
+# The same from r**2 on, error 2**-39 of r.
+LOG2_ROUGH = [
+    -0.7213475203532067,
+    0.4808983352855901,
+    -0.3606740901036197,
+    0.2885673425648897,
+    -0.2404065138367948,
+    0.1895321049406403,
+]
+LOG2_C = [
+    0.0,
+    0.13000822554312347,
+    0.2100488922371309,
+    0.28637862032224864,
+    0.3571380841154811,
+    0.4267632259228424,
+    0.49142054413874003,
+    0.5549868614587621,
+    -0.38585760482687853,
+    -0.3265621589040003,
+    -0.2725607214761689,
+    -0.21800705976045656,
+    -0.16804291906530344,
+    -0.11796205714281392,
+    -0.0695370703510009,
+    0.0,
+]
+EXP2 = [
+    0.24022650695910117,
+    0.05550410866482167,
+    0.00961812910759896,
+    0.0013333558146390076,
+    0.0001540353045197197,
+    1.5252733859564499e-05,
+    1.321543751079733e-06,
+    1.0178049114533199e-07,
+    7.073442832025496e-09,
+    4.4570551997522093e-10,
+]
+EXP2_ROUGH = [
+    0.24022651127391897,
+    0.055503625094977235,
+    0.00961802502993939,
+    0.0013390062627796058,
+    0.0001547134273504657,
+]
 LN2 = (0.6931471805599453, 2.3190468138462996e-17)
 HUGE = float("inf")
+
+
+def log2_pair(m: Maths, x: F) -> tuple[F, F]:
+    """log2 of positive normal doubles in two parts, relative error about 2**-63."""
+    unit, unit_low = BASE_2.unit
+    k, z = halved(m, x)
+    index = m.bits(z) >> (m.mantissa - 4)
+    product, r_low = m.product(z, m.lookup(INVERSE, index))
+    r = product - 1.0
+    square, square_low = m.product(r, r)
+    square_low = m.fma(r + r, r_low, square_low)
+    first, low = m.product(r, m.f(unit))
+    slope = r_low * unit
+    low = m.fma(r, unit_low, low) + m.fma(slope, square, slope)
+    second, lost = m.product(square, m.f(-unit / 2))
+    low = low + m.fma(square, -unit_low / 2, m.fma(square_low, -unit / 2, lost))
+    low = m.fma(square * r, m.poly(r, LOG2_TAIL), low)
+    whole = k + m.lookup(BASE_2.c, index)
+    total, lost = m.ordered_sum(whole, first)
+    total, more = m.ordered_sum(total, second)
+    return m.ordered_sum(total, (low + m.lookup(BASE_2.c_low, index)) + (lost + more))
 
 
 def exp2_pair(m: Maths, high: F, low: F) -> F:
     """2**(high + low)."""
     n, k = m.round(high)
-    fraction = high - n
-    r, lost = m.product(fraction, m.f(LN2[0]))
-    lost = m.fma(fraction, LN2[1], m.fma(low, LN2[0], lost))
-    r, lost = m.ordered_sum(r, lost)
-    p = 1.0 + (r + m.fma(r * r, tail(m, r, fine=True), lost))
+    f, low = m.ordered_sum(high - n, low)
+    rest = m.fma(f, LN2[1], low * LN2[0])
+    p = 1.0 + m.fma(f, LN2[0], m.fma(f * f, m.poly(f, EXP2), rest))
     return scaled(m, p, n, k)
 
 
-def positive_power(m: Maths, size: F, y: F) -> F:
-    """size**y for normal size > 0 and finite y, in double precision."""
-    log_high, log_low = precise_log2(m, size)
-    y = m.most(m.least(y, 2.0**80), -(2.0**80))
+def precise(m: Maths, x: F, y: F) -> F:
+    """x**y for positive normal x and finite y, in double precision."""
+    log_high, log_low = log2_pair(m, x)
     high, low = m.product(y, log_high)
     low = m.fma(y, log_low, low)
     bounded = m.most(m.least(high, 1100.0), -1100.0)
-    low = m.select(high.eq(bounded), low, 0.0)
-    return exp2_pair(m, bounded, low)
+    return exp2_pair(m, bounded, m.select(high.eq(bounded), low, 0.0))
+
+
+def rough(m: Maths, x: F, y: F) -> F:
+    """The same with an error of 2**-28, for floats."""
+    d = m.doubles()
+    k, z = halved(d, m.widen(x, d))
+    index = d.bits(z) >> (d.mantissa - 4)
+    inverse = d.lookup(INVERSE, index)
+    r = d.fma(z, inverse, -1.0) if m.w.target.fma else z * inverse - 1.0
+    log = d.fma(r * r, d.poly(r, LOG2_ROUGH), r * BASE_2.unit[0])
+    log = log + (k + d.lookup(LOG2_C, index))
+    power = d.most(d.least(m.widen(y, d) * log, 200.0), -200.0)
+    n, whole = d.round(power)
+    f = power - n
+    p = d.fma(f * f, d.poly(f, EXP2_ROUGH), d.fma(f, LN2[0], 1.0))
+    return m.narrow(p * d.power_of_two(whole))
+
+
+def usual_power(m: Maths, x: F, y: F) -> F:
+    """x**y for positive normal x and finite y."""
+    return precise(m, x, y) if m.double else rough(m, x, y)
 
 
 def pow(m: Maths, x: F, y: F) -> F:
     """x**y."""
+    bounded = m.abs(y) < m.pick(2.0**80, HUGE)
+    usual = (x >= 2.0 ** (1 - m.bias)) & (x < HUGE) & bounded
+    return m.unless(~usual, usual_power(m, x, y), lambda: m.formula("signed pow", x, y))
+
+
+def signed_pow(m: Maths, x: F, y: F) -> F:
+    """x**y where x may be negative, and everything else by the C function."""
     size = m.abs(x)
-    d = m if m.double else m.doubles()
-    wide = (size, y) if m.double else (m.widen(size, d), m.widen(y, d))
-    found = positive_power(d, *wide)
-    found = found if m.double else m.narrow(found)
-    half = y * 0.5
-    whole, even = whole_number(m, y), whole_number(m, half)
+    found = usual_power(m, size, y)
+    whole, even = whole_number(m, y), whole_number(m, y * 0.5)
     negative = x < 0.0
     found = m.select(negative & ~even, -found, found)
     found = m.select(negative & ~whole, float("nan"), found)
-    usual = (size >= 2.0 ** (1 - m.bias)) & (size < HUGE) & (m.abs(y) < HUGE)
+    bounded = m.abs(y) < m.pick(2.0**80, HUGE)
+    usual = (size >= 2.0 ** (1 - m.bias)) & (size < HUGE) & bounded
     return m.unless(~usual, found, lambda: m.each("pow", x, y))
 
 

@@ -44,6 +44,7 @@ GENERATORS: dict[str, Generator] = {
     "cos": trigonometric.cos,
     "tan": through_double(trigonometric.tan),
     "pow": power.pow,
+    "signed pow": power.signed_pow,
     "fmod": through_double(power.fmod),
     "erf": error.erf,
     "erfc": through_double(error.erfc),
@@ -59,7 +60,7 @@ GENERATORS: dict[str, Generator] = {
     "atanh": inverse.atanh,
     "lgamma": through_double(gamma.lgamma),
     "digamma": through_double(gamma.digamma),
-    "cbrt": through_double(inverse.cbrt),
+    "cbrt": inverse.cbrt,
 }
 # Formulas so short that the call and the spills around it show: 15 to 20 % for exp.
 SHORT = frozenset({"exp", "exp2", "log", "log2", "log10", "sin", "cos", "logistic", "atan2"})
@@ -108,7 +109,7 @@ class Intrinsics:
 
     def formula(self, name: str, scalar: str, lanes: int, arity: int) -> str:
         """The function of a generator."""
-        function = f"ft.{name}.{mangled(scalar, lanes)}"
+        function = f"ft.{name.replace(' ', '.')}.{mangled(scalar, lanes)}"
         if function not in self._written:
             self._written.add(function)
             w = Writer(self.target, self.declares, self.externals)
