@@ -39,6 +39,7 @@ from functrans.api import (
     vmap,
 )
 from functrans.config import config
+from functrans.engine import start_early
 from functrans.errors import FunctransError
 from functrans.extend import jit, plug
 from functrans.ir import Array
@@ -120,3 +121,5 @@ __all__ = [
     "vjp",
     "vmap",
 ]
+
+start_early()

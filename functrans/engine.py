@@ -6,6 +6,7 @@ import importlib
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -23,8 +24,24 @@ def plug(module: str, version: str) -> None:
     tiers.provide_compiler(lambda jaxpr: native_engine().flat_program(jaxpr))
 
 
+def start_early() -> None:
+    """Let the engine load what the first program will need, where there is one to be compiled.
+
+    What is wrong with the engine is said when it is used.
+    """
+    if os.environ.get("FUNCTRANS_ENGINE", "native") == "native":
+        with suppress(EngineError, ImportError):
+            importlib.import_module(f"{own_package().__name__}.early").start()
+
+
 def native_engine() -> ModuleType:
     """The plugged module, imported; EngineError names what shadows it when it is not ours."""
+    own_package()
+    return importlib.import_module(_plugged["module"])
+
+
+def own_package() -> ModuleType:
+    """The package of the plugged module; EngineError where another one shadows it."""
     package = importlib.import_module(_plugged["module"].split(".")[0])
     file = package.__file__ or "a namespace package without a file"
     ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -36,7 +53,7 @@ def native_engine() -> ModuleType:
             f"installed with it in {ours}, but importing it gave {file} (version {version}). "
             "Rename or remove the file that shadows it."
         )
-    return importlib.import_module(_plugged["module"])
+    return package
 
 
 def engine_name() -> str:
