@@ -29,6 +29,7 @@ DEEP = 12
 """How many index-moving equations may be inlined into each other."""
 MANY = 48
 """A kernel takes no more nodes than this."""
+NOTHING_NEAR = "no kernel before it has to do with what it reads"
 APART = ("row", "row_total", "column_fold")
 """Roles of nodes that do not run in the passes over each row."""
 COLUMNS_FROM, COLUMNS_TO = 64, 1 << 15
@@ -39,7 +40,10 @@ ROW_LIMIT = 1 << 13
 
 @dataclass(eq=False)
 class Kernel:
-    """Nodes over one domain. `looks` holds what each reads, `stages` in which pass it runs."""
+    """Nodes over one domain.
+
+    `looks` holds what each reads, `stages` in which pass it runs, `why` the reason it is here.
+    """
 
     domain: Domain
     tagged: bool = False
@@ -48,6 +52,7 @@ class Kernel:
     looks: dict[Node, Scout] = field(default_factory=dict)
     defs: dict[Var, Node] = field(default_factory=dict)
     stages: dict[Node, int] = field(default_factory=dict)
+    why: dict[Node, str] = field(default_factory=dict)
 
     def add(self, node: Node, role: Role, scout: Scout) -> None:
         self.nodes.append(node)
@@ -309,6 +314,7 @@ class Planner:
         self.places: dict[Var, int] = {}
         self.checks: dict[int, int] = {}
         self.by_size: dict[int, list[int]] = {}
+        self.refused = ""
 
     def run(self) -> list[Step]:
         for node in nodes_of(self.graph, self.stored):
@@ -335,6 +341,7 @@ class Planner:
             if is_total(node):
                 kernel.domain = Domain(domain.loops)
             kernel.add(node, role_alone(node), scout)
+            kernel.why[node] = f"opens a kernel: {self.refused or NOTHING_NEAR}"
             self.steps.append(kernel)
             step = len(self.steps) - 1
             self.by_size.setdefault(domain.size, []).append(step)
@@ -350,15 +357,17 @@ class Planner:
         """The kernel that the node joins: one that makes what it reads, reads the same, or folds
         rows of the same kind, since what reads both had better find them in one place.
         """
-        candidates = self.candidates(node, reads, earliest)
-        for step in candidates:
+        self.refused = ""
+        for step, reason in self.candidates(node, reads, earliest):
             kernel = self.steps[step]
             assert isinstance(kernel, Kernel)
-            if self.join(kernel, node):
+            if self.join(kernel, node, step):
+                kernel.why[node] = reason
                 return step
         return None
 
-    def candidates(self, node: Node, reads: set[Var], earliest: int) -> list[int]:
+    def candidates(self, node: Node, reads: set[Var], earliest: int) -> list[tuple[int, str]]:
+        """Kernels to try, best first, each with what makes it one."""
         makes: list[int] = []
         shares: list[int] = []
         alike: list[int] = []
@@ -376,13 +385,21 @@ class Planner:
                 shares.append(step)
             elif kernel.tagged and kernel.domain.runs == rows:
                 alike.append(step)
-        return makes + shares + alike
+        reasons = (
+            (makes, "reads what the kernel makes"),
+            (shares, "reads what the kernel reads"),
+            (alike, "folds rows like those of the kernel"),
+        )
+        return [(step, reason) for steps, reason in reasons for step in steps]
 
-    def join(self, kernel: Kernel, node: Node) -> bool:
+    def join(self, kernel: Kernel, node: Node, step: int) -> bool:
         """Add the node to the kernel if some role fits."""
+        self.refused = f"kernel {step} runs over other elements"
         for role, domain in self.offers(kernel, node):
             scout, refined = look(self.graph, self.stored, node, domain, role)
-            if fits(kernel, node, role, scout, refined):
+            reason = refusal(kernel, node, role, scout, refined)
+            self.refused = f"not in kernel {step}: {reason}"
+            if not reason:
                 kernel.domain = refined
                 kernel.tagged = kernel.tagged or role == "row_fold"
                 kernel.add(node, role, scout)
@@ -449,31 +466,36 @@ def has_total(kernel: Kernel) -> bool:
 
 def fits(kernel: Kernel, node: Node, role: Role, scout: Scout, domain: Domain) -> bool:
     """Does the node read what the kernel makes only where the kernel has already made it?"""
+    return not refusal(kernel, node, role, scout, domain)
+
+
+def refusal(kernel: Kernel, node: Node, role: Role, scout: Scout, domain: Domain) -> str:
+    """Why the node cannot be computed in the kernel in this role; "" where it can."""
     if role == "column_fold" and not reads_along(scout, domain):
-        return False
+        return "its sums down the columns would read in strides"
     if role in ("full_total", "row_total") and kernel.tagged and not splits(node):
-        return False
+        return "a product of complex numbers runs in order"
     if role == "column_fold" or "column_fold" in kernel.roles.values():
         if not all(splits(n) for n in [node, *kernel.nodes]):
-            return False
+            return "a product of complex numbers runs in order"
     if any(isinstance(n, CheckNode) and n.eqn in scout.required for n in kernel.nodes):
-        return False
+        return "its indices must have been checked before"
     for var, flat in scout.reads:
         maker = kernel.defs.get(var)
         if maker is None:
             continue
         made = kernel.roles[maker]
         if isinstance(maker, PartNode) or made in ("full_total", "row_total", "column_fold"):
-            return False
+            return f"{var.aval} is complete only at its end"
         if made == "full":
             if flat == domain.full:
                 if role in ("row", "row_total"):
-                    return False
+                    return f"{var.aval} is read once per row"
             elif not kernel.tagged or not domain.in_row(flat) or role == "column_fold":
-                return False
+                return f"{var.aval} is read in other rows than it is made in"
         elif flat != domain.row:
-            return False
-    return True
+            return f"{var.aval} is read in other rows than it is made in"
+    return ""
 
 
 def splits(node: Node) -> bool:

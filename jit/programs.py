@@ -86,11 +86,13 @@ class Restored:
 
     def compile_report(self) -> Report:
         """What was decided when the program was compiled, and how long it took to load now."""
+        from jit.passes.explain import explain
         from jit.pipeline import Report
 
-        donated = self.dispatch.donations()
+        donated, details = self.dispatch.donations(), explain(self._jaxpr)
         kernels, stored = list(self._kernels), list(self._stored)
-        return Report({"cache": self._seconds}, kernels, stored, self._arena_bytes, donated)
+        seconds = {"cache": self._seconds}
+        return Report(seconds, kernels, stored, self._arena_bytes, donated, details)
 
     @cached_property
     def _compiled(self) -> Executable:

@@ -116,6 +116,7 @@ def promote(
     kernel.domain = refined
     kernel.nodes.insert(insertion(kernel, scout), node)
     kernel.roles[node], kernel.looks[node], kernel.defs[var] = role, scout, node
+    kernel.why[node] = "computed once for several passes or kernels"
     if all(readable(graph, stored, kernel, n) for n in kernel.nodes if n is not node):
         settle(graph, stored, kernel)
         return True
