@@ -42,7 +42,7 @@ GENERATORS: dict[str, Generator] = {
     "log1p": logarithm.log1p,
     "sin": trigonometric.sin,
     "cos": trigonometric.cos,
-    "tan": through_double(trigonometric.tan),
+    "tan": trigonometric.tan,
     "pow": power.pow,
     "signed pow": power.signed_pow,
     "fmod": through_double(power.fmod),

@@ -35,23 +35,6 @@ SIN_SINGLE = [
     2.83751001006749e-06,
 ]
 COS_SINGLE = [-0.5, 0.04166664555668831, -0.00138873013202101, 2.44306429522112e-05]
-# On |r| <= pi/4, for the tangent.
-NEAR_SIN = [
-    -0.1666666666666663,
-    0.008333333333321797,
-    -0.00019841269829293072,
-    2.755731350678174e-06,
-    -2.5050728188018997e-08,
-    1.589501075084494e-10,
-]
-NEAR_COS = [
-    0.041666666666666595,
-    -0.00138888888888733,
-    2.4801587288945525e-05,
-    -2.7557314191192926e-07,
-    2.087570060769411e-09,
-    -1.1358437798695853e-11,
-]
 TWO_OVER_PI = 0.6366197723675814
 # pi/2 in parts of all bits for fused products, of 33 bits (the last 53) for exact plain ones.
 SPLIT = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33)
@@ -76,11 +59,12 @@ def remainder(m: Maths, x: F, n: F) -> tuple[F, F]:
     """x - n pi/2 as a sum of two numbers."""
     if not m.w.target.fma:
         return plain_remainder(m, x, n)
-    first = m.fma(n, -SPLIT[0], x)
-    t, lost = m.product(n, m.f(SPLIT[1]))
+    one, two, three = SPLIT if m.double else SPLIT_SINGLE
+    first = m.fma(n, -one, x)
+    t, lost = m.product(n, m.f(two))
     # Where t is the larger the error found is not exact, but still far below r.
     high, error = m.ordered_sum(first, -t)
-    return high, error - m.fma(n, SPLIT[2], lost)
+    return high, error - m.fma(n, three, lost)
 
 
 def plain_remainder(m: Maths, x: F, n: F) -> tuple[F, F]:
@@ -145,8 +129,9 @@ def quarters(m: Maths, x: F) -> tuple[F, F, F, F, I]:
     z = r * r
     half = z * 0.5
     w = 1.0 - half
-    s, s_low = m.ordered_sum(r, m.fma(r, z * m.poly(z, NEAR_SIN), low * w))
-    rest = m.fma(r, -low, ((1.0 - w) - half) + (z * z) * m.poly(z, NEAR_COS))
+    sine, cosine = (SIN_DOUBLE, COS_DOUBLE) if m.double else (SIN_SINGLE, COS_SINGLE)
+    s, s_low = m.ordered_sum(r, m.fma(r, z * m.poly(z, sine), low * w))
+    rest = m.fma(r, -low, ((1.0 - w) - half) + (z * z) * m.poly(z, cosine[1:]))
     c, c_low = m.ordered_sum(w, rest)
     return s, s_low, c, c_low, k
 
@@ -165,12 +150,15 @@ def plain(m: Maths, name: str, x: F) -> F:
 
 
 def tan(m: Maths, x: F) -> F:
-    """Tangent, of doubles: s / c or -c / s, corrected by what rounding took from both."""
+    """Tangent: s / c or -c / s, corrected by what rounding took from both."""
+    if not m.double and not m.w.target.fma:
+        return m.narrow(m.doubles().formula("tan", m.widen(x, m.doubles())))
     s, s_low, c, c_low, k = quarters(m, x)
     even = (k & 1).eq(0)
     top, top_low = m.select(even, s, -c), m.select(even, s_low, -c_low)
     bottom, bottom_low = m.select(even, c, s), m.select(even, c_low, s_low)
     ratio, inverse = m.divided(top, bottom)
     error = m.residual(ratio, bottom, top) + (top_low - ratio * bottom_low)
-    found = m.select(m.abs(x) < 2.0**-30, x, m.fma(error, inverse, ratio))
-    return m.unless(m.abs(x) > limit(m), found, lambda: m.each("tan", x))
+    size = m.abs(x)
+    found = m.select(size < m.pick(2.0**-30, 2.0**-14), x, m.fma(error, inverse, ratio))
+    return m.unless(size > limit(m), found, lambda: far(m, "tan", x))
