@@ -11,12 +11,12 @@ from jit.loop_ir.nodes import DType
 from tests.jit.loop_programs import NUMPY, run, targets
 
 TARGETS = targets()
-COUNTS = (1, 2, 3, 4, 5, 7, 8, 9, 13, 14, 15, 16, 17, 24, 31, 32, 33, 64)
+COUNTS = (1, 2, 5, 8, 9, 14, 17, 33)
 
 
 @pytest.mark.parametrize("target", list(TARGETS))
 @pytest.mark.parametrize("step", [2, 3, 4, 5])
-@pytest.mark.parametrize("dtype", ["f32", "f64", "u8", "bool", "f16"])
+@pytest.mark.parametrize("dtype", ["f32", "f64", "u8"])
 def test_spaced_moves(dtype: DType, step: int, target: str) -> None:
     """The buffers end at the last element that is moved."""
     rng = np.random.default_rng(step)
