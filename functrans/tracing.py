@@ -271,10 +271,6 @@ class Tracer(Array):
         """`x.at[i].set(v)`: functional updates; on plain arrays use `functrans.numpy.at(x)`."""
         return surface.at(self)
 
-    @property
-    def flat(self) -> Any:
-        return iter(self.reshape(-1))
-
 
 def _declared(numpy_function: Any) -> Callable[..., Any] | None:
     """What stands for a NumPy function; the library is imported when the core does not know it."""

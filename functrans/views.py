@@ -7,7 +7,7 @@ covers is asked of NumPy itself, on a stand-in array that is never read.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -86,6 +86,35 @@ def write(self: Tracer, index: Any, value: Any) -> None:
     else:
         self.become(updated)
         refresh_views(self)
+
+
+class Flat:
+    """`x.flat`: the elements of an array in C order, to be read as copies and to be written."""
+
+    __slots__ = ("_array",)
+
+    def __init__(self, array: Tracer) -> None:
+        self._array = array
+
+    def __len__(self) -> int:
+        return self._array.size
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._array.snapshot().reshape(-1))
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._array.snapshot().reshape(-1)[index]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        flat = self._array.snapshot().reshape(-1)
+        if np.ndim(value):  # NumPy writes the elements in turn, and again from the first
+            value = np.resize(value, flat[index].shape)
+        write(self._array, ..., put(flat, index, value).reshape(self._array.shape))
+
+
+def set_flat(self: Tracer, value: Any) -> None:
+    """`x.flat = v`."""
+    Flat(self)[:] = value
 
 
 def fill(self: Tracer, value: Any) -> None:
@@ -236,6 +265,7 @@ def _in_place(operator: Callable[[Any, Any], Any], symbol: str) -> Callable[[Tra
 def _install() -> None:
     """Give Tracer its writing operators, and the surface what notes views and new arrays."""
     setattr(Tracer, "__setitem__", write)  # noqa: B010  # put here from above
+    setattr(Tracer, "flat", property(Flat, set_flat))  # noqa: B010
     setattr(Tracer, "fill", fill)  # noqa: B010
     setattr(Tracer, "sort", sort)  # noqa: B010
     setattr(Tracer, "__delitem__", delete)  # noqa: B010

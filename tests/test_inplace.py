@@ -137,6 +137,18 @@ def flatten_is_a_copy(x: Any) -> Any:
     return y
 
 
+def the_flat_elements(x: Any) -> Any:
+    y = x.copy()
+    turned = y.T
+    turned.flat[1] = y.flat[-1] * 2
+    y.flat[[0, 3]] += np.stack(list(y.flat)[1:3])
+    taken = y.flat[:2]
+    taken[0] = 7.0
+    z = np.zeros_like(y)
+    z.flat = y[1]
+    return y * len(y.flat) + z + taken.sum()
+
+
 def fancy_get_is_a_copy(x: Any) -> Any:
     y = x.copy()
     z = y[[0, 1]]
