@@ -146,7 +146,7 @@ def parsed(text: str) -> tuple[list[str], list[str], list[str]]:
                 start = None
         elif line.startswith("define "):
             start = number
-        elif line.startswith("@"):
+        elif line.startswith("@") and " = external " not in line:
             given.append(line)
         elif line:
             shared.append(line)
