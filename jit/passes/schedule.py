@@ -122,6 +122,10 @@ def accesses(kernel: Kernel) -> Iterator[tuple[Index, int, bool]]:
             yield kernel.domain.full, element_bytes(node.target), False
 
 
+CLOSE = 4
+"""Elements that stand no further apart are moved as whole runs (jit/memory.py)."""
+
+
 def cost_of(kernel: Kernel, loop: Loop) -> float:
     """How badly the accesses lie when `loop` runs on vectors, per useful lane."""
     found = list(accesses(kernel))
@@ -134,6 +138,8 @@ def cost_of(kernel: Kernel, loop: Loop) -> float:
             total += 0.05 * count
         elif abs(step) == 1:
             total += (1.2 if masked or step < 0 else 1.0) * count
+        elif 2 <= step <= CLOSE and not masked:
+            total += 0.9 * step * count
         else:
             total += 8.0 * count if abs(step) * count >= VECTOR_BYTES else 4.0 * count
     widest = max((count for _, count, _ in found), default=8)
