@@ -27,6 +27,7 @@ CHEAP = 4.0
 """Simple operations per element that are sooner computed again than kept in memory."""
 DEEP = 12
 """How many index-moving equations may be inlined into each other."""
+NOT_SEEN: Mapping[Node, Domain] = {}
 MANY = 48
 """A kernel takes no more nodes than this."""
 NOTHING_NEAR = "no kernel before it has to do with what it reads"
@@ -42,7 +43,8 @@ ROW_LIMIT = 1 << 13
 class Kernel:
     """Nodes over one domain.
 
-    `looks` holds what each reads, `stages` in which pass it runs, `why` the reason it is here.
+    `looks` holds what each reads, `seen` over which domain it was looked at, `stages` in which
+    pass it runs, `why` the reason it is here.
     """
 
     domain: Domain
@@ -50,14 +52,18 @@ class Kernel:
     nodes: list[Node] = field(default_factory=list)
     roles: dict[Node, Role] = field(default_factory=dict)
     looks: dict[Node, Scout] = field(default_factory=dict)
+    seen: dict[Node, Domain] = field(default_factory=dict)
     defs: dict[Var, Node] = field(default_factory=dict)
     stages: dict[Node, int] = field(default_factory=dict)
     why: dict[Node, str] = field(default_factory=dict)
 
-    def add(self, node: Node, role: Role, scout: Scout) -> None:
+    def add(self, node: Node, role: Role, scout: Scout, domain: Domain | None) -> None:
+        """`domain` is what `scout` looked at, None where it took the node for another role."""
         self.nodes.append(node)
         self.roles[node] = role
         self.looks[node] = scout
+        if domain is not None:
+            self.seen[node] = domain
         if node.target is not None:
             self.defs[node.target] = node
 
@@ -120,8 +126,11 @@ def inline_costs(graph: Graph, stored: Iterable[Var]) -> dict[Var, float]:
 
 def is_spread(var: Var, same: Mapping[Var, frozenset[int]]) -> bool:
     """Are the elements along the last axis all equal?"""
+    equal = same[var]
+    if not equal:
+        return False
     axes = [axis for axis, n in enumerate(var.aval.shape) if n > 1]
-    return bool(axes) and axes[-1] in same[var]
+    return bool(axes) and axes[-1] in equal
 
 
 def equal_axes(graph: Graph) -> dict[Var, frozenset[int]]:
@@ -133,7 +142,12 @@ def equal_axes(graph: Graph) -> dict[Var, frozenset[int]]:
     return found
 
 
+NONE_EQUAL: frozenset[int] = frozenset()
+
+
 def equal_axes_of(eqn: Eqn, out: Var, known: Mapping[Var, frozenset[int]]) -> frozenset[int]:
+    if eqn.primitive in SCALARS and any(type(a) is Var and not known.get(a) for a in eqn.inputs):
+        return NONE_EQUAL
     every = frozenset(range(out.aval.ndim))
     first = eqn.inputs[0] if eqn.inputs else None
     below = known.get(first, frozenset()) if isinstance(first, Var) else None
@@ -340,7 +354,8 @@ class Planner:
             kernel = Kernel(domain, tagged=role_alone(node) == "row_fold")
             if is_total(node):
                 kernel.domain = Domain(domain.loops)
-            kernel.add(node, role_alone(node), scout)
+            fits_alone = role_alone(node) == first_role(node)
+            kernel.add(node, role_alone(node), scout, domain if fits_alone else None)
             kernel.why[node] = f"opens a kernel: {self.refused or NOTHING_NEAR}"
             self.steps.append(kernel)
             step = len(self.steps) - 1
@@ -402,7 +417,7 @@ class Planner:
             if not reason:
                 kernel.domain = refined
                 kernel.tagged = kernel.tagged or role == "row_fold"
-                kernel.add(node, role, scout)
+                kernel.add(node, role, scout, refined)
                 return True
         return False
 
@@ -514,11 +529,21 @@ def reads_along(scout: Scout, domain: Domain) -> bool:
 # -- after placing ----------------------------------------------------------------------------
 
 
-def settle(graph: Graph, stored: dict[Var, str], kernel: Kernel) -> None:
-    """Look at every node over the final domain and find the pass in which it runs."""
+def settle(
+    graph: Graph,
+    stored: dict[Var, str],
+    kernel: Kernel,
+    seen: Mapping[Node, Domain] = NOT_SEEN,
+) -> None:
+    """Look at every node over the final domain and find the pass in which it runs.
+
+    `seen` says over which domain a node was looked at with what is stored now.
+    """
     while True:
         domain = kernel.domain
         for node in kernel.nodes:
+            if seen.get(node) is kernel.domain:
+                continue
             kernel.looks[node], refined = look(
                 graph, stored, node, kernel.domain, kernel.roles[node]
             )
@@ -555,5 +580,5 @@ def make_plan(graph: Graph) -> Plan:
     steps = Planner(graph, stored).run()
     for step in steps:
         if isinstance(step, Kernel):
-            settle(graph, stored, step)
+            settle(graph, stored, step, step.seen)
     return Plan(graph, stored, steps)

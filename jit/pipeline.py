@@ -10,6 +10,7 @@ load     linked, with an entry to call
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -43,6 +44,8 @@ from jit.passes.schedule import Schedule
 from jit.passes.sharing import shared_plan
 from jit.runtime import callbacks, symbols, threads
 
+CHECKED = os.environ.get("FUNCTRANS_CHECK", "") not in ("", "0")
+"""Is what the stages make checked? It is in tests; a fault would be one of functrans."""
 STAGES = ("jaxpr", "fuse", "loops", "llvm", "object", "load")
 TEXTS = ("jaxpr", "loops", "llvm", "asm")
 
@@ -143,7 +146,8 @@ def compile_jaxpr(jaxpr: Jaxpr, donate: Sequence[int] = ()) -> Executable:
 
     with timer.stage("jaxpr"):
         prepared = simplify(inline_calls(jaxpr))
-        check_jaxpr(prepared)
+        if CHECKED:
+            check_jaxpr(prepared)
         taken = match_donated(prepared, donate)
     with timer.stage("fuse"):
         graph = to_graph(prepared)
@@ -151,7 +155,8 @@ def compile_jaxpr(jaxpr: Jaxpr, donate: Sequence[int] = ()) -> Executable:
         plan = shared_plan(graph)
     with timer.stage("loops"):
         written = write_program(plan, "program", taken, callback)
-        check_program(written.program)
+        if CHECKED:
+            check_program(written.program)
     target = native.host_target()
     with timer.stage("llvm"):
         emitted = emit_program(written.program, target, threads.has_threads())

@@ -8,6 +8,7 @@ import os
 # leave none. The tests of the cache switch it on, in folders of their own.
 os.environ["FUNCTRANS_CACHE"] = "off"
 os.environ.pop("FUNCTRANS_CACHE_DIR", None)
+os.environ["FUNCTRANS_CHECK"] = "1"
 
 import numpy as np
 import pytest

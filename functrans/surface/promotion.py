@@ -253,9 +253,9 @@ def as_strong(x: Value) -> Value:
 
 def common_shape(function: str, *shapes: Shape) -> Shape:
     """The shape that operands of these shapes broadcast to; ShapeError when there is none."""
-    first = shapes[0]
-    if all(s == first for s in shapes):
-        return first
+    wide = {s for s in shapes if s}
+    if len(wide) < 2:
+        return wide.pop() if wide else ()
     try:
         return np.broadcast_shapes(*shapes)
     except ValueError:
@@ -272,6 +272,8 @@ def stretch(x: Value, shape: Shape) -> Value:
     own = aval_of(x).shape
     if own == shape:
         return x
+    if not own:
+        return p.broadcast(x, shape, tuple(range(len(shape))))
     lead = len(shape) - len(own)
     stretched = [i for i, n in enumerate(own) if n == 1 and shape[lead + i] != 1]
     if stretched:
