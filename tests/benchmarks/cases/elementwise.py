@@ -82,3 +82,14 @@ for _name, _dtype, _tolerance in (("f64", "f8", 1e-8), ("f32", "f4", 1e-4)):
     )(black_scholes)
     _case.best("autograd")(black_scholes_autograd)
     _case.best("torch")(black_scholes_torch)
+
+
+def fifty_million(rng):
+    return (rng.random(50_000_000, dtype="f4") + 0.1,)
+
+
+@case("chain_50m", "value_and_grad of sum of the chain, 5e7 f32", fifty_million, tolerance=1e-3)
+def chain_50m(lib):
+    np = lib.np
+    f = lambda x: np.sum(np.exp(-0.5 * x * x) * np.sin(3.0 * x + 1.0) + 0.1 * x)
+    return lib.jit(lib.value_and_grad(f))
