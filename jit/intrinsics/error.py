@@ -86,6 +86,19 @@ SCALED = [
     -1.2190139237786343e-08,
     -1.0138712282387636e-08,
 ]
+# The same for float on [0.499, 10.1], c = 2.
+SINGLE_FIRST = (1.2769783735275269, 1.2212004740774773e-08)
+SCALED_SINGLE = [
+    -0.09276378154754639,
+    -0.1660308986902237,
+    0.1640494465827942,
+    -0.05421014130115509,
+    -0.008012120611965656,
+    0.008654030971229076,
+    0.0011685903882607818,
+    -0.00125827023293823,
+    -0.00025097568868659437,
+]
 # (erfinv(y) / y - sqrt(pi) / 2) / w in w = -log(1 - y**2), for |y| <= 3/4.
 CENTRAL = [
     0.23201366653465463,
@@ -131,13 +144,17 @@ def erf(m: Maths, x: F) -> F:
 
 
 def scaled_parts(m: Maths, x: F) -> tuple[F, F]:
-    """g(x) = exp(x**2) erfc(x) for x in [0.499, 27.5] with its rounding error."""
-    t = (x - 4.0) / (x + 4.0)
-    rest = t * m.poly(t, SCALED)
-    top, top_low = m.ordered_sum(m.f(SCALED_FIRST[0]), rest)
-    top_low = top_low + SCALED_FIRST[1]
+    """g(x) = exp(x**2) erfc(x) for x in [0.499, 27.5] (float: 10.1) with its rounding error."""
+    centre = m.pick(4.0, 2.0)
+    first, first_low = SCALED_FIRST if m.double else SINGLE_FIRST
     bottom, bottom_low = m.sum(x + x, m.f(1.0))
-    inverse = 1.0 / bottom
+    # One division for both quotients: t may be a little off, and the ratio is corrected below.
+    both = 1.0 / ((x + centre) * bottom)
+    t = (x - centre) * (bottom * both)
+    rest = t * m.poly(t, SCALED if m.double else SCALED_SINGLE)
+    top, top_low = m.ordered_sum(m.f(first), rest)
+    top_low = top_low + first_low
+    inverse = (x + centre) * both
     ratio = top * inverse
     error = m.residual(ratio, bottom, top) + (top_low - ratio * bottom_low)
     return ratio, error * inverse
@@ -155,9 +172,9 @@ def gaussian_times(m: Maths, x: F, g: F, g_low: F) -> F:
 def erfc(m: Maths, x: F) -> F:
     """1 - erf(x), precise in the tail."""
     size = m.abs(x)
-    inner = m.most(m.least(size, 27.5), 0.5)
+    inner = m.most(m.least(size, m.pick(27.5, 10.1)), 0.5)
     beyond = gaussian_times(m, inner, *scaled_parts(m, inner))
-    near = 1.0 - m.fma(x, m.poly(x * x, NEAR_DOUBLE), x)
+    near = 1.0 - m.fma(x, m.poly(x * x, NEAR_DOUBLE if m.double else NEAR_SINGLE), x)
     found = m.select(size < 0.5, near, m.select(x < 0.0, 2.0 - beyond, beyond))
     return m.select(x.is_nan(), x, found)
 
