@@ -284,10 +284,11 @@ def add_slots(ctx: RootContext, w: Windows, sums: Buffer) -> None:
     walk, b = ctx.walk, ctx.b
     kind: Any = "parallel_vector" if ctx.parallel(w.sums * w.slots / 4) else "vector"
     with walk.kernel(f"{ctx.name}_slots"), ctx.nest([w.sums], [kind]) as (cell,):
-        total = b.load(sums, walk.number(cell))
-        for slot in range(1, w.slots):
-            total = b.add(total, b.load(sums, walk.number(cell + slot * w.sums)))
-        b.store(sums, walk.number(cell), total)
+        place = walk.number(cell)
+        with b.for_(w.slots - 1, "serial", [b.load(sums, place)]) as loop:
+            other = b.mul(b.add(loop.i, 1), w.sums)
+            loop.yield_(b.add(loop.carries[0], b.load(sums, b.add(other, place))))
+        b.store(sums, place, loop.results[0])
 
 
 def add_up(ctx: RootContext, eqn: Eqn, w: Windows, sums: Buffer) -> None:
