@@ -109,8 +109,8 @@ def outer_product(eqs: EquationBuilder, eqn: Eqn, p: Product) -> list[Atom]:
     x, y = eqn.inputs
     shape = eqn.outputs[0].aval.shape
     nb, nm = len(p.batch), len(p.rows)
-    left = arranged(eqs, x, p.x_batch + p.x_free, p.batch + p.rows)
-    right = arranged(eqs, y, p.y_batch + p.y_free, p.batch + p.columns)
+    left = arranged(eqs, x, p.x_batch, p.batch + p.rows)
+    right = arranged(eqs, y, p.y_batch, p.batch + p.columns)
     left = spread_over(eqs, left, shape, tuple(range(nb + nm, len(shape))))
     right = spread_over(eqs, right, shape, tuple(range(nb, nb + nm)))
     multiply = el.and_p if x.aval.dtype.kind == "b" else el.mul_p
@@ -118,7 +118,7 @@ def outer_product(eqs: EquationBuilder, eqn: Eqn, p: Product) -> list[Atom]:
 
 
 def arranged(eqs: EquationBuilder, x: Atom, axes: tuple[int, ...], shape: tuple[int, ...]) -> Atom:
-    """The axes given, in that order; those left out have length 1."""
+    """The axes given, in that order, then the others; `shape` leaves axes of length 1 out."""
     rest = tuple(a for a in range(x.aval.ndim) if a not in axes)
     if axes + rest != tuple(range(x.aval.ndim)):
         (x,) = eqs.bind(st.transpose_p, x, perm=axes + rest)

@@ -10,6 +10,7 @@ import pytest
 import functrans as ft
 import functrans.numpy as fnp
 from functrans.extend import PRIMITIVES, Eqn, Jaxpr, OutOfBoundsError, Var, aval_of, eval_jaxpr
+from jit.lowering.contraction import merge_axes
 from jit.pipeline import compile_jaxpr
 from jit.runtime import threads
 from tests.jit.programs import random_program
@@ -236,3 +237,10 @@ def test_random_programs(seed: int) -> None:
     expected = eval_jaxpr(jaxpr, operands)
     for a, b in zip(compile_jaxpr(jaxpr)(operands), expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
+def test_axes_are_joined_where_all_operands_step_evenly() -> None:
+    assert merge_axes((2, 3), (3, 1), (6, 2)) == [(6, (1, 2))]
+    assert merge_axes((2, 3), (1, 1)) == [(2, (1,)), (3, (1,))]
+    assert merge_axes((2, 3), (0, 0), (3, 1)) == [(6, (0, 1))]
+    assert merge_axes((2, 1, 3), (3, 9, 1), (4, 9, 1)) == [(2, (3, 4)), (3, (1, 1))]
