@@ -85,7 +85,7 @@ def link_image(*codes: bytes) -> Image:
             raise Unlinkable("not an ELF object for x86-64")
     try:
         return _Linker(codes).image()
-    except (struct.error, ValueError, IndexError) as error:
+    except (struct.error, LookupError, ValueError, OverflowError, MemoryError) as error:
         raise Unlinkable(f"a damaged object: {error}") from error
 
 
