@@ -11,17 +11,20 @@ import numpy as np
 
 from functrans.extend import Atom, Eqn, Literal, Primitive, Var, primitives
 from jit.loop_ir.builder import Builder
-from jit.loop_ir.nodes import ITEMSIZE, Value
+from jit.loop_ir.nodes import FLOATS, ITEMSIZE, Buffer, Value
 from jit.lowering import complex as cx
-from jit.lowering.elementwise import maximum, minimum
+from jit.lowering.elementwise import extremes, maximum, minimum
 from jit.lowering.formulas import Function
-from jit.lowering.index import Index, Point, constant
+from jit.lowering.index import Index, Loop, Point, constant, of_loop
 from jit.lowering.rules import (
     CHECKS,
     EquationBuilder,
+    Pair,
     Walk,
     element_bytes,
     expands,
+    is_complex,
+    loop_dtype,
     lowers,
     lowers_root,
 )
@@ -29,6 +32,9 @@ from jit.lowering.writer import RootContext
 
 ft = primitives.indexing
 ft_structural = primitives.structural
+PARTS = 8
+CROWDED, CROWDED_BYTES = 1 << 17, 1 << 18
+"""So many updates, and places of so few bytes, are worth copies of the places."""
 ZERO_BYTES = 1 << 16
 ZERO_CHUNK = 1 << 22
 """Zeros from so many bytes on are written by the C library, in chunks that threads share."""
@@ -187,16 +193,23 @@ CHECKS[ft.gather_p] = raises
 # -- the scatter family -----------------------------------------------------------------------
 
 
-def lower_scatter(combine: Function | None, paired: Function | None = None) -> Callable[..., None]:
+def lower_scatter(
+    combine: Function | None, paired: Function | None = None, monoid: str = ""
+) -> Callable[..., None]:
     """A copy of x in which updates are combined one after another."""
 
     def rule(ctx: RootContext, eqn: Eqn) -> None:
         x, updates, index = eqn.inputs[0], eqn.inputs[1], eqn.inputs[2]
         (out,) = eqn.outputs
         function = paired if x.aval.dtype.kind == "c" and paired else combine
+        if function is not None and monoid and is_crowded(eqn):
+            Crowd(ctx, eqn, function, monoid).write()
+            return
         copy_into(ctx, x, out)
         if updates.aval.size:
-            write_updates(ctx, eqn, function, updates, index, out)
+            buffer = ctx.buffer(out)
+            with ctx.walk.kernel(f"{ctx.name}_write"), ctx.nest([index.aval.size]) as (i,):
+                write_update(ctx, eqn, function, i, buffer, constant(0))
 
     return rule
 
@@ -238,25 +251,88 @@ def clear(ctx: RootContext, count: int, out: Var) -> None:
         b.call("memset", b.ref(buffer, start), 0, length)
 
 
-def write_updates(
-    ctx: RootContext, eqn: Eqn, combine: Function | None, updates: Atom, index: Atom, out: Any
+def write_update(
+    ctx: RootContext, eqn: Eqn, combine: Function | None, i: Index, buffer: Buffer, start: Index
 ) -> None:
-    """Serial over the index arrays, vector over what one index names."""
-    walk, axes, shape = ctx.walk, eqn.params["axes"], out.aval.shape
-    count = index.aval.size
+    """What index number `i` names, on vectors; the result begins at `start` of the buffer."""
+    walk, axes, (out,) = ctx.walk, eqn.params["axes"], eqn.outputs
+    updates, index, shape = eqn.inputs[1], eqn.inputs[2], out.aval.shape
     rest = tuple(n for axis, n in enumerate(shape) if axis not in axes)
     width = prod(rest)
-    with walk.kernel(f"{ctx.name}_write"), ctx.nest([count, width], ["serial", "vector"]) as (i, j):
+    with ctx.nest([width], "vector") as (j,):
         here = Point(index.aval.shape, flat=i)
         found, inside = resolved(walk, eqn, here)
         source = merged(found, walk.unraveled(j, rest), axes, len(shape))
         mask = None if inside is True else inside
-        flat = Point(shape, multi=source).flat
+        flat = start + Point(shape, multi=source).flat
         element = walk.value(updates, Point(updates.aval.shape, flat=i * width + j))
         if combine is not None:
-            old = walk.load(ctx.buffer(out), out.aval, flat, mask)
+            old = walk.load(buffer, out.aval, flat, mask)
             element = combine(ctx.b, old, element)
-        walk.store(ctx.buffer(out), flat, element, mask)
+        walk.store(buffer, flat, element, mask)
+
+
+# -- scatters of many updates to few places ---------------------------------------------------
+
+
+def is_crowded(eqn: Eqn) -> bool:
+    """Are there so many updates for so few places that parts of them are combined apart?"""
+    x, updates = eqn.inputs[0], eqn.inputs[1]
+    size = x.aval.size
+    few = 0 < size * element_bytes(x) <= CROWDED_BYTES
+    return few and updates.aval.size >= max(CROWDED, 4 * PARTS * size)
+
+
+def crowd_workspace(eqn: Eqn) -> int:
+    """The copies of a crowded scatter."""
+    x = eqn.inputs[0]
+    return PARTS * x.aval.size * element_bytes(x) if is_crowded(eqn) else 0
+
+
+class Crowd:
+    """Combines a fixed number of parts of the updates apart, on all threads, and adds them up."""
+
+    def __init__(self, ctx: RootContext, eqn: Eqn, combine: Function, monoid: str) -> None:
+        self.ctx, self.eqn, self.combine = ctx, eqn, combine
+        (self.out,), self.size = eqn.outputs, eqn.inputs[0].aval.size
+        aval = self.out.aval
+        pair = is_complex(aval.dtype)
+        kind = loop_dtype(aval.dtype)
+        self.copies = ctx.slot(kind, PARTS * self.size * (2 if pair else 1), 0)
+        low, high = extremes(kind)
+        # The sum of no floats is -0: it changes no other number.
+        nothing = -0.0 if kind in FLOATS else 0
+        start = {"add": nothing, "mul": 1, "min": high, "max": low}[monoid]
+        first = ctx.b.const(kind, start)
+        rest = ctx.b.const(kind, nothing if monoid == "add" else 0)
+        self.identity = Pair(first, rest) if pair else first
+
+    def write(self) -> None:
+        """The parts, then every place of the result."""
+        ctx, walk, size, out = self.ctx, self.ctx.walk, self.size, self.out
+        x, count = self.eqn.inputs[0], self.eqn.inputs[2].aval.size
+        with walk.kernel(f"{ctx.name}_parts"), ctx.nest([PARTS], "parallel") as (part,):
+            with ctx.nest([size], "vector") as (j,):
+                walk.store(self.copies, part * size + j, self.identity)
+            self.one_part(part, count)
+        kind = "parallel_vector" if ctx.parallel(size * PARTS * 1.0) else "vector"
+        with walk.kernel(f"{ctx.name}_total"), ctx.nest([size], kind) as (j,):
+            total = walk.value(x, Point(x.aval.shape, flat=j))
+            for number in range(PARTS):
+                more = walk.load(self.copies, out.aval, j + number * size, None)
+                total = self.combine(ctx.b, total, more)
+            walk.store(ctx.buffer(out), j, total)
+
+    def one_part(self, part: Index, count: int) -> None:
+        """Neighbouring updates, in order, into the part's own copy."""
+        ctx, b = self.ctx, self.ctx.b
+        height = -(-count // PARTS)
+        first = ctx.walk.number(part * height)
+        length = b.max(b.min(b.sub(b.index(count), first), height), 0)
+        loop = Loop(count)
+        with ctx.walk.loop(loop, b.for_(length, "serial"), first):
+            start = part * self.size
+            write_update(ctx, self.eqn, self.combine, of_loop(loop), self.copies, start)
 
 
 # -- scatters that meet each place once -------------------------------------------------------
@@ -337,8 +413,14 @@ def _fused(eqn: Eqn) -> tuple[int, ...]:
     return ()
 
 
-def _root(primitive: Primitive, combine: Function | None, paired: Function | None = None) -> None:
-    lowers_root(primitive, _fused)(lower_scatter(combine, paired))
+def _root(
+    primitive: Primitive,
+    combine: Function | None,
+    paired: Function | None = None,
+    monoid: str = "",
+) -> None:
+    workspace = crowd_workspace if monoid else lambda eqn: 0
+    lowers_root(primitive, _fused, workspace=workspace)(lower_scatter(combine, paired, monoid))
     own = placed(primitive)
     lowers(own)(lower_placed(combine, paired))
     expands(primitive)(expand_placed(own))
@@ -346,7 +428,7 @@ def _root(primitive: Primitive, combine: Function | None, paired: Function | Non
 
 
 _root(ft.scatter_p, None)
-_root(ft.scatter_add_p, lambda b, old, new: b.add(old, new), cx.add)
-_root(ft.scatter_mul_p, lambda b, old, new: b.mul(old, new), cx.mul)
-_root(ft.scatter_min_p, minimum)
-_root(ft.scatter_max_p, maximum)
+_root(ft.scatter_add_p, lambda b, old, new: b.add(old, new), cx.add, "add")
+_root(ft.scatter_mul_p, lambda b, old, new: b.mul(old, new), cx.mul, "mul")
+_root(ft.scatter_min_p, minimum, None, "min")
+_root(ft.scatter_max_p, maximum, None, "max")
