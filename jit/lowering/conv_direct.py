@@ -177,21 +177,8 @@ def convolve(ctx: RootContext, eqn: Eqn, direct: Direct, weights: Buffer) -> Non
             image, band = walk.divide(task, direct.bands)
             start = slot * size
             copy_band(ctx, eqn, direct, copies, start, image, band)
-            with ctx.nest([c.groups]) as (group,):
-                for k, tables_of_phase in enumerate(tables):
-                    call(
-                        ctx,
-                        eqn,
-                        direct,
-                        k,
-                        weights,
-                        copies,
-                        start,
-                        image,
-                        band,
-                        group,
-                        tables_of_phase,
-                    )
+            for k, tables_of_phase in enumerate(tables):
+                call(ctx, eqn, direct, k, weights, copies, start, image, band, tables_of_phase)
 
         walk.branch(walk.compare("lt", task, direct.tasks), run)
 
@@ -261,16 +248,15 @@ def call(
     start: Index,
     image: Index,
     band: Index,
-    group: Index,
     tables: tuple[Buffer, Buffer],
 ) -> None:
-    """One group of channels of one band, at the places of one phase."""
+    """All channels of one band, at the places of one phase."""
     c, b, walk, phase = direct.c, ctx.b, ctx.walk, direct.phases[k]
     steps, rows = tables
     depth = c.i * prod(p.taps for p in phase)
     image_size = prod(c.places)
     along = image_size // c.places[0]
-    target = image * (c.o * image_size) + group * (c.per * image_size)
+    target = image * (c.o * image_size)
     target = target + band * (direct.band * direct.axes[0].step * along)
     left = band * -direct.band + phase[0].length
     counted = here(ctx, left, direct.band)
@@ -283,10 +269,12 @@ def call(
         )
     b.call(
         f"ft_conv_{c.dtype}",
+        c.groups,
         c.per,
         depth,
-        b.ref(weights, walk.number(group * (direct.panels * PANEL * depth) + direct.weights_at[k])),
-        b.ref(copies, walk.number(start + group * (c.i * direct.pad.plane))),
+        b.ref(weights, direct.weights_at[k]),
+        b.ref(copies, walk.number(start)),
+        c.i * direct.pad.plane,
         b.ref(steps),
         height,
         b.ref(rows),

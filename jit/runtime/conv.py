@@ -3,12 +3,14 @@
 Invariant: `ft_conv_*` may be called without the GIL, from any thread, and never fail; each call
 runs on the thread that makes it.
 
-`void ft_conv_<type>(i64 m, i64 k, ptr a, ptr x, ptr steps, i64 rows, ptr table, i64 width,
-i64 pitch, ptr out, i64 ldo, i64 gap)` computes, for each channel c < m, row r < rows and place
-p < width, out[c * ldo + table[2r + 1] + p * gap] = the sum over i < k of
-a(c, i) * x[table[2r] + p + steps[i]]. a is packed as (ceil(m / PANEL), k, PANEL). x may be read
-up to one vector beyond its last place. pitch says how far apart the rows lie in x, where that is
-even, they follow each other in out, and gap is 1; else it is 0.
+`void ft_conv_<type>(i64 groups, i64 m, i64 k, ptr a, ptr x, i64 apart, ptr steps, i64 rows,
+ptr table, i64 width, i64 pitch, ptr out, i64 ldo, i64 gap)` computes, for each group g < groups,
+channel c < m, row r < rows and place p < width,
+out[(g * m + c) * ldo + table[2r + 1] + p * gap] = the sum over i < k of
+a(g, c, i) * x[g * apart + table[2r] + p + steps[i]]. a is packed as
+(groups, ceil(m / PANEL), k, PANEL). x may be read up to one vector beyond its last place. pitch
+says how far apart the rows lie in x, where that is even, they follow each other in out, and gap
+is 1; else it is 0.
 
 `void ft_conv_windows_<type>(i64 m, ptr rows, i64 k, ptr steps, ptr x, i64 n, ptr w, i64 ldw,
 ptr c, i64 ldc, i64 accumulate)` computes c[r * ldc + j] = or += the sum over i < k of

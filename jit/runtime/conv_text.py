@@ -158,21 +158,22 @@ def _put_lines(kind: Kind) -> str:
 
 
 def _sweep_entry(kind: Kind, function: str, shapes: list[tuple[int, int]], single: int) -> str:
-    """All channels of one group at %rows rows of %width places; see conv.py.
+    """All channels of all groups at %rows rows of %width places; see conv.py.
 
     Rows that lie evenly in the copy and side by side in the result are one long row, where that
     takes fewer vectors and tiles take long enough to be moved twice.
     """
     lanes, ty = kind.lanes, kind.scalar
     f = Function(
-        f"void @{function}(i64 %m, i64 %k, ptr %a, ptr %x, ptr %steps, i64 %rows, ptr %table, "
-        "i64 %width, i64 %pitch, ptr %out, i64 %ldo, i64 %gap)"
+        f"void @{function}(i64 %groups, i64 %m, i64 %k, ptr %a, ptr %x, i64 %apart, ptr %steps, "
+        "i64 %rows, ptr %table, i64 %width, i64 %pitch, ptr %out, i64 %ldo, i64 %gap)"
     )
     height, vectors = shapes[-1]
     ldt = single * lanes
     sources = f(f"alloca [{single} x i64], align 64")
     targets = f(f"alloca [{2 * single} x i64], align 64")
     tile = f(f"alloca [{height * ldt + lanes} x {ty}], align 64")
+    panels = f.ceil_div("%m", str(PANEL))
     rows = f.max("%rows", "0")
     chunks = f.ceil_div(f.max("%width", "0"), str(lanes))
     separate = f.mul(chunks, rows)
@@ -206,13 +207,15 @@ def _sweep_entry(kind: Kind, function: str, shapes: list[tuple[int, int]], singl
         """All channels at the places of one tile."""
         begin = f.mul(first, str(lanes))
         end = f.min(cells, f.add(begin, str(vectors * lanes)))
-        with f.loop("0", "%m", str(rows)) as channel:
-            panel = f.mul(f.mul(f.div(channel, str(PANEL)), "%k"), str(PANEL))
+        with f.loop("0", "%groups") as group, f.loop("0", "%m", str(rows)) as channel:
+            number = f.add(f.mul(group, panels), f.div(channel, str(PANEL)))
+            panel = f.mul(f.mul(number, "%k"), str(PANEL))
             weights = f.at(ty, "%a", f.add(panel, f.rem(channel, str(PANEL))))
             valid = f.min(f.sub("%m", channel), str(rows))
-            out = f.at(ty, "%out", f.mul(channel, "%ldo"))
+            out = f.at(ty, "%out", f.mul(f.add(f.mul(group, "%m"), channel), "%ldo"))
+            x = f.at(ty, "%x", f.mul(group, "%apart"))
             call = (
-                f"call void @sweep_{rows}x{vectors}(i64 %k, ptr {weights}, ptr %x, ptr %steps, "
+                f"call void @sweep_{rows}x{vectors}(i64 %k, ptr {weights}, ptr {x}, ptr %steps, "
                 f"ptr {sources}, "
             )
             moved = f"ptr {tile}, i64 {ldt}"

@@ -197,7 +197,7 @@ TILES = {
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 _I, _P = ctypes.c_int64, ctypes.c_void_p
 SIGNATURES = {
-    "ft_conv": ctypes.CFUNCTYPE(None, _I, _I, _P, _P, _P, _I, _P, _I, _I, _P, _I, _I),
+    "ft_conv": ctypes.CFUNCTYPE(None, _I, _I, _I, _P, _P, _I, _P, _I, _P, _I, _I, _P, _I, _I),
     "ft_conv_windows": ctypes.CFUNCTYPE(None, _I, _P, _I, _P, _P, _I, _P, _I, _P, _I, _I),
     "ft_conv_dots": ctypes.CFUNCTYPE(None, _I, _P, _I, _P, _I, _P, _I, _P, _I, _P, _I),
 }
@@ -245,8 +245,14 @@ def test_kernels_of_every_tile(form: str, tile: str) -> None:
                 rows = np.stack([lines, np.arange(height) * width * apart], 1).copy()
                 out = np.zeros((outer, height * width * apart), "f4")
                 call(
-                    *(outer, steps.size, packed.ctypes.data, x.ctypes.data, steps.ctypes.data),
-                    *(height, rows.ctypes.data, width, pitch if apart == 1 else 0),
+                    *(1, outer, steps.size, packed.ctypes.data, x.ctypes.data, 0),
+                    *(
+                        steps.ctypes.data,
+                        height,
+                        rows.ctypes.data,
+                        width,
+                        pitch if apart == 1 else 0,
+                    ),
                     *(out.ctypes.data, out.shape[1], apart),
                 )
                 assert_allclose(out[:, ::apart], w @ met, rtol=1e-4, atol=1e-4)
