@@ -108,9 +108,12 @@ def side_by_side(jobs: Sequence[Callable[[], T]]) -> list[T]:
 def divided(text: str, count: int) -> list[str]:
     """The text of a module as up to `count` modules of about one length.
 
-    All its globals are internal, and each begins and ends on a line of its own, as functions do.
+    Functions begin and end on lines of their own. A module that shows data to others, or whose
+    data takes more than a line, stays whole.
     """
     shared, given, functions = parsed(text)
+    if any(_GLOBAL.match(line) is None for line in given):
+        return [text]
     groups: list[list[int]] = [[] for _ in range(min(count, len(functions)))]
     loads = [0] * len(groups)
     for number in sorted(range(len(functions)), key=lambda k: -len(functions[k])):
