@@ -7,6 +7,7 @@ points, on NumPy's side of each branch cut, and where both parts are finite.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from jit.loop_ir.builder import Builder
 from jit.loop_ir.nodes import DType, Value
@@ -165,18 +166,49 @@ def from_word(b: Builder, x: Value) -> Pair:
 # -- exponentials and logarithms --------------------------------------------------------------
 
 
-def rotated(b: Builder, size: Value, angle: Value) -> Pair:
-    """size * exp(i angle); a zero angle leaves a zero imaginary part even when size is inf."""
-    sine = b.mul(size, b.op("sin", angle))
-    cosine = b.mul(size, b.op("cos", angle))
-    flat = b.eq(angle, 0.0)
-    return Pair(b.select(flat, size, cosine), b.select(flat, angle, sine))
+class Far(NamedTuple):
+    """Where exponentials come near overflow: beyond `start`, `shift` is taken off the argument."""
+
+    start: float
+    shift: float
+
+    @property
+    def factor(self) -> float:
+        return math.exp(self.shift)
+
+
+FAR: dict[DType, Far] = {"f64": Far(700.0, 345.0), "f32": Far(80.0, 40.0)}
+
+
+def shifted(b: Builder, x: Value) -> tuple[Value, Value]:
+    """x nearer to 0, and the factor that exp, sinh and cosh of it lack, so that a product with a
+    small number need not overflow on the way."""
+    far = FAR[x.dtype]
+    big = b.gt(b.abs(x), far.start)
+    less = b.op("copysign", b.const(x.dtype, far.shift), x)
+    one = b.const(x.dtype, 1.0)
+    return b.sub(x, b.select(big, less, 0.0)), b.select(big, far.factor, one)
+
+
+def unbounded(b: Builder, x: Value) -> Value:
+    """Whether x is infinite or NaN."""
+    return b.not_(b.lt(b.abs(x), math.inf))
 
 
 def exp(b: Builder, z: Pair) -> Pair:
-    size = b.op("exp", z.re)
-    gone = b.and_(b.eq(z.re, -math.inf), b.not_(b.lt(b.abs(z.im), math.inf)))
-    return chosen(b, gone, number(b, z, 0), rotated(b, size, z.im))
+    """exp(x) (cos y + i sin y); a zero angle leaves a zero even where exp(x) is infinite."""
+    far = FAR[z.re.dtype]
+    big = b.gt(z.re, far.start)
+    size = b.op("exp", b.select(big, b.sub(z.re, far.shift), z.re))
+    factor = b.select(big, far.factor, b.const(z.re.dtype, 1.0))
+    re = b.mul(b.mul(size, b.op("cos", z.im)), factor)
+    im = b.mul(b.mul(size, b.op("sin", z.im)), factor)
+    flat = b.eq(z.im, 0.0)
+    found = Pair(b.select(flat, b.mul(size, factor), re), b.select(flat, z.im, im))
+    open_angle = unbounded(b, z.im)
+    found = Pair(b.select(b.and_(open_angle, b.eq(z.re, math.inf)), math.inf, found.re), found.im)
+    gone = b.and_(b.eq(z.re, -math.inf), open_angle)
+    return chosen(b, gone, number(b, z, 0), found)
 
 
 def exp2(b: Builder, z: Pair) -> Pair:
@@ -192,13 +224,20 @@ def expm1(b: Builder, z: Pair) -> Pair:
 
 def log(b: Builder, z: Pair) -> Pair:
     """log|z| + i arg z; near |z| = 1 through log1p of |z|^2 - 1."""
-    size, angle = absolute(b, z), b.op("atan2", z.im, z.re)
+    angle = b.op("atan2", z.im, z.re)
     x, y = b.abs(z.re), b.abs(z.im)
     big, small = b.op("fmax", x, y), b.op("fmin", x, y)
+    # |z| of subnormal parts is not exact, and |z| of the largest is infinite.
+    raised, lowered = (2.0**200, 2.0**-4) if x.dtype == "f64" else (2.0**40, 2.0**-4)
+    tiny, huge = b.lt(big, 1 / raised), b.gt(big, 2.0**1000 if x.dtype == "f64" else 2.0**120)
+    one, zero = b.const(x.dtype, 1.0), b.const(x.dtype, 0.0)
+    scale = b.select(tiny, raised, b.select(huge, lowered, one))
+    shift = b.select(tiny, -math.log(raised), b.select(huge, -math.log(lowered), zero))
+    size = hypot(b, b.mul(z.re, scale), b.mul(z.im, scale))
     excess = b.fma(b.sub(big, 1.0), b.add(big, 1.0), b.mul(small, small))
     near = b.mul(b.op("log1p", excess), 0.5)
-    is_near = b.and_(b.gt(size, 0.5), b.lt(size, 2.0))
-    return Pair(b.select(is_near, near, b.op("log", size)), angle)
+    is_near = b.and_(b.and_(b.gt(size, 0.5), b.lt(size, 2.0)), b.eq(scale, 1.0))
+    return Pair(b.select(is_near, near, b.add(b.op("log", size), shift)), angle)
 
 
 def log2(b: Builder, z: Pair) -> Pair:
@@ -224,14 +263,22 @@ def log1p(b: Builder, z: Pair) -> Pair:
 
 def sqrt(b: Builder, z: Pair) -> Pair:
     """The root with a real part >= 0; its imaginary part has the sign of z's."""
-    size = absolute(b, z)
-    x = b.abs(z.re)
-    large = b.op("sqrt", b.add(b.mul(size, 0.5), b.mul(x, 0.5)))
-    small = b.select(b.eq(large, 0.0), 0.0, b.div(b.mul(b.abs(z.im), 0.5), large))
+    largest = b.op("fmax", b.abs(z.re), b.abs(z.im))
+    tiny = b.lt(largest, 2.0**-900 if z.re.dtype == "f64" else 2.0**-90)
+    one = b.const(z.re.dtype, 1.0)
+    raised = times(b, z, b.select(tiny, 2.0**100, one))
+    x, y = b.abs(raised.re), b.abs(raised.im)
+    large = b.op("sqrt", b.fma(hypot(b, x, y), 0.5, b.mul(x, 0.5)))
+    small = b.select(b.eq(large, 0.0), 0.0, b.div(b.mul(y, 0.5), large))
+    lower = b.select(tiny, 2.0**-50, one)
+    large, small = b.mul(large, lower), b.mul(small, lower)
     left = b.lt(z.re, 0.0)
     re, im = b.select(left, small, large), b.select(left, large, small)
     tall = b.eq(b.abs(z.im), math.inf)
-    return Pair(b.select(tall, math.inf, re), b.op("copysign", b.select(tall, math.inf, im), z.im))
+    flat = b.and_(b.eq(b.abs(z.re), math.inf), b.not_(b.eq(z.im, z.im)))
+    re = b.select(tall, math.inf, b.select(b.and_(flat, b.not_(left)), math.inf, re))
+    im = b.select(tall, math.inf, b.select(b.and_(flat, left), math.inf, im))
+    return Pair(re, b.op("copysign", im, z.im))
 
 
 def rsqrt(b: Builder, z: Pair) -> Pair:
@@ -272,26 +319,40 @@ def swung(b: Builder, sine: Value, size: Value) -> Value:
     return b.mul(sine, factor)
 
 
-def sin(b: Builder, z: Pair) -> Pair:
-    return Pair(
-        swung(b, b.op("sin", z.re), b.op("cosh", z.im)),
-        b.mul(b.op("cos", z.re), b.op("sinh", z.im)),
-    )
-
-
-def cos(b: Builder, z: Pair) -> Pair:
-    return Pair(
-        b.mul(b.op("cos", z.re), b.op("cosh", z.im)),
-        b.neg(swung(b, b.op("sin", z.re), b.op("sinh", z.im))),
-    )
-
-
 def sinh(b: Builder, z: Pair) -> Pair:
-    return turned_back(b, sin(b, turned(b, z)))
+    """sinh x cos y + i cosh x sin y; zeros of x and y stay zeros beside infinities."""
+    x, factor = shifted(b, z.re)
+    re = b.mul(b.mul(b.op("sinh", x), b.op("cos", z.im)), factor)
+    im = b.mul(b.mul(b.op("cosh", x), b.op("sin", z.im)), factor)
+    flat, turning = b.eq(z.im, 0.0), unbounded(b, z.im)
+    re = b.select(flat, b.mul(b.op("sinh", x), factor), re)
+    re = b.select(b.and_(turning, b.eq(z.re, 0.0)), z.re, re)
+    re = b.select(b.and_(turning, b.eq(b.abs(z.re), math.inf)), math.inf, re)
+    return Pair(re, b.select(flat, z.im, im))
 
 
 def cosh(b: Builder, z: Pair) -> Pair:
-    return cos(b, turned(b, z))
+    """cosh x cos y + i sinh x sin y; zeros of x and y stay zeros beside infinities."""
+    x, factor = shifted(b, z.re)
+    re = b.mul(b.mul(b.op("cosh", x), b.op("cos", z.im)), factor)
+    im = b.mul(b.mul(b.op("sinh", x), b.op("sin", z.im)), factor)
+    flat, turning = b.eq(z.im, 0.0), unbounded(b, z.im)
+    re = b.select(flat, b.mul(b.op("cosh", x), factor), re)
+    re = b.select(b.and_(turning, b.eq(b.abs(z.re), math.inf)), math.inf, re)
+    signs = b.mul(
+        b.op("copysign", b.const(x.dtype, 1.0), z.re), b.op("copysign", b.const(x.dtype, 1.0), z.im)
+    )
+    zero = b.op("copysign", b.const(x.dtype, 0.0), signs)
+    nothing = b.or_(flat, b.and_(turning, b.eq(z.re, 0.0)))
+    return Pair(re, b.select(nothing, zero, im))
+
+
+def sin(b: Builder, z: Pair) -> Pair:
+    return turned(b, sinh(b, turned_back(b, z)))
+
+
+def cos(b: Builder, z: Pair) -> Pair:
+    return cosh(b, turned(b, z))
 
 
 def tanh(b: Builder, z: Pair) -> Pair:
@@ -302,10 +363,18 @@ def tanh(b: Builder, z: Pair) -> Pair:
     secant = b.fma(tangent, tangent, 1.0)
     below = b.fma(b.mul(secant, sine), sine, 1.0)
     near = Pair(b.div(b.mul(b.mul(b.op("cosh", x), sine), secant), below), b.div(tangent, below))
+    # At the ends of the real axis nothing is left of the imaginary part but its sign.
+    turning = unbounded(b, z.im)
+    open_end = b.and_(b.eq(b.abs(z.re), math.inf), turning)
     decay = b.mul(b.op("exp", b.mul(b.abs(z.re), -2.0)), 4.0)
     swing = b.mul(b.mul(b.op("sin", z.im), b.op("cos", z.im)), decay)
+    swing = b.select(open_end, b.op("copysign", b.const(x.dtype, 0.0), z.im), swing)
     edge = Pair(b.op("copysign", b.const(x.dtype, 1.0), z.re), swing)
-    return chosen(b, far, edge, near)
+    found = chosen(b, far, edge, near)
+    inside = b.and_(turning, b.lt(b.abs(z.re), math.inf))
+    re = b.select(inside, b.select(b.eq(z.re, 0.0), z.re, math.nan), found.re)
+    im = b.select(b.eq(z.im, 0.0), z.im, found.im)
+    return Pair(re, im)
 
 
 def tan(b: Builder, z: Pair) -> Pair:

@@ -328,6 +328,6 @@ COMPLEX: dict[str, Function] = {
         _complex("sqrt", (3, 3), (1e10, 1e10)),
         _complex("sin", (3, 3), (100, 80)),
         _complex("cos", (3, 3), (100, 80)),
-        _complex("tanh", (3, 3), (30, 100)),
+        _complex("tanh", (3, 3), (30, 100), bound=5.0),
     ]
 }
