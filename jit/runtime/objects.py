@@ -12,7 +12,6 @@ from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
 from jit import code_cache, native
-from jit.codegen import RUNTIME, module_code
 from jit.native import Loadable
 
 P = ParamSpec("P")
@@ -76,6 +75,8 @@ def runtime_object(name: str, *options: Any, text: Callable[[], str]) -> Loadabl
 
 def compile_module(text: str) -> Loadable:
     """Machine code of a module."""
+    from jit.codegen import RUNTIME, module_code
+
     with _building:
         return module_code(text, native.host_target(), RUNTIME)
 
