@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from functrans.extend import Var
 from jit.fusion import Kernel, Plan, RootCall
-from jit.lowering.nodes import FoldNode
+from jit.lowering.nodes import FoldNode, MapNode, Node
 from jit.lowering.rules import element_bytes
 
 ALIGNMENT = 64
@@ -20,11 +20,15 @@ SCRATCH_BYTES = 1 << 14
 
 @dataclass
 class Storage:
-    """Which variables lie in the arena and where, which in scratch rows, and the arena's size."""
+    """Which variables lie in the arena and where, which in scratch rows, and the arena's size.
+
+    `lent` are variables that lie, while they are needed, where a result is written after them.
+    """
 
     offsets: dict[Var, int] = field(default_factory=dict)
     workspaces: dict[int, int] = field(default_factory=dict)
     scratch: set[Var] = field(default_factory=set)
+    lent: dict[Var, Var] = field(default_factory=dict)
     arena_bytes: int = 0
 
 
@@ -66,11 +70,16 @@ class Arena:
         self.holes.append((start, stop))
 
 
-def plan_storage(plan: Plan, lanes_are_rows: Set[int], workspaces: Mapping[int, int]) -> Storage:
+def plan_storage(
+    plan: Plan,
+    lanes_are_rows: Set[int],
+    workspaces: Mapping[int, int],
+    lenders: Set[Var] = frozenset(),
+) -> Storage:
     """Lifetimes by steps, then one pass that places each variable when it is first written.
 
     Steps in `lanes_are_rows` work on several rows at once and have no scratch rows. `workspaces`
-    is how many bytes a kernel wants for itself.
+    is how many bytes a kernel wants for itself. `lenders` are results with memory of their own.
     """
     storage = Storage()
     outputs = set(plan.graph.outvars)
@@ -89,6 +98,8 @@ def plan_storage(plan: Plan, lanes_are_rows: Set[int], workspaces: Mapping[int, 
             kept = needs[var] == "row" and number not in lanes_are_rows
             if kept and fits_scratch(step, var):
                 storage.scratch.add(var)
+            elif needs[var] == "row" and (lender := lender_of(step, var, lenders, storage)):
+                storage.lent[var] = lender
             else:
                 storage.offsets[var] = arena.take(var.aval.size * element_bytes(var))
         count = workspaces.get(number, 0)
@@ -102,6 +113,34 @@ def plan_storage(plan: Plan, lanes_are_rows: Set[int], workspaces: Mapping[int, 
                 arena.give(storage.offsets[var], var.aval.size * element_bytes(var))
     storage.arena_bytes = arena.size
     return storage
+
+
+def lender_of(step: Kernel | RootCall, var: Var, lenders: Set[Var], storage: Storage) -> Var | None:
+    """A result of the kernel that is written, element by element, when `var` was read last."""
+    if not isinstance(step, Kernel) or step.roles[step.defs[var]] != "full":
+        return None
+    for out, node in step.defs.items():
+        alike = (
+            out in lenders and out.aval.dtype == var.aval.dtype and out.aval.size == var.aval.size
+        )
+        free = alike and isinstance(node, MapNode) and out not in storage.lent.values()
+        if free and step.roles[node] == "full" and reads_before(step, var, node):
+            return out
+    return None
+
+
+def reads_before(kernel: Kernel, var: Var, writer: Node) -> bool:
+    """Is every element of `var` read before, or just when, `writer` writes it?"""
+    if kernel.stages[kernel.defs[var]] >= kernel.stages[writer]:
+        return False
+    for node in kernel.nodes:
+        for read, flat in kernel.looks[node].reads:
+            if read is not var:
+                continue
+            earlier = kernel.stages[node] < kernel.stages[writer]
+            if not earlier and (node is not writer or flat != kernel.domain.full):
+                return False
+    return all(read is not writer.target for s in kernel.looks.values() for read, _ in s.reads)
 
 
 def fits_scratch(step: Kernel | RootCall, var: Var) -> bool:

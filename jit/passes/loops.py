@@ -39,6 +39,7 @@ def declare(b: Builder, plan: Plan, storage: Storage, shared: dict[Var, Var]) ->
         buffers[var] = buffers[shared[var]] if var in shared else made
     for k, (var, offset) in enumerate(storage.offsets.items()):
         buffers[var] = b.temp(f"t{k}", loop_dtype(var.aval.dtype), width(var), offset)
+    buffers.update((var, buffers[lender]) for var, lender in storage.lent.items())
     return buffers
 
 
@@ -75,11 +76,12 @@ def write_program(
     ]
     rows = {k for k, s in enumerate(schedules) if s is not None and s.lanes_are_rows}
     spaces = {k: s.workspace for k, s in enumerate(schedules) if s and s.workspace}
-    storage = plan_storage(plan, rows, spaces)
-    b = Builder(name)
     pairs = zip(plan.graph.outvars, taken, strict=True)
     wanted = {out: plan.graph.invars[i] for out, i in pairs if i is not None}
     shared = {out: source for out, source in wanted.items() if can_share(plan, source, out)}
+    lenders = set(plan.graph.outvars) - wanted.keys()
+    storage = plan_storage(plan, rows, spaces, lenders)
+    b = Builder(name)
     buffers = declare(b, plan, storage, shared)
     writer = Writer(b, plan.graph.producers, plan.stored.keys(), buffers)
     for number, (step, scheduled) in enumerate(zip(plan.steps, schedules, strict=True)):
