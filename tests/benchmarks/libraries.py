@@ -51,6 +51,9 @@ class Library(Protocol):
     def erfc(self, x: Any) -> Any:
         """The complementary error function."""
 
+    def top_k(self, x: Any, k: int) -> Any:
+        """The k largest along the last axis, and their places."""
+
     def wait(self, result: Any) -> None:
         """Return when the result has been computed."""
 
@@ -69,6 +72,9 @@ class Functrans:
 
     def erfc(self, x: Any) -> Any:
         return importlib.import_module("functrans.lax").erfc(x)
+
+    def top_k(self, x: Any, k: int) -> Any:
+        return importlib.import_module("functrans.lax").top_k(x, k)
 
     def array(self, x: np.ndarray) -> Any:
         return x
@@ -99,6 +105,7 @@ class Jax:
         self.stop_gradient = self.jax.lax.stop_gradient
         self.array, self.wait = self.np.asarray, self.jax.block_until_ready
         self.logsumexp, self.erfc = self.jax.nn.logsumexp, self.jax.scipy.special.erfc
+        self.top_k = self.jax.lax.top_k
 
     def hvp(self, f: Function) -> Function:
         return lambda x, v: self.jax.jvp(self.jax.grad(f), (x,), (v,))[1]
@@ -113,6 +120,7 @@ class Torch:
         self.np = self.torch = importlib.import_module("torch")
         self.logsumexp, self.erfc = self.torch.logsumexp, self.torch.special.erfc
         self.F = importlib.import_module("torch.nn.functional")
+        self.top_k = lambda x, k: tuple(self.torch.topk(x, k))
         self.vmap = self.torch.func.vmap
 
     def array(self, x: np.ndarray) -> Any:

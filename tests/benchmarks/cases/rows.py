@@ -1,4 +1,4 @@
-"""Reductions along the rows of a matrix, with gradients: the losses and layers of networks."""
+"""Reductions along rows and columns, with gradients: the losses and layers of networks."""
 
 from __future__ import annotations
 
@@ -64,4 +64,49 @@ def layer_norm(lib):
 @layer_norm.best("torch", "torch.compile")
 def layer_norm_torch(lib):
     loss = lambda x, g, b, w: (lib.F.layer_norm(x, (768,), g, b) * w).sum()
+    return lib.jit(lib.value_and_grad(loss, (0, 1, 2)))
+
+
+@case(
+    "softmax_down", "softmax over the first axis, 1024x1024 f32", matrix(1024, 1024), tolerance=1e-4
+)
+def softmax_down(lib):
+    def softmax(x):
+        e = lib.np.exp(x - lib.np.max(x, axis=0, keepdims=True))
+        return e / lib.np.sum(e, axis=0, keepdims=True)
+
+    return lib.jit(softmax)
+
+
+@softmax_down.best("torch", "torch.compile")
+def softmax_down_torch(lib):
+    return lib.jit(lambda x: lib.torch.softmax(x, 0))
+
+
+def batch_inputs(rng):
+    x, gain, bias = rng.normal(size=(4096, 256)), rng.normal(size=256), rng.normal(size=256)
+    return tuple(a.astype("f4") for a in (x, gain, bias))
+
+
+@case(
+    "batch_norm",
+    "batch normalisation and gradients, 4096x256 f32",
+    batch_inputs,
+    tolerance=1e-3,
+)
+def batch_norm(lib):
+    np = lib.np
+
+    def loss(x, gain, bias):
+        centred = x - np.mean(x, axis=0)
+        variance = np.mean(centred * centred, axis=0)
+        return np.sum(np.tanh(centred / np.sqrt(variance + 1e-5) * gain + bias))
+
+    return lib.jit(lib.value_and_grad(loss, (0, 1, 2)))
+
+
+@batch_norm.best("torch", "torch.compile")
+def batch_norm_torch(lib):
+    norm = lib.F.batch_norm
+    loss = lambda x, g, b: norm(x, None, None, g, b, True).tanh().sum()
     return lib.jit(lib.value_and_grad(loss, (0, 1, 2)))
