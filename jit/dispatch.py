@@ -1,7 +1,9 @@
 """Calls compiled programs: NumPy arrays in, arrays that own new memory out, through ctypes.
 
-Arguments of another layout (strided, unaligned, byte-swapped) are copied first. Native code runs
-without the GIL; a status other than 0 becomes the exception that the program's table names.
+Arguments of another layout (strided, unaligned, byte-swapped) are copied first; matrices in Fortran
+order are read where they lie by a program of their own, where there is one with the same bits.
+Native code runs without the GIL; a status other than 0 becomes the exception that the program's
+table names.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ from jit.runtime.callbacks import take_error
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
+LEAST_TURNED = 1 << 15
+"""Copies of fewer bytes are not worth another program."""
+
 
 class Dispatcher:
     """One loaded program with the types of its arguments and results.
@@ -29,6 +34,7 @@ class Dispatcher:
     taken[j] is the number of the argument whose memory result j takes (None: fresh memory). If
     `in_place[j]` the program writes there itself, else the result is copied there afterwards.
     `refused[i]` says why the memory of argument i was not taken, the last time that it was not.
+    `turn`, where it is set, gives the dispatcher of a program on the transposes of some arguments.
     """
 
     def __init__(
@@ -47,6 +53,8 @@ class Dispatcher:
         self.in_place = list(in_place)
         self.donates = any(t is not None for t in taken)
         self.refused: dict[int, str] = {}
+        self.turn: Callable[[tuple[int, ...]], Dispatcher | None] | None = None
+        self._turned: dict[tuple[int, ...], Dispatcher | None] = {}
         self.makers = [empty_maker(shape, dtype) for shape, dtype in self.out_types]
         self.arenas = ArenaPool(arena_bytes) if arena_bytes else None
         self._input_pointers: Any = ctypes.c_void_p * max(len(in_avals), 1)
@@ -54,20 +62,50 @@ class Dispatcher:
 
     def __call__(self, args: Sequence[Any]) -> list[Array]:
         """The results; `args` must have the shapes that the program was compiled for."""
-        arrays = [
-            a
-            if type(a) is np.ndarray
-            and a.dtype is dtype
-            and (flags := a.flags).c_contiguous
-            and flags.aligned
-            else laid_out(a, dtype)
-            for a, (_, dtype) in zip(args, self.in_types, strict=True)
+        others = [
+            k
+            for k, (a, (_, dtype)) in enumerate(zip(args, self.in_types, strict=True))
+            if type(a) is not np.ndarray
+            or a.dtype is not dtype
+            or not (flags := a.flags).c_contiguous
+            or not flags.aligned
         ]
+        arrays = list(args)
+        if others:
+            places = self.in_fortran_order(args, others) if self.turn is not None else ()
+            program = self.turned(places) if places else None
+            if program is not None:
+                for k in places:
+                    arrays[k] = args[k].T
+                return program(arrays)
+            for k in others:
+                arrays[k] = laid_out(args[k], self.in_types[k][1])
         if self.donates:
             return self.donating(args, arrays)
         outs = [make() for make in self.makers]
         self.run(arrays, outs)
         return outs
+
+    def in_fortran_order(self, args: Sequence[Any], others: Sequence[int]) -> tuple[int, ...]:
+        """Which of these arguments are large matrices that only stand the other way round."""
+        found: list[int] = []
+        for k in others:
+            a, (_, dtype) = args[k], self.in_types[k]
+            if type(a) is np.ndarray and a.dtype is dtype and a.ndim == 2 and k not in self.taken:
+                flags = a.flags
+                if flags.f_contiguous and flags.aligned and a.nbytes >= LEAST_TURNED:
+                    found.append(k)
+        return tuple(found)
+
+    def turned(self, places: tuple[int, ...]) -> Dispatcher | None:
+        """The dispatcher for these arguments in Fortran order, from their second time on."""
+        if places in self._turned:
+            found = self._turned[places]
+            if found is self and self.turn is not None:
+                found = self._turned[places] = self.turn(places)
+            return found
+        self._turned[places] = self  # met once: who comes but once is not worth compiling for
+        return None
 
     def donating(self, args: Sequence[Any], arrays: list[Array]) -> list[Array]:
         """The same where some results take the memory of arguments."""

@@ -87,6 +87,11 @@ class Executable:
     dispatch: Dispatcher
     report: Report
 
+    @property
+    def kernels(self) -> Sequence[str]:
+        """A line for each kernel."""
+        return self.report.kernels
+
     def __call__(self, args: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
         return self.dispatch(args)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -77,6 +78,11 @@ class Restored:
         self.dispatch = Dispatcher(native, *avals, arena_bytes, taken, in_place)
         self._seconds = time.perf_counter() - start
 
+    @property
+    def kernels(self) -> Sequence[str]:
+        """A line for each kernel."""
+        return self._kernels
+
     def __call__(self, args: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
         return self.dispatch(args)
 
@@ -112,8 +118,28 @@ def executable_for(jaxpr: Jaxpr, donate: tuple[int, ...] = ()) -> AnyExecutable:
         with _lock:
             found = jaxpr.cache.get(place)
             if found is None:
-                found = jaxpr.cache[place] = restored_or_compiled(jaxpr, donate)
+                found = restored_or_compiled(jaxpr, donate)
+                origin = weakref.ref(jaxpr)
+                found.dispatch.turn = lambda places: turned_dispatcher(origin(), donate, places)
+                jaxpr.cache[place] = found
     return found
+
+
+def turned_dispatcher(
+    jaxpr: Jaxpr | None, donate: tuple[int, ...], places: tuple[int, ...]
+) -> Dispatcher | None:
+    """What runs the same program on the transposes of these inputs; None where bits may differ."""
+    from jit.layouts import may_turn, only_elements, sums_alike, turned
+
+    if jaxpr is None:
+        return None
+    kernels = executable_for(jaxpr, donate).kernels
+    products = may_turn(jaxpr, places)
+    if not products and not only_elements(kernels):
+        return None
+    other = executable_for(turned(jaxpr, places), donate)
+    same = sums_alike(kernels, other.kernels) if products else only_elements(other.kernels)
+    return other.dispatch if same else None
 
 
 def restored_or_compiled(jaxpr: Jaxpr, donate: tuple[int, ...]) -> AnyExecutable:

@@ -41,7 +41,7 @@ JIT = [
     {"runtime"},
     {"dispatch"},
     {"entry"},
-    {"pipeline"},
+    {"pipeline", "layouts"},
     {"programs"},
     {"options", "specialised", "flat"},
     {"api"},
