@@ -21,6 +21,7 @@ Inputs = Callable[[np.random.Generator], Sequence[Any]]
 MODULES = (
     "calls",
     "elementwise",
+    "functions",
     "rows",
     "networks",
     "images",
