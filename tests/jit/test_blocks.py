@@ -348,6 +348,8 @@ def test_reasons_for_not_taking_memory_can_be_read() -> None:
     for a, b, reason in cases:
         assert f(a, b) is not a
         assert found.donations()[0].endswith(f"last refused because {reason}")
+    report = str(f.lower(p, g).compile_report())
+    assert "result 0 takes the memory of input 0" in report
 
 
 @pytest.mark.parametrize("dispatch", ["native", "python"])
@@ -372,3 +374,22 @@ def test_both_ways_of_calling_use_blocks(
     for _ in range(10):
         assert (f(x)[0] == first).all()
     assert made.mapped() <= before
+
+
+def test_python_s_memory_does_not_grow_with_calls(made: Blocks) -> None:
+    """Neither on the way through Python nor on the native one, arenas and donation included."""
+    f = ft.jit(lambda x, y: (fnp.sort(x + y, 1), (x @ y) @ x), donate_argnums=0)
+    y = np.random.default_rng(0).standard_normal((150, 150))
+    x = y.copy()
+    for _ in range(20):
+        x = f(x / 100, y)[0]
+    tracemalloc.start()
+    try:
+        for _ in range(20):
+            x = f(x / 100, y)[0]
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(300):
+            x = f(x / 100, y)[0]
+        assert tracemalloc.get_traced_memory()[0] - before < 1 << 16
+    finally:
+        tracemalloc.stop()
