@@ -51,6 +51,7 @@ remat = checkpoint
 
 plug("jit.api", __version__)
 hooks.load_library = lambda _: [importlib.import_module(f"functrans.{m}") for m in _LIBRARY]
+hooks.foreign = lambda f: importlib.import_module("functrans.scipy.special").standing_for(f)
 
 _LIBRARY = ("numpy", "numpy.linalg")
 

@@ -278,7 +278,7 @@ def _declared(numpy_function: Any) -> Callable[..., Any] | None:
     if found is None:
         surface.declare.hooks.load_library(None)
         found = NUMPY_TABLE.get(numpy_function)
-    return found
+    return found or surface.declare.hooks.foreign(numpy_function)
 
 
 def _ufunc_method(ufunc: Any, method: str) -> Callable[..., Any] | None:

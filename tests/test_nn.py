@@ -254,3 +254,15 @@ def test_initializers_have_the_variance_of_their_fans(name: str) -> None:
     fan = {"g": 250, "l": 300, "h": 150}[name[0]]
     assert abs(drawn.var() * fan - 1) < 0.05
     assert getattr(nn.initializers, name)()(key, (3, 2), np.float32).dtype == np.float32
+
+
+def test_ufuncs_of_scipy_hold_on_traced_values() -> None:
+    def f(x: Any) -> Any:
+        s = scipy.special
+        return np.sum(s.expit(x) * s.erf(x) + s.xlogy(x, x + 3) + s.psi(x + 3) + s.gammaln(x + 4))
+
+    x = np.array([0.3, -0.7, 1.2])
+    h = 1e-6
+    steps = [(f(x + h * e) - f(x - h * e)) / (2 * h) for e in np.eye(3)]
+    np.testing.assert_allclose(ft.grad(f)(x), steps, rtol=1e-7)
+    np.testing.assert_allclose(ft.jit(f)(x), f(x), rtol=1e-13)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from functrans.ir import aval_of, is_inexact
 from functrans.primitives import elementwise as e
@@ -146,6 +149,14 @@ def entr(x: ArrayLike) -> Value:
     below = e.lt(x, full_like(x, 0))
     safe = p.select(below, full_like(x, 1), x)
     return p.select(below, full_like(x, -math.inf), e.neg(_times_log(safe, safe, e.log, 0)))
+
+
+def standing_for(ufunc: Any) -> Function | None:
+    """Our function for a ufunc of SciPy's; SciPy need not be there."""
+    theirs = sys.modules.get("scipy.special")
+    if theirs is None or not isinstance(ufunc, np.ufunc):
+        return None
+    return next((globals()[n] for n in __all__ if getattr(theirs, n, None) is ufunc), None)
 
 
 __all__ = [

@@ -115,6 +115,8 @@ class Hooks:
     """(result, first operand, function of it) -> result, noted as a view."""
     load_library: Function = _unchanged
     """Imports the rest of the library, which declares more NumPy functions."""
+    foreign: Function = staticmethod(lambda function: None)
+    """(function of another library) -> what stands for it, None where there is nothing."""
     fresh: Function = _unchanged
     """(result that is an operand) -> result, out of reach of writes to the operand."""
     created: Function = _unchanged
