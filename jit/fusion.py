@@ -419,7 +419,30 @@ class Planner:
                 kernel.tagged = kernel.tagged or role == "row_fold"
                 kernel.add(node, role, scout, refined)
                 return True
-        return False
+        return self.turn(kernel, node)
+
+    def turn(self, kernel: Kernel, node: Node) -> bool:
+        """Add a fold of rows to a kernel of sums down columns, which becomes one of rows."""
+        domain = node.domain()
+        if not isinstance(node, FoldNode) or is_total(node) or not kernel.tagged:
+            return False
+        roles: dict[Role, Role] = {"full": "full", "row_fold": "column_fold"}
+        folds = [n for n in kernel.nodes if isinstance(n, FoldNode)]
+        if not all(folds_columns(n, domain) for n in folds) or node.size != kernel.domain.size:
+            return False
+        made = Kernel(domain, tagged=True)
+        for other in [*kernel.nodes, node]:
+            role = "row_fold" if other is node else roles.get(kernel.roles[other])
+            if role is None:
+                return False
+            scout, refined = look(self.graph, self.stored, other, made.domain, role)
+            if not fits(made, other, role, scout, refined):
+                return False
+            made.domain = refined
+            made.add(other, role, scout, refined)
+        kernel.domain, kernel.nodes, kernel.roles = made.domain, made.nodes, made.roles
+        kernel.looks, kernel.defs, kernel.seen = made.looks, made.defs, made.seen
+        return True
 
     def offers(self, kernel: Kernel, node: Node) -> Iterator[tuple[Role, Domain]]:
         """The roles that the sizes allow, with the domain the kernel would have."""

@@ -206,3 +206,22 @@ def test_what_a_column_keeps_lies_where_the_result_will() -> None:
     """exp of the whole matrix is wanted by two passes: no memory but the result's is taken."""
     lowered = ft.jit(softmax_down).lower(ft.ShapeDtypeStruct((1024, 512), np.float32))
     assert lowered.compile_report().arena_bytes == 0
+
+
+def normalisation_backward(ct: Any, x: Any, gain: Any, mean: Any, scale: Any) -> Any:
+    """The pullback of a layer normalisation whose statistics are known; columns come first."""
+    y = (x - mean[:, None]) * scale[:, None]
+    by_gain, by_bias = fnp.sum(ct * y, axis=0), fnp.sum(ct, axis=0)
+    g = ct * gain
+    inner, total = fnp.mean(g * y, axis=1), fnp.mean(g, axis=1)
+    by_x = (g - total[:, None] - y * inner[:, None]) * scale[:, None]
+    return by_x, by_gain, by_bias
+
+
+@pytest.mark.parametrize("shape", [(7, 16), (130, 70), (515, 768)])
+@pytest.mark.usefixtures("one_then_two")
+def test_sums_of_columns_that_come_first_turn_to_rows(shape: tuple[int, int]) -> None:
+    args = arrays("f8", shape, shape, shape[1:], shape[:1], shape[:1])
+    kernels = check(normalisation_backward, *args, rtol=1e-11)
+    assert len(kernels) == 1
+    assert kernels[0].count("column_fold") == 2
