@@ -29,7 +29,10 @@ TASKS = 16
 """Images are cut into bands until there are so many tasks."""
 SLOTS = 32
 """At most so many tasks have a copy of their own; others come after each other in one."""
-MOST_STEPS = 1 << 14
+COPIES_BYTES = 1 << 25
+LEAST_SLOTS = 8
+"""The copies take no more than this together, unless so few slots do."""
+MOST_STEPS = 1 << 15
 """Tables of offsets are no longer than this."""
 LEAST_LINE = 36
 """Rows of places that take fewer bytes would leave too many lanes idle."""
@@ -53,7 +56,8 @@ class Direct:
         self.bands = -(-first.most // self.band)
         self.pad = self.padded(self.band)
         self.tasks = c.n * self.bands
-        self.turns = -(-self.tasks // SLOTS)
+        self.copy = aligned((c.i * c.groups * self.pad.plane + BEYOND) * c.bytes)
+        self.turns = -(-self.tasks // max(min(SLOTS, COPIES_BYTES // self.copy), LEAST_SLOTS))
         self.slots = -(-self.tasks // self.turns)
         self.phases = list(product(*(axis.phases for axis in self.axes)))
         self.panels = -(-c.per // PANEL)
@@ -61,7 +65,6 @@ class Direct:
             c.groups * self.panels * PANEL * c.i * prod(p.taps for p in phase)
             for phase in self.phases
         ]
-        self.copy = aligned((c.i * c.groups * self.pad.plane + BEYOND) * c.bytes)
 
     def padded(self, band: int) -> Padded:
         """The copy of a band of so many places of a phase of the first axis."""

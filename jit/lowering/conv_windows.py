@@ -1,7 +1,7 @@
 """Gradients of a convolution's weights: windows of padded images times their cotangents.
 
 Written as a convolution, such a gradient has few places and a window as large as an image, and
-the images are its input channels. Invariant: the images are shared out to a number of partial
+the images are its input channels. Invariant: bands of images are shared out to a number of partial
 sums that depends on the shapes only, and these are added in order.
 """
 
@@ -31,6 +31,8 @@ MOST_CELLS = 1 << 12
 BAND_BYTES = 1 << 18
 """The copies of a band of an image are to stay in the second cache."""
 BAND_PLACES = 4096
+LEAST_PLACES = 200
+"""Bands are not cut smaller than this for the sake of more tasks."""
 SUMS_BYTES = 1 << 23
 """The partial sums together take no more than this, unless one takes more."""
 TASKS = 16
@@ -51,19 +53,23 @@ class Windows:
         self.depth = c.per * LANES if self.dots else -(-c.per // PLANES) * PLANES
         self.sums = c.groups * c.n * self.taps * self.depth
         roomy = max(SUMS_BYTES // (self.sums * c.bytes), 1)
-        self.slots = min(c.i, roomy, max(MOST_SLOTS // c.groups, 1))
-        self.turns = -(-c.i // self.slots)
-        self.slots = -(-c.i // self.turns)
-        blocks = -(-TASKS // (self.slots * c.groups))
+        most = min(roomy, max(MOST_SLOTS // c.groups, 1))
+        rest = prod(c.kernel[1:])
+        # Few images are cut into bands, so that there is work for several threads.
+        least = -(-LEAST_PLACES // rest)
+        pieces = max(min(-(-min(most, TASKS) // c.i), c.kernel[0] // least), 1)
+        blocks = -(-TASKS // (min(c.i * pieces, most) * c.groups))
         line = self.padded(1).plane * c.bytes
         self.channels = max(min(-(-c.n // blocks), max(BAND_BYTES // line, 1)), 1)
         self.channels = min(self.channels, max(MOST_ROWS // self.taps, 1))
         self.blocks = -(-c.n // self.channels)
-        rest = prod(c.kernel[1:])
         step = self.channels * line // max(self.padded(1).extent[0], 1) * c.rhs[0]
         fitting = max(BAND_BYTES // max(step + c.per * rest * c.bytes, 1), 1)
-        self.band = max(min(c.kernel[0], fitting, max(BAND_PLACES // rest, 1)), 1)
+        self.band = max(min(-(-c.kernel[0] // pieces), fitting, max(BAND_PLACES // rest, 1)), 1)
         self.bands = -(-c.kernel[0] // self.band)
+        self.units = c.i * self.bands
+        self.turns = -(-self.units // min(self.units, most))
+        self.slots = -(-self.units // self.turns)
         self.pad = self.padded(self.band)
         self.places = self.band * rest
         self.tasks = c.groups * self.blocks * self.slots
@@ -128,7 +134,7 @@ def lower_windows_conv(ctx: RootContext, eqn: Eqn) -> None:
 
 
 def multiply(ctx: RootContext, eqn: Eqn, w: Windows, sums: Buffer) -> None:
-    """Every task: some images in turn, for one group and one block of its channels."""
+    """Every task: some bands of images in turn, for one group and one block of its channels."""
     c, walk, b = w.c, ctx.walk, ctx.b
     size, room = w.copy // c.bytes, w.cotangent // c.bytes
     copies = ctx.slot(c.dtype, w.tasks * size, w.copies_at)
@@ -141,8 +147,9 @@ def multiply(ctx: RootContext, eqn: Eqn, w: Windows, sums: Buffer) -> None:
         group, block = walk.divide(part, w.blocks)
         start, begin = task * size, task * room
 
-        def one(turn: Index, band: Index) -> None:
-            image = slot * w.turns + turn
+        with ctx.nest([w.turns]) as (turn,):
+            unit = slot * w.turns + turn
+            image, band = walk.divide(unit, w.bands)
 
             def run() -> None:
                 copy_images(ctx, eqn, w, copies, start, group, block, image, band)
@@ -152,7 +159,6 @@ def multiply(ctx: RootContext, eqn: Eqn, w: Windows, sums: Buffer) -> None:
                 length = least(ctx, band * -w.band + c.kernel[0], w.band)
                 target = slot * c.groups + group
                 target = (target * c.n + block * w.channels) * (w.taps * w.depth)
-                again = b.cast(b.ne(walk.number(turn + band), b.index(0)), "i64")
                 b.call(
                     w.function,
                     *(height, b.ref(rows), *steps_of(ctx, w, length, steps)),
@@ -162,13 +168,10 @@ def multiply(ctx: RootContext, eqn: Eqn, w: Windows, sums: Buffer) -> None:
                     w.places,
                     b.ref(sums, walk.number(target)),
                     *(() if w.dots else (w.depth,)),
-                    again,
+                    b.cast(b.ne(walk.number(turn), b.index(0)), "i64"),
                 )
 
-            walk.branch(walk.compare("lt", image, c.i), run)
-
-        with ctx.nest([w.turns, w.bands]) as (turn, band):
-            one(turn, band)
+            walk.branch(walk.compare("lt", unit, w.units), run)
 
 
 def steps_of(ctx: RootContext, w: Windows, length: Any, steps: Buffer) -> list[Any]:

@@ -103,6 +103,8 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, value in (
         (conv_direct, "BAND_BYTES", 300),
         (conv_direct, "SLOTS", 2),
+        (conv_direct, "LEAST_SLOTS", 2),
+        (conv_windows, "LEAST_PLACES", 1),
         (conv_windows, "BAND_BYTES", 300),
         (conv_windows, "MOST_SLOTS", 2),
         (conv_windows, "SUMS_BYTES", 1),
