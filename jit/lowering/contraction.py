@@ -236,13 +236,50 @@ turned_dot_p = Primitive(name="dot_general", abstract_eval=turned_aval, impl=tur
 """dot_general, its axes then in the order of `perm`, as an array of `shape`."""
 
 
+def summed_aval(*operands: Aval, terms: Any) -> list[Aval]:
+    """The type of the first product, which all have."""
+    primitive, params = terms[0]
+    return primitive.abstract_eval(*operands[:2], **params)
+
+
+def summed_impl(*operands: Any, terms: Any) -> list[Any]:
+    total: Any = None
+    for (primitive, params), x, y in zip(terms, operands[::2], operands[1::2], strict=True):
+        (found,) = primitive.impl(x, y, **params)
+        total = found if total is None else total + found
+    return [total]
+
+
+summed_dot_p = Primitive(name="dot_general", abstract_eval=summed_aval, impl=summed_impl)
+"""The sum of products of its operands, two by two; `terms` holds primitive and params of each."""
+
+
+def called_in_sum(eqn: Eqn) -> tuple[str, ...]:
+    return (f"ft_gemm_{GEMMS[eqn.outputs[0].aval.dtype.name]}",)
+
+
+@lowers_root(summed_dot_p, calls=called_in_sum)
+def lower_sum(ctx: RootContext, eqn: Eqn) -> None:
+    """Each product but the first adds to what is there."""
+    (out,) = eqn.outputs
+    for i, (primitive, params) in enumerate(eqn.params["terms"]):
+        operands = eqn.inputs[2 * i : 2 * i + 2]
+        # A kernel each, since equal kernels are compiled once.
+        with ctx.walk.kernel(f"{ctx.name}_{i}" if i else ctx.name):
+            write_product(ctx, Eqn(primitive, operands, [out], params, eqn.source), i > 0)
+
+
 @lowers_root(turned_dot_p, calls=called)
 @lowers_root(ft.dot_general_p, calls=called)
 def lower_dot(ctx: RootContext, eqn: Eqn) -> None:
+    if eqn.outputs[0].aval.size:
+        with ctx.walk.kernel(ctx.name):
+            write_product(ctx, eqn, False)
+
+
+def write_product(ctx: RootContext, eqn: Eqn, adding: bool) -> None:
     """Calls of ft_gemm on the operands as they lie; loops over what is not one axis."""
     (out,) = eqn.outputs
-    if out.aval.size == 0:
-        return
     p = Product(eqn)
     perm = eqn.params.get("perm", tuple(range(len(p.shape))))
     x, y = eqn.inputs
@@ -257,36 +294,34 @@ def lower_dot(ctx: RootContext, eqn: Eqn) -> None:
     outer += [(e, (0, s[0], s[1])) for e, s in cols[:-1]]
     deeper = [(e, (s[0], s[1], 0)) for e, s in depth[:-1]]
     ldc = cm if m > 1 else n
-    symbol = function_for(out, (many, m, n, k), (am, ak, bk, bn, ldc), bool(deeper))
+    symbol = function_for(out, (many, m, n, k), (am, ak, bk, bn, ldc), adding or bool(deeper))
     b, unit = ctx.b, 2 if out.aval.dtype.kind == "c" else 1
     call = m * n * k * many
     spread = bool(outer) and call < LEAST_SHARED and ctx.parallel(call * outer[0][0] / VECTOR)
-    with ctx.walk.kernel(ctx.name):
-        loops = outer + deeper
-        kinds: list[LoopKind] = [
-            "parallel" if spread and not i else "serial" for i in range(len(loops))
-        ]
-        with ctx.nest([e for e, _ in loops], kinds) as indices:
-            offsets = [left.offset, right.offset, 0]
-            moves: list[Index] = [Index(o, {}) for o in offsets]
-            for index, (_, step) in zip(indices, loops, strict=True):
-                moves = [move + index * s for move, s in zip(moves, step, strict=True)]
-            deep = indices[len(outer) :]
-            adds = accumulates(ctx, deep)
-            a, bb, c = (ctx.walk.number(move * unit) for move in moves)
-            b.call(
-                symbol,
-                *(m, n, k),
-                b.ref(ctx.buffer(left.base), a),
-                *(am, ak),
-                b.ref(ctx.buffer(right.base), bb),
-                *(bk, bn),
-                b.ref(ctx.buffer(out), c),
-                ldc,
-                many,
-                *(a_batch, b_batch, c_batch),
-                adds,
-            )
+    loops = outer + deeper
+    kinds: list[LoopKind] = [
+        "parallel" if spread and not i else "serial" for i in range(len(loops))
+    ]
+    with ctx.nest([e for e, _ in loops], kinds) as indices:
+        offsets = [left.offset, right.offset, 0]
+        moves: list[Index] = [Index(o, {}) for o in offsets]
+        for index, (_, step) in zip(indices, loops, strict=True):
+            moves = [move + index * s for move, s in zip(moves, step, strict=True)]
+        adds = b.index(1) if adding else accumulates(ctx, indices[len(outer) :])
+        a, bb, c = (ctx.walk.number(move * unit) for move in moves)
+        b.call(
+            symbol,
+            *(m, n, k),
+            b.ref(ctx.buffer(left.base), a),
+            *(am, ak),
+            b.ref(ctx.buffer(right.base), bb),
+            *(bk, bn),
+            b.ref(ctx.buffer(out), c),
+            ldc,
+            many,
+            *(a_batch, b_batch, c_batch),
+            adds,
+        )
 
 
 def function_for(

@@ -31,7 +31,7 @@ from functrans.extend import (
 from jit.lowering.elementwise import extremes
 from jit.lowering.graph import Graph
 from jit.lowering.rules import EXPANSIONS, REDUCTIONS, loop_dtype
-from jit.passes.turning import turn_products
+from jit.passes.turning import sum_products, turn_products
 
 broadcast_p = primitives.structural.broadcast_p
 reshape_p = primitives.structural.reshape_p
@@ -183,6 +183,6 @@ def distinct_results(eqns: list[Eqn], outvars: Sequence[Atom], avals: Sequence[A
 def to_graph(jaxpr: Jaxpr) -> Graph:
     """The graph that fusion works on."""
     eqns, outvars = expand(jaxpr)
-    eqns = turn_products(prune(eqns, outvars), outvars)
+    eqns = sum_products(turn_products(prune(eqns, outvars), outvars), outvars)
     results = distinct_results(eqns, outvars, jaxpr.out_avals)
     return Graph(jaxpr.invars, eqns, results)

@@ -1,7 +1,8 @@
-"""Products that are only transposed and reshaped are written in that order at once, without a copy.
+"""Products write their results where and how they are wanted: in another order, or added up.
 
-Invariant: a product is turned only where rows of its result stay side by side, and where nothing
-else reads it.
+Those that are only transposed and reshaped are written in that order at once; those that are only
+added up add to one result. Invariant: nothing else reads what is no longer made, rows of a result
+stay side by side, and sums keep their order.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from functrans.extend import Eqn, Var, primitives
-from jit.lowering.contraction import Product, can_turn, turned_dot_p
+from functrans.extend import Atom, Eqn, Var, primitives
+from jit.lowering.contraction import Product, can_turn, summed_dot_p, turned_dot_p
 
 dot_general_p = primitives.contraction.dot_general_p
 transpose_p = primitives.structural.transpose_p
 reshape_p = primitives.structural.reshape_p
+add_p = primitives.elementwise.add_p
 
 
 def turn_products(eqns: Sequence[Eqn], outvars: Sequence[object]) -> list[Eqn]:
@@ -71,3 +73,51 @@ def turned(eqn: Eqn, chain: Sequence[Eqn]) -> Eqn:
     (out,) = chain[-1].outputs
     params = {**eqn.params, "perm": order_of(eqn, chain), "shape": out.aval.shape}
     return Eqn(turned_dot_p, eqn.inputs, [out], params, eqn.source)
+
+
+def sum_products(eqns: Sequence[Eqn], outvars: Sequence[object]) -> list[Eqn]:
+    """The equations, sums of products as one where that keeps less in memory."""
+    reads = Counter(a for eqn in eqns for a in eqn.inputs if isinstance(a, Var))
+    reads.update(a for a in outvars if isinstance(a, Var))
+    terms: dict[Atom, list[Eqn]] = {}
+    makers: dict[Atom, Eqn] = {}
+    gone: set[int] = set()
+    for eqn in eqns:
+        found = None
+        if eqn.primitive in (dot_general_p, turned_dot_p) and pays(eqn):
+            found = [eqn]
+        elif eqn.primitive is add_p and all(
+            isinstance(a, Var) and reads[a] == 1 for a in eqn.inputs
+        ):
+            found = joined(*(terms.get(a, []) for a in eqn.inputs))
+        if found:
+            gone.update(id(makers[a]) for a in eqn.inputs if eqn.primitive is add_p)
+            terms[eqn.outputs[0]], makers[eqn.outputs[0]] = found, eqn
+    return [
+        summed(eqn, terms[eqn.outputs[0]])
+        if eqn.primitive is add_p and eqn.outputs[0] in terms
+        else eqn
+        for eqn in eqns
+        if id(eqn) not in gone
+    ]
+
+
+def pays(eqn: Eqn) -> bool:
+    """Are the operands, which are kept until the sum is made, no larger than the product?"""
+    return sum(a.aval.size for a in eqn.inputs) <= eqn.outputs[0].aval.size
+
+
+def joined(left: list[Eqn], right: list[Eqn]) -> list[Eqn] | None:
+    """The products of a sum of two; sums of sums would be added in another order."""
+    if not left or not right or min(len(left), len(right)) > 1:
+        return None
+    first, second = (right, left) if len(right) > len(left) else (left, right)
+    first.extend(second)
+    return first
+
+
+def summed(eqn: Eqn, products: Sequence[Eqn]) -> Eqn:
+    """The addition that ends a sum of products, as that sum."""
+    inputs = [a for p in products for a in p.inputs]
+    terms = tuple((p.primitive, p.params) for p in products)
+    return Eqn(summed_dot_p, inputs, eqn.outputs, {"terms": terms}, eqn.source)

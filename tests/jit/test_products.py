@@ -102,3 +102,43 @@ def test_half_precision_sums_in_single(shape: tuple[int, int, int]) -> None:
     want = (a.astype("d") @ b.astype("d")).astype("e")
     assert got.dtype == np.float16
     assert np.allclose(got.astype("d"), want.astype("d"), rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("char", "fdFD")
+def test_sums_of_products_are_added_up_in_place(char: str) -> None:
+    xs, ys = random(char, 5, 16, 40), random(char, 5, 16, 50)
+
+    def total(xs: Any, ys: Any) -> Any:
+        found = xs[0].T @ ys[0]
+        for k in range(1, 5):
+            found = xs[k].T @ ys[k] + found if k % 2 else found + (ys[k].T @ xs[k]).T
+        return found
+
+    text = check(total, total, xs, ys)
+    assert "nest" not in text
+    assert text.count("call ft_gemm") == 5
+
+
+def test_sums_of_sums_and_products_read_twice_are_left() -> None:
+    x, y, z = random("d", 20, 40), random("d", 20, 50), random("d", 40, 50)
+
+    def sums(x: Any, y: Any, z: Any) -> Any:
+        one = x.T @ y
+        return (one + (2 * x).T @ y) + (x.T @ (3 * y) + (x + 1).T @ y) + one * z
+
+    check(sums, sums, x, y, z)
+
+
+def test_gradients_of_a_layer_used_again_have_the_bits_of_separate_sums() -> None:
+    rng = np.random.default_rng(4)
+    w, x = rng.standard_normal((64, 64)).astype("f") / 8, random("f", 16, 64)
+
+    def loss(w: Any) -> Any:
+        h = x
+        for _ in range(4):
+            h = fnp.tanh(h @ w)
+        return fnp.sum(h)
+
+    gradient = ft.jit(ft.grad(loss))
+    assert np.allclose(gradient(w), ft.grad(loss)(w), rtol=1e-4, atol=1e-5)
+    assert gradient.lower(w).as_text("loops").count(", 1)\n") >= 3
