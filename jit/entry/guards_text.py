@@ -1,4 +1,4 @@
-"""Emits the walk over a record's guards: are these the arguments that it was written for?"""
+"""Emits the walk over a record's guards, which tells whether a call has the arguments it is for."""
 
 from __future__ import annotations
 
