@@ -51,6 +51,7 @@ from tests.native_laws import (
     compiled_every_way,
     compiled_in_company,
     compiled_is_impl,
+    compiled_stays_inside,
 )
 from tests.samples_of import samples_of
 
@@ -465,6 +466,7 @@ LAWS: dict[str, Law] = {
         compiled_at_special_points,
         compiled_every_way,
         compiled_in_company,
+        compiled_stays_inside,
         compiled_derivatives,
     )
 }

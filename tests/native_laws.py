@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +18,7 @@ from functrans.primitives import structural as st
 from functrans.recording import stage_walk
 from functrans.transforms import batch_jaxpr
 from jit.lowering import contraction, convolution
+from tests.guarded import can_guard, guarded
 from tests.law_tools import (
     WIDE,
     Arrays,
@@ -200,6 +201,20 @@ def _check_point(name: str, rtol: float, actual: Any, expected: Any, label: str)
         signed = (e != 0) | (np.signbit(a) == np.signbit(e)) | (name in ("pow", "integer_pow"))
         right &= np.where(np.isfinite(e), close & signed, same)
     require(right, actual, expected, label)
+
+
+def compiled_stays_inside(name: str, thorough: bool) -> None:
+    """Native code reads nothing before its operands and nothing behind them."""
+    if not can_guard():
+        return
+    variants = ("plain", "one", "odd")
+    found = [_value_job(case) for case in cases(name, thorough, "bifc", variants, few=4)]
+    run_jobs(
+        [
+            replace(job, inputs=[[guarded(x, end) for x in job.inputs[0]] for end in (True, False)])
+            for job in found
+        ]
+    )
 
 
 WAYS: dict[str, tuple[ModuleType, Sequence[dict[str, int]]]] = {

@@ -28,6 +28,7 @@ NATIVE_LAWS = (
     "compiled_at_special_points",
     "compiled_every_way",
     "compiled_in_company",
+    "compiled_stays_inside",
     "compiled_derivatives",
 )
 QUICK_SECONDS, DEEP_SECONDS = 60.0, 240.0
