@@ -282,6 +282,13 @@ class Maths:
             total = self.fma(total, x, c)
         return total
 
+    def horner_of(self, x: F, coefficients: Sequence[F]) -> F:
+        """The same with coefficients that differ from lane to lane."""
+        total = coefficients[-1]
+        for c in reversed(coefficients[:-1]):
+            total = self.fma(total, x, c)
+        return total
+
     # Exact pairs: a value and what rounding took from it
 
     def product(self, a: F, b: F) -> tuple[F, F]:

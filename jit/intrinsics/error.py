@@ -12,6 +12,7 @@ from __future__ import annotations
 from jit.intrinsics.algebra import F, Maths
 from jit.intrinsics.exponential import exp, reduced, scaled, tail
 from jit.intrinsics.logarithm import log
+from jit.intrinsics.power import rough_log2
 
 # erf(x) / x - 1 in x**2, for |x| <= 1.
 NEAR_DOUBLE = [
@@ -113,6 +114,31 @@ CENTRAL = [
     4.461409040121252e-10,
     -4.3696844231890916e-10,
 ]
+# For float: erfinv(y) / y in w - 5/2 for w <= 5, and in sqrt(w) - 13/4 beyond; 2**-26.
+NEAR_INVERSE = [
+    1.501409359498953,
+    0.2466402867752296,
+    -0.004177388190551035,
+    -0.001252743596295969,
+    0.0002183458045465997,
+    -4.9621347686282005e-06,
+    -3.4631144333235226e-06,
+    4.6586430394102937e-07,
+    2.327018306516704e-08,
+    -8.76590423430385e-09,
+]
+FAR_INVERSE = [
+    3.0838855815908635,
+    1.0052593023533847,
+    0.0053726586154397215,
+    -0.0037570451266608694,
+    0.0024744819186780045,
+    -0.0016605869958344383,
+    0.001011975510548326,
+    -0.0004059708556628298,
+    -6.143871652752948e-05,
+    0.00010675026747908472,
+]
 HALF_ROOT_PI = (0.886226925452758, -3.8332932499128993e-17)
 START_TOP = [
     -0.00016317163175568627,
@@ -179,8 +205,26 @@ def erfc(m: Maths, x: F) -> F:
     return m.select(x.is_nan(), x, found)
 
 
+def single_erfinv(m: Maths, y: F) -> F:
+    """The inverse of erf of floats: w from a short logarithm in double precision, one polynomial."""
+    d = m.doubles()
+    wide = m.widen(y, d)
+    w = rough_log2(d, d.fma(-wide, wide, 1.0)) * -0.6931471805599453
+    far = w > 5.0
+    # The root needs no more bits than floats have.
+    root = m.widen(m.sqrt(m.narrow(w)), d)
+    v = d.select(far, root - 3.25, w - 2.5)
+    pairs = zip(FAR_INVERSE, NEAR_INVERSE, strict=True)
+    found = m.narrow(wide * d.horner_of(v, [d.select(far, a, b) for a, b in pairs]))
+    size = m.abs(y)
+    end = m.select(size.eq(1.0), m.copysign(m.f(float("inf")), y), float("nan"))
+    return m.select(size < 1.0, found, end)
+
+
 def erfinv(m: Maths, y: F) -> F:
     """The inverse of erf; infinite at -1 and 1, NaN beyond."""
+    if not m.double:
+        return single_erfinv(m, y)
     size = m.abs(y)
     level = -log(m, m.fma(-size, size, 1.0))
     central, lost = m.product(y, m.f(HALF_ROOT_PI[0]))

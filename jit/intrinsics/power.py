@@ -115,15 +115,19 @@ def precise(m: Maths, x: F, y: F) -> F:
     return exp2_pair(m, bounded, m.select(high.eq(bounded), low, 0.0))
 
 
+def rough_log2(d: Maths, x: F) -> F:
+    """log2 of positive doubles with an error of 2**-38, of which much is relative."""
+    k, z = halved(d, x)
+    index = d.bits(z) >> (d.mantissa - 4)
+    r = d.fma(z, d.lookup(INVERSE, index), -1.0)
+    log = d.fma(r * r, d.poly(r, LOG2_ROUGH), r * BASE_2.unit[0])
+    return log + (k + d.lookup(LOG2_C, index))
+
+
 def rough(m: Maths, x: F, y: F) -> F:
     """The same with an error of 2**-28, for floats."""
     d = m.doubles()
-    k, z = halved(d, m.widen(x, d))
-    index = d.bits(z) >> (d.mantissa - 4)
-    inverse = d.lookup(INVERSE, index)
-    r = d.fma(z, inverse, -1.0) if m.w.target.fma else z * inverse - 1.0
-    log = d.fma(r * r, d.poly(r, LOG2_ROUGH), r * BASE_2.unit[0])
-    log = log + (k + d.lookup(LOG2_C, index))
+    log = rough_log2(d, m.widen(x, d))
     power = d.most(d.least(m.widen(y, d) * log, 200.0), -200.0)
     n, whole = d.round(power)
     f = power - n
