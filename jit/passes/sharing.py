@@ -117,8 +117,15 @@ def promote(
     kernel.nodes.insert(insertion(kernel, scout), node)
     kernel.roles[node], kernel.looks[node], kernel.defs[var] = role, scout, node
     kernel.why[node] = "computed once for several passes or kernels"
-    if all(readable(graph, stored, kernel, n) for n in kernel.nodes if n is not node):
-        settle(graph, stored, kernel)
+    # What does not compute the variable on its way reads what it read, if the loops stay.
+    others = [n for n in kernel.nodes if n is not node]
+    if refined is before_domain:
+        others = [n for n in others if var in kernel.looks[n].visited]
+    if all(readable(graph, stored, kernel, n) for n in others):
+        known = dict.fromkeys(kernel.nodes, kernel.domain) if refined is before_domain else {}
+        for other in others:
+            known.pop(other, None)
+        settle(graph, stored, kernel, known)
         return True
     del stored[var]
     kernel.nodes, kernel.roles, kernel.looks, kernel.defs = before
