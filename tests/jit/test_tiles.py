@@ -16,7 +16,7 @@ from jit.runtime import threads
 Program = Callable[..., Any]
 RNG = np.random.default_rng(17)
 TARGETS = ["host", "avx2", "sse2"]
-SHAPES = [(1, 16), (7, 16), (9, 33), (64, 24), (130, 70), (1001, 50), (515, 768)]
+SHAPES = [(1, 16), (9, 33), (64, 24), (203, 257)]
 
 
 @pytest.fixture(params=TARGETS)
@@ -87,8 +87,10 @@ def test_layer_normalisation_and_its_gradients_are_one_nest(shape: tuple[int, in
     assert len(kernels) == 1
 
 
-@pytest.mark.parametrize("shape", [(129, 16), (1001, 50), (64, 200), (6400, 9)])
-@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((129, 16), "f8"), ((1001, 50), "f4"), ((64, 200), "f8"), ((6400, 9), "f4")],
+)
 @pytest.mark.usefixtures("target", "one_then_two")
 def test_a_linear_model_reads_its_matrix_once(shape: tuple[int, int], dtype: str) -> None:
     w, x, y = arrays(dtype, shape[1:], shape, shape[:1])
@@ -171,8 +173,10 @@ def batch_norm(x: Any, gain: Any, bias: Any) -> Any:
     return fnp.sum(fnp.tanh(y))
 
 
-@pytest.mark.parametrize("shape", [(200, 300), (131, 517), (17, 1000), (1023, 64), (3, 70, 200)])
-@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((200, 300), "f4"), ((131, 517), "f8"), ((1023, 64), "f4"), ((3, 70, 200), "f8")],
+)
 @pytest.mark.usefixtures("target", "one_then_two")
 def test_several_passes_down_columns(shape: tuple[int, ...], dtype: str) -> None:
     """Strips of columns, of which the last may be narrower."""
@@ -181,7 +185,7 @@ def test_several_passes_down_columns(shape: tuple[int, ...], dtype: str) -> None
     assert len(kernels) == 1
 
 
-@pytest.mark.parametrize("shape", [(200, 300), (131, 517), (17, 1000), (1023, 64)])
+@pytest.mark.parametrize("shape", [(131, 517), (1023, 64)])
 @pytest.mark.usefixtures("target", "one_then_two")
 def test_batch_normalisation_and_its_gradients(shape: tuple[int, int]) -> None:
     args = arrays("f8", shape, shape[1:], shape[1:])
