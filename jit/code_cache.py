@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import marshal
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from jit import disk_cache
@@ -23,7 +24,8 @@ def code_of(name: Any, make: Callable[[], Loadable]) -> Loadable:
     key = key_of("module", name)
     found = fetch(key)
     if found is not None:
-        return unpacked(found)
+        with suppress(TypeError):
+            return unpacked(found)
     code = make()
     keep(key, packed(code))
     return code
@@ -32,11 +34,13 @@ def code_of(name: Any, make: Callable[[], Loadable]) -> Loadable:
 def fetch(key: bytes | None) -> Any:
     """What was kept under a key, as plain values; None where nothing was."""
     found = None if key is None else disk_cache.read(key)
-    if found is None:
-        COUNTS["compiled"] += 1
-        return None
-    COUNTS["hits"] += 1
-    return marshal.loads(found)
+    if found is not None:
+        with suppress(EOFError, ValueError, TypeError):
+            plain = marshal.loads(found)
+            COUNTS["hits"] += 1
+            return plain
+    COUNTS["compiled"] += 1
+    return None
 
 
 def keep(key: bytes | None, plain: Any) -> None:

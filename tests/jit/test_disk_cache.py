@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
@@ -23,6 +24,7 @@ from functrans.ir import Eqn, Jaxpr, Literal, Var
 from jit import cache_key, code_cache, disk_cache, processor, programs
 from jit.lowering.rules import CHECKS
 from jit.programs import Restored, executable_for
+from jit.runtime.objects import build_object, link_object
 
 KEY = bytes(range(20))
 ROOT = Path(__file__).parents[2]
@@ -346,6 +348,20 @@ def test_a_whole_entry_of_another_shape_is_compiled_again(folder: Path, content:
     made, _ = outcome(program())
     assert not isinstance(made, Restored)
     assert isinstance(outcome(program())[0], Restored)
+
+
+@pytest.mark.parametrize("content", [b"", b"(", b"not of marshal", code_cache.marshal.dumps(7, 2)])
+def test_a_whole_entry_that_is_no_code_is_compiled_again(folder: Path, content: bytes) -> None:
+    text = "define i32 @seven() nounwind {\n  ret i32 7\n}\n"
+    for key in (
+        cache_key.program_key(program(), ()),
+        cache_key.key_of("module", ("text", text)),
+    ):
+        assert key is not None
+        disk_cache.write(key, content)
+    assert not isinstance(outcome(program())[0], Restored)
+    address = link_object("seven", build_object(text), {}, ["seven"])["seven"]
+    assert ctypes.CFUNCTYPE(ctypes.c_int)(address)() == 7
 
 
 def test_an_entry_that_calls_what_is_not_here_is_compiled_again(folder: Path) -> None:
