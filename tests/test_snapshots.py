@@ -43,6 +43,17 @@ def masked_log(x: Any) -> Any:
     return np.where(x > 0, np.log(x), 0.0).sum()
 
 
+def layer_norm(x: Any, gain: Any, bias: Any) -> Any:
+    centred = x - x.mean(axis=1, keepdims=True)
+    scale = np.sqrt((centred * centred).mean(axis=1, keepdims=True) + 1e-5)
+    return np.tanh(centred / scale * gain + bias).sum()
+
+
+def linear_model(w: Any, x: Any, y: Any) -> Any:
+    z = x @ w
+    return (np.logaddexp(0.0, z) - y * z).mean()
+
+
 PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "sine_grad": (ft.grad(lambda x: np.sin(x) * x), (struct(()),)),
     "tanh_third": (ft.grad(ft.grad(ft.grad(np.tanh))), (struct(()),)),
@@ -70,8 +81,26 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         ft.grad(lambda table, rows: (table[rows] ** 2).sum()),
         (struct((9, 2)), struct((4,), np.int64)),
     ),
+    "layer_norm_grad": (
+        ft.value_and_grad(layer_norm, (0, 1, 2)),
+        (struct((70, 24)), struct((24,)), struct((24,))),
+    ),
+    "linear_model_grad": (
+        ft.value_and_grad(linear_model),
+        (struct((16,)), struct((130, 16)), struct((130,))),
+    ),
+    "softmax_down": (lambda x: nn.softmax(x, axis=0), (struct((70, 300)),)),
 }
-LOOPS = ("sine_grad", "masked_log_grad", "cross_entropy_grad", "gather_scatter", "written_in_place")
+LOOPS = (
+    "sine_grad",
+    "masked_log_grad",
+    "cross_entropy_grad",
+    "gather_scatter",
+    "written_in_place",
+    "layer_norm_grad",
+    "linear_model_grad",
+    "softmax_down",
+)
 
 
 def compare(name: str, text: str, update: bool) -> None:
