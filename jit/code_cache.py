@@ -21,7 +21,7 @@ COUNTS = {"hits": 0, "compiled": 0}
 
 def code_of(name: Any, make: Callable[[], Loadable]) -> Loadable:
     """The code that `make` makes. `name`, of plain values, says what it is made from."""
-    key = key_of("module", name)
+    key = key_of("module", name) if disk_cache.is_on() else None
     found = fetch(key)
     if found is not None:
         with suppress(TypeError):
