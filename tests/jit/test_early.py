@@ -26,9 +26,11 @@ def printed(folder: Path, **environment: str) -> str:
 
 
 def test_the_compiler_is_loaded_until_there_are_programs_on_disk(tmp_path: Path) -> None:
-    assert printed(tmp_path) == "2 6.0"
-    assert printed(tmp_path) == "0 6.0"
-    assert printed(tmp_path, FUNCTRANS_CACHE="0") == "2 6.0"
+    empty, full = tmp_path / "empty", tmp_path / "full"
+    (full / "entries").mkdir(parents=True)
+    assert printed(empty) == "2 6.0"
+    assert printed(full) == "0 6.0"
+    assert printed(full, FUNCTRANS_CACHE="0") == "2 6.0"
 
 
 def test_nothing_is_loaded_for_the_evaluator(tmp_path: Path) -> None:
