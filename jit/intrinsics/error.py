@@ -206,7 +206,7 @@ def erfc(m: Maths, x: F) -> F:
 
 
 def single_erfinv(m: Maths, y: F) -> F:
-    """The inverse of erf of floats: w from a short logarithm in double precision, one polynomial."""
+    """The inverse of erf of floats: one polynomial of a short logarithm in double precision."""
     d = m.doubles()
     wide = m.widen(y, d)
     w = rough_log2(d, d.fma(-wide, wide, 1.0)) * -0.6931471805599453
