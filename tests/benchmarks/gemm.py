@@ -45,8 +45,9 @@ def functrans_product(a: Any, b: Any, out: Any, name: str) -> Callable[[], objec
 
     count, pointer = ctypes.c_int64, ctypes.c_void_p
     kinds = (count,) * 3 + (pointer, count, count) * 2 + (pointer,) + (count,) * 6
-    function = ctypes.CFUNCTYPE(None, *kinds)(symbols.address(f"ft_gemm_{name}"))
     (m, k), n = a.shape, b.shape[1]
+    form = "gemv" if 1 in (m, n) and name.startswith("f") else "gemm"
+    function = ctypes.CFUNCTYPE(None, *kinds)(symbols.address(f"ft_{form}_{name}"))
     arguments = (m, n, k, a.ctypes.data, k, 1, b.ctypes.data, n, 1, out.ctypes.data, n)
 
     def call(_keep: tuple[Any, ...] = (a, b, out)) -> None:
