@@ -1,16 +1,17 @@
 """Decides where stored variables lie: outputs, the arena, a row's scratch, or registers only.
 
-Invariant: two variables share bytes of the arena only if the steps that use them do not meet.
+Invariant: two variables share bytes of the arena only if the steps that use them do not meet, or
+meet in one that writes each element of the later over the same one of the earlier, read before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from functrans.extend import Var
 from jit.fusion import Kernel, Plan, RootCall
-from jit.lowering.nodes import FoldNode, MapNode, Node
+from jit.lowering.nodes import FoldNode, MapNode, Node, PartNode
 from jit.lowering.rules import element_bytes
 
 ALIGNMENT = 64
@@ -23,12 +24,14 @@ class Storage:
     """Which variables lie in the arena and where, which in scratch rows, and the arena's size.
 
     `lent` are variables that lie, while they are needed, where a result is written after them.
+    `heirs` says which variable is written over one that dies in the same step.
     """
 
     offsets: dict[Var, int] = field(default_factory=dict)
     workspaces: dict[int, int] = field(default_factory=dict)
     scratch: set[Var] = field(default_factory=set)
     lent: dict[Var, Var] = field(default_factory=dict)
+    heirs: dict[Var, Var] = field(default_factory=dict)
     arena_bytes: int = 0
 
 
@@ -100,6 +103,9 @@ def plan_storage(
                 storage.scratch.add(var)
             elif needs[var] == "row" and (lender := lender_of(step, var, lenders, storage)):
                 storage.lent[var] = lender
+            elif old := bequest(step, var, ends.get(number, []), storage):
+                storage.heirs[old] = var
+                storage.offsets[var] = storage.offsets[old]
             else:
                 storage.offsets[var] = arena.take(var.aval.size * element_bytes(var))
         count = workspaces.get(number, 0)
@@ -109,10 +115,42 @@ def plan_storage(
             start = storage.workspaces[number] = arena.take(count)
             arena.give(start, count)
         for var in ends.get(number, []):
-            if var in storage.offsets:
+            if var in storage.offsets and var not in storage.heirs:
                 arena.give(storage.offsets[var], var.aval.size * element_bytes(var))
     storage.arena_bytes = arena.size
     return storage
+
+
+def bequest(
+    step: Kernel | RootCall, var: Var, leaving: Sequence[Var], storage: Storage
+) -> Var | None:
+    """What dies in this kernel and can be written over by `var`, element by element.
+
+    The kernel computes elements by themselves, and reads each of the old ones no later than it
+    writes the new one there.
+    """
+    if not isinstance(step, Kernel) or set(step.roles.values()) != {"full"}:
+        return None
+    node = step.defs[var]
+    if isinstance(node, PartNode):
+        return None
+    for old in leaving:
+        alike = old.aval.size == var.aval.size and element_bytes(old) == element_bytes(var)
+        taken = old in storage.heirs or old in step.defs
+        if alike and not taken and old in storage.offsets and reads_in_turn(step, old, node):
+            return old
+    return None
+
+
+def reads_in_turn(kernel: Kernel, old: Var, node: Node) -> bool:
+    """Is each element of `old` read at its own place only, and no later than `node` is written?"""
+    order = {n: (kernel.stages[n], k) for k, n in enumerate(kernel.nodes)}
+    return all(
+        flat == kernel.domain.full and order[reader] <= order[node]
+        for reader, scout in kernel.looks.items()
+        for var, flat in scout.reads
+        if var is old
+    )
 
 
 def lender_of(step: Kernel | RootCall, var: Var, lenders: Set[Var], storage: Storage) -> Var | None:
