@@ -1,17 +1,17 @@
 """erf, erfc, erfinv.
 
 erf below 1 is a polynomial; beyond, 1 - exp(-x**2) g(x) with g(x) = exp(x**2) erfc(x), a polynomial
-in (x - c) / (x + c). erfc multiplies the same parts with every rounding corrected. erfinv starts
-from a rational function of sqrt(-log(1 - x**2)) and makes one third-order step on log(erfc).
-Coefficients: own Remez fits (the start of erfinv: interpolation) in 50 digits; errors 2**-55 and
-better (double), 2**-26 (float).
+in (x - c) / (x + c). erfc multiplies the same parts with every rounding corrected. erfinv is a
+polynomial in log(1 - x**2) in the middle and in s = sqrt(-log(1 - x)) towards the ends, where it is
+little less than s. Coefficients: own Remez fits in 50 digits; errors 2**-55 and better (double),
+2**-26 (float).
 """
 
 from __future__ import annotations
 
 from jit.intrinsics.algebra import F, Maths
 from jit.intrinsics.exponential import exp, reduced, scaled, tail
-from jit.intrinsics.logarithm import log
+from jit.intrinsics.logarithm import halved, log_parts
 from jit.intrinsics.power import rough_log2
 
 # erf(x) / x - 1 in x**2, for |x| <= 1.
@@ -140,20 +140,30 @@ FAR_INVERSE = [
     0.00010675026747908472,
 ]
 HALF_ROOT_PI = (0.886226925452758, -3.8332932499128993e-17)
-START_TOP = [
-    -0.00016317163175568627,
-    0.8886589988899087,
-    -0.43934305661272083,
-    0.29141381170899083,
-    -0.07424603468430445,
-    0.030759890995341686,
-]
-START_BOTTOM = [
-    1.0,
-    -0.48741737113282807,
-    0.30645180303298414,
-    -0.07204011320521356,
-    0.030711955423721456,
+# s - erfinv(y) in (s - 2.6) / (s + 2.6), s = sqrt(-log(1 - y)), for 3/4 <= y < 1; 2**-56.
+TAIL_INVERSE = [
+    0.30280353026434903,
+    -0.23927964611068714,
+    -0.10380895241441658,
+    0.16837243717460412,
+    -0.1959768839448936,
+    0.14206288924627253,
+    -0.07812532161119831,
+    0.0029597606814175175,
+    0.04575495947906698,
+    -0.07265047907851131,
+    0.06635512507011523,
+    -0.042861854423662665,
+    0.006990056828077013,
+    0.022773713906910076,
+    -0.04187719514817605,
+    0.04225231044733307,
+    -0.030368852650527182,
+    0.0084354082742302,
+    0.01635388898249331,
+    -0.034351280763468425,
+    0.026789345050536408,
+    -0.007872492839591924,
 ]
 TWO_OVER_ROOT_PI = 1.1283791670955126
 
@@ -226,19 +236,18 @@ def erfinv(m: Maths, y: F) -> F:
     if not m.double:
         return single_erfinv(m, y)
     size = m.abs(y)
-    level = -log(m, m.fma(-size, size, 1.0))
+    near = size <= 0.75
+    # One logarithm for both: of 1 - y**2 in the middle, of 1 - y towards the ends.
+    complement = m.select(near, m.fma(-size, size, 1.0), 1.0 - size)
+    high, low = log_parts(m, *halved(m, complement), precise=True)
+    level = -(high + low)
     central, lost = m.product(y, m.f(HALF_ROOT_PI[0]))
     central = central + m.fma(y, m.fma(level, m.poly(level, CENTRAL), HALF_ROOT_PI[1]), lost)
-    complement = 1.0 - size
-    root = m.sqrt(m.most(m.least(level, 37.0), 0.7))
-    x = m.poly(root, START_TOP) / m.poly(root, START_BOTTOM)
-    g, g_low = scaled_parts(m, x)
-    e = (gaussian_times(m, x, g, g_low) - complement) / complement
-    # log(1 + e) to fourth order, then the step that takes log(erfc) there to second order.
-    change = e * m.poly(e, [1.0, -0.5, 0.3333333333333333, -0.25])
-    slope = TWO_OVER_ROOT_PI / g
-    step = change / slope
-    x = x + m.fma(step * step, x - slope * 0.5, step)
-    found = m.select(size <= 0.75, central, x)
-    found = m.select(size.eq(1.0), float("inf"), found)
-    return m.copysign(m.select(size <= 1.0, found, float("nan")), y)
+    root = m.sqrt(level)
+    # What is missing of the root, from its own rounding and from that of the logarithm.
+    missing = m.residual(root, root, level) - ((high + level) + low)
+    t = (root - 2.6) / (root + 2.6)
+    rest = m.fma(missing, 0.5 * m.rough_reciprocal(root), -m.poly(t, TAIL_INVERSE))
+    found = m.copysign(m.select(near, m.abs(central), root + rest), y)
+    end = m.select(size.eq(1.0), m.copysign(m.f(float("inf")), y), float("nan"))
+    return m.select(size < 1.0, found, end)
