@@ -244,7 +244,8 @@ class Strips:
                 totals = {n: sums.get(n, column, None) for n in folds}
                 for k in range(together):
                     tall.value = self.b.add(group, first + k)
-                    walk.memos[-1], walk.held[-1] = {}, {}
+                    # Of the row, and of the lanes in it, nothing of the row before holds.
+                    walk.memos[-2:], walk.held[-2:] = [{}, {}], [{}, {}]
                     for node in passed:
                         if isinstance(node, FoldNode):
                             role = self.kernel.roles[node]

@@ -192,6 +192,16 @@ def test_batch_normalisation_and_its_gradients(shape: tuple[int, int]) -> None:
     check(ft.value_and_grad(batch_norm, (0, 1, 2)), *args, rtol=1e-11)
 
 
+@pytest.mark.parametrize("shape", [(64, 300), (131, 517)])
+@pytest.mark.usefixtures("target", "one_then_two")
+def test_strips_read_what_there_is_one_of_per_row(shape: tuple[int, int]) -> None:
+    def f(x: Any, per_row: Any) -> Any:
+        y = x * per_row[:, None]
+        return fnp.max(x, axis=0), fnp.sum(y), y - fnp.mean(y, axis=0)
+
+    check(f, *arrays("f8", shape, shape[:1]), rtol=1e-11)
+
+
 @pytest.mark.usefixtures("one_then_two")
 def test_complex_products_run_in_order() -> None:
     def f(x: Any) -> Any:
