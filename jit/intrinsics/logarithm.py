@@ -383,7 +383,8 @@ def shrunk(m: Maths, x: F, k: F) -> F:
     if m.avx512:
         return m.masked512("scalef", [x, -k], after="4")
     usual = k < 64.0
-    n = m.bits(m.select(usual, k, 0.0) + m.magic) - m.magic_bits
+    # Nothing was lost of numbers so small that the factor would be infinite.
+    n = m.bits(m.select(usual, m.most(k, 2.0 - m.bias), 0.0) + m.magic) - m.magic_bits
     return m.select(usual, x, 0.0) * m.power_of_two(m.i(0) - n)
 
 
