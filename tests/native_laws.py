@@ -17,7 +17,7 @@ from functrans.primitives import elementwise as e
 from functrans.primitives import structural as st
 from functrans.recording import stage_walk
 from functrans.transforms import batch_jaxpr
-from jit.lowering import contraction, convolution
+from jit.lowering import contraction, convolution, indexing
 from tests.guarded import can_guard, guarded
 from tests.law_tools import (
     WIDE,
@@ -227,6 +227,10 @@ WAYS: dict[str, tuple[ModuleType, Sequence[dict[str, int]]]] = {
             {"LARGE_CONV": 0, "MOST_PARTS": 1 << 40},
         ),
     ),
+    **{
+        f"scatter_{how}": (indexing, ({"CROWDED": 0, "PARTS": 7},))
+        for how in ("add", "mul", "min", "max")
+    },
 }
 """Where a size decides how something is computed: the bounds at which each way is taken."""
 

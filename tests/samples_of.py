@@ -204,6 +204,13 @@ def _whole_rows_updated(rng: np.random.Generator, dtype: Any, variant: Variant) 
     return [operands[0], values(rng, (2, 2, 3), dtype), *operands[1:]], {}
 
 
+def _crowd(rng: np.random.Generator, dtype: Any, variant: Variant) -> Any:
+    """Many more updates than places, in parts that are not of one length."""
+    low, high = (1, 2) if dtype.kind in "iu" else (0.9, 1.1)
+    x, updates = values(rng, (3,), dtype, low, high), values(rng, (101,), dtype, low, high)
+    return [x, updates, rng.integers(0, 3, 101)], {"axes": (0,), "mode": "raise"}
+
+
 def _near_one(rng: np.random.Generator, dtype: Any, variant: Variant) -> Any:
     """Numbers as near to 1 and -1 as the dtype has them, and as near to 0."""
     gap = np.logspace(np.log10(np.finfo(dtype).eps), -0.5, 20)
@@ -234,6 +241,12 @@ EXTRA_SAMPLES: list[Sample] = [
     ),
     Sample("clamp", _crossed_bounds, label="crossed", ulps=None),
     Sample("scatter_mul", _few_places, label="few", variants=_PLAIN, linear=((0,),), ulps=16),
+    *(
+        Sample(
+            f"scatter_{how}", _crowd, "f", "crowd", _PLAIN, smooth=how in ("add", "mul"), ulps=64
+        )
+        for how in ("add", "mul", "min", "max")
+    ),
     Sample("dynamic_slice", _whole_rows, label="rows", variants=_PLAIN, linear=((0,),), wrt=(0,)),
     Sample(
         "dynamic_update_slice",
