@@ -148,6 +148,17 @@ def test_edges(name: str, target: str) -> None:
 
 
 @pytest.mark.parametrize("target", list(TARGETS))
+def test_functions_of_slope_one_keep_the_smallest_numbers(target: str) -> None:
+    names = "sin tan asin atan sinh tanh asinh atanh expm1 log1p".split()
+    for dtype in DTYPES:
+        least = np.finfo(NUMPY[dtype]).smallest_subnormal
+        x = np.array([1, -1, 3, 1000], NUMPY[dtype]) * least
+        for name in names:
+            found = elementwise(name, [x], dtype, lambda b, v, o=name: b.op(o, v), TARGETS[target])
+            assert (found == x).all(), (name, dtype, found)
+
+
+@pytest.mark.parametrize("target", list(TARGETS))
 def test_edges_of_pow_are_those_of_numpy(target: str) -> None:
     values = [0.0, -0.0, 1.0, -1.0, INF, -INF, NAN, 2.0, -2.0, 3.0, -3.0, 0.5, -0.5, 2.5, 1e-310]
     values += [2.0**53, 2.0**53 + 2, -(2.0**53), 1e300, -1e300, 1 + 2.0**-52]
