@@ -2,7 +2,8 @@
 
 A generator of an elementary function reads as its formula and serves every width and precision.
 Nothing here may be contracted or reassociated: error terms are computed on purpose, and products
-are fused only where `fma` says so.
+are fused only where `fma` says so. Longer than most files: the operations of one vector are one
+class, what stands for an instruction elsewhere beside the instruction.
 """
 
 from __future__ import annotations
