@@ -134,6 +134,9 @@ operation('integer_cube', '{0} ** 3', one('i'))
 
 for _name in ('rsqrt',):
     operation(_name, f"prim('{_name}', {{0}} * {{0}} + {{0}}.dtype.type(0.4))", one('f'))
+for _name in ('lgamma', 'digamma'):
+    operation(_name, f"prim('{_name}', {{0}} * {{0}} + {{0}}.dtype.type(0.4))", one('f'))
+operation('polygamma', "prim('polygamma', {0} * {0} + {0}.dtype.type(0.4), n={n})", one('f', n=lambda rng, x: int(rng.integers(1, 3))))
 for _name in ('erf', 'erfc', 'logistic'):
     operation(_name, f"prim('{_name}', {{0}})", one('f'))
 operation('erfinv', "prim('erfinv', np.tanh({0} / 2))", one('f', lambda x: bool((np.abs(x) < 3).all())))
@@ -238,6 +241,10 @@ operation('tile', 'np.tile({0}, 2)', one('f', has_axis))
 operation('repeat', 'np.repeat({0}, 2, axis={axis})', one('f', has_axis, axis=axis))
 operation('reverse', "prim('reverse', {0}, axes=({axis},))", one('fi', has_axis, axis=own_axis))
 operation('iota', "{0} + prim('iota', shape={0}.shape, dtype={0}.dtype, axis={axis}) / {0}.dtype.type(3)", one('f', has_axis, axis=own_axis))
+
+_windowed = one('fi', lambda x: x.ndim >= 1 and min(x.shape) >= 2 and x.size <= 24, s=lambda rng, x: int(rng.integers(1, 3)))
+operation('windows', "prim('windows', {0}, window=(2,) * {0}.ndim, strides=({s},) * {0}.ndim, dilation=(1,) * {0}.ndim).sum(axis=-1)", _windowed)
+operation('overlap', "prim('overlap', prim('windows', {0} * {0}, window=(2,) * {0}.ndim, strides=({s},) * {0}.ndim, dilation=(1,) * {0}.ndim), shape={0}.shape, strides=({s},) * {0}.ndim, dilation=(1,) * {0}.ndim)", _windowed)
 
 # -- indexing ------------------------------------------------------------------------------------------
 
