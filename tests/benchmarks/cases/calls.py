@@ -58,11 +58,16 @@ def call_step(lib):
     def step(params, state, x):
         value, grads = slope(params, x)
         mean = {
-            name: {k: 0.9 * m + g for (k, m), g in zip(old.items(), grads[name].values())}
+            name: {
+                k: 0.9 * m + g for (k, m), g in zip(old.items(), grads[name].values(), strict=True)
+            }
             for name, old in state["mean"].items()
         }
         moved = {
-            name: {k: p - state["rate"] * m for (k, p), m in zip(old.items(), mean[name].values())}
+            name: {
+                k: p - state["rate"] * m
+                for (k, p), m in zip(old.items(), mean[name].values(), strict=True)
+            }
             for name, old in params.items()
         }
         return moved, {"mean": mean, "rate": state["rate"]}, value
