@@ -36,6 +36,7 @@ EQUIVALENT: tuple[Equivalent, ...] = (
     Equivalent("nextafter", "b.add(x, y)", "NaN either way", "b.sub(x, y)"),
     Equivalent("nextafter", "b.ne(x, x)", "the bits beside those of a NaN are a NaN's", "(b.ne(y"),
     Equivalent("Window.work", "self.n", "it chooses among ways to the same convolution"),
+    Equivalent("Writer.branch", "len(self.b.scopes) - 1", "less is computed ahead", "(len(self"),
     Equivalent("VectorLoop.full", "icmp sgt i64 {count}, 0", "no steps are no steps either way"),
     Equivalent("VectorLoop.masked", "n < self.lanes", "a mask of all lanes masks nothing"),
     Equivalent("VectorLoop.active", "icmp sgt i64 {left}, {lanes}", "equal ones are the same"),

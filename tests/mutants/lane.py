@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +43,15 @@ RULES_TESTS = (
 )
 NATIVE_TESTS = ("tests/jit/test_lowering.py", "tests/jit/test_fusion.py", "tests/jit/test_emit.py")
 """Tests beside the laws that should notice a mutant of a rule, and of native code."""
+BESIDE = {
+    "conv": "tests/jit/test_conv.py",
+    "window": "tests/jit/test_conv.py",
+    "padded": "tests/jit/test_conv.py",
+    "indexing": "tests/jit/test_scatter.py",
+    "selection": "tests/jit/test_selection.py",
+    "contraction": "tests/jit/test_products.py",
+}
+"""The tests of what a file whose name contains the first word makes."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +85,9 @@ def challenge(mutant: Mutant, note: Callable[[str], None]) -> str:
     report = run_programs(range(PROGRAMS), shrinking=False)
     if report.failures:
         raise Caught("a program")
-    files = [str(ROOT / file) for file in (NATIVE_TESTS if native else RULES_TESTS)]
-    if pytest.main(["-q", "-x", "-p", "no:cacheprovider", *files]) != 0:
+    own = [test for word, test in BESIDE.items() if native and word in Path(mutant.file).stem]
+    files = [str(ROOT / file) for file in (*own, *(NATIVE_TESTS if native else RULES_TESTS))]
+    if pytest.main(["-q", "-x", "-p", "no:cacheprovider", *dict.fromkeys(files)]) != 0:
         raise Caught("a test")
     return f"all of {', '.join(names)} and {PROGRAMS} programs"
 
