@@ -1,7 +1,7 @@
 """Early loading: the compiler is there when the first program comes, where one is to be expected.
 
-Where compiled programs are kept on disk the first of them comes from there, and nothing is loaded
-in advance.
+Where compiled programs are kept on disk the first of them comes from there, and only what loads it
+is imported in advance.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ def start() -> None:
     LLVM makes tables of its own when it compiles for the first time: it does so in the background.
     """
     if has_programs():
+        from jit import api
+
+        del api
         return
     loading = threading.Thread(target=load_library, name="functrans-early")
     loading.start()
