@@ -27,6 +27,10 @@ CHEAP = 4.0
 """Simple operations per element that are sooner computed again than kept in memory."""
 DEEP = 12
 """How many index-moving equations may be inlined into each other."""
+PARTS = frozenset({"slice", "gather", "dynamic_slice"})
+"""What reads some place of its operand, a place for each equation."""
+MOST_READS = 64
+"""In how many places one expression may read."""
 NOT_SEEN: Mapping[Node, Domain] = {}
 MANY = 48
 """A kernel takes no more nodes than this."""
@@ -179,6 +183,7 @@ def choose_stored(graph: Graph) -> dict[Var, str]:
     for eqn in reversed(graph.eqns):
         mark_stored(graph, eqn, stored, costs, contexts)
     bound_depth(graph, stored)
+    bound_reads(graph, stored)
     return stored
 
 
@@ -257,6 +262,29 @@ def bound_depth(graph: Graph, stored: dict[Var, str]) -> None:
             if depth > DEEP and is_inlined(eqn):
                 stored.setdefault(out, "a long chain of index functions")
             depths[out] = 0 if out in stored else depth
+
+
+def bound_reads(graph: Graph, stored: dict[Var, str]) -> None:
+    """Cut expressions that read memory in many places: the time to generate code for one grows
+    with their square.
+
+    Bit i of a variable's mask says that computing it where it is used takes the i-th read.
+    """
+    masks: dict[Var, int] = {}
+    bits: dict[Var, int] = {}
+    for eqn in graph.eqns:
+        mask = 0
+        for atom in eqn.inputs:
+            if isinstance(atom, Var):
+                is_read = atom in stored or atom not in masks
+                mask |= bits.setdefault(atom, 1 << len(bits)) if is_read else masks[atom]
+        if eqn.primitive.name in PARTS:
+            mask = bits.setdefault(eqn.outputs[0], 1 << len(bits))
+        if is_inlined(eqn) and mask.bit_count() > MOST_READS:
+            for out in eqn.outputs:
+                stored.setdefault(out, "an expression that reads in many places")
+        for out in eqn.outputs:
+            masks[out] = mask
 
 
 # -- nodes ------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 import functrans as ft
 import functrans.numpy as fnp
 from functrans.extend import simplify
-from jit.fusion import Kernel, Plan
+from jit.fusion import MOST_READS, Kernel, Plan
 from jit.passes.prepare import inline_calls, to_graph
 from jit.passes.sharing import shared_plan
 
@@ -113,3 +113,19 @@ def test_deep_chains_do_not_recurse(steps: int) -> None:
     (kernel,) = plan.steps
     assert isinstance(kernel, Kernel)
     assert len(kernel.nodes) == 1
+
+
+def test_an_expression_reads_in_a_bounded_number_of_places() -> None:
+    def f(x: Any) -> Any:
+        total = x[0]
+        for i in range(1, 300):
+            total = total + fnp.sin(x[i])
+        return total
+
+    plan = plan_of(f, ft.ShapeDtypeStruct((300,), np.float64))
+    kernels = [step for step in plan.steps if isinstance(step, Kernel)]
+    reads = [len(scout.reads) for kernel in kernels for scout in kernel.looks.values()]
+    assert max(reads) <= MOST_READS + 1
+    assert sum(reads) < 300 + len(reads) + 1
+    x = np.linspace(0.0, 1.0, 300)
+    np.testing.assert_allclose(ft.jit(f)(x), x[0] + np.sin(x[1:]).sum(), rtol=1e-13)
