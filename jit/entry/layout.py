@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from functrans.extend import EngineError
+from jit.runtime import blocks
 
 TYPE = 8
 BOXED = 16
@@ -32,7 +33,7 @@ VECTORCALL, HEAD, SLOW = 16, 24, 32
 ENTRY_SIZE = 40
 TYPE_FLAGS = 168
 HAS_VECTORCALL, IS_METHOD = 1 << 11, 1 << 17
-ARRAY_TYPE, NEW_FROM_DESCR, SCALAR = 2, 94, 60
+ARRAY_TYPE, SCALAR = 2, 60
 """Places in NumPy's table of C functions."""
 
 ENTER, STATE = "ft_enter", "ft_tracing"
@@ -181,14 +182,10 @@ def objects() -> dict[str, int]:
 
 def numpy_functions() -> dict[str, int]:
     """The functions of NumPy's C interface, from its table; its array type is in the table too."""
-    capsule: Any = np._core._multiarray_umath._ARRAY_API  # type: ignore[attr-defined]
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    start = int(pointer(capsule, None))
-    table = (ctypes.c_void_p * 128).from_address(start)
-    if table[ARRAY_TYPE] != id(np.ndarray):
+    table = blocks.numpy_functions()
+    if table is None or table[ARRAY_TYPE] != id(np.ndarray):
         raise ValueError("NumPy's table is not as expected")
     return {
-        "PyArray_NewFromDescr": int(table[NEW_FROM_DESCR] or 0),
-        "PyArray_Scalar": int(table[SCALAR] or 0),
+        "PyArray_NewFromDescr": table[blocks.NEW_FROM_DESCR],
+        "PyArray_Scalar": table[SCALAR],
     }
