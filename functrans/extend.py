@@ -14,12 +14,15 @@ from functrans.bind import (
 )
 from functrans.control.call import Engine, call, call_p
 from functrans.control.checkpoint import barrier_p, checkpoint_p
+from functrans.control.cond import cond_p
 from functrans.control.custom import (
     custom_jvp_call_p,
     custom_tangent_p,
     custom_vjp_call_p,
     forward_of,
 )
+from functrans.control.scan import scan_p
+from functrans.control.while_loop import while_p
 from functrans.engine import IMPORTED, engine_name, jit, native_engine, plug
 from functrans.errors import (
     ConcretizationError,
@@ -122,6 +125,7 @@ __all__ = [
     "call_p",
     "check_jaxpr",
     "checkpoint_p",
+    "cond_p",
     "current_interpreter",
     "custom_jvp_call_p",
     "custom_tangent_p",
@@ -151,6 +155,7 @@ __all__ = [
     "primitives",
     "prune",
     "same_type",
+    "scan_p",
     "shaped",
     "simplify",
     "split_arguments",
@@ -160,4 +165,5 @@ __all__ = [
     "tree",
     "user_frame",
     "where",
+    "while_p",
 ]

@@ -112,16 +112,7 @@ class Jaxpr:
     @property
     def effect(self) -> Effect:
         """The strongest effect of any equation."""
-        found = Effect.NONE
-        for eqn in self.eqns:
-            match eqn.effect:
-                case Effect.ORDERED:
-                    return Effect.ORDERED
-                case Effect.UNORDERED:
-                    found = Effect.UNORDERED
-                case Effect.NONE:
-                    pass
-        return found
+        return Effect.strongest(eqn.effect for eqn in self.eqns)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -151,9 +142,14 @@ class ClosedJaxpr:
 
 
 def jaxprs_in(params: dict[str, Any]) -> Iterator[Jaxpr]:
-    """The jaxprs that an equation's params hold, directly or in a tuple."""
+    """The jaxprs that an equation's params hold, directly or in tuples."""
     for value in params.values():
-        if isinstance(value, Jaxpr):
-            yield value
-        elif isinstance(value, tuple):
-            yield from (v for v in value if isinstance(v, Jaxpr))
+        yield from _jaxprs_of(value)
+
+
+def _jaxprs_of(value: Any) -> Iterator[Jaxpr]:
+    if isinstance(value, Jaxpr):
+        yield value
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from _jaxprs_of(part)

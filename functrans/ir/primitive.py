@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
@@ -19,6 +19,12 @@ class Effect(enum.Enum):
     NONE = "none"
     UNORDERED = "unordered"
     ORDERED = "ordered"
+
+    @staticmethod
+    def strongest(effects: Iterable[Effect]) -> Effect:
+        """What all of these do together."""
+        found = set(effects)
+        return next((e for e in (Effect.ORDERED, Effect.UNORDERED) if e in found), Effect.NONE)
 
 
 class Linear:

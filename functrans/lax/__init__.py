@@ -1,6 +1,7 @@
 """functrans.lax: operations on exact operands, with JAX's names; nothing is promoted silently."""
 
 from functrans.api import stop_gradient
+from functrans.lax.branches import cond, switch
 from functrans.lax.collectives import (
     all_gather,
     axis_index,
@@ -94,6 +95,7 @@ from functrans.lax.elementwise import (
     tan,
     tanh,
 )
+from functrans.lax.loops import fori_loop, scan, while_loop
 from functrans.lax.structural import (
     argmax,
     argmin,
@@ -174,6 +176,7 @@ __all__ = [
     "clamp",
     "complex",
     "concatenate",
+    "cond",
     "conj",
     "conv",
     "conv_dimension_numbers",
@@ -207,6 +210,7 @@ __all__ = [
     "expand_dims",
     "expm1",
     "floor",
+    "fori_loop",
     "full",
     "full_like",
     "ge",
@@ -251,6 +255,7 @@ __all__ = [
     "rev",
     "round",
     "rsqrt",
+    "scan",
     "select",
     "select_n",
     "shift_left",
@@ -268,8 +273,10 @@ __all__ = [
     "squeeze",
     "stop_gradient",
     "sub",
+    "switch",
     "tan",
     "tanh",
     "top_k",
     "transpose",
+    "while_loop",
 ]

@@ -1,0 +1,182 @@
+"""Loops: scan, fori_loop, while_loop and map, each one equation whatever the number of steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from functrans import tree
+from functrans.api.arguments import require_callable
+from functrans.api.border import Function
+from functrans.control.scan import scan_p
+from functrans.control.while_loop import while_p
+from functrans.errors import ShapeError, TransformTypeError, describe, name_of, where
+from functrans.ir import Aval, aval_of
+from functrans.lax.branches import as_predicate
+from functrans.lax.staging import Leaves, Settling, apply, join, stage_abstract
+from functrans.surface.promotion import cast
+
+
+def scan(
+    f: Function,
+    init: Any,
+    xs: Any = None,
+    length: int | None = None,
+    reverse: bool = False,
+    unroll: int | bool = 1,
+) -> Any:
+    """Run `carry, y = f(carry, x)` over the slices x of xs along their first axis.
+
+    Returns `(carry, ys)`: the last carry, and what the steps gave for y, stacked. All of init, xs
+    and y may be pytrees; xs may be None with a `length`, y may be None. `reverse` starts with the
+    last slice (each y stands where its x does). `unroll` takes that many steps at a time.
+
+    The carry has the least types that hold init and what f returns; its shapes must not change.
+
+    >>> scan(lambda total, x: (total + x, total), 0.0, np.arange(4.))
+    (6.0, array([0., 0., 1., 3.]))
+    """
+    require_callable(f, "scan")
+    carry, slices = Leaves.of(init, "init"), Leaves.of(xs, "xs")
+    steps = _length(slices, length, f)
+    settling = Settling("scan", f, carry)
+    y_tree: list[tree.PyTreeDef] = []
+    count = len(carry.values)
+
+    def flat_f(*values: Any) -> list[Any]:
+        result = f(carry.rebuild(values[:count]), slices.rebuild(values[count:]))
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise TransformTypeError(
+                f"scan: {name_of(f)} must return (carry, y), but it returned {describe(result)} "
+                f"({where(f)}). Return None for y where there is none."
+            )
+        left = settling.left(result[0])
+        ys = Leaves.of(result[1], f"scan: the y that {name_of(f)} returns")
+        y_tree[:] = [ys.treedef]
+        return [*left, *[cast(y, aval_of(y).dtype) for y in ys.values]]
+
+    x_avals = [Aval(a.shape[1:], a.dtype) for a in slices.avals]
+    names = [*carry.names, *[f"a slice of {name}" for name in slices.names]]
+    with settling.stage(
+        lambda avals: stage_abstract(flat_f, [*avals, *x_avals], "scan", names, f)
+    ) as staged:
+        outs = apply(
+            scan_p,
+            [*staged.captured, *settling.start(), *slices.values],
+            jaxpr=staged.jaxpr,
+            length=steps,
+            reverse=bool(reverse),
+            num_consts=len(staged.captured),
+            num_carry=count,
+        )
+    return carry.rebuild(outs[:count]), tree.unflatten(y_tree[0], outs[count:])
+
+
+def _length(xs: Leaves, length: int | None, f: Function) -> int:
+    """The length that all xs share, or the given one."""
+    for aval, name in zip(xs.avals, xs.names, strict=True):
+        if not aval.shape:
+            raise ShapeError(
+                f"scan: {name} is {describe(aval)}, which has no axis to run over ({where(f)}). "
+                "Let the function capture what every step gets whole."
+            )
+        if length is None:
+            length = aval.shape[0]
+        elif aval.shape[0] != length:
+            raise ShapeError(
+                f"scan: {name} has {aval.shape[0]} slices where {length} are expected "
+                f"({where(f)}). All of xs must have one first axis, of the given length."
+            )
+    if length is None:
+        raise TransformTypeError(
+            f"scan: xs has no leaves, so that the number of steps is not known ({where(f)}). Give "
+            "length=."
+        )
+    return int(length)
+
+
+def while_loop(cond_fun: Function, body_fun: Function, init_val: Any) -> Any:
+    """Run `val = body_fun(val)` as long as `cond_fun(val)` holds; the last val.
+
+    The number of steps may depend on the values. Both modes of differentiation work: reverse mode
+    keeps the vals of all steps.
+
+    >>> while_loop(lambda x: x < 100, lambda x: 2 * x, 3)
+    192
+    """
+    require_callable(cond_fun, "while_loop")
+    require_callable(body_fun, "while_loop")
+    init = Leaves.of(init_val, "init_val")
+    settling = Settling("while_loop", body_fun, init)
+
+    def flat_body(*values: Any) -> list[Any]:
+        return settling.left(body_fun(init.rebuild(values)))
+
+    def flat_cond(*values: Any) -> list[Any]:
+        return [as_predicate(cond_fun(init.rebuild(values)), "while_loop", cond_fun)]
+
+    with (
+        settling.stage(
+            lambda avals: stage_abstract(flat_body, avals, "while_loop", init.names, body_fun)
+        ) as body,
+        stage_abstract(flat_cond, settling.avals, "while_loop", init.names, cond_fun) as cond,
+    ):
+        outs = apply(
+            while_p,
+            [*cond.captured, *body.captured, *settling.start()],
+            cond=cond.jaxpr,
+            body=body.jaxpr,
+            num_cond_consts=len(cond.captured),
+            num_body_consts=len(body.captured),
+            lanes=None,
+            dims=None,
+        )
+    return init.rebuild(outs)
+
+
+def fori_loop(
+    lower: Any, upper: Any, body_fun: Function, init_val: Any, *, unroll: int | bool | None = None
+) -> Any:
+    """Run `val = body_fun(i, val)` for i from lower up to, and without, upper; the last val.
+
+    Bounds that are numbers make a scan; others, a while_loop.
+
+    >>> fori_loop(1, 5, lambda i, total: total + i, 0)
+    10
+    """
+    require_callable(body_fun, "fori_loop")
+    low, high = _bound(lower, "lower"), _bound(upper, "upper")
+    index = join(aval_of(low), aval_of(high))
+    assert index is not None  # integer scalars
+    first = cast(low, index.dtype, weak=index.weak)
+    if _is_number(low) and _is_number(high):
+        steps = max(int(high) - int(low), 0)
+
+        def step(carry: Any, _: Any) -> Any:
+            i, val = carry
+            return (i + 1, body_fun(i, val)), None
+
+        (_, val), _ = scan(step, (first, init_val), None, length=steps, unroll=unroll or 1)
+        return val
+    last = cast(high, index.dtype, weak=index.weak)
+    _, _, val = while_loop(
+        lambda carry: carry[0] < carry[1],
+        lambda carry: (carry[0] + 1, carry[1], body_fun(carry[0], carry[2])),
+        (first, last, init_val),
+    )
+    return val
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, (int, np.integer))
+
+
+def _bound(value: Any, name: str) -> Any:
+    (bound,) = Leaves.of(value, f"fori_loop: {name}").values or [None]
+    if bound is None or aval_of(bound).shape != () or aval_of(bound).dtype.kind not in "iu":
+        raise TransformTypeError(
+            f"fori_loop: {name} must be an integer, but it is {describe(value)}. Convert it with "
+            "int(x) or .astype(int)."
+        )
+    return bound[()] if isinstance(bound, np.ndarray) else bound

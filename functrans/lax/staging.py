@@ -1,0 +1,137 @@
+"""Staging the functions that control flow is given, and the types that carries settle on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from functrans import tree
+from functrans.api.border import Function, Staged, array_leaf, run, stage
+from functrans.bind import bind, is_evaluating
+from functrans.errors import TransformTypeError, describe, name_of, where
+from functrans.ir import Aval, Eqn, Jaxpr, Primitive, Var, aval_of, intern
+from functrans.surface.promotion import cast, placeholder, weak_dtype
+
+
+def apply(primitive: Primitive, operands: Sequence[Any], **params: Any) -> list[Any]:
+    """Bind a primitive; outside of every trace as a program, which tiers may compile."""
+    if not is_evaluating():
+        return bind(primitive, *operands, **params)
+    invars = [Var(aval_of(x)) for x in operands]
+    outvars = [Var(a) for a in primitive.abstract_eval(*[v.aval for v in invars], **params)]
+    program = intern(Jaxpr(invars, [Eqn(primitive, invars, outvars, params)], outvars))
+    return run(program, operands)
+
+
+# -- types ---------------------------------------------------------------------------------------
+
+
+def join(a: Aval, b: Aval) -> Aval | None:
+    """The least aval that both convert to; None where shapes or dtypes have nothing in common."""
+    if a == b:
+        return a
+    if a.shape != b.shape:
+        return None
+    if a.weak and b.weak:
+        return Aval((), weak_dtype(a, b), True)
+    try:
+        return Aval(a.shape, np.result_type(placeholder(a), placeholder(b)))
+    except TypeError:
+        return None
+
+
+class Leaves(NamedTuple):
+    """A pytree of arrays: its leaves, what messages call them, and its structure."""
+
+    values: list[Any]
+    names: list[str]
+    treedef: tree.PyTreeDef
+
+    @classmethod
+    def of(cls, value: Any, what: str) -> Leaves:
+        """The leaves of `value`, each an array or a number; `what` is what messages call it."""
+        paths, treedef = tree.flatten_with_path(value)
+        names = [f"{what}{tree.keystr(path)}" for path, _ in paths]
+        values = [array_leaf(x, n) for (_, x), n in zip(paths, names, strict=True)]
+        return cls(values, names, treedef)
+
+    @property
+    def avals(self) -> list[Aval]:
+        return [aval_of(x) for x in self.values]
+
+    def rebuild(self, values: Sequence[Any]) -> Any:
+        return tree.unflatten(self.treedef, values)
+
+
+class Settling:
+    """Finds the types of a carry: the least that hold the initial values and what a step leaves.
+
+    The body is traced with the types known so far until what it returns converts to them.
+    """
+
+    def __init__(self, what: str, function: Function, init: Leaves) -> None:
+        self.what, self.function, self.init = what, function, init
+        self.avals = init.avals
+        self._wanted = self.avals
+
+    def left(self, carry: Any) -> list[Any]:
+        """The leaves of what a step leaves, in the types of the carry where they convert to them.
+
+        Raises where its structure or a shape differs from the initial carry's.
+        """
+        f = f"{name_of(self.function)} ({where(self.function)})"
+        tree.check_structure(
+            self.init.treedef,
+            carry,
+            f"{self.what}: {f} must return a carry with the structure of the initial one, but it "
+            "differs",
+        )
+        found = Leaves.of(carry, f"{self.what}: the carry that {name_of(self.function)} returns")
+        self._wanted = [
+            self._joined(a, b, name)
+            for a, b, name in zip(self.avals, found.avals, self.init.names, strict=True)
+        ]
+        if self._wanted != self.avals:
+            return found.values
+        pairs = zip(found.values, self.avals, strict=True)
+        return [cast(x, a.dtype, weak=a.weak) for x, a in pairs]
+
+    def _joined(self, before: Aval, after: Aval, name: str) -> Aval:
+        joined = join(before, after)
+        if joined is None:
+            raise TransformTypeError(
+                f"{self.what}: {name} is {describe(before)}, but {name_of(self.function)} returns "
+                f"{describe(after)} in its place ({where(self.function)}). A carry keeps its "
+                "shape: start with an array of the shape that each step leaves."
+            )
+        return joined
+
+    def stage(self, trace: Callable[[list[Aval]], Staged]) -> Staged:
+        """`trace(avals of the carry)`, again for as long as types grow."""
+        while True:
+            staged = trace(self.avals)
+            if self._wanted == self.avals:
+                return staged
+            staged.release()
+            self.avals = self._wanted
+
+    def start(self) -> list[Any]:
+        """The initial values, in the types found."""
+        pairs = zip(self.init.values, self.avals, strict=True)
+        return [cast(x, a.dtype, weak=a.weak) for x, a in pairs]
+
+
+def stage_abstract(
+    function: Function,
+    avals: Sequence[Aval],
+    purpose: str,
+    names: Sequence[str],
+    user: Function,
+) -> Staged:
+    """`stage` on arguments without values."""
+    stand_ins = [np.zeros((), a.dtype)[()] for a in avals]
+    return stage(
+        function, stand_ins, purpose=purpose, avals=avals, known=False, names=names, user=user
+    )
