@@ -69,8 +69,14 @@ def jit(f: Callable[..., Any] | None = None, **options: Any) -> Any:
 
     Use it as `jit(f)` or as a decorator with options: `static_argnums`, `static_argnames` (values
     that are part of the program, hashable), `donate_argnums` (arrays whose memory the results may
-    take). The result has `.lower(*args).as_text(stage)` and `.trace(*args).jaxpr`. It composes
-    with every transform, inside and outside.
+    take). The result has `.lower(*args).as_text(stage)`, `.trace(*args).jaxpr`, `.cache_info()` and
+    `.why()`, which says why there are as many programs as there are. It composes with every
+    transform, inside and outside.
+
+    A program has the values that names had when it was traced. With `check_captures` each call
+    compares what f captured (closures, globals, defaults, stored attributes, contents of lists and
+    dicts) with what it was then, and raises StaleCaptureError where a name means something else;
+    such calls go through Python.
 
     >>> jit(lambda x: x * 2.0 + 1.0)(3.0)
     7.0

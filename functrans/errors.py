@@ -98,6 +98,14 @@ class NonLinearError(FunctransError, TypeError):
     """A function that must be linear in some argument is not."""
 
 
+class StaleCaptureError(FunctransError, RuntimeError):
+    """What a jitted function captured was bound anew after it was traced (`check_captures`)."""
+
+
+class EngineWarning(RuntimeWarning):
+    """A program could not be compiled in the background; it is evaluated with NumPy instead."""
+
+
 class EngineError(FunctransError, RuntimeError):
     """The native engine could not be loaded, or could not compile a program."""
 

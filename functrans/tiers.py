@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, TypeAlias
 
 from functrans.config import config
-from functrans.errors import UnsupportedError
+from functrans.errors import EngineWarning, UnsupportedError, where
 from functrans.ir import Effect, Jaxpr
 
 Program: TypeAlias = Callable[[list[Any]], list[Any]]
@@ -30,10 +31,11 @@ FEWEST = 3
 class Tier:
     """Where a program stands. `native` runs it once it is there; `settled`: nothing will change.
 
-    `seconds` is the time that is left to evaluate in. `error` says why it could not be compiled.
+    `seconds` is the time that is left to evaluate in. `error` says why it could not be compiled,
+    and `told` that the user knows.
     """
 
-    __slots__ = ("error", "native", "seconds", "settled")
+    __slots__ = ("error", "native", "seconds", "settled", "told")
 
     def __init__(self, jaxpr: Jaxpr) -> None:
         count = len(jaxpr.eqns)
@@ -41,6 +43,7 @@ class Tier:
         self.seconds = BASE_SECONDS + SECONDS_PER_EQUATION * count
         self.settled = count < FEWEST or jaxpr.effect is not Effect.NONE
         self.error: Exception | None = None
+        self.told = False
 
 
 _compiler: list[Callable[[Jaxpr], Program]] = []
@@ -67,6 +70,8 @@ def run(jaxpr: Jaxpr, args: Sequence[Any], evaluate: Evaluate) -> list[Any]:
         except (IndexError, ValueError, ArithmeticError):
             return evaluate(jaxpr, args)  # raises the same error, and names the user's line
     if tier.settled:
+        if tier.error is not None and not tier.told:
+            tell(jaxpr, tier)
         return evaluate(jaxpr, args)
     begin = perf_counter()
     outs = evaluate(jaxpr, args)
@@ -83,7 +88,43 @@ def compile_now(jaxpr: Jaxpr, tier: Tier) -> None:
     try:
         tier.native = _compiler[0](jaxpr)
     except UnsupportedError as error:
-        tier.error = error
+        _failed(jaxpr, tier, error)
+
+
+def _failed(jaxpr: Jaxpr, tier: Tier, error: Exception) -> None:
+    tier.error = error
+    _failures.append(_failure(jaxpr, error))
+
+
+def tell(jaxpr: Jaxpr, tier: Tier) -> None:
+    """Warn, once, that a program stays with the evaluator.
+
+    Not where native code lacks an operation: that is how it is, and `failures` lists it.
+    """
+    tier.told = True
+    if not isinstance(tier.error, UnsupportedError):
+        warnings.warn(
+            f"{_failure(jaxpr, tier.error)}. It is evaluated with NumPy instead: slower, with the "
+            "same results.",
+            EngineWarning,
+            stacklevel=2,
+        )
+
+
+def _failure(jaxpr: Jaxpr, error: Exception | None) -> str:
+    source = next((eqn.source for eqn in jaxpr.eqns if eqn.source is not None), None)
+    return (
+        f"a program of {len(jaxpr.eqns)} operations (first in {where(source)}) could not be "
+        f"compiled in the background: {type(error).__name__}: {error}"
+    )
+
+
+_failures: deque[str] = deque(maxlen=100)
+
+
+def failures() -> list[str]:
+    """The last programs that could not be compiled, with their errors."""
+    return list(_failures)
 
 
 # -- the thread that compiles -----------------------------------------------------------------
@@ -112,8 +153,8 @@ def _work() -> None:
             jaxpr, tier = _waiting.popleft()
         try:
             compile_now(jaxpr, tier)
-        except Exception as error:  # the evaluator goes on; tier.error is there for who looks
-            tier.error = error
+        except Exception as error:  # the evaluator goes on; the next run tells
+            _failed(jaxpr, tier, error)
 
 
 def wait() -> None:

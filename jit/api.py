@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from types import MethodType
@@ -15,6 +16,7 @@ from functrans.extend import (
     Jaxpr,
     ShapeDtypeStruct,
     Staged,
+    StaleCaptureError,
     Tracer,
     TransformTypeError,
     ambient_axes,
@@ -28,13 +30,17 @@ from functrans.extend import (
     shaped,
     stage,
     tree,
+    user_frame,
     where,
 )
+from jit.captures import captures_of, first_change
 from jit.collecting import collecting_rarely
 from jit.entry.base import attach, callable_natively, detach, entry_base, entry_ready
 from jit.options import Options, as_tuple, check_options, hashable, positional_names
 from jit.programs import AnyExecutable, executable_for
+from jit.signatures import Signature, aval_key, parameter_name, plain_key
 from jit.specialised import Specialised
+from jit.why import Why, note_detour, note_donations, why
 
 if TYPE_CHECKING:
     # Imported with the first program that is compiled, or called natively: a first call whose
@@ -136,15 +142,33 @@ class CacheInfo(NamedTuple):
 
 MOST_RECORDS = 32
 """A function with more signatures looks for the others in Python's tables."""
+MOST_UNKEPT = 100
+"""So many of the last traces that could not be kept are remembered for `why`."""
+
+
+def trees_of(made: Call) -> dict[int | str, Any]:
+    """The structure of each traced argument, by its position or its keyword."""
+    places, keywords = made.treedef.children()
+    trees: dict[int | str, Any] = dict(zip(made.dynamic, places.children(), strict=True))
+    trees.update(zip(keywords.node_data()[1], keywords.children(), strict=True))
+    return trees
+
+
+def paths_of(made: Call) -> list[tuple[int | str, str]]:
+    """For each leaf the position or keyword of its argument, and the path inside that."""
+    found: list[tuple[int | str, str]] = []
+    for path, _ in tree.leaves_with_path(tree.unflatten(made.treedef, made.leaves)):
+        section, place = path[0].idx, path[1]
+        argument = made.dynamic[place.idx] if section == 0 else place.key
+        found.append((argument, tree.keystr(path[2:])))
+    return found
 
 
 def arguments_of(made: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
     """The trees and values of a call, argument by argument."""
     from jit.entry.records import Arguments
 
-    places, keywords = made.treedef.children()
-    trees: dict[Any, Any] = dict(zip(made.dynamic, places.children(), strict=True))
-    trees.update(zip(keywords.node_data()[1], keywords.children(), strict=True))
+    trees = trees_of(made)
     first: dict[Any, int] = {}
     leaf = 0
     for place, definition in trees.items():
@@ -157,34 +181,6 @@ def arguments_of(made: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
         [*args, *kwargs.values()],
         [first.get(k, 0) for k in order],
     )
-
-
-def aval_key(value: Any) -> Any:
-    """What of a leaf decides the program: shape and dtype, or the type of a Python number."""
-    kind = type(value)
-    if kind is np.ndarray:
-        return value.shape, value.dtype
-    if kind is Tracer:
-        return value.aval, value.scalar
-    return kind
-
-
-NUMBERS = frozenset({bool, int, float, complex})
-
-
-def plain_key(args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """The key of a call whose arguments are arrays and numbers only, without flattening."""
-    key: list[Any] = []
-    for value in args:
-        kind = type(value)
-        if kind is np.ndarray:
-            key.append(value.shape)
-            key.append(value.dtype)
-        elif kind in NUMBERS:
-            key.append(kind)
-        else:
-            return None
-    return tuple(key)
 
 
 @callable_natively
@@ -201,6 +197,7 @@ class Jitted(entry_base()):
         self._known: dict[Any, Specialised] = {}
         self._plain: dict[Any, Specialised] = {}
         self._serving: list[Specialised] = []
+        self._unkept: collections.deque[Signature] = collections.deque(maxlen=MOST_UNKEPT)
         self._has_plain = not (options.static_argnums or options.static_argnames)
         functools.update_wrapper(self, f, updated=())
 
@@ -211,20 +208,20 @@ class Jitted(entry_base()):
         if plain is not None and evaluating:
             found = self._plain.get(plain)
             if found is not None:
+                self._check(found)
                 result = found.run(args)
-                if (len(args), ()) not in found.records and entry_ready():
-                    self._attach(found, args, kwargs)
+                self._ran(found, args, kwargs, args)
                 return result
         made = self._split(args, kwargs)
         leaves = [self._leaf(x, k, made) for k, x in enumerate(made.leaves)]
         special = self._specialised(made, leaves)
+        self._check(special)
         if not evaluating:
             return special.bind(leaves, name_of(self._f))
         if plain is not None and all(a is b for a, b in zip(args, leaves, strict=True)):
             self._plain[plain] = special
         result = special.run(leaves)
-        if (len(args), tuple(kwargs)) not in special.records and entry_ready():
-            self._attach(special, args, kwargs)
+        self._ran(special, args, kwargs, made.leaves)
         return result
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -244,7 +241,8 @@ class Jitted(entry_base()):
     def trace(self, *args: Any, **kwargs: Any) -> Traced:
         """The jaxpr for arguments like these."""
         made = self._split(args, kwargs)
-        avals = [shaped(x, self._leaf_name(k, made)) for k, x in enumerate(made.leaves)]
+        pairs = zip(made.leaves, paths_of(made), strict=True)
+        avals = [shaped(x, self._leaf_name(*path)) for x, path in pairs]
         special = self._stage(made, made.leaves, avals)
         return Traced(self, special, made._replace(leaves=[]), avals)
 
@@ -257,17 +255,63 @@ class Jitted(entry_base()):
         python = sum(x.hits for x in specials)
         return CacheInfo(len(specials), len(records), python, sum(r.hits for r in records))
 
+    def why(self) -> Why:
+        """Why there are as many programs as there are, and why calls were not served natively.
+
+        For each program what differed from the earlier call that was most like it, and the line of
+        that call. Print it.
+        """
+        programs = list(self._known.values())
+        return why(self._f, programs, self._unkept, len(self._serving) >= MOST_RECORDS)
+
     def clear_cache(self) -> None:
         """Forget every program."""
         detach(self, self._serving)
         self._known.clear()
         self._plain.clear()
+        self._unkept.clear()
 
     # calls
 
-    def _attach(self, special: Specialised, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Let native code serve calls like this one from now on."""
+    def _ran(
+        self,
+        special: Specialised,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        given: Sequence[Any],
+    ) -> None:
+        """After a call through Python: serve the next ones natively, or note why it was not."""
+        noted = special.is_noted()
+        if noted and special.donate:
+            note_donations(special, given, user_frame())
         place = (len(args), tuple(kwargs))
+        if place not in special.records:
+            if entry_ready() and not self._options.check_captures:
+                self._attach(special, args, kwargs, place)
+        elif noted and special.records[place] is not None:
+            note_detour(special, given, user_frame())
+
+    def _check(self, special: Specialised) -> None:
+        """StaleCaptureError where a name of the function means something else by now."""
+        if not self._options.check_captures:
+            return
+        change = first_change(special.captures)
+        if change is not None:
+            name = name_of(self._f)
+            raise StaleCaptureError(
+                f"jit: {change.name}, which {name} ({where(self._f)}) captured, {change}. Its "
+                "program has the value of then. Pass it as an argument, or call "
+                f"{name}.clear_cache() to trace again."
+            )
+
+    def _attach(
+        self,
+        special: Specialised,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        place: tuple[int, tuple[str, ...]],
+    ) -> None:
+        """Let native code serve calls like this one from now on."""
         special.records[place] = None
         if engine_name() != "native" or len(self._serving) >= MOST_RECORDS:
             return
@@ -328,24 +372,25 @@ class Jitted(entry_base()):
             return f"arguments of the tree {made.treedef}, but was lowered for {was.treedef}"
         for k, (leaf, aval) in enumerate(zip(leaves, avals, strict=True)):
             if aval_of(leaf) != aval:
-                return f"{aval_of(leaf)} as {self._leaf_name(k, made)}, but was lowered for {aval}"
+                return f"{aval_of(leaf)} as {self._name_at(k, made)}, but was lowered for {aval}"
         return None
 
     def _leaf(self, value: Any, position: int, made: Call) -> Any:
         if type(value) is np.ndarray and value.dtype.isnative and value.dtype.kind in "fiubc":
             return value
-        return array_leaf(value, f"jit: {self._leaf_name(position, made)}")
+        return array_leaf(value, f"jit: {self._name_at(position, made)}")
 
-    def _leaf_name(self, position: int, made: Call) -> str:
+    def _name_at(self, position: int, made: Call) -> str:
+        return self._leaf_name(*paths_of(made)[position])
+
+    def _leaf_name(self, argument: int | str, inside: str) -> str:
         """What messages call a leaf: its argument, the path inside it, the function."""
-        pairs, _ = tree.flatten_with_path(tree.unflatten(made.treedef, made.leaves))
-        path = pairs[position][0]
-        section, place = path[0].idx, path[1]
-        if section == 0:
-            base = argument_name(self._f, made.dynamic[place.idx])
-        else:
-            base = f"argument {place.key!r}"
-        return f"{base}{tree.keystr(path[2:])} of {name_of(self._f)}"
+        base = (
+            argument_name(self._f, argument)
+            if isinstance(argument, int)
+            else f"argument {argument!r}"
+        )
+        return f"{base}{inside} of {name_of(self._f)}"
 
     def _specialised(self, made: Call, leaves: Sequence[Any]) -> Specialised:
         key = self._key(made, leaves)
@@ -353,7 +398,11 @@ class Jitted(entry_base()):
         if found is None:
             with collecting_rarely():
                 found = self._stage(made, leaves, [aval_of(x) for x in leaves])
-            if not any(type(x) is Tracer for x in found.captured):
+            if self._options.check_captures:
+                found.captures = captures_of(self._f, found.signature.statics)
+            if any(type(x) is Tracer for x in found.captured):
+                self._unkept.append(found.signature)
+            else:
                 self._known[key] = found
         return found
 
@@ -390,7 +439,7 @@ class Jitted(entry_base()):
             given = dict(zip(made.dynamic, args, strict=True)) | made.static_args
             return self._f(*[given[n] for n in range(made.arity)], **kwargs, **made.static_kwargs)
 
-        names = [self._leaf_name(k, made) for k in range(len(leaves))]
+        paths = paths_of(made)
         staged: Staged = stage(
             flat,
             leaves,
@@ -398,11 +447,28 @@ class Jitted(entry_base()):
             avals=None if not any(isinstance(x, ShapeDtypeStruct) for x in leaves) else avals,
             known=False,
             live=True,
-            names=names,
+            names=[self._leaf_name(argument, inside) for argument, inside in paths],
         )
         staged.release()  # later runs see what is written from now on
         donate = self._donated(made, len(staged.captured))
-        return Specialised(staged.jaxpr, staged.captured, staged.out_tree, donate)
+        signature = self._signature(made, leaves, paths)
+        return Specialised(staged.jaxpr, staged.captured, staged.out_tree, donate, signature)
+
+    def _signature(
+        self, made: Call, leaves: Sequence[Any], paths: Sequence[tuple[int | str, str]]
+    ) -> Signature:
+        """What `why` says of this call."""
+
+        def name(argument: int | str) -> str:
+            return argument if isinstance(argument, str) else parameter_name(self._f, argument)
+
+        trees = {name(k): definition for k, definition in trees_of(made).items()}
+        found: dict[str, dict[str, Any]] = {argument: {} for argument in trees}
+        for (argument, inside), leaf in zip(paths, leaves, strict=True):
+            found[name(argument)][name(argument) + inside] = aval_key(leaf)
+        statics = {name(k): v for k, v in (made.static_args | made.static_kwargs).items()}
+        axes = None if is_evaluating() else ambient_axes()
+        return Signature(trees, found, statics, axes, user_frame())
 
     def _donated(self, made: Call, captured: int) -> tuple[int, ...]:
         """The positions of donated leaves among the inputs of the jaxpr."""
@@ -424,9 +490,15 @@ def jit(
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Iterable[str] = (),
     donate_argnums: int | Sequence[int] = (),
+    check_captures: bool = False,
 ) -> Any:
     """f compiled to native code; see functrans.jit."""
-    options = Options(as_tuple(static_argnums), as_tuple(static_argnames), as_tuple(donate_argnums))
+    options = Options(
+        as_tuple(static_argnums),
+        as_tuple(static_argnames),
+        as_tuple(donate_argnums),
+        check_captures,
+    )
     if f is None:
         return lambda g: jit_with(g, options)
     return jit_with(f, options)

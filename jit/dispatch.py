@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -52,7 +52,7 @@ class Dispatcher:
         self.taken = list(taken)
         self.in_place = list(in_place)
         self.donates = any(t is not None for t in taken)
-        self.refused: dict[int, str] = {}
+        self.refused: dict[int, Refusal] = {}
         self.turn: Callable[[tuple[int, ...]], Dispatcher | None] | None = None
         self._turned: dict[tuple[int, ...], Dispatcher | None] = {}
         self.makers = [empty_maker(shape, dtype) for shape, dtype in self.out_types]
@@ -141,7 +141,7 @@ class Dispatcher:
                 how = "written in place" if self.in_place[j] else "copied into it at the end"
                 line = f"result {j} takes the memory of input {i}, {how}"
                 reason = self.refused.get(i)
-                lines.append(f"{line}; last refused because {reason}" if reason else line)
+                lines.append(f"{line}; last refused because {reason.text()}" if reason else line)
         return lines
 
     def run(self, arrays: Sequence[Array], outs: Sequence[Array]) -> None:
@@ -199,21 +199,34 @@ def laid_out(value: Any, dtype: np.dtype[Any]) -> Array:
     return np.require(value, dtype, ["C", "A"])
 
 
-def why_not(args: Sequence[Any], arrays: Sequence[Array], position: int) -> str | None:
+class Refusal(NamedTuple):
+    """Why a result did not take the memory of an argument; `other`: the input in its way."""
+
+    reason: str
+    other: int | None = None
+
+    def text(self, names: Sequence[str] = ()) -> str:
+        if self.other is None:
+            return self.reason
+        name = names[self.other] if names else f"input {self.other}"
+        return self.reason.format(name)
+
+
+def why_not(args: Sequence[Any], arrays: Sequence[Array], position: int) -> Refusal | None:
     """Why the memory of this argument may not be written; None where it may.
 
     It must be the array's own, and no other argument's.
     """
     array = arrays[position]
     if array is not args[position]:
-        return "it is not an array in C order of the program's dtype"
+        return Refusal("it is not an array in C order of the program's dtype")
     if not array.flags.owndata:
-        return "it does not own its data"
+        return Refusal("it does not own its data")
     if not array.flags.writeable:
-        return "it is read-only"
+        return Refusal("it is read-only")
     for k, other in enumerate(arrays):
         if k != position and other is array:
-            return f"it is given twice (also as input {k})"
+            return Refusal("it is given twice (also as {})", k)
         if k != position and np.may_share_memory(array, other):
-            return f"it overlaps input {k}"
+            return Refusal("it overlaps {}", k)
     return None

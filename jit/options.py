@@ -14,11 +14,12 @@ Function = Callable[..., Any]
 
 
 class Options(NamedTuple):
-    """Which arguments are part of the program, and which may be overwritten."""
+    """Which arguments are part of the program, which may be overwritten, what calls compare."""
 
     static_argnums: tuple[int, ...]
     static_argnames: tuple[str, ...]
     donate_argnums: tuple[int, ...]
+    check_captures: bool
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
@@ -63,6 +64,10 @@ def check_options(f: Function, options: Options) -> None:
                 f"jit: static_argnames must be names, but got {describe(name)}. Name positions in "
                 "static_argnums."
             )
+    if type(options.check_captures) is not bool:
+        raise TransformTypeError(
+            f"jit: check_captures must be True or False, not {describe(options.check_captures)}."
+        )
     both = set(options.static_argnums) & set(options.donate_argnums)
     if both:
         raise TransformTypeError(

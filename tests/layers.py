@@ -43,7 +43,7 @@ JIT = [
     {"entry"},
     {"pipeline", "layouts"},
     {"programs"},
-    {"options", "specialised", "flat"},
+    {"options", "signatures", "captures", "specialised", "flat", "why"},
     {"api"},
     {"early"},
 ]

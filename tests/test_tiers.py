@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -190,6 +191,33 @@ def test_threads_share_tiers() -> None:
     for thread in threads:
         thread.join()
     assert errors == []
+
+
+@pytest.mark.parametrize("kind", [MemoryError, ft.errors.UnsupportedError])
+def test_programs_that_could_not_be_compiled_are_told(kind: type[Exception]) -> None:
+    def fails(jaxpr: Jaxpr) -> Any:
+        raise kind("no room for code")
+
+    factor = {MemoryError: 0.875, ft.errors.UnsupportedError: 0.625}[kind]
+    g = ft.grad(lambda w: loss(w, X) * factor)
+    ft.config.unjitted = "interpreted"
+    expected, compiler = g(W), tiers._compiler[0]
+    ft.config.unjitted = "tiered"
+    tiers.provide_compiler(fails)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            while f"{kind.__name__}: no room" not in "".join(tiers.failures()):
+                np.testing.assert_array_equal(g(W), expected)
+                tiers.wait()
+            for _ in range(3):
+                np.testing.assert_array_equal(g(W), expected)
+    finally:
+        tiers.provide_compiler(compiler)
+    words = [str(w.message) for w in caught if w.category is ft.errors.EngineWarning]
+    assert len(words) == (1 if kind is MemoryError else 0)
+    assert all("compiled in the background: MemoryError: no room for code." in w for w in words)
+    assert all("loss at test_tiers.py:" in w for w in words)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

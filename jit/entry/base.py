@@ -121,6 +121,7 @@ def text_of_entry() -> str:
 
 _ready: list[int] = []
 _asked: list[bool] = []
+_failed: list[Exception] = []
 
 
 def entry_ready() -> bool:
@@ -129,8 +130,26 @@ def entry_ready() -> bool:
         return dispatch_name() == "native"
     if not _asked and layout() is not None and dispatch_name() == "native":
         _asked.append(True)
-        in_background(lambda: _ready.append(enter_address()))
+        in_background(_make_ready)
     return False
+
+
+def _make_ready() -> None:
+    try:
+        _ready.append(enter_address())
+    except Exception as error:  # calls go on through Python, and why() says so
+        _failed.append(error)
+
+
+def entry_problem() -> str | None:
+    """Why all calls go through Python in this process; None where native ones come, or will."""
+    if dispatch_name() == "python":
+        return "FUNCTRANS_DISPATCH is 'python'"
+    if layout() is None:
+        return "where this Python and NumPy keep their objects' contents is not proved"
+    if _failed:
+        return f"the native entry could not be made ({type(_failed[0]).__name__}: {_failed[0]})"
+    return None
 
 
 _changing = threading.Lock()
