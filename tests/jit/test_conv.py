@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose
 
 import functrans as ft
 from functrans import lax
-from functrans.extend import aval_of, stage_walk
+from functrans.extend import Jaxpr, aval_of, stage_walk
 from jit import native
 from jit.lowering import conv_direct, conv_windows, convolution
 from jit.passes import loops as passes_loops
@@ -22,6 +22,7 @@ from jit.runtime import threads
 from jit.runtime.conv_text import LANES, conv_module
 from jit.runtime.gemm_text import Kind, tile_for
 from jit.runtime.objects import build_object, host_features, link_object
+from tests.jit.apart import Apart
 from tests.native import compiled
 
 Shape = tuple[int, ...]
@@ -123,14 +124,18 @@ def operands(name: str, dtype: str) -> tuple[Any, ...]:
     return x, w, ct, by_loops(layer, *(a.astype(float) for a in (x, w, ct)))
 
 
-def program(name: str, dtype: str) -> Any:
-    """The compiled convolution with both gradients."""
+def both_gradients(name: str, dtype: str) -> Jaxpr:
+    """The convolution and what a cotangent pulls back to both operands."""
 
     def walk(x: Any, w: Any, ct: Any) -> list[Any]:
         y, pull = ft.vjp(lambda x, w: lax.conv_general_dilated(x, w, **LAYERS[name].params()), x, w)
         return [y, *pull(ct)]
 
-    return compiled(stage_walk(walk, [aval_of(a) for a in operands(name, dtype)[:3]], "test"))
+    return stage_walk(walk, [aval_of(a) for a in operands(name, dtype)[:3]], "test")
+
+
+def program(name: str, dtype: str) -> Any:
+    return compiled(both_gradients(name, dtype))
 
 
 def agrees(found: list[Any], expected: tuple[Any, ...], dtype: str) -> None:
@@ -150,6 +155,16 @@ def test_in_whole_images(name: str) -> None:
 def test_in_pieces(name: str, cut: None) -> None:
     x, w, ct, expected = operands(name, "f8")
     agrees(program(name, "f8")([x, w, ct]), expected, "f8")
+
+
+@pytest.mark.parametrize("name", list(LAYERS))
+def test_pieces_write_apart(name: str, cut: None) -> None:
+    """Threads that work at once have partial sums and copies of their own."""
+    x, w, ct, expected = operands(name, "f8")
+    run = Apart(both_gradients(name, "f8"))
+    agrees(run([x, w, ct]), expected, "f8")
+    assert run.loops >= 2
+    assert run.clashes == []
 
 
 @pytest.fixture

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
+import os
 import sys
+import time
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+os.environ["FUNCTRANS_CACHE"] = "off"
+
+from tests.mutants import reach
+from tests.mutants.checks import Check, with_checks
 from tests.mutants.equivalent import is_equivalent
-from tests.mutants.lane import Verdict, as_json, run
-from tests.mutants.mutate import mutants
+from tests.mutants.lane import Lane, Verdict, run
+from tests.mutants.mutate import Mutant, mutants
+from tests.mutants.store import Store
+
+FEW = 100
+"""So many mutants are judged without recording first what the checks evaluate."""
 
 
 def drawn(seed: int, name: str) -> bytes:
@@ -20,28 +33,64 @@ def drawn(seed: int, name: str) -> bytes:
 
 def main() -> int:
     """0 when at least 98 % of the mutants that mean something are caught."""
+    options = parsed()
+    made = mutants()
+    chosen = [m for m in made if not is_equivalent(m) and options.match in str(m)]
+    if options.count:
+        chosen = sorted(chosen, key=lambda m: drawn(options.seed, m.id))[: options.count]
+    store = Store(options.store)
+    verdicts = store.valid(chosen)
+    judged = {verdict.id for verdict in verdicts}
+    left = [m for m in chosen if m.id not in judged]
+
+    def judge(checks: list[Check]) -> None:
+        lane = Lane(checks, made, known_reach(checks, made, len(left), options))
+        verdicts.extend(run(lane, left, options.jobs, store.caught_by(), store.add, tell))
+
+    if left:
+        with_checks(judge)
+    if options.json is not None:
+        options.json.write_text("".join(json.dumps(asdict(v)) + "\n" for v in verdicts))
+    return summary(verdicts)
+
+
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("--count", type=int, default=0, help="how many, at random; 0: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--match", default="", help="only those whose text contains this")
-    parser.add_argument("--json", type=Path, default=None, help="write the verdicts here")
+    parser.add_argument("--json", type=Path, help="write the verdicts here")
+    parser.add_argument("--store", type=Path, help="keep verdicts here, and go on from them")
+    parser.add_argument("--reach", type=Path, help="keep here what the checks evaluate")
     parser.add_argument("--jobs", type=int, default=2)
-    options = parser.parse_args()
-    chosen = [m for m in mutants() if not is_equivalent(m) and options.match in str(m)]
-    if options.count:
-        chosen = sorted(chosen, key=lambda m: drawn(options.seed, m.id))[: options.count]
-    verdicts = run(chosen, options.jobs, tell)
-    if options.json is not None:
-        options.json.write_text("\n".join(map(as_json, verdicts)) + "\n")
-    return summary(verdicts)
+    return parser.parse_args()
+
+
+def known_reach(
+    checks: Sequence[Check], made: Sequence[Mutant], judged: int, options: argparse.Namespace
+) -> reach.Reach | None:
+    """What the checks evaluate: kept in a file, or recorded now where many are to be judged."""
+    kept = reach.load(options.reach) if options.reach else None
+    if kept is not None or (judged <= FEW and not options.reach):
+        return kept
+    begin = time.monotonic()
+    found = reach.record(checks, made, options.jobs, tell_failure)
+    print(f"recorded what {len(found)} checks evaluate in {time.monotonic() - begin:.0f} s")
+    if options.reach:
+        reach.save(found, options.reach)
+    return found
+
+
+def tell_failure(check: str, error: str) -> None:
+    print(f"fails without any change, and judges nothing: {check} ({error})", flush=True)
 
 
 def tell(verdict: Verdict) -> None:
-    print(f"{verdict.outcome:14s} {verdict.seconds:5.1f}s {verdict.mutant}\n{'':22s}{verdict.how}")
-    sys.stdout.flush()
+    print(f"{verdict.outcome:14s} {verdict.seconds:5.1f}s {verdict.mutant}")
+    print(f"{'':22s}{verdict.how} {verdict.check}", flush=True)
 
 
-def summary(verdicts: list[Verdict]) -> int:
+def summary(verdicts: Sequence[Verdict]) -> int:
     """Print the counts and the survivors; the exit code."""
     counts = Counter(v.outcome for v in verdicts)
     judged = counts["caught"] + counts["survived"]

@@ -1,7 +1,8 @@
-"""Puts a mutant in force in this process: the code of live functions is exchanged."""
+"""Puts a changed file in force in this process: the code of live functions is exchanged."""
 
 from __future__ import annotations
 
+import ast
 import gc
 from types import CodeType, FunctionType
 
@@ -14,20 +15,27 @@ class NotApplicable(Exception):
 
 def apply(mutant: Mutant) -> None:
     """Exchange the code of every live function that the mutant changes."""
-    file = ROOT / mutant.file
+    if not exchange(mutant.file, mutated_tree(mutant)):
+        raise NotApplicable(f"{mutant}: no live function runs it")
+
+
+def exchange(name: str, tree: ast.Module) -> list[tuple[FunctionType, CodeType]]:
+    """Exchange the code of the live functions of a file that read otherwise in `tree`.
+
+    Returns the functions, each with the code it had.
+    """
+    file = ROOT / name
     before = compile(file.read_text(), str(file), "exec", dont_inherit=True)
-    after = compile(mutated_tree(mutant), str(file), "exec", dont_inherit=True)
-    changed = dict(_pairs(before, after))
-    count = 0
+    after = compile(tree, str(file), "exec", dont_inherit=True)
+    changed, found = dict(_pairs(before, after)), list[tuple[FunctionType, CodeType]]()
     for thing in gc.get_objects():
         if type(thing) is FunctionType and thing.__code__ in changed:
             new = changed[thing.__code__]
             if new.co_freevars != thing.__code__.co_freevars:
-                raise NotApplicable(f"{mutant}: other free variables")
+                raise NotApplicable(f"{name}: other free variables in {new.co_qualname}")
+            found.append((thing, thing.__code__))
             thing.__code__ = new
-            count += 1
-    if not count:
-        raise NotApplicable(f"{mutant}: no live function runs it")
+    return found
 
 
 def _pairs(before: CodeType, after: CodeType) -> list[tuple[CodeType, CodeType]]:

@@ -7,6 +7,8 @@ messages, the checks that raise them, and what is printed are left alone.
 from __future__ import annotations
 
 import ast
+import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +30,11 @@ COMPARISONS = {"icmp sgt": "icmp sge", "icmp slt": "icmp sle", "icmp ult": "icmp
 
 @dataclass(frozen=True)
 class Mutant:
-    """The change numbered `index` among those of its file."""
+    """The change numbered `index` among those of its file.
+
+    Of equal changes to one function it is the one numbered `again`. `text` is a digest of the
+    function, or of the statement that is no function.
+    """
 
     file: str
     index: int
@@ -36,11 +42,14 @@ class Mutant:
     line: int
     function: str
     change: str
+    again: int
+    text: str
 
     @property
     def id(self) -> str:
         """The same for the same change, wherever in the file it stands."""
-        return f"{self.file} {self.function}: {self.kind}: {self.change}"
+        repeated = f" ({self.again + 1})" if self.again else ""
+        return f"{self.file} {self.function}: {self.kind}: {self.change}{repeated}"
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line} in {self.function}: {self.kind}: {self.change}"
@@ -50,7 +59,7 @@ class Mutant:
 class Site:
     """A place where a change can be made; `make` gives the new node."""
 
-    node: ast.AST
+    node: ast.expr
     kind: str
     make: Callable[[], ast.expr]
 
@@ -62,11 +71,22 @@ def mutants(patterns: tuple[str, ...] = (*RULES, *LOWERINGS, *TAILS)) -> list[Mu
 
 
 def mutants_of(file: Path) -> Iterator[Mutant]:
-    name = str(file.relative_to(ROOT))
-    for index, (function, site) in enumerate(sites(ast.parse(file.read_text()), name)):
+    name, met = str(file.relative_to(ROOT)), Counter[tuple[str, str, str]]()
+    digests = dict[ast.AST, str]()
+    for index, (scope, function, site) in enumerate(sites(ast.parse(file.read_text()), name)):
         before, after = ast.unparse(site.node), ast.unparse(site.make())
         change = f"{_short(before)}  ->  {_short(after)}"
-        yield Mutant(name, index, site.kind, site.node.lineno, function, change)  # type: ignore[attr-defined]
+        key = function, site.kind, change
+        if scope not in digests:
+            digests[scope] = digest(ast.unparse(scope))
+        yield Mutant(
+            name, index, site.kind, site.node.lineno, function, change, met[key], digests[scope]
+        )
+        met[key] += 1
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _short(text: str) -> str:
@@ -77,12 +97,45 @@ def _short(text: str) -> str:
 def mutated_tree(mutant: Mutant) -> ast.Module:
     """The file's syntax tree with the change made."""
     tree = ast.parse((ROOT / mutant.file).read_text())
-    _, site = list(sites(tree, mutant.file))[mutant.index]
-    new = ast.copy_location(site.make(), site.node)
+    _, _, site = list(sites(tree, mutant.file))[mutant.index]
+    return replaced(tree, {site.node: lambda _: site.make()})
+
+
+def probed_tree(file: str, probe: str, first: int) -> tuple[ast.Module, list[int]]:
+    """The file's syntax tree in which each site, when evaluated, calls `probe` with its number.
+
+    The sites are numbered from `first`; what stands at several has the number of the first one.
+    The second result is the number that each has.
+    """
+    tree = ast.parse((ROOT / file).read_text())
+    numbers, each = dict[ast.expr, int](), list[int]()
+    for number, (_, _, site) in enumerate(sites(tree, file), first):
+        each.append(numbers.setdefault(site.node, number))
+
+    def probed(node: ast.expr) -> ast.expr:
+        told = ast.Call(ast.Name(probe, ast.Load()), [ast.Constant(numbers[node])], [])
+        return ast.Subscript(
+            ast.Tuple([told, _copy(node)], ast.Load()), ast.Constant(1), ast.Load()
+        )
+
+    return replaced(tree, dict.fromkeys(numbers, probed)), each
+
+
+def _copy(node: ast.expr) -> ast.expr:
+    """Another node with the same children: one that is not replaced again."""
+    fields = dict(ast.iter_fields(node))
+    return ast.copy_location(type(node)(**fields), node)
+
+
+def replaced(tree: ast.Module, new: dict[ast.expr, Callable[[ast.expr], ast.expr]]) -> ast.Module:
+    """The tree with some of its nodes exchanged, the inner ones first."""
 
     class Replace(ast.NodeTransformer):
         def visit(self, node: ast.AST) -> ast.AST:
-            return new if node is site.node else self.generic_visit(node)
+            self.generic_visit(node)
+            if isinstance(node, ast.expr) and node in new:
+                return ast.copy_location(new[node](node), node)
+            return node
 
     return ast.fix_missing_locations(Replace().visit(tree))
 
@@ -90,8 +143,8 @@ def mutated_tree(mutant: Mutant) -> ast.Module:
 # -- where changes can be made ------------------------------------------------------------------
 
 
-def sites(tree: ast.Module, file: str) -> Iterator[tuple[str, Site]]:
-    """The sites of a file, each with the name of the function or assignment it stands in."""
+def sites(tree: ast.Module, file: str) -> Iterator[tuple[ast.AST, str, Site]]:
+    """The sites of a file, each with the function or assignment it stands in, and its name."""
     tails = file in TAILS
     for statement in tree.body:
         yield from _sites_in(statement, _name_of(statement), tails)
@@ -107,7 +160,7 @@ def _name_of(node: ast.AST) -> str:
             return "module"
 
 
-def _sites_in(node: ast.AST, name: str, tails: bool) -> Iterator[tuple[str, Site]]:
+def _sites_in(node: ast.AST, name: str, tails: bool) -> Iterator[tuple[ast.AST, str, Site]]:
     if isinstance(node, ast.ClassDef):
         for child in node.body:
             if isinstance(child, ast.FunctionDef):
@@ -129,7 +182,7 @@ def _sites_in(node: ast.AST, name: str, tails: bool) -> Iterator[tuple[str, Site
         return
     for child in _in_order(node, inside):
         for site in found(child):
-            yield name, site
+            yield node, name, site
 
 
 def _mapped_axes(node: ast.AST) -> set[ast.AST]:

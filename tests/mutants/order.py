@@ -1,0 +1,51 @@
+"""The order in which checks meet a mutant: what is near it, cheap and of many kinds comes first."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from itertools import zip_longest
+from pathlib import Path
+
+from tests.mutants.checks import Check
+from tests.mutants.mutate import Mutant
+from tests.mutants.targets import served
+
+FAR = 1000
+BESIDE = {
+    "conv": "test_conv",
+    "window": "test_conv",
+    "padded": "test_conv",
+    "indexing": "test_scatter",
+    "selection": "test_selection",
+    "contraction": "test_products",
+    "complex": "test_complex_edges",
+    "ordering": "test_sort",
+}
+"""The tests of what a file whose name contains the first word makes."""
+
+
+def in_order(
+    checks: Iterable[Check], mutant: Mutant, seconds: Callable[[Check], float]
+) -> list[Check]:
+    """Quick laws of the primitives that the mutant serves, all that is quick, thorough laws."""
+    rank = {name: i for i, name in enumerate(served(mutant))}
+    beside = {test for word, test in BESIDE.items() if word in Path(mutant.file).stem}
+    stages = defaultdict[int, list[Check]](list)
+    for check in checks:
+        near = check.of in rank or Path(check.kind).stem in beside
+        stages[2 * check.thorough + (not near)].append(check)
+    key = lambda c: (rank.get(c.of, FAR), seconds(c), c.id)
+    return [c for s in sorted(stages) for c in _in_rounds(stages[s], key)]
+
+
+def _in_rounds(
+    checks: Iterable[Check], key: Callable[[Check], tuple[int, float, str]]
+) -> Iterator[Check]:
+    """The first of each kind, then the second of each kind, and so on."""
+    kinds = defaultdict[str, list[Check]](list)
+    for check in sorted(checks, key=key):
+        kinds[check.kind].append(check)
+    by_cost = sorted(kinds.values(), key=lambda group: key(group[0])[1])
+    for round_of in zip_longest(*by_cost):
+        yield from (c for c in round_of if c is not None)
