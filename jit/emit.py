@@ -45,10 +45,24 @@ class Emitted(NamedTuple):
 def emit_program(program: Program, target: Target, parallel: bool) -> Emitted:
     """LLVM text of a checked program. Without `parallel`, parallel loops run on the caller.
 
-    Kernels that are alike are one function.
+    Kernels of a program that are alike are one function.
     """
     module = Module(target, parallel)
-    module.globals += [constant_text(b) for b in program.buffers if b.kind == "const"]
+    emit_one(module, program, "define")
+    while module.waiting:
+        module.prefix, inner = module.waiting.pop(0)
+        emit_one(module, inner, "define internal")
+    module.functions += module.intrinsics.functions
+    module.declares |= module.intrinsics.declares
+    module.externals |= module.intrinsics.externals
+    head = [f'target triple = "{target.triple}"', *module.globals, *sorted(module.declares)]
+    return Emitted("\n".join(head + module.functions) + "\n", frozenset(module.externals))
+
+
+def emit_one(module: Module, program: Program, define: str) -> None:
+    """The kernels and the entry of one program, whose names begin with the module's prefix."""
+    prefix = module.prefix
+    module.globals += [constant_text(prefix, b) for b in program.buffers if b.kind == "const"]
     module.far = frozenset(larger(program, FAR_BYTES))
     results = larger(program, STREAM_BYTES, "output")
     steps: list[Step] = [NOTHING] * len(program.kernels)
@@ -56,7 +70,7 @@ def emit_program(program: Program, target: Target, parallel: bool) -> Emitted:
     for group in families(program.kernels):
         first = group.members[0]
         kernel = program.kernels[first]
-        name = f"k{first}.{symbol(kernel.name)}"
+        name = f"{prefix}k{first}.{symbol(kernel.name)}"
         read = set(buffers_read(kernel.body)) if results else set[str]()
         module.streams = frozenset(results) - read
         fails = emit_kernel(module, name, kernel, told(group))
@@ -65,13 +79,11 @@ def emit_program(program: Program, target: Target, parallel: bool) -> Emitted:
             rows += row
     if rows:
         numbers = ", ".join([f"i64 {n}" for n in rows])
-        module.globals.append(f"@rows = internal constant [{len(rows)} x i64] [{numbers}], align 8")
-    module.functions.append(entry_text(steps) if len(steps) <= CALLS else loop_text(steps, module))
-    module.functions += module.intrinsics.functions
-    module.declares |= module.intrinsics.declares
-    module.externals |= module.intrinsics.externals
-    head = [f'target triple = "{target.triple}"', *module.globals, *sorted(module.declares)]
-    return Emitted("\n".join(head + module.functions) + "\n", frozenset(module.externals))
+        table = f"internal constant [{len(rows)} x i64] [{numbers}], align 8"
+        module.globals.append(f"@{prefix}rows = {table}")
+    header = f"{define} i32 @{prefix}{ENTRY}(ptr %inputs, ptr %outputs, ptr %arena) nounwind {{"
+    body = entry_lines(steps, prefix) if len(steps) <= CALLS else loop_text(steps, module)
+    module.functions.append("\n".join([header, "entry:", body, "}"]))
 
 
 def larger(program: Program, count: int, *kinds: str) -> list[str]:
@@ -97,11 +109,11 @@ def told(group: Family) -> Told | None:
     )
 
 
-def constant_text(buffer: Buffer) -> str:
+def constant_text(prefix: str, buffer: Buffer) -> str:
     """Literal data as a global."""
     data = "".join([f"\\{byte:02X}" for byte in buffer.data])
     size = len(buffer.data)
-    return f'@c.{symbol(buffer.name)} = internal constant [{size} x i8] c"{data}", align 64'
+    return f'@{prefix}c.{symbol(buffer.name)} = internal constant [{size} x i8] c"{data}", align 64'
 
 
 def emit_kernel(module: Module, name: str, kernel: Kernel, told: Told | None) -> bool:
@@ -114,45 +126,48 @@ def emit_kernel(module: Module, name: str, kernel: Kernel, told: Told | None) ->
     return function.fails
 
 
-def row_text(step: Step) -> str:
+def row_text(step: Step, prefix: str) -> str:
     """The address of the numbers that a step's function is told."""
-    return "null" if step.row is None else f"getelementptr (i64, ptr @rows, i64 {step.row})"
+    if step.row is None:
+        return "null"
+    return f"getelementptr (i64, ptr @{prefix}rows, i64 {step.row})"
 
 
-def entry_text(steps: Sequence[Step]) -> str:
+def entry_lines(steps: Sequence[Step], prefix: str) -> str:
     """The entry: kernels in order, until one fails."""
-    lines = [f"define i32 @{ENTRY}(ptr %inputs, ptr %outputs, ptr %arena) nounwind {{", "entry:"]
+    lines: list[str] = []
     for k, step in enumerate(steps):
-        passed = f"ptr %inputs, ptr %outputs, ptr %arena, ptr {row_text(step)}"
+        passed = f"ptr %inputs, ptr %outputs, ptr %arena, ptr {row_text(step, prefix)}"
         lines.append(f"  %s{k} = call i32 @{step.name}({passed})")
         if step.fails:
             lines.append(f"  %f{k} = icmp ne i32 %s{k}, 0")
             lines.append(f"  br i1 %f{k}, label %failed{k}, label %next{k}")
             lines.append(f"failed{k}:\n  ret i32 %s{k}\nnext{k}:")
-    return "\n".join([*lines, "  ret i32 0", "}"])
+    return "\n".join([*lines, "  ret i32 0"])
 
 
 def loop_text(steps: Sequence[Step], module: Module) -> str:
     """The same over tables of functions, steps and rows: its code does not grow with the steps."""
+    prefix = module.prefix
     names = list(dict.fromkeys([step.name for step in steps]))
     number = {name: k for k, name in enumerate(names)}
     functions = ", ".join([f"ptr @{name}" for name in names])
     table = ", ".join([f"i32 {number[s.name]}, i32 {s.row or 0}" for s in steps])
-    module.globals.append(f"@functions = internal constant [{len(names)} x ptr] [{functions}]")
-    module.globals.append(f"@steps = internal constant [{2 * len(steps)} x i32] [{table}], align 8")
-    row = "%row = getelementptr i64, ptr @rows, i32 %place"
+    module.globals += [
+        f"@{prefix}functions = internal constant [{len(names)} x ptr] [{functions}]",
+        f"@{prefix}steps = internal constant [{2 * len(steps)} x i32] [{table}], align 8",
+    ]
+    row = f"%row = getelementptr i64, ptr @{prefix}rows, i32 %place"
     if not any(step.row is not None for step in steps):
         row = "%row = getelementptr i8, ptr null, i32 %place"
-    return f"""define i32 @{ENTRY}(ptr %inputs, ptr %outputs, ptr %arena) nounwind {{
-entry:
-  br label %loop
+    return f"""  br label %loop
 loop:
   %k = phi i64 [ 0, %entry ], [ %more, %next ]
-  %number.at = getelementptr i32, ptr @steps, i64 %k
+  %number.at = getelementptr i32, ptr @{prefix}steps, i64 %k
   %number = load i32, ptr %number.at, align 4
   %place.at = getelementptr i32, ptr %number.at, i64 1
   %place = load i32, ptr %place.at, align 4
-  %function.at = getelementptr ptr, ptr @functions, i32 %number
+  %function.at = getelementptr ptr, ptr @{prefix}functions, i32 %number
   %function = load ptr, ptr %function.at, align 8
   {row}
   %status = call i32 %function(ptr %inputs, ptr %outputs, ptr %arena, ptr %row)
@@ -163,5 +178,4 @@ next:
   %further = icmp ult i64 %more, {2 * len(steps)}
   br i1 %further, label %loop, label %done
 done:
-  ret i32 %status
-}}"""
+  ret i32 %status"""

@@ -8,6 +8,7 @@ from math import inf
 from jit.loop_ir.nodes import (
     INTRINSICS,
     ITEMSIZE,
+    Address,
     Block,
     Callback,
     CallExtern,
@@ -18,6 +19,7 @@ from jit.loop_ir.nodes import (
     Load,
     Op,
     Pointer,
+    Run,
     Store,
     Value,
     While,
@@ -69,7 +71,7 @@ def block_volume(block: Block) -> float:
                 total += 4 + volume(stmt)
             case If():
                 total += max(block_volume(stmt.then), block_volume(stmt.orelse))
-            case While() | CallExtern() | Callback():
+            case While() | CallExtern() | Callback() | Run():
                 return inf
             case Op():
                 total += 25 if stmt.name in INTRINSICS else 1
@@ -96,6 +98,8 @@ def buffers_read(block: Block) -> Iterator[str]:
                 yield from [x.buffer.name for x in stmt.args if isinstance(x, Pointer)]
             case Callback():
                 yield from [x.buffer.name for x in stmt.pointers]
+            case Address():
+                yield stmt.buffer.name
             case _:
                 pass
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from jit.intrinsics import Intrinsics
+from jit.loop_ir.nodes import Program
+from jit.names import ENTRY
 from jit.vectors import Target
 
 
@@ -44,10 +46,12 @@ class Told(NamedTuple):
 
 
 class Module:
-    """What the functions of one program share.
+    """What the functions of a program, and of those that it runs, share.
 
     `far` names the buffers that no cache holds, `streams` those among them that the kernel being
-    written fills and nothing reads.
+    written fills and nothing reads. `prefix` begins the names of the program being written;
+    `waiting` are the inner programs that are called and not written
+    yet, each with its prefix.
     """
 
     def __init__(self, target: Target, parallel: bool) -> None:
@@ -60,3 +64,14 @@ class Module:
         self.intrinsics = Intrinsics(target)
         self.far: frozenset[str] = frozenset()
         self.streams: frozenset[str] = frozenset()
+        self.prefix = ""
+        self.waiting: list[tuple[str, Program]] = []
+        self._prefixes: dict[int, str] = {}
+
+    def entry_of(self, program: Program) -> str:
+        """The entry of an inner program, which is written once however often it is called."""
+        prefix = self._prefixes.get(id(program))
+        if prefix is None:
+            prefix = self._prefixes[id(program)] = f"p{len(self._prefixes)}."
+            self.waiting.append((prefix, program))
+        return prefix + ENTRY

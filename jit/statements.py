@@ -11,10 +11,12 @@ from collections.abc import Callable, Sequence
 
 from jit.conversions import write_bitcast, write_cast
 from jit.loop_facts import AFFINE
+from jit.loop_ir.alike import Site
 from jit.loop_ir.nodes import (
     FLOATS,
     ITEMSIZE,
     UNSIGNED,
+    Address,
     Block,
     Buffer,
     Callback,
@@ -24,9 +26,11 @@ from jit.loop_ir.nodes import (
     Fail,
     For,
     If,
+    Leave,
     Load,
     Op,
     Pointer,
+    Run,
     Stmt,
     Store,
     Value,
@@ -155,7 +159,7 @@ class StatementEmitter:
     def fetch(self, buffer: Buffer) -> str:
         """Code in the preamble for the address of a buffer."""
         if buffer.kind == "const":
-            return f"@c.{symbol(buffer.name)}"
+            return f"@{self.module.prefix}c.{symbol(buffer.name)}"
         slot = None if self.told is None else self.told.buffers.get(buffer.name)
         place = str(buffer.place) if slot is None else self.number(slot)
         name = f"%b{len(self.bases)}.{symbol(buffer.name)}"
@@ -181,7 +185,7 @@ class StatementEmitter:
             self.preamble.append(f"  {found} = load i64, ptr {found}.at, align 8")
         return found
 
-    def offset(self, site: Op | Load | Store | Pointer, value: Value) -> Reg:
+    def offset(self, site: Site, value: Value) -> Reg:
         """An operand that is a literal in one kernel and may be another in those that share it."""
         if type(value) is Const and self.told is not None:
             slot = self.told.offsets.get(id(site))
@@ -225,8 +229,14 @@ class StatementEmitter:
                 self.call(stmt)
             case Callback():
                 self.callback(stmt)
+            case Address():
+                self.env[stmt] = Reg(self.w(f"ptrtoint ptr {self.element(stmt)} to i64"))
+            case Run():
+                self.run(stmt)
             case Fail():
                 self.fail(stmt.code, self.any_lane(stmt.cond))
+            case Leave():
+                self.leave_with(self.scalar(stmt.status))
 
     def op(self, op: Op) -> None:
         """An operation: on scalars where nothing varies, on strides, or on vectors."""
@@ -356,6 +366,15 @@ class StatementEmitter:
         self.leave(str(code))
         w.open(on)
 
+    def leave_with(self, status: str) -> None:
+        """Leave with a status that is known at run time, unless it is 0."""
+        w = self.w
+        failed, on = w.fresh("fail"), w.fresh("on")
+        w.branch(w(f"icmp ne i32 {status}, 0"), failed, on)
+        w.open(failed)
+        self.leave(status)
+        w.open(on)
+
     def leave(self, status: str) -> None:
         """Return with a status: the least one counts when several chunks fail."""
         self.fails = True
@@ -368,17 +387,17 @@ class StatementEmitter:
 
     # Calls
 
-    def pointer(self, pointer: Pointer) -> str:
-        """The address of an element."""
-        base, offset = self.base(pointer.buffer), self.offset(pointer, pointer.offset).scalar
+    def element(self, site: Pointer | Address) -> str:
+        """A pointer to an element."""
+        base, offset = self.base(site.buffer), self.offset(site, site.offset).scalar
         if offset == "0":
             return base
-        return self.w(f"getelementptr {memory(pointer.buffer.dtype, 1)}, ptr {base}, i64 {offset}")
+        return self.w(f"getelementptr {memory(site.buffer.dtype, 1)}, ptr {base}, i64 {offset}")
 
     def argument(self, value: Value | Pointer) -> str:
         """An argument of a C call with its type and extension."""
         if isinstance(value, Pointer):
-            return f"ptr {self.pointer(value)}"
+            return f"ptr {self.element(value)}"
         operand, dtype = self.scalar(value), value.dtype
         if dtype == "bool":
             return f"i8 zeroext {self.w(f'zext i1 {operand} to i8')}"
@@ -409,12 +428,19 @@ class StatementEmitter:
         self.preamble.append(f"  {array} = alloca [{max(count, 1)} x ptr], align 8")
         for k, pointer in enumerate(stmt.pointers):
             slot = self.w(f"getelementptr ptr, ptr {array}, i64 {k}")
-            self.w.do(f"store ptr {self.pointer(pointer)}, ptr {slot}, align 8")
+            self.w.do(f"store ptr {self.element(pointer)}, ptr {slot}, align 8")
         self.module.externals.add(CALLBACK)
         self.module.declares.add(f"declare void @{CALLBACK}()")
         index = self.scalar(stmt.index)
         status = self.w(f"call i32 @{CALLBACK}(i64 {index}, ptr {array})")
         self.fail(stmt.code, self.w(f"icmp ne i32 {status}, 0"))
+
+    def run(self, stmt: Run) -> None:
+        """A call of the entry of an inner program."""
+        tables = [self.element(p) for p in (stmt.inputs, stmt.outputs, stmt.arena)]
+        args = ", ".join([f"ptr {table}" for table in tables])
+        entry = self.module.entry_of(stmt.program)
+        self.env[stmt.result] = Reg(self.w(f"call i32 @{entry}({args})"))
 
     # Control
 

@@ -8,9 +8,10 @@ which they differ. Nothing else may differ: the function computes the same bits 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from jit.loop_ir.nodes import (
+    Address,
     Block,
     Buffer,
     Callback,
@@ -21,14 +22,19 @@ from jit.loop_ir.nodes import (
     For,
     If,
     Kernel,
+    Leave,
     Load,
     Op,
     Pointer,
+    Run,
     Stmt,
     Store,
     Value,
     While,
 )
+
+Site: TypeAlias = Op | Load | Store | Pointer | Address
+"""What reads an offset."""
 
 
 class Outline(NamedTuple):
@@ -40,7 +46,7 @@ class Outline(NamedTuple):
     key: tuple[object, ...]
     buffers: list[Buffer]
     offsets: list[int]
-    sites: list[Op | Load | Store | Pointer]
+    sites: list[Site]
 
 
 class Family(NamedTuple):
@@ -92,7 +98,7 @@ class Outliner:
         self.numbers: dict[str, int] = {}
         self.buffers: list[Buffer] = []
         self.offsets: list[int] = []
-        self.sites: list[Op | Load | Store | Pointer] = []
+        self.sites: list[Site] = []
 
     def run(self, kernel: Kernel) -> Outline:
         self.block(kernel.body)
@@ -110,7 +116,7 @@ class Outliner:
         found = self.names.get(value)
         return literal(value) if found is None else found
 
-    def offset(self, site: Op | Load | Store | Pointer, value: Value) -> object:
+    def offset(self, site: Site, value: Value) -> object:
         """What stands for a value to which a literal offset may be added by a caller."""
         if type(value) is not Const:
             return self.use(value)
@@ -187,8 +193,17 @@ class Outliner:
             case Callback():
                 tokens += (stmt.code, self.use(stmt.index), len(stmt.pointers))
                 tokens += [self.argument(p) for p in stmt.pointers]
+            case Address():
+                tokens += (self.buffer(stmt.buffer), self.offset(stmt, stmt.offset))
+                self.bind(stmt)
+            case Run():
+                tokens.append(id(stmt.program))
+                tokens += [self.argument(p) for p in (stmt.inputs, stmt.outputs, stmt.arena)]
+                self.bind(stmt.result)
             case Fail():
                 tokens += (stmt.code, self.use(stmt.cond))
+            case Leave():
+                tokens.append(self.use(stmt.status))
             case Op():
                 self.op(stmt)
 

@@ -29,6 +29,7 @@ from jit.loop_ir.nodes import (
     COMPARISONS,
     FLOATS,
     OPS,
+    Address,
     Block,
     Buffer,
     BufferKind,
@@ -40,11 +41,13 @@ from jit.loop_ir.nodes import (
     For,
     If,
     Kernel,
+    Leave,
     Load,
     LoopKind,
     Op,
     Pointer,
     Program,
+    Run,
     Store,
     Value,
     Var,
@@ -58,13 +61,16 @@ Operand: TypeAlias = Value | Number
 
 
 class Builder:
-    """Makes one Program. Every method that answers a Value appends to the innermost open block."""
+    """Makes one Program. Every method that answers a Value appends to the innermost open block.
 
-    def __init__(self, name: str) -> None:
+    `errors`: the table of errors of the program that will run this one.
+    """
+
+    def __init__(self, name: str, errors: list[str] | None = None) -> None:
         self.name = name
         self.buffers: list[Buffer] = []
         self.kernels: list[Kernel] = []
-        self.errors: list[str] = []
+        self.errors: list[str] = [] if errors is None else errors
         self.scopes: list[Scope] = []
         self.ranges: Ranges = {}
         self._counts: dict[str, int] = {}
@@ -173,7 +179,9 @@ class Builder:
         """`br = b.if_(c)`, `with br.then(): ... br.yield_(x)`, `with br.orelse(): ...`, results."""
         return Branch(self, cond)
 
-    def append(self, stmt: Store | For | While | If | CallExtern | Callback | Fail) -> None:
+    def append(
+        self, stmt: Store | For | While | If | CallExtern | Callback | Run | Fail | Leave
+    ) -> None:
         """Put a statement at the end of the innermost open block."""
         self.scopes[-1].block.stmts.append(stmt)
 
@@ -453,6 +461,28 @@ class Builder:
     def callback(self, index: int | Value, pointers: Sequence[Pointer], message: str) -> None:
         """Run Python function `index` of the process on buffers; `message` when it fails."""
         self.append(Callback(self.index(index), tuple(pointers), self.error(message)))
+
+    # Inner programs
+
+    def address(self, buffer: Buffer, offset: int | Value = 0) -> Value:
+        """The address of buffer[offset]."""
+        made = Address(len(self.scopes) - 1, buffer, self.index(offset))
+        self.scopes[-1].block.stmts.append(made)
+        return made
+
+    def run(self, program: Program, inputs: Buffer, outputs: Buffer, arena: Pointer) -> None:
+        """Run an inner program on tables of addresses; its failure is this program's."""
+        self.leave(self.status_of(program, inputs, outputs, arena))
+
+    def status_of(self, program: Program, inputs: Buffer, outputs: Buffer, arena: Pointer) -> Value:
+        """Run an inner program on tables of addresses, and go on whatever its status is."""
+        status = Var("i32", len(self.scopes) - 1, "status")
+        self.append(Run(program, self.ref(inputs), self.ref(outputs), arena, status))
+        return status
+
+    def leave(self, status: Value) -> None:
+        """Leave the program with this status unless it is 0."""
+        self.append(Leave(status))
 
 
 def literal_key(value: Const) -> object:

@@ -16,6 +16,7 @@ from jit.loop_ir.nodes import (
     ITEMSIZE,
     OPS,
     SHIFTS,
+    Address,
     Block,
     Buffer,
     Callback,
@@ -26,10 +27,12 @@ from jit.loop_ir.nodes import (
     Fail,
     For,
     If,
+    Leave,
     Load,
     Op,
     Pointer,
     Program,
+    Run,
     Stmt,
     Store,
     Value,
@@ -65,6 +68,7 @@ class Checker:
         self.where = program.name
         self.buffers = {buffer.name: buffer for buffer in program.buffers}
         self.defined: set[Value] = set()
+        self.inner_programs: dict[int, Program] = {}
 
     def run(self) -> None:
         """Check buffers, then kernels in order."""
@@ -76,6 +80,9 @@ class Checker:
             self.where = f"{self.program.name}, kernel {kernel.name}"
             self.defined = set()
             self.block(kernel.body, "scalar")
+        for inner in self.inner_programs.values():
+            self.require(inner.errors is self.program.errors, f"{inner.name} has errors of its own")
+            check_program(inner)
 
     def fault(self, text: str) -> Never:
         """Raise."""
@@ -170,12 +177,12 @@ class Checker:
             case Fail():
                 self.code(stmt.code)
                 self.use(stmt.cond, "bool")
-            case While() | If() | CallExtern() | Callback():
+            case While() | If() | CallExtern() | Callback() | Address() | Run() | Leave():
                 name = type(stmt).__name__
                 self.require(context == "scalar", f"{name} inside a vector loop")
                 self.scalar_only(stmt)
 
-    def scalar_only(self, stmt: While | If | CallExtern | Callback) -> None:
+    def scalar_only(self, stmt: While | If | CallExtern | Callback | Address | Run | Leave) -> None:
         """The statements that a vector loop cannot hold."""
         match stmt:
             case While():
@@ -195,6 +202,22 @@ class Checker:
                 self.use(stmt.index, "i64")
                 for pointer in stmt.pointers:
                     self.access(pointer.buffer, pointer.offset, writes=False)
+            case Address():
+                self.access(stmt.buffer, stmt.offset, writes=False)
+                self.defined.add(stmt)
+            case Run():
+                self.run_program(stmt)
+            case Leave():
+                self.use(stmt.status, "i32")
+
+    def run_program(self, stmt: Run) -> None:
+        """The tables and the arena of an inner program, which is checked later."""
+        self.inner_programs[id(stmt.program)] = stmt.program
+        for pointer in (stmt.inputs, stmt.outputs, stmt.arena):
+            self.access(pointer.buffer, pointer.offset, writes=False)
+        for table in (stmt.inputs, stmt.outputs):
+            self.require(table.buffer.dtype == "i64", "a table of addresses holds i64")
+        self.defined.add(stmt.result)
 
     def code(self, code: int) -> None:
         """A status must be a row of the table of errors."""

@@ -13,7 +13,10 @@ The grammar, which check.py enforces and pprint.py prints:
               | if value block else block                 not inside a vector loop
               | value := call symbol(value | pointer ...) not inside a vector loop
               | callback index(pointer ...)               not inside a vector loop
+              | value := address buffer[offset]           not inside a vector loop
+              | value := run program(pointer, pointer, pointer)   not inside a vector loop
               | fail code when value                      leaves the program with that status
+              | leave value                               the same with a status that is not 0
 
 A value is computed once and read only where its definition dominates. Offsets and extents are
 i64. Buffers are dense and flat; a complex buffer is a real one of twice the length.
@@ -343,6 +346,37 @@ class Callback:
         self.code = code
 
 
+class Address(Value):
+    """The address of buffer[offset] as an i64: an entry of a table that a program is run on."""
+
+    __slots__ = ("buffer", "offset")
+
+    def __init__(self, level: int, buffer: Buffer, offset: Value) -> None:
+        self.dtype = "i64"
+        self.level = level
+        self.buffer = buffer
+        self.offset = offset
+
+
+class Run:
+    """Run an inner program on tables of addresses (i64) of its inputs and of its outputs.
+
+    `arena` points to the inner program's arena_bytes, aligned as an arena is. `result` is its
+    status (i32), a row of the table of errors that it shares with the program around it.
+    """
+
+    __slots__ = ("arena", "inputs", "outputs", "program", "result")
+
+    def __init__(
+        self, program: Program, inputs: Pointer, outputs: Pointer, arena: Pointer, result: Var
+    ) -> None:
+        self.program = program
+        self.inputs = inputs
+        self.outputs = outputs
+        self.arena = arena
+        self.result = result
+
+
 class Fail:
     """Leave the program with status `code` (> 0) when `cond` holds (in any lane)."""
 
@@ -353,7 +387,18 @@ class Fail:
         self.cond = cond
 
 
-Stmt: TypeAlias = Op | Load | Store | For | While | If | CallExtern | Callback | Fail
+class Leave:
+    """Leave the program with `status` (i32) unless that is 0."""
+
+    __slots__ = ("status",)
+
+    def __init__(self, status: Value) -> None:
+        self.status = status
+
+
+Stmt: TypeAlias = (
+    Op | Load | Store | For | While | If | CallExtern | Callback | Address | Run | Fail | Leave
+)
 
 
 class Kernel:
@@ -370,7 +415,8 @@ class Program:
     """`i32 entry(void** inputs, void** outputs, void* arena)`: the kernels in order.
 
     The status is 0, or k > 0 for errors[k - 1], after which the outputs hold nothing of use.
-    arena_bytes is what the temps need; the arena is 64-byte aligned.
+    arena_bytes is what the temps need; the arena is 64-byte aligned. What its kernels Run are
+    programs too, with the same table of errors.
     """
 
     __slots__ = ("arena_bytes", "buffers", "errors", "kernels", "name")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jit.loop_ir.nodes import (
+    Address,
     Block,
     Buffer,
     Callback,
@@ -12,10 +13,12 @@ from jit.loop_ir.nodes import (
     Fail,
     For,
     If,
+    Leave,
     Load,
     Op,
     Pointer,
     Program,
+    Run,
     Stmt,
     Store,
     Value,
@@ -25,8 +28,13 @@ from jit.loop_ir.nodes import (
 
 
 def format_program(program: Program) -> str:
-    """The program as text; equal programs have equal texts."""
-    return "\n".join(Printer().program(program)) + "\n"
+    """The program as text, then those that it runs; equal programs have equal texts."""
+    waiting, names, lines = [program], {id(program): program.name}, list[str]()
+    while waiting:
+        printer = Printer(names)
+        lines += printer.program(waiting.pop(0))
+        waiting += printer.met
+    return "\n".join(lines) + "\n"
 
 
 def format_buffer(buffer: Buffer) -> str:
@@ -44,9 +52,14 @@ def format_const(value: Const) -> str:
 
 
 class Printer:
-    """Names values as they are met: i for loop variables, c carries, r results, v the rest."""
+    """Names values as they are met: i for loop variables, c carries, r results, v the rest.
 
-    def __init__(self) -> None:
+    `programs` names the inner programs, by identity; those named first by this printer are `met`.
+    """
+
+    def __init__(self, programs: dict[int, str]) -> None:
+        self.programs = programs
+        self.met: list[Program] = []
         self.names: dict[Value, str] = {}
         self.counts: dict[str, int] = {}
         self.lines: list[str] = []
@@ -54,9 +67,10 @@ class Printer:
     def program(self, program: Program) -> list[str]:
         """All lines."""
         arena = f" arena {program.arena_bytes} bytes" if program.arena_bytes else ""
-        self.lines = [f"program {program.name}{arena}"]
+        self.lines = [f"program {self.programs[id(program)]}{arena}"]
         self.lines += ["  " + format_buffer(buffer) for buffer in program.buffers]
-        self.lines += [f"  error {k + 1}: {text}" for k, text in enumerate(program.errors)]
+        if len(self.programs) == 1:
+            self.lines += [f"  error {k + 1}: {text}" for k, text in enumerate(program.errors)]
         for kernel in program.kernels:
             self.lines.append(f"kernel {kernel.name}")
             self.block(kernel.body, 1)
@@ -120,8 +134,25 @@ class Printer:
             case Callback():
                 pointers = ", ".join([self.pointer(p) for p in stmt.pointers])
                 self.say(depth, f"callback {use(stmt.index)}({pointers}) or fail {stmt.code}")
+            case Address():
+                place = f"address {stmt.buffer.name}[{use(stmt.offset)}]"
+                self.say(depth, f"{self.bind(stmt, 'v')} = {place}")
+            case Run():
+                tables = [self.pointer(p) for p in (stmt.inputs, stmt.outputs, stmt.arena)]
+                text = f"run {self.program_name(stmt.program)}({', '.join(tables)})"
+                self.say(depth, f"{self.bind(stmt.result, 'v')} = {text}")
             case Fail():
                 self.say(depth, f"fail {stmt.code} when {use(stmt.cond)}")
+            case Leave():
+                self.say(depth, f"leave {use(stmt.status)}")
+
+    def program_name(self, program: Program) -> str:
+        """The name of an inner program, with a number where others have the same."""
+        found = self.programs.get(id(program))
+        if found is None:
+            self.met.append(program)
+            found = self.programs[id(program)] = f"{program.name}.{len(self.programs)}"
+        return found
 
     def heads(self, carries: tuple[Carry, ...]) -> str:
         """The carries at the head of a loop."""

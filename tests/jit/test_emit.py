@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from jit.emit import emit_program
 from jit.loop_ir.builder import Builder
 from jit.loop_ir.check import check_program
-from jit.loop_ir.nodes import FLOATS, DType, LoopKind, Value
+from jit.loop_ir.nodes import FLOATS, DType, LoopKind, Program, Value
 from jit.native import compile_program, host_target
 from jit.vectors import Target
 from tests.jit.loop_programs import NUMPY, elementwise, execute, run, targets
@@ -642,6 +642,43 @@ def test_parallel_reductions_do_not_depend_on_the_chunks(n: int, kind: LoopKind)
     ]
     assert results[0] == results[1]
     assert abs(results[0] - x.sum()) <= 1e-12 * np.abs(x).sum()
+
+
+# Inner programs
+
+
+def doubling(errors: list[str]) -> Program:
+    """out = 2 x for three numbers, which must not be negative."""
+    b = Builder("doubling", errors)
+    x, out = b.input("x", "f64", 3), b.output("out", "f64", 3)
+    with b.kernel("k"), b.for_(3) as loop:
+        value = b.load(x, loop.i)
+        b.fail("a negative number", b.lt(value, 0.0))
+        b.store(out, loop.i, b.mul(value, 2.0))
+    return b.finish()
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_an_inner_program_is_run_on_slices(target: Target, parallel: bool) -> None:
+    """Four rows of three, by one program that is called for each, twice."""
+    b = Builder("rows")
+    inner = doubling(b.errors)
+    x, out = b.input("x", "f64", 12), b.output("out", "f64", 12)
+    with b.kernel("k"), b.for_(4, "parallel" if parallel else "serial") as loop:
+        ins, outs = b.local("ins", "i64", 1), b.local("outs", "i64", 1)
+        start = b.mul(loop.i, 3)
+        for source in (x, out):
+            b.store(ins, 0, b.address(source, start))
+            b.store(outs, 0, b.address(out, start))
+            b.run(inner, ins, outs, b.ref(ins))
+    program = b.finish()
+    check_program(program)
+    rows = np.arange(12.0)
+    assert_array_equal(run(program, [rows], target, SCRAMBLED if parallel else {})[0], 4 * rows)
+    rows[7] = -1.0
+    native = compile_program(program, target, SCRAMBLED if parallel else {})
+    assert execute(native, [rows], [(12, "f64")])[0] == 1
+    assert native.llvm_text.count("define internal i32 @p0.") == 2
 
 
 # The whole

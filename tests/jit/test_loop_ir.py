@@ -10,14 +10,18 @@ from jit.loop_ir.builder import Builder
 from jit.loop_ir.check import LoopIRError, check_program
 from jit.loop_ir.nodes import (
     Block,
+    Buffer,
     Carry,
     Const,
     Fail,
     For,
     Kernel,
+    Leave,
     Load,
     Op,
+    Pointer,
     Program,
+    Run,
     Store,
     Value,
     Var,
@@ -28,7 +32,12 @@ from jit.loop_ir.pprint import format_program
 
 def row_sums() -> Program:
     """The example of the builder's docstring."""
-    b = Builder("rowsum")
+    return row_sums_with([])
+
+
+def row_sums_with(errors: list[str]) -> Program:
+    """The same as an inner program."""
+    b = Builder("rowsum", errors)
     x = b.input("x", "f64", 200)
     y = b.output("y", "f64", 10)
     with b.kernel("rowsum"), b.for_(10, "parallel") as row:
@@ -80,6 +89,9 @@ def test_printed_form_of_every_statement() -> None:
         assert code is not None
         b.callback(0, [b.ref(x)], "the callback failed")
         b.store(y, 1, side.results[0], b.gt(code, 0))
+        table = b.local("table", "i64", 1)
+        b.store(table, 0, b.address(x, 3))
+        b.run(row_sums_with(b.errors), table, table, b.ref(x))
     program = b.finish(arena_bytes=80)
     check_program(program)
     assert (
@@ -89,6 +101,7 @@ program all arena 80 bytes
   input x: f32[8] at 0
   output y: f32[8] at 0
   temp t: i32[4] at 64 bytes
+  local table: i64[1]
   error 1: out of range
   error 2: the callback failed
 kernel k
@@ -111,6 +124,23 @@ kernel k
   callback 0(&x[0]) or fail 2
   v6 = gt v5 0:i32
   store y[1] = r1 where v6
+  v7 = address x[3]
+  store table[0] = v7
+  v8 = run rowsum.1(&table[0], &table[0], &x[0])
+  leave v8
+program rowsum.1
+  input x: f64[200] at 0
+  output y: f64[10] at 0
+kernel rowsum
+  parallel i0 < 10
+    v0 = mul i0 20
+    vector i1 < 20 carry c0 = -0.0 by add
+      v1 = add v0 i1
+      v2 = load x[v1]
+      v3 = add c0 v2
+      yield v3
+    giving r0
+    store y[i0] = r0
 """
     )
 
@@ -259,6 +289,15 @@ def test_checker_messages() -> None:
         "a load with where needs its other value"
     )
     assert fault(Op("i8", 0, "neg", (Const("i8", 300),))) == "300 is not a i8"
+    assert fault(Leave(ZERO)) == "expected i32, got i64"
+    status, place = Var("i32", 0, "s"), Pointer(y, ZERO)
+    assert fault(Run(row_sums(), place, place, place, status)) == "a table of addresses holds i64"
+    table = Buffer("table", "i64", 1, "local")
+    program.buffers = [x, y, table]
+    place = Pointer(table, ZERO)
+    assert fault(Run(row_sums(), place, place, place, status)).endswith(
+        "rowsum has errors of its own"
+    )
 
 
 def test_builder_refuses_misuse() -> None:
