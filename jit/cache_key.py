@@ -26,10 +26,13 @@ from functrans.extend import (
     Var,
     call_p,
     checkpoint_p,
+    cond_p,
     custom_jvp_call_p,
     custom_tangent_p,
     custom_vjp_call_p,
     primitives,
+    scan_p,
+    while_p,
 )
 from jit import disk_cache
 from jit.disk_cache import DIGEST, blake2b
@@ -46,6 +49,8 @@ INNER = {
 }
 """Equations that stand for those of a jaxpr in their params: of the rest of these, nothing is left
 in the code but what is named beside."""
+CONTROL = frozenset({cond_p, scan_p, while_p})
+"""Equations whose jaxprs are params like others: their bodies stay apart in the code."""
 BESIDE = {custom_tangent_p: "num_residuals"}
 SETTLED = 10.0
 """Seconds: sources that changed later than this before functrans was imported may have done so
@@ -116,7 +121,8 @@ class Contents:
         for eqn in jaxpr.eqns:
             primitive = eqn.primitive
             name = primitive.name
-            if PRIMITIVES.get(name) is not primitive and primitive not in INNER:
+            own = primitive in INNER or primitive in CONTROL
+            if PRIMITIVES.get(name) is not primitive and not own:
                 raise Unkeyed(name)
             parts.append(name)
             for atom in eqn.inputs:

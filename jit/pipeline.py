@@ -32,15 +32,16 @@ from jit.codegen import module_code
 from jit.collecting import collecting_rarely
 from jit.dispatch import Dispatcher
 from jit.emit import emit_program
-from jit.fusion import Kernel, Plan
+from jit.fusion import Plan
 from jit.loop_ir.check import check_program
 from jit.loop_ir.nodes import Program
 from jit.loop_ir.pprint import format_program
 from jit.lowering.rules import runtime_calls
 from jit.passes.explain import explain
+from jit.passes.lines import kernel_lines
 from jit.passes.loops import Written, write_program
+from jit.passes.nested import Nesting
 from jit.passes.prepare import inline_calls, to_graph
-from jit.passes.schedule import Schedule
 from jit.passes.sharing import shared_plan
 from jit.runtime import callbacks, symbols, threads
 
@@ -155,11 +156,12 @@ def compile_jaxpr(jaxpr: Jaxpr, donate: Sequence[int] = ()) -> Executable:
             check_jaxpr(prepared)
         taken = match_donated(prepared, donate)
     with timer.stage("fuse"):
-        graph = to_graph(prepared)
+        nesting = Nesting(callback)
+        graph = to_graph(prepared, nesting.expand)
         symbols.prepare(name for eqn in graph.eqns for name in runtime_calls(eqn))
         plan = shared_plan(graph)
     with timer.stage("loops"):
-        written = write_program(plan, "program", taken, callback)
+        written = write_program(plan, "program", taken, callback, nesting.errors)
         if CHECKED:
             check_program(written.program)
     target = native.host_target()
@@ -213,22 +215,6 @@ def match_donated(jaxpr: Jaxpr, donate: Sequence[int]) -> list[int | None]:
 
 def report_of(timer: Timer, plan: Plan, written: Written) -> Report:
     """Which kernels there are, and why variables are stored."""
-    kernels: list[str] = []
-    for number, (step, scheduled) in enumerate(zip(plan.steps, written.schedules, strict=True)):
-        if isinstance(step, Kernel):
-            kernels.append(kernel_line(number, step, scheduled))
-        else:
-            kernels.append(f"{number}: {step.eqn.primitive.name}")
+    kernels = list(kernel_lines(plan, written.schedules))
     stored = [f"{var.aval}: {why}" for var, why in plan.stored.items()]
     return Report(timer.seconds, kernels, stored, written.program.arena_bytes)
-
-
-def kernel_line(number: int, kernel: Kernel, scheduled: Schedule | None) -> str:
-    assert scheduled is not None
-    steps = [*scheduled.outer, *scheduled.inner]
-    loops = [f"{s.kind} {s.loop.extent}{' in blocks' * (s.part == 'over')}" for s in steps]
-    made = [f"{kernel.roles[n]} {n.target.aval}" for n in kernel.nodes if n.target is not None]
-    if len(made) > 10:
-        made[8:] = [f"and {len(made) - 8} more"]
-    makes = ", ".join(made)
-    return f"{number}: {' x '.join(loops) or 'scalar'}: {makes or 'index check'}"

@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from functrans.extend import Atom, Eqn, Literal, Primitive, Var, primitives
 from jit.loop_ir.builder import Builder
-from jit.loop_ir.nodes import FLOATS, ITEMSIZE, Buffer, Value
+from jit.loop_ir.nodes import FLOATS, Buffer, Value
 from jit.lowering import complex as cx
+from jit.lowering.copying import fill
 from jit.lowering.elementwise import extremes, maximum, minimum
 from jit.lowering.formulas import Function
 from jit.lowering.index import Index, Loop, Point, constant, of_loop
@@ -31,13 +30,9 @@ from jit.lowering.rules import (
 from jit.lowering.writer import RootContext
 
 ft = primitives.indexing
-ft_structural = primitives.structural
 PARTS = 8
 CROWDED, CROWDED_BYTES = 1 << 17, 1 << 18
 """So many updates, and places of so few bytes, are worth copies of the places."""
-ZERO_BYTES = 1 << 16
-ZERO_CHUNK = 1 << 22
-"""Zeros from so many bytes on are written by the C library, in chunks that threads share."""
 Shape = tuple[int, ...]
 
 
@@ -214,41 +209,11 @@ def lower_scatter(
     return rule
 
 
-def copy_into(ctx: RootContext, x: Atom, out: Any) -> None:
-    """out = x, element by element; nothing where x lies there already."""
-    size = x.aval.size
-    if size == 0 or ctx.shares_memory(x, out):
-        return
-    if is_zero(ctx, x) and size * element_bytes(x) >= ZERO_BYTES:
-        clear(ctx, size * element_bytes(x), out)
-        return
-    kind = "parallel_vector" if ctx.parallel(size * 1.0) else "vector"
-    with ctx.walk.kernel(f"{ctx.name}_copy"), ctx.nest([size], kind) as (i,):
-        element = ctx.walk.value(x, Point(x.aval.shape, flat=i))
-        ctx.walk.store(ctx.buffer(out), i, element)
-
-
-def is_zero(ctx: RootContext, x: Atom) -> bool:
-    """Is every byte of the operand known to be 0?"""
-    while isinstance(x, Var):
-        made = ctx.walk.producers.get(x)
-        if made is None or x in ctx.walk.stored or made.primitive is not ft_structural.broadcast_p:
-            return False
-        x = made.inputs[0]
-    return not any(np.asarray(x.value, x.aval.dtype).tobytes())
-
-
-def clear(ctx: RootContext, count: int, out: Var) -> None:
-    """Zero bytes, by the C library: it knows how to do that without reading the memory first."""
-    chunks = -(-count // ZERO_CHUNK)
-    parallel = "parallel" if chunks > 1 else "serial"
-    b, buffer = ctx.b, ctx.buffer(out)
-    elements = ZERO_CHUNK // ITEMSIZE[buffer.dtype]
-    with ctx.walk.kernel(f"{ctx.name}_clear"), ctx.nest([chunks], [parallel]) as (k,):
-        start = ctx.walk.number(k * elements)
-        rest = b.sub(b.index(count), ctx.walk.number(k * ZERO_CHUNK))
-        length = b.min(rest, ZERO_CHUNK) if count % ZERO_CHUNK else b.index(min(ZERO_CHUNK, count))
-        b.call("memset", b.ref(buffer, start), 0, length)
+def copy_into(ctx: RootContext, x: Atom, out: Var) -> None:
+    """out = x, in a kernel of its own; nothing where x lies there already."""
+    if x.aval.size and not ctx.shares_memory(x, out):
+        with ctx.walk.kernel(f"{ctx.name}_copy"):
+            fill(ctx, x, ctx.buffer(out))
 
 
 def write_update(

@@ -174,6 +174,10 @@ class EquationBuilder(Protocol):
         """The results of one more equation."""
         ...
 
+    def bind_as(self, primitive: Primitive, eqn: Eqn, **params: Any) -> list[Atom]:
+        """The results of an equation under another primitive, with more params."""
+        ...
+
     def made_by(self, atom: Atom) -> Eqn | None:
         """The equation that makes an atom, None for inputs and literals."""
         ...

@@ -8,6 +8,7 @@ from functrans.extend import Jaxpr, Var, simplify
 from jit.fusion import Kernel, Plan, RootCall
 from jit.lowering.nodes import Node
 from jit.lowering.rules import element_bytes
+from jit.passes.nested import Nesting
 from jit.passes.prepare import inline_calls, to_graph
 from jit.passes.schedule import Schedule, schedule
 from jit.passes.sharing import shared_plan
@@ -15,7 +16,8 @@ from jit.passes.sharing import shared_plan
 
 def explain(jaxpr: Jaxpr) -> list[str]:
     """The lines of a report, found by planning the program again."""
-    plan = shared_plan(to_graph(simplify(inline_calls(jaxpr))))
+    graph = to_graph(simplify(inline_calls(jaxpr)), Nesting(lambda eqn: 0).expand)
+    plan = shared_plan(graph)
     return list(explain_plan(plan))
 
 

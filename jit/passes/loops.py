@@ -69,8 +69,12 @@ def write_program(
     name: str,
     taken: Sequence[int | None],
     callback: Callable[[Eqn], int],
+    errors: list[str] | None = None,
 ) -> Written:
-    """Write all steps. taken[j]: the number of the input whose memory result j may take."""
+    """Write all steps. taken[j]: the number of the input whose memory result j may take.
+
+    errors: the table of the program that runs this one.
+    """
     schedules = [
         schedule(plan.graph, plan.stored, s) if isinstance(s, Kernel) else None for s in plan.steps
     ]
@@ -81,7 +85,7 @@ def write_program(
     shared = {out: source for out, source in wanted.items() if can_share(plan, source, out)}
     lenders = set(plan.graph.outvars) - wanted.keys()
     storage = plan_storage(plan, rows, spaces, lenders)
-    b = Builder(name)
+    b = Builder(name, errors)
     buffers = declare(b, plan, storage, shared)
     writer = Writer(b, plan.graph.producers, plan.stored.keys(), buffers)
     for number, (step, scheduled) in enumerate(zip(plan.steps, schedules, strict=True)):

@@ -6,9 +6,9 @@ variable of its own, made by an equation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 from functrans.extend import (
     Atom,
@@ -30,13 +30,15 @@ from functrans.extend import (
 )
 from jit.lowering.elementwise import extremes
 from jit.lowering.graph import Graph
-from jit.lowering.rules import EXPANSIONS, REDUCTIONS, loop_dtype
+from jit.lowering.rules import EXPANSIONS, REDUCTIONS, EquationBuilder, loop_dtype
 from jit.passes.turning import sum_products, turn_products
 
 broadcast_p = primitives.structural.broadcast_p
 reshape_p = primitives.structural.reshape_p
 add_p = primitives.elementwise.add_p
 copy_p = primitives.structural.stop_gradient_p
+Control: TypeAlias = Callable[[EquationBuilder, Eqn], list[Atom] | None]
+"""Gives the results of equations that hold bodies, None for any other."""
 HOLDERS = frozenset({call_p, checkpoint_p, custom_jvp_call_p, custom_vjp_call_p, custom_tangent_p})
 
 
@@ -91,7 +93,8 @@ def append_call(eqn: Eqn, inputs: list[Atom], eqns: list[Eqn]) -> list[Atom]:
 class Expander:
     """Appends equations, rewriting those that have an expansion."""
 
-    def __init__(self) -> None:
+    def __init__(self, control: Control) -> None:
+        self.control = control
         self.eqns: list[Eqn] = []
         self.env: dict[Var, Atom] = {}
         self.source: Any = None
@@ -106,15 +109,21 @@ class Expander:
         outputs = [Var(aval) for aval in avals]
         return self.add(Eqn(primitive, inputs, outputs, params, self.source))
 
+    def bind_as(self, primitive: Primitive, eqn: Eqn, **params: Any) -> list[Atom]:
+        """The results of an equation under another primitive, with more params."""
+        return self.keep(Eqn(primitive, eqn.inputs, eqn.outputs, eqn.params | params, eqn.source))
+
     def add(self, eqn: Eqn) -> list[Atom]:
         """The results of an equation whose inputs are already renamed."""
         self.source = eqn.source
         expansion = EXPANSIONS.get(eqn.primitive)
-        found = None if expansion is None else expansion(self, eqn)
+        found = self.control(self, eqn) if expansion is None else expansion(self, eqn)
         if found is None and eqn.primitive in REDUCTIONS:
             found = self.trivial_fold(eqn)
-        if found is not None:
-            return found
+        return self.keep(eqn) if found is None else found
+
+    def keep(self, eqn: Eqn) -> list[Atom]:
+        """The results of an equation as it is."""
         self.eqns.append(eqn)
         for out in eqn.outputs:
             self.makers[out] = eqn
@@ -152,9 +161,9 @@ def identity(monoid: str, aval: Aval) -> Any:
     return {"add": 0, "mul": 1, "max": low, "min": high, "and": True, "or": False}[monoid]
 
 
-def expand(jaxpr: Jaxpr) -> tuple[list[Eqn], list[Atom]]:
+def expand(jaxpr: Jaxpr, control: Control) -> tuple[list[Eqn], list[Atom]]:
     """The equations with expansions written out, and the atoms of the results."""
-    work = Expander()
+    work = Expander(control)
     env = work.env
     for eqn in jaxpr.eqns:
         inputs = [renamed(a, env) for a in eqn.inputs]
@@ -180,9 +189,9 @@ def distinct_results(eqns: list[Eqn], outvars: Sequence[Atom], avals: Sequence[A
     return found
 
 
-def to_graph(jaxpr: Jaxpr) -> Graph:
+def to_graph(jaxpr: Jaxpr, control: Control = lambda eqs, eqn: None) -> Graph:
     """The graph that fusion works on."""
-    eqns, outvars = expand(jaxpr)
+    eqns, outvars = expand(jaxpr, control)
     eqns = sum_products(turn_products(prune(eqns, outvars), outvars), outvars)
     results = distinct_results(eqns, outvars, jaxpr.out_avals)
     return Graph(jaxpr.invars, eqns, results)

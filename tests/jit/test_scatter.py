@@ -9,7 +9,8 @@ import pytest
 
 import functrans as ft
 import functrans.numpy as fnp
-from jit.lowering.indexing import CROWDED, ZERO_BYTES, ZERO_CHUNK
+from jit.lowering.copying import ZERO_BYTES, ZERO_CHUNK
+from jit.lowering.indexing import CROWDED
 from jit.runtime import threads
 
 RNG = np.random.default_rng(4)

@@ -21,6 +21,7 @@ from jit import native
 from jit.emit import Emitted, emit_program
 from jit.entry.text import enter_module
 from jit.passes.loops import write_program
+from jit.passes.nested import Nesting
 from jit.passes.prepare import inline_calls, to_graph
 from jit.passes.sharing import shared_plan
 from jit.pipeline import match_donated
@@ -96,6 +97,17 @@ def narrow_types(x: Any) -> Any:
     return half * half, fnp.sum(single, axis=1), whole // 3, whole.astype(np.uint8), x > 0.5
 
 
+def loops(w: Any, x: Any, i: Any) -> Any:
+    def step(carry: Any, k: Any) -> Any:
+        x, total = carry
+        x = lax.cond(k % 2 == 0, lambda x: fnp.tanh(w @ x), lambda x: x * 0.5, x)
+        return (x, total + k), fnp.sum(x)
+
+    after = lax.scan(step, (x, 0), i)
+    grown = lax.while_loop(lambda x: fnp.sum(x * x) > 1.0, lambda x: w @ x, x)
+    return after, grown
+
+
 PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "functions": (every_function, (X,)),
     "functions of singles": (every_function, (X.astype(np.float32),)),
@@ -121,6 +133,7 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         (X, np.array([3, 3, 0, -1])),
     ),
     "large": (lambda x: (fnp.sum(fnp.exp(x)), fnp.cumsum(x), fnp.max(x)), (np.ones(200_001),)),
+    "loops": (loops, (SQUARE / 70, SQUARE[0], NUMBERS)),
     "integers": (lambda i: (i // 7, i % 7, i**3, fnp.bitwise_xor(i, 5), i << 2), (NUMBERS,)),
 }
 
@@ -177,8 +190,10 @@ def test_a_random_program_at_every_width(number: int, width: str) -> None:
 def emitted_for(jaxpr: Jaxpr, target: Target) -> Emitted:
     """The text of a program for another machine."""
     prepared = simplify(inline_calls(jaxpr))
-    plan = shared_plan(to_graph(prepared))
-    written = write_program(plan, "program", match_donated(prepared, ()), lambda eqn: 1)
+    nesting = Nesting(lambda eqn: 1)
+    plan = shared_plan(to_graph(prepared, nesting.expand))
+    taken = match_donated(prepared, ())
+    written = write_program(plan, "program", taken, nesting.callback, nesting.errors)
     return emit_program(written.program, target, True)
 
 

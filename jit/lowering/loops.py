@@ -1,0 +1,423 @@
+"""Loops and branches whose bodies are programs of their own, called once a step on addresses.
+
+A body gets tables of the addresses of its operands and of where its results go. A carry that the
+body writes over itself stays where it is; any other has two places that take turns. Nothing is
+copied between steps, and slices of stacked operands and results are addresses that move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from functrans.extend import Atom, Effect, Eqn, Primitive, Var
+from jit.loop_ir.nodes import Pointer, Program, Value
+from jit.lowering.copying import fill
+from jit.lowering.index import Point
+from jit.lowering.rules import element_bytes, is_complex, lowers_root
+from jit.lowering.writer import RootContext
+
+ALIGNMENT = 64
+SLOTS = 8
+"""Lanes run in so many parts, on threads, where their bodies are worth it."""
+Offset: TypeAlias = int | Value
+
+
+class Inner(NamedTuple):
+    """A body as a program.
+
+    in_place[j]: result j is written over the operand that it may take, not to a place of its own.
+    calls: the functions of the runtime that it needs; kernels: the lines of a report about it.
+    """
+
+    program: Program
+    in_place: tuple[bool, ...]
+    calls: tuple[str, ...]
+    kernels: tuple[str, ...]
+    effect: Effect
+
+
+def inner_programs(eqn: Eqn) -> tuple[Inner, ...]:
+    programs: tuple[Inner, ...] = eqn.params["programs"]
+    return programs
+
+
+def calls_of(eqn: Eqn) -> list[str]:
+    return [name for inner in inner_programs(eqn) for name in inner.calls]
+
+
+def nothing(*operands: Any, **params: Any) -> list[Any]:
+    raise NotImplementedError("equations of inner programs are lowered, never evaluated or typed")
+
+
+def inner_primitive(name: str) -> Primitive:
+    """A control flow primitive whose bodies are programs, in the param `programs`."""
+    return Primitive(name=name, abstract_eval=nothing, impl=nothing)
+
+
+# -- sizes ------------------------------------------------------------------------------------
+
+
+def rounded(count: int) -> int:
+    return -(-count // ALIGNMENT) * ALIGNMENT
+
+
+def slice_units(atom: Atom) -> int:
+    """How many elements of its buffer a slice along the first axis takes."""
+    pair = 2 if is_complex(atom.aval.dtype) else 1
+    return pair * atom.aval.size // max(atom.aval.shape[0], 1)
+
+
+def lanes_of(eqn: Eqn) -> int | None:
+    lanes: int | None = eqn.params.get("lanes")
+    return lanes
+
+
+def carry_bytes(eqn: Eqn, home: Var) -> int:
+    """The bytes of a carry, in one lane where there are lanes."""
+    return home.aval.size * element_bytes(home) // (lanes_of(eqn) or 1)
+
+
+def carry_count(eqn: Eqn) -> int:
+    count: int = eqn.params.get("num_carry", len(eqn.outputs))
+    return count
+
+
+def spare_places(eqn: Eqn) -> dict[int, int]:
+    """The carries that have two places, and where in the workspace the second is."""
+    in_place, at = inner_programs(eqn)[-1].in_place, 0
+    found: dict[int, int] = {}
+    for k, home in enumerate(eqn.outputs[: carry_count(eqn)]):
+        if home.aval.size and not in_place[k]:
+            found[k] = at
+            at += rounded(carry_bytes(eqn, home))
+    return found
+
+
+def spare_bytes(eqn: Eqn) -> int:
+    return sum(rounded(carry_bytes(eqn, eqn.outputs[k])) for k in spare_places(eqn))
+
+
+def arena_bytes(eqn: Eqn) -> int:
+    """The arena of the inner programs, of which one runs at a time."""
+    return max(rounded(inner.program.arena_bytes) for inner in inner_programs(eqn))
+
+
+def loop_workspace(eqn: Eqn) -> int:
+    return spare_bytes(eqn) + arena_bytes(eqn)
+
+
+# -- what loops are written with --------------------------------------------------------------
+
+
+def address_of(ctx: RootContext, atom: Atom, offset: Offset = 0) -> Value:
+    """The address of an operand or a result, `offset` elements of its buffer after its start."""
+    if atom.aval.size == 0:
+        return ctx.b.const("i64", 0)
+    return ctx.b.address(ctx.dense(atom), offset)
+
+
+class Table:
+    """Addresses that a program is given, on the stack of the kernel."""
+
+    def __init__(self, ctx: RootContext, name: str, count: int) -> None:
+        self.ctx = ctx
+        self.buffer = ctx.b.local(f"{ctx.name}_{name}", "i64", max(count, 1))
+
+    def put(self, place: int, address: Value) -> None:
+        self.ctx.b.store(self.buffer, place, address)
+
+    def put_all(self, atoms: Sequence[Atom], offset: Callable[[int], Offset] | None = None) -> None:
+        """The addresses of these, first to last; `offset(k)` is where in the k-th."""
+        for k, atom in enumerate(atoms):
+            self.put(k, address_of(self.ctx, atom, 0 if offset is None else offset(k)))
+
+    def put_slices(self, start: int, stacks: Sequence[Atom], k: Value) -> None:
+        """The addresses of the k-th slices of these, from a place on."""
+        for place, stack in enumerate(stacks, start):
+            self.put(place, address_of(self.ctx, stack, self.ctx.b.mul(k, slice_units(stack))))
+
+
+class Space:
+    """The workspace of one loop: spare places of its carries, then the arena of its programs.
+
+    `start` is where it begins in the workspace of the equation, which holds `count` of them.
+    """
+
+    def __init__(self, ctx: RootContext, eqn: Eqn, start: Offset = 0, count: int = 1) -> None:
+        self.ctx = ctx
+        self.start = start
+        self.arena_at = spare_bytes(eqn)
+        total = count * loop_workspace(eqn)
+        self.buffer = ctx.slot("u8", total, 0) if total else ctx.b.local(ctx.name, "u8", 1)
+
+    def at(self, offset: int) -> Offset:
+        return offset if isinstance(self.start, int) else self.ctx.b.add(self.start, offset)
+
+    def address(self, offset: int) -> Value:
+        return self.ctx.b.address(self.buffer, self.at(offset))
+
+    @property
+    def arena(self) -> Pointer:
+        """The arena; some address where the programs need none."""
+        return self.ctx.b.ref(self.buffer, self.at(self.arena_at))
+
+
+class Carries:
+    """The carries of a loop between its steps. Their homes are the results of the equation.
+
+    A carry that the body writes over itself stays at home. Any other is read in one place and
+    written to another, and after each step these change roles; `spares` says where in the space
+    the place is that is not at home. `lane`: which of the slices of the results this is about.
+    """
+
+    def __init__(self, ctx: RootContext, eqn: Eqn, space: Space, lane: Value | None = None) -> None:
+        self.ctx = ctx
+        self.eqn = eqn
+        self.space = space
+        self.lane = lane
+        self.homes = eqn.outputs[: carry_count(eqn)]
+        self.spares = spare_places(eqn)
+
+    def home(self, k: int) -> Value:
+        home = self.homes[k]
+        offset = 0 if self.lane is None else self.ctx.b.mul(self.lane, slice_units(home))
+        return address_of(self.ctx, home, offset)
+
+    def places(self, odd: bool = False) -> list[Value]:
+        """For each carry in turns where it is read first, then where it is written.
+
+        odd: it is read first in its spare place.
+        """
+        found: list[Value] = []
+        for k, at in self.spares.items():
+            both = [self.home(k), self.space.address(at)]
+            found += reversed(both) if odd else both
+        return found
+
+    def put_fixed(self, *tables: tuple[Table, int]) -> None:
+        """Carries that stay where they are, in tables where carries begin at a place."""
+        for k in range(len(self.homes)):
+            if k not in self.spares:
+                for table, start in tables:
+                    table.put(start + k, self.home(k))
+
+    def put_read(self, table: Table, start: int, places: Sequence[Value]) -> None:
+        """Where the others are read in this step."""
+        for turn, k in enumerate(self.spares):
+            table.put(start + k, places[2 * turn])
+
+    def put_written(self, table: Table, start: int, places: Sequence[Value]) -> None:
+        """Where the others are written in this step."""
+        for turn, k in enumerate(self.spares):
+            table.put(start + k, places[2 * turn + 1])
+
+    def come_home(self, places: Sequence[Value]) -> None:
+        """Copy what the last step left in a spare place."""
+        b = self.ctx.b
+        for turn, k in enumerate(self.spares):
+            home, count = self.home(k), carry_bytes(self.eqn, self.homes[k])
+            with b.if_(b.ne(places[2 * turn], home)).then():
+                b.call("memcpy", home, places[2 * turn], count)
+
+
+def swapped(places: Sequence[Value]) -> list[Value]:
+    """The places of the next step."""
+    return [places[k ^ 1] for k in range(len(places))]
+
+
+# -- cond -------------------------------------------------------------------------------------
+
+program_cond_p = inner_primitive("cond")
+
+
+def branch_operands(eqn: Eqn) -> range:
+    return range(1, len(eqn.inputs))
+
+
+@lowers_root(program_cond_p, branch_operands, dense=True, workspace=arena_bytes, calls=calls_of)
+def lower_cond(ctx: RootContext, eqn: Eqn) -> None:
+    """The program that the index says, on the operands and into the results as they lie."""
+    b, programs = ctx.b, inner_programs(eqn)
+    index, *operands = eqn.inputs
+    with ctx.walk.kernel(ctx.name):
+        ins, outs = Table(ctx, "ins", len(operands)), Table(ctx, "outs", len(eqn.outputs))
+        ins.put_all(operands)
+        outs.put_all(eqn.outputs)
+        total = arena_bytes(eqn)
+        arena = ctx.space() if total else b.ref(ins.buffer)
+        chosen = ctx.walk.value(index, Point((), multi=()))
+
+        def run(first: int, last: int) -> None:
+            """Run one of a range of programs, halving it."""
+            if first == last:
+                b.run(programs[first].program, ins.buffer, outs.buffer, arena)
+                return
+            middle = (first + last) // 2
+            branch = b.if_(b.le(chosen, middle))
+            with branch.then():
+                run(first, middle)
+            with branch.orelse():
+                run(middle + 1, last)
+
+        run(0, len(programs) - 1)
+
+
+# -- scan -------------------------------------------------------------------------------------
+
+program_scan_p = inner_primitive("scan")
+
+
+class ScanParts(NamedTuple):
+    """The operands and results of a scan, told apart."""
+
+    consts: list[Atom]
+    inits: list[Atom]
+    xs: list[Atom]
+    carry: list[Var]
+    ys: list[Var]
+
+
+def scan_parts(eqn: Eqn) -> ScanParts:
+    count = eqn.params["num_carry"]
+    first, last = eqn.params["num_consts"], eqn.params["num_consts"] + count
+    ins, outs = eqn.inputs, eqn.outputs
+    return ScanParts(ins[:first], ins[first:last], ins[last:], outs[:count], outs[count:])
+
+
+def scan_memory(eqn: Eqn) -> list[int]:
+    """All but the initial carry, which is written where it is wanted."""
+    first, count = eqn.params["num_consts"], eqn.params["num_carry"]
+    return [*range(first), *range(first + count, len(eqn.inputs))]
+
+
+@lowers_root(program_scan_p, scan_memory, dense=True, workspace=loop_workspace, calls=calls_of)
+def lower_scan(ctx: RootContext, eqn: Eqn) -> None:
+    """As it is known how many steps there are, it is known in which place carries must begin."""
+    (body,) = inner_programs(eqn)
+    parts, length, b = scan_parts(eqn), eqn.params["length"], ctx.b
+    start, odd = len(parts.consts), length % 2 == 1
+    with ctx.walk.kernel(ctx.name):
+        space = Space(ctx, eqn)
+        carries = Carries(ctx, eqn, space)
+        for k, init in enumerate(parts.inits):
+            begin_at(ctx, init, parts.carry[k], carries.spares.get(k) if odd else None)
+        ins, outs = Table(ctx, "ins", len(eqn.inputs)), Table(ctx, "outs", len(eqn.outputs))
+        ins.put_all(parts.consts)
+        carries.put_fixed((ins, start), (outs, 0))
+        with b.for_(length, "serial", carries.places(odd)) as loop:
+            k = b.sub(length - 1, loop.i) if eqn.params["reverse"] else loop.i
+            ins.put_slices(start + len(parts.inits), parts.xs, k)
+            outs.put_slices(len(parts.carry), parts.ys, k)
+            carries.put_read(ins, start, loop.carries)
+            carries.put_written(outs, 0, loop.carries)
+            b.run(body.program, ins.buffer, outs.buffer, space.arena)
+            loop.yield_(*swapped(loop.carries))
+
+
+def begin_at(ctx: RootContext, init: Atom, home: Var, spare: int | None) -> None:
+    """Write the initial value of a carry to a spare place, or to its home if it is not there."""
+    if spare is not None:
+        like = ctx.buffer(home)
+        fill(ctx, init, ctx.slot(like.dtype, like.size, spare))
+    elif home.aval.size and not ctx.shares_memory(init, home):
+        fill(ctx, init, ctx.buffer(home))
+
+
+# -- while ------------------------------------------------------------------------------------
+
+program_while_p = inner_primitive("while")
+
+
+class WhileParts(NamedTuple):
+    """The operands of a while, or something that there is one of for each, told apart."""
+
+    cond_consts: list[Any]
+    body_consts: list[Any]
+    inits: list[Any]
+
+
+def while_parts(eqn: Eqn, each: Sequence[Any]) -> WhileParts:
+    first = eqn.params["num_cond_consts"]
+    last = first + eqn.params["num_body_consts"]
+    return WhileParts(list(each[:first]), list(each[first:last]), list(each[last:]))
+
+
+def while_memory(eqn: Eqn) -> range:
+    """The consts; the initial carry is written where it is wanted."""
+    return range(eqn.params["num_cond_consts"] + eqn.params["num_body_consts"])
+
+
+def lane_slots(eqn: Eqn) -> int:
+    """How many lanes may run at the same time."""
+    lanes = lanes_of(eqn) or 1
+    quiet = all(inner.effect is Effect.NONE for inner in inner_programs(eqn))
+    return min(lanes, SLOTS) if quiet else 1
+
+
+def while_workspace(eqn: Eqn) -> int:
+    return lane_slots(eqn) * loop_workspace(eqn)
+
+
+@lowers_root(program_while_p, while_memory, dense=True, workspace=while_workspace, calls=calls_of)
+def lower_while(ctx: RootContext, eqn: Eqn) -> None:
+    """One loop, or one for each lane, some lanes at the same time."""
+    b, lanes, slots = ctx.b, lanes_of(eqn), lane_slots(eqn)
+    inits = while_parts(eqn, eqn.inputs).inits
+    with ctx.walk.kernel(ctx.name):
+        for init, home in zip(inits, eqn.outputs, strict=True):
+            begin_lanes(ctx, init, home)
+        if lanes is None:
+            write_while(ctx, eqn, Space(ctx, eqn), None)
+            return
+        height = -(-lanes // slots)
+        with b.for_(slots, "parallel" if slots > 1 else "serial") as slot:
+            space = Space(ctx, eqn, b.mul(slot.i, loop_workspace(eqn)), slots)
+            first = b.mul(slot.i, height)
+            with b.for_(b.min(b.sub(lanes, first), height)) as lane:
+                write_while(ctx, eqn, space, b.add(first, lane.i))
+
+
+def begin_lanes(ctx: RootContext, init: Atom, home: Var) -> None:
+    """The initial value of a carry, once or for every lane, where the result is."""
+    if init.aval.size in (0, home.aval.size):
+        begin_at(ctx, init, home, None)
+        return
+    size = init.aval.size
+    with ctx.nest([home.aval.size // size, size], "vector") as (lane, i):
+        element = ctx.walk.value(init, Point(init.aval.shape, flat=i))
+        ctx.walk.store(ctx.buffer(home), lane * size + i, element)
+
+
+def write_while(ctx: RootContext, eqn: Eqn, space: Space, lane: Value | None) -> None:
+    """The loop, in one lane where there are lanes."""
+    b, (cond, body) = ctx.b, inner_programs(eqn)
+    operands = while_parts(eqn, eqn.inputs)
+    dims = while_parts(eqn, eqn.params["dims"] or [None] * len(eqn.inputs))
+    start = len(operands.body_consts)
+
+    def offset_in(consts: Sequence[Atom], where: Sequence[int | None]) -> Callable[[int], Offset]:
+        """Where in an operand the lane's slice is."""
+        return lambda k: 0 if where[k] is None else b.mul(lane or 0, slice_units(consts[k]))
+
+    carries = Carries(ctx, eqn, space, lane)
+    asks, answer = Table(ctx, "asks", len(cond_inputs(operands))), Table(ctx, "answer", 1)
+    ins, outs = Table(ctx, "ins", start + len(carries.homes)), Table(ctx, "outs", len(eqn.outputs))
+    truth = b.local(f"{ctx.name}_truth", "bool", 1)
+    answer.put(0, b.address(truth))
+    asks.put_all(operands.cond_consts, offset_in(operands.cond_consts, dims.cond_consts))
+    ins.put_all(operands.body_consts, offset_in(operands.body_consts, dims.body_consts))
+    carries.put_fixed((asks, len(operands.cond_consts)), (ins, start), (outs, 0))
+    with b.while_(carries.places()) as loop:
+        carries.put_read(asks, len(operands.cond_consts), loop.carries)
+        b.run(cond.program, asks.buffer, answer.buffer, space.arena)
+        loop.test(b.load(truth, 0))
+        carries.put_read(ins, start, loop.carries)
+        carries.put_written(outs, 0, loop.carries)
+        b.run(body.program, ins.buffer, outs.buffer, space.arena)
+        loop.yield_(*swapped(loop.carries))
+    carries.come_home(loop.results)
+
+
+def cond_inputs(operands: WhileParts) -> list[Any]:
+    return [*operands.cond_consts, *operands.inits]
