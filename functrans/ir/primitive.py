@@ -92,6 +92,9 @@ class Primitive:
                     MappedAxis (size, name); a dim is an axis of the operand, or None where the
                     operand is the same for every member
     partial_eval  : see transforms/partial_eval.py; only primitives that hold a jaxpr have one
+    narrow        : (eqn, used) -> (eqns, aliases): what is left of an equation whose results are
+                    used where `used` says so, and what its results are where they are something
+                    that there is already; only primitives that hold a jaxpr have one
     effects       : (**params) -> Effect; what an equation of this primitive does
     cheap         : computing it again costs less than keeping its result
     opaque        : simplification and fusion may not look through it or merge two of it
@@ -104,6 +107,7 @@ class Primitive:
     transpose: Callable[..., list[Any]] | None = None
     batch: Callable[..., tuple[list[Any], list[int | None]]] | None = None
     partial_eval: Callable[..., Any] | None = None
+    narrow: Callable[..., Any] | None = None
     effects: Callable[..., Effect] | None = None
     property: Property = None
     cheap: bool = True

@@ -35,7 +35,7 @@ def scan(
     The carry has the least types that hold init and what f returns; its shapes must not change.
 
     >>> scan(lambda total, x: (total + x, total), 0.0, np.arange(4.))
-    (6.0, array([0., 0., 1., 3.]))
+    (np.float64(6.0), array([0., 0., 1., 3.]))
     """
     require_callable(f, "scan")
     carry, slices = Leaves.of(init, "init"), Leaves.of(xs, "xs")

@@ -7,6 +7,7 @@ Longer than most files because it is a table: nearly every function is one line.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -30,6 +31,9 @@ from functrans.primitives.derive import (
     provide,
 )
 from functrans.primitives.structural import ANY, conj, convert, real, real_dtype, select
+
+transcendental = functools.partial(elementwise, cheap=False)
+"""An elementwise primitive that takes longer to compute again than to keep."""
 
 REAL = "iuf"
 NUMBER = "iufc"
@@ -202,18 +206,18 @@ rint, trunc = operation(rint_p), operation(trunc_p)
 
 # -- exponentials and logarithms --------------------------------------------------------------
 
-exp_p = elementwise("exp", np.exp, partials=lambda out, x: [out])
-exp2_p = elementwise("exp2", np.exp2, partials=lambda out, x: [times(math.log(2), out)])
-expm1_p = elementwise("expm1", np.expm1, partials=lambda out, x: [plus(out, 1)])
-log_p = elementwise("log", np.log, partials=lambda out, x: [reciprocal(x)])
-log2_p = elementwise(
+exp_p = transcendental("exp", np.exp, partials=lambda out, x: [out])
+exp2_p = transcendental("exp2", np.exp2, partials=lambda out, x: [times(math.log(2), out)])
+expm1_p = transcendental("expm1", np.expm1, partials=lambda out, x: [plus(out, 1)])
+log_p = transcendental("log", np.log, partials=lambda out, x: [reciprocal(x)])
+log2_p = transcendental(
     "log2", np.log2, partials=lambda out, x: [times(1 / math.log(2), reciprocal(x))]
 )
-log10_p = elementwise(
+log10_p = transcendental(
     "log10", np.log10, partials=lambda out, x: [times(1 / math.log(10), reciprocal(x))]
 )
-log1p_p = elementwise("log1p", np.log1p, partials=lambda out, x: [reciprocal(plus(x, 1))])
-logistic_p = elementwise(
+log1p_p = transcendental("log1p", np.log1p, partials=lambda out, x: [reciprocal(plus(x, 1))])
+logistic_p = transcendental(
     "logistic",
     numerics.logistic,
     kinds="f",
@@ -247,24 +251,26 @@ def _asinh_partial(x: Value) -> Value:
     return reciprocal(hypot(x, full_like(x, 1)))
 
 
-sin_p = elementwise("sin", np.sin, partials=lambda out, x: [cos(x)])
-cos_p = elementwise("cos", np.cos, partials=lambda out, x: [neg(sin(x))])
-tan_p = elementwise("tan", np.tan, partials=lambda out, x: [_one_plus_square(out)])
-asin_p = elementwise(
+sin_p = transcendental("sin", np.sin, partials=lambda out, x: [cos(x)])
+cos_p = transcendental("cos", np.cos, partials=lambda out, x: [neg(sin(x))])
+tan_p = transcendental("tan", np.tan, partials=lambda out, x: [_one_plus_square(out)])
+asin_p = transcendental(
     "asin", np.arcsin, partials=lambda out, x: [_rsqrt_of_product(one_minus(x), plus(x, 1))]
 )
-acos_p = elementwise(
+acos_p = transcendental(
     "acos", np.arccos, partials=lambda out, x: [neg(_rsqrt_of_product(one_minus(x), plus(x, 1)))]
 )
-atan_p = elementwise("atan", np.arctan, partials=lambda out, x: [reciprocal(_one_plus_square(x))])
-sinh_p = elementwise("sinh", np.sinh, partials=lambda out, x: [cosh(x)])
-cosh_p = elementwise("cosh", np.cosh, partials=lambda out, x: [sinh(x)])
-tanh_p = elementwise("tanh", np.tanh, partials=lambda out, x: [one_minus(square(out))])
-asinh_p = elementwise("asinh", np.arcsinh, partials=lambda out, x: [_asinh_partial(x)])
-acosh_p = elementwise(
+atan_p = transcendental(
+    "atan", np.arctan, partials=lambda out, x: [reciprocal(_one_plus_square(x))]
+)
+sinh_p = transcendental("sinh", np.sinh, partials=lambda out, x: [cosh(x)])
+cosh_p = transcendental("cosh", np.cosh, partials=lambda out, x: [sinh(x)])
+tanh_p = transcendental("tanh", np.tanh, partials=lambda out, x: [one_minus(square(out))])
+asinh_p = transcendental("asinh", np.arcsinh, partials=lambda out, x: [_asinh_partial(x)])
+acosh_p = transcendental(
     "acosh", np.arccosh, partials=lambda out, x: [_rsqrt_of_product(plus(x, -1), plus(x, 1))]
 )
-atanh_p = elementwise(
+atanh_p = transcendental(
     "atanh", np.arctanh, partials=lambda out, x: [reciprocal(mul(one_minus(x), plus(x, 1)))]
 )
 sin, cos, tan = operation(sin_p), operation(cos_p), operation(tan_p)
@@ -300,10 +306,10 @@ sqrt_p = elementwise("sqrt", np.sqrt, partials=lambda out, x: [div(full_like(out
 rsqrt_p = elementwise(
     "rsqrt", numerics.rsqrt, partials=lambda out, x: [times(-0.5, mul(out, square(out)))]
 )
-cbrt_p = elementwise(
+cbrt_p = transcendental(
     "cbrt", np.cbrt, kinds="f", partials=lambda out, x: [div(full_like(out, 1 / 3), square(out))]
 )
-pow_p = elementwise("pow", np.power, kinds=NUMBER, arity=2, partials=_pow_partials)
+pow_p = transcendental("pow", np.power, kinds=NUMBER, arity=2, partials=_pow_partials)
 integer_pow_p = elementwise(
     "integer_pow",
     numerics.integer_pow,
@@ -311,19 +317,21 @@ integer_pow_p = elementwise(
     result=_integer_pow_result,
     partials=_integer_pow_partials,
 )
-erf_p = elementwise("erf", numerics.erf, kinds="f", partials=lambda out, x: [_gaussian(x, 1)])
-erfc_p = elementwise("erfc", numerics.erfc, kinds="f", partials=lambda out, x: [_gaussian(x, -1)])
-erfinv_p = elementwise(
+erf_p = transcendental("erf", numerics.erf, kinds="f", partials=lambda out, x: [_gaussian(x, 1)])
+erfc_p = transcendental(
+    "erfc", numerics.erfc, kinds="f", partials=lambda out, x: [_gaussian(x, -1)]
+)
+erfinv_p = transcendental(
     "erfinv",
     numerics.erfinv,
     kinds="f",
     partials=lambda out, x: [times(math.sqrt(math.pi) / 2, exp(square(out)))],
 )
-lgamma_p = elementwise("lgamma", gammas.lgamma, kinds="f", partials=lambda out, x: [digamma(x)])
-digamma_p = elementwise(
+lgamma_p = transcendental("lgamma", gammas.lgamma, kinds="f", partials=lambda out, x: [digamma(x)])
+digamma_p = transcendental(
     "digamma", gammas.digamma, kinds="f", partials=lambda out, x: [polygamma(x, 1)]
 )
-polygamma_p = elementwise(
+polygamma_p = transcendental(
     "polygamma",
     gammas.polygamma,
     kinds="f",
@@ -413,9 +421,9 @@ def _clamp_partials(out: Value, low: Value, x: Value, high: Value) -> list[Value
 
 max_p = elementwise("max", np.maximum, kinds="biuf", arity=2, partials=_max_partials)
 min_p = elementwise("min", np.minimum, kinds="biuf", arity=2, partials=_min_partials)
-atan2_p = elementwise("atan2", np.arctan2, kinds="f", arity=2, partials=_atan2_partials)
-hypot_p = elementwise("hypot", np.hypot, kinds="f", arity=2, partials=_hypot_partials)
-logaddexp_p = elementwise(
+atan2_p = transcendental("atan2", np.arctan2, kinds="f", arity=2, partials=_atan2_partials)
+hypot_p = transcendental("hypot", np.hypot, kinds="f", arity=2, partials=_hypot_partials)
+logaddexp_p = transcendental(
     "logaddexp",
     numerics.logaddexp,
     kinds="f",

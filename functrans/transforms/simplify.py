@@ -33,9 +33,42 @@ def _simplified(jaxpr: Jaxpr, collect: bool) -> Jaxpr:
     for eqn in jaxpr.eqns:
         work.add(eqn)
     outvars = [work.resolve(a) for a in jaxpr.outvars]
-    made = Jaxpr(jaxpr.invars, prune(work.eqns, outvars), outvars, jaxpr.num_consts)
+    if any(eqn.primitive.narrow is not None for eqn in work.eqns):
+        eqns, outvars = narrowed(work.eqns, outvars)
+    else:
+        eqns = prune(work.eqns, outvars)
+    made = Jaxpr(jaxpr.invars, eqns, outvars, jaxpr.num_consts)
     made.simple = True
     return made
+
+
+def narrowed(eqns: list[Eqn], outvars: list[Atom]) -> tuple[list[Eqn], list[Atom]]:
+    """What `prune` leaves, with what nobody uses also gone from inside loops and branches."""
+    needed: set[Atom] = set(outvars)
+    aliases: dict[Atom, Atom] = {}
+    kept: list[Eqn] = []
+    for eqn in reversed(eqns):
+        used = tuple(v in needed for v in eqn.outputs)
+        if not any(used) and eqn.effect is Effect.NONE:
+            continue
+        parts, found = [eqn], {}
+        if eqn.primitive.narrow is not None:
+            parts, found = eqn.primitive.narrow(eqn, used)
+        aliases.update(found)
+        needed.update(found.values())
+        for part in reversed(parts):
+            kept.append(part)
+            needed.update(part.inputs)
+    kept.reverse()
+    if not aliases:
+        return kept, outvars
+    for alias in reversed(list(aliases)):  # the last found stand first in the program
+        aliases[alias] = aliases.get(aliases[alias], aliases[alias])
+    resolved = [
+        Eqn(e.primitive, [aliases.get(a, a) for a in e.inputs], e.outputs, e.params, e.source)
+        for e in kept
+    ]
+    return resolved, [aliases.get(a, a) for a in outvars]
 
 
 class _Simplifier:
