@@ -15,7 +15,7 @@ from jit.loop_ir.alike import Family, families
 from jit.loop_ir.nodes import ITEMSIZE, Buffer, Kernel, Program
 from jit.loops import FunctionEmitter
 from jit.memory import settle
-from jit.names import ENTRY
+from jit.names import COLD, ENTRY
 from jit.registers import Module, Told, symbol
 from jit.target import Target
 
@@ -67,21 +67,25 @@ def emit_one(module: Module, program: Program, define: str) -> None:
     results = larger(program, STREAM_BYTES, "output")
     steps: list[Step] = [NOTHING] * len(program.kernels)
     rows: list[int] = []
+    cold = False
     for group in families(program.kernels):
         first = group.members[0]
         kernel = program.kernels[first]
         name = f"{prefix}k{first}.{symbol(kernel.name)}"
         read = set(buffers_read(kernel.body)) if results else set[str]()
         module.streams = frozenset(results) - read
-        fails = emit_kernel(module, name, kernel, told(group))
+        written = emit_kernel(module, name, kernel, told(group))
+        cold = cold or written.is_cold
         for number, row in zip(group.members, group.rows, strict=True):
-            steps[number] = Step(name, fails, len(rows) if row else None)
+            steps[number] = Step(name, written.fails, len(rows) if row else None)
             rows += row
     if rows:
         numbers = ", ".join([f"i64 {n}" for n in rows])
         table = f"internal constant [{len(rows)} x i64] [{numbers}], align 8"
         module.globals.append(f"@{prefix}rows = {table}")
-    header = f"{define} i32 @{prefix}{ENTRY}(ptr %inputs, ptr %outputs, ptr %arena) nounwind {{"
+    # Next to what it hands on to, the time of the entry is nothing.
+    attributes = COLD if cold else "nounwind"
+    header = f"{define} i32 @{prefix}{ENTRY}(ptr %inputs, ptr %outputs, ptr %arena) {attributes} {{"
     body = entry_lines(steps, prefix) if len(steps) <= CALLS else loop_text(steps, module)
     module.functions.append("\n".join([header, "entry:", body, "}"]))
 
@@ -116,14 +120,14 @@ def constant_text(prefix: str, buffer: Buffer) -> str:
     return f'@{prefix}c.{symbol(buffer.name)} = internal constant [{size} x i8] c"{data}", align 64'
 
 
-def emit_kernel(module: Module, name: str, kernel: Kernel, told: Told | None) -> bool:
-    """Write one kernel; answers whether it can fail."""
+def emit_kernel(module: Module, name: str, kernel: Kernel, told: Told | None) -> FunctionEmitter:
+    """Write one kernel."""
     function = FunctionEmitter(module, name, None, told)
     function.block(kernel.body)
     settle(function.w)
     function.w.do("ret i32 0")
-    module.functions.append(function.text(f"define internal i32 @{name}({PARAMETERS}) nounwind"))
-    return function.fails
+    module.functions.append(function.text(f"define internal i32 @{name}({PARAMETERS})"))
+    return function
 
 
 def row_text(step: Step, prefix: str) -> str:

@@ -7,6 +7,7 @@ accumulators and the order in which partial results are combined never on the nu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import gcd
 
 from jit.loop_facts import (
     LARGE,
@@ -35,6 +36,12 @@ NO_STATUS = 0x7FFFFFFF
 def rounds_up(count: int, unit: int) -> int:
     """The least multiple of unit that is >= count."""
     return -(-count // unit) * unit
+
+
+def chunk_unit(stmt: For, grain: int) -> int:
+    """What the length of each chunk is a multiple of, where all but the last are of `grain`."""
+    n = static_extent(stmt)
+    return 1 if n is None else gcd(n, grain)
 
 
 def identity(combine: Combine, dtype: DType, init: str) -> str:
@@ -96,13 +103,23 @@ class FunctionEmitter(StatementEmitter):
             self.env[value] = Reg("", None, operand, True)
 
     def span(
-        self, stmt: For, start: str, stop: str, n: int | None, inits: Sequence[str]
+        self,
+        stmt: For,
+        start: str,
+        stop: str,
+        n: int | None,
+        inits: Sequence[str],
+        unit: int = 1,
     ) -> list[str]:
-        """Iterations start .. stop-1 (n of them if known) on this thread; the final carries."""
+        """Iterations start .. stop-1 on this thread; the final carries.
+
+        n: how many they are, if known; else they are a multiple of `unit`.
+        """
         vectors = stmt.kind in ("vector", "parallel_vector") and self.lanes == 1
         lanes = lane_count(self.module.target, stmt) if vectors else 1
         if lanes > 1:
-            return VectorLoop(self, stmt, lanes).emit(start, stop, n, inits)
+            unit = unit if n is None else n
+            return VectorLoop(self, stmt, lanes, unit).emit(start, stop, n, inits)
         return self.serial(stmt, start, stop, n, inits)
 
     def serial(
@@ -147,15 +164,16 @@ class FunctionEmitter(StatementEmitter):
         grain = stmt.grain
         if stmt.kind == "parallel_vector":
             grain = rounds_up(grain, 4 * lane_count(self.module.target, stmt))
-        body.span(stmt, "%lo", "%hi", None, [])
+        body.span(stmt, "%lo", "%hi", None, [], chunk_unit(stmt, grain))
         self.run_body(body, self.scalar(stmt.extent), str(grain), runner)
 
     def run_body(self, body: StatementEmitter, count: str, grain: str, runner: str) -> None:
         """Close the outlined function, fill the context, run, and pass a failure on."""
         settle(body.w)
         body.w.do("ret void")
-        header = f"define internal void @{body.name}(ptr %ctx, i64 %lo, i64 %hi) nounwind"
+        header = f"define internal void @{body.name}(ptr %ctx, i64 %lo, i64 %hi)"
         self.module.functions.append(body.text(header))
+        self.hands_on = True
         w, ctx = self.w, f"%ctx{self.bodies}"
         self.preamble.append(f"  {ctx} = alloca [{CONTEXT + len(body.shared)} x i64], align 16")
         handed = [("ptr", "%inputs"), ("ptr", "%outputs"), ("ptr", "%arena")]
@@ -201,6 +219,7 @@ class FunctionEmitter(StatementEmitter):
     ) -> None:
         """The outlined function of a reduction: each chunk in [lo, hi) into its partial result."""
         w = body.w
+        unit = chunk_unit(stmt, WHOLE if stmt.kind == "parallel_vector" else 1)
         extent, chunk = body.share("i64", extent), body.share("i64", chunk)
         partials = [body.share("ptr", name) for name in partials]
 
@@ -213,7 +232,7 @@ class FunctionEmitter(StatementEmitter):
                 identity(c.combine or "add", c.init.dtype, body.scalar(c.init))
                 for c in stmt.carries
             ]
-            values = body.span(stmt, start, stop, None, inits)
+            values = body.span(stmt, start, stop, None, inits, unit)
             for carry, value, partial in zip(stmt.carries, values, partials, strict=True):
                 at = w(f"getelementptr i64, ptr {partial}, i64 {c}")
                 w.do(f"store {register(carry.init.dtype, 1)} {value}, ptr {at}, align 8")
@@ -245,10 +264,12 @@ class FunctionEmitter(StatementEmitter):
 class VectorLoop:
     """One vector loop: the full steps, the rest, and the horizontal sums of its accumulators."""
 
-    def __init__(self, f: FunctionEmitter, stmt: For, lanes: int) -> None:
+    def __init__(self, f: FunctionEmitter, stmt: For, lanes: int, unit: int) -> None:
+        """unit: a number of which the number of iterations is a multiple."""
         self.f = f
         self.stmt = stmt
         self.lanes = lanes
+        self.unit = unit
         self.unroll = unroll_count(stmt, lanes)
         self.inline = intrinsic_count(stmt.body) <= 2
         self.kinds = [register(c.init.dtype, lanes) for c in stmt.carries]
@@ -283,18 +304,19 @@ class VectorLoop:
     ) -> list[str]:
         """Full steps without a mask, then what is left."""
         masks = self.f.module.target.masks
-        whole = n is not None and n % self.lanes == 0
+        whole = self.unit % self.lanes == 0
         if not (masks and weigh(self.stmt.body) > LARGE and not whole):
             start, n, vectors = self.full(start, stop, n, vectors, self.unroll)
-            if self.unroll > 1 and (whole or not masks):
+            rest = self.unit % (self.lanes * self.unroll) != 0
+            if rest and self.unroll > 1 and (whole or not masks):
                 start, n, vectors = self.full(start, stop, n, vectors, 1)
-        if n != 0 and (masks or n is not None):
+        if n != 0 and not whole and (masks or n is not None):
             vectors = self.masked(start, stop, n, vectors)
         results = [
             combined(self.f, c, 1, init, self.horizontal(c, v))
             for c, init, v in zip(self.stmt.carries, inits, vectors, strict=True)
         ]
-        if not masks and n is None:
+        if not masks and n is None and not whole:
             return self.f.serial(self.stmt, start, stop, None, results)
         return results
 

@@ -37,6 +37,7 @@ from jit.loop_ir.nodes import (
     While,
 )
 from jit.memory import Place, load_scalar, load_vector, store_scalar, store_vector
+from jit.names import COLD
 from jit.operations import OPERATIONS, write_select
 from jit.registers import Module, Reg, Told, symbol
 from jit.vectors import Writer, literal, memory, register, steps, vector
@@ -71,15 +72,23 @@ class StatementEmitter:
         self.shared: list[tuple[str, str]] = []
         self.fails = False
         self.bodies = 0
+        self.hands_on = False
+        self.repeats = False
         self.lanes = 1
         self.mask: str | None = None
         self.inline = False
         self.hoisted: list[str] = []
         self.splats: dict[tuple[str, str], str] = {}
 
+    @property
+    def is_cold(self) -> bool:
+        """Does it run once a call, and leave the work to others?"""
+        return self.hands_on and not self.repeats
+
     def text(self, header: str) -> str:
         """The whole function."""
-        top = [header + " {", "entry:", *self.preamble, "  br label %start", "start:"]
+        attributes = COLD if self.is_cold else "nounwind"
+        top = [f"{header} {attributes} {{", "entry:", *self.preamble, "  br label %start", "start:"]
         return "\n".join(top + self.w.lines + ["}"])
 
     # Values
@@ -409,6 +418,7 @@ class StatementEmitter:
     def call(self, stmt: CallExtern) -> None:
         """A C call. The declaration has no types: each call carries its own."""
         args = ", ".join([self.argument(a) for a in stmt.args])
+        self.hands_on = True
         self.module.externals.add(stmt.symbol)
         self.module.declares.add(f"declare void @{stmt.symbol}()")
         if stmt.result is None:
@@ -470,6 +480,7 @@ class StatementEmitter:
     def while_loop(self, stmt: While) -> None:
         """Test, body, test again."""
         w = self.w
+        self.repeats = True
         head, body, after = w.fresh("test"), w.fresh("body"), w.fresh("done")
         before = w.label
         inits = [self.scalar(c.init) for c in stmt.carries]
@@ -518,6 +529,7 @@ class StatementEmitter:
         if trips == 1:
             return list(body(start, inits))
         w = self.w
+        self.repeats = True
         head, after = w.fresh("loop"), w.fresh("after")
         before = w.label
         if trips is None:

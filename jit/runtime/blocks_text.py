@@ -7,7 +7,7 @@ of it.
 
 from typing import NamedTuple
 
-from jit.runtime.writer import COLD
+from jit.names import COLD
 
 SLOTS = 512
 HEADER = 64

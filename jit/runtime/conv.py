@@ -24,7 +24,7 @@ sums[(r * n + j) * LANES + lane]. It pays where n is small.
 
 from jit.runtime.conv_text import PANEL, conv_module
 from jit.runtime.gemm import host_tile
-from jit.runtime.gemm_text import Kind
+from jit.runtime.gemm_tile import Kind
 from jit.runtime.objects import build_object, link_object, once
 
 NAMES = frozenset(

@@ -10,7 +10,6 @@ as the number of steps says), so its bits do not depend on the tile or the threa
 from itertools import product
 
 from jit.runtime.gemm_text import (
-    Kind,
     declarations,
     lane_mask,
     masked_load,
@@ -19,6 +18,7 @@ from jit.runtime.gemm_text import (
     splat,
     transpose,
 )
+from jit.runtime.gemm_tile import Kind
 from jit.runtime.writer import Function
 
 PANEL = 8

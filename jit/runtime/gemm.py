@@ -6,6 +6,7 @@ fail.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from jit.processor import family
@@ -19,7 +20,7 @@ from jit.runtime.objects import (
 )
 
 if TYPE_CHECKING:
-    from jit.runtime.gemm_text import Tile
+    from jit.runtime.gemm_tile import Tile
 
 SIGNATURE = "void (i64, i64, i64, ptr, i64, i64, ptr, i64, i64, ptr, i64, i64, i64, i64, i64, i64)"
 """The LLVM type of every `ft_gemm_*` and `ft_gemv_*`.
@@ -35,9 +36,9 @@ Strides count elements (complex ones for c64 and c128) and may be zero or negati
 
 def host_tile() -> Tile:
     """The tile of this machine."""
-    from jit.runtime.gemm_text import tile_for
+    from jit.runtime.gemm_tile import tile_for
 
-    return tile_for(host_features(), family() == "aarch64")
+    return tile_for(host_features(), family() == "aarch64", os.name == "nt")
 
 
 def text_of(function: str) -> str:
@@ -50,6 +51,6 @@ def text_of(function: str) -> str:
 @once
 def symbols(function: str) -> dict[str, int]:
     """The address of ft_gemm_<f32, f64, c64 or c128> or ft_gemv_<f32 or f64>."""
-    code = runtime_object(function, text=lambda: text_of(function))
     imports = {**library_symbols(("malloc", "free", "memset")), **threads.symbols()}
+    code = runtime_object(function, text=lambda: text_of(function))
     return link_object(function, code, imports, [function])

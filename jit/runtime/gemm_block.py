@@ -5,7 +5,8 @@ Invariant: how k is cut follows from k alone, so the bits of an element do not d
 
 from functools import partial
 
-from jit.runtime.gemm_text import FEW_STEPS, Kind, kernel_name
+from jit.names import COLD
+from jit.runtime.gemm_tile import FEW_STEPS, Kind, kernel_name
 from jit.runtime.writer import Function
 
 # Up to this many columns a block of A is used at most twice: it is read where it lies.
@@ -27,7 +28,7 @@ PRODUCT = (
 
 def parts(kind: Kind) -> list[str]:
     """Every definition of this file for one element type."""
-    return [_kernel_tables(kind), _block(kind)]
+    return [_kernel_tables(kind), _panel(kind), _block(kind)]
 
 
 def _kernel_tables(kind: Kind) -> str:
@@ -39,11 +40,54 @@ def _kernel_tables(kind: Kind) -> str:
     return "\n".join(tables)
 
 
+def _panel(kind: Kind) -> str:
+    """Multiply the rows %first to %height of a block of A with one panel of B.
+
+    The panel has %w vectors, of which the first %columns elements exist. Row i of A starts at
+    %a[i * %a_stride], row i of C at %c[i * %ldc].
+    """
+    rows, ty, name = kind.tile.rows, kind.scalar, kind.name
+    f = Function(
+        f"internal void @panel_{name}(i64 %steps, ptr %a, i64 %a_stride, i64 %ars, i64 %aks, "
+        "ptr %b, i64 %ldb, ptr %c, i64 %ldc, i64 %first, i64 %height, i64 %w, i64 %columns, "
+        "i1 %more, ptr %scratch)"
+    )
+    width = f.mul("%w", str(kind.lanes))
+    whole = f.test("eq", width, "%columns")
+    index = f.sub("%w", "1")
+    full_kernel = f.load("ptr", f.at("ptr", f"@table_{rows}", index))
+    half_kernel = f.load("ptr", f.at("ptr", f"@table_{rows // 2}", index))
+    with f.loop("%first", "%height", str(rows)) as i:
+        valid = f.min(str(rows), f.sub("%height", i))
+        half = f.test("sle", valid, str(rows // 2))
+        chosen = f.select(half, half_kernel, full_kernel, "ptr")
+        exact = f.either(f.test("eq", valid, str(rows)), f.test("eq", valid, str(rows // 2)))
+        in_place = f.both(whole, exact)
+        c_tile = f.at(ty, "%c", f.mul(i, "%ldc"))
+        target = f.select(in_place, c_tile, "%scratch", "ptr")
+        stride = f.select(in_place, "%ldc", width)
+        a_tile = f.at(ty, "%a", f.mul(i, "%a_stride"))
+        adds = f.both("%more", in_place)
+        f.do(
+            f"call void {chosen}(i64 %steps, ptr {a_tile}, i64 %ars, i64 %aks, i64 {valid}, "
+            f"ptr %b, i64 %ldb, ptr {target}, i64 {stride}, i1 {adds})"
+        )
+        with f.when(f.negate(in_place)):
+            f.do(
+                f"call void @edge_{name}(ptr %scratch, i64 {width}, ptr {c_tile}, i64 %ldc, "
+                f"i64 {valid}, i64 %columns, i1 %more)"
+            )
+    return f.text()
+
+
 def _block(kind: Kind) -> str:
-    """One task: C = or += A B, serially. %space is a workspace for blocks of A, or null."""
+    """One task: C = or += A B, serially. %space is a workspace for blocks of A, or null.
+
+    What is repeated often is in the functions it calls.
+    """
     tile, ty, name = kind.tile, kind.scalar, kind.name
     rows, panel = tile.rows, kind.panel
-    f = Function(f"internal void @block_{name}({PRODUCT}, i1 %more, ptr %space)")
+    f = Function(f"internal void @block_{name}({PRODUCT}, i1 %more, ptr %space)", COLD)
     most = 2 * tile.block_k + 16
     packed_b = f(f"alloca [{most * panel} x {ty}], align 64")
     packed_row = f(f"alloca [{most * rows} x {ty}], align 64")
@@ -158,12 +202,13 @@ def _panels(
         full = f.both(whole, f.test("eq", w, str(tile.vectors)))
         by_kernel = f.both(f.both(full, f.negate(in_place)), f.test("eq", "%csb", "1"))
 
+    c_panel = f.at(ty, "%c", f.add(f.mul(i0, "%ldc"), "%j"))
+
     def with_product() -> None:
-        c_tile = f.at(ty, "%c", f.add(f.mul(i0, "%ldc"), "%j"))
         f.do(
             f"call void {kernel_name(kind, rows, tile.vectors, True)}(i64 {steps}, "
             f"ptr {a_start}, i64 {ars}, i64 {aks}, i64 {rows}, ptr {b_block}, i64 %rsb, "
-            f"ptr {c_tile}, i64 %ldc, i1 {more}, ptr {packed_b})"
+            f"ptr {c_panel}, i64 %ldc, i1 {more}, ptr {packed_b})"
         )
 
     def before() -> None:
@@ -177,32 +222,11 @@ def _panels(
     first = f.select(by_kernel, str(rows), "0")
     b_start = f.select(in_place, b_block, packed_b, "ptr")
     ldb = f.select(in_place, "%rsb", width)
-    index = f.sub(w, "1")
-    full_kernel = f.load("ptr", f.at("ptr", f"@table_{rows}", index))
-    half_kernel = f.load("ptr", f.at("ptr", f"@table_{rows // 2}", index))
-    with f.loop(first, height, str(rows)) as i:
-        valid = f.min(str(rows), f.sub(height, i))
-        half = f.test("sle", valid, str(rows // 2))
-        chosen = f.select(half, half_kernel, full_kernel, "ptr")
-        exact = f.either(f.test("eq", valid, str(rows)), f.test("eq", valid, str(rows // 2)))
-        a_tile = f.at(ty, a_start, f.mul(i, a_stride))
-        c_tile = f.at(ty, "%c", f.add(f.mul(f.add(i0, i), "%ldc"), "%j"))
-        common = (
-            f"i64 {steps}, ptr {a_tile}, i64 {ars}, i64 {aks}, i64 {valid}, "
-            f"ptr {b_start}, i64 {ldb}"
-        )
-
-        def straight() -> None:
-            f.do(f"call void {chosen}({common}, ptr {c_tile}, i64 %ldc, i1 {more})")
-
-        def around() -> None:
-            f.do(f"call void {chosen}({common}, ptr {scratch}, i64 {width}, i1 false)")
-            f.do(
-                f"call void @edge_{name}(ptr {scratch}, i64 {width}, ptr {c_tile}, i64 %ldc, "
-                f"i64 {valid}, i64 {columns}, i1 {more})"
-            )
-
-        f.choose(f.both(whole, exact), straight, around)
+    f.do(
+        f"call void @panel_{name}(i64 {steps}, ptr {a_start}, i64 {a_stride}, i64 {ars}, "
+        f"i64 {aks}, ptr {b_start}, i64 {ldb}, ptr {c_panel}, i64 %ldc, i64 {first}, "
+        f"i64 {height}, i64 {w}, i64 {columns}, i1 {more}, ptr {scratch})"
+    )
     f.jump("panel.end")
     f.open("panel.end")
     f.do(f"%j.next = add i64 %j, {width}")

@@ -6,10 +6,11 @@ every number of threads.
 
 from collections.abc import Callable
 
+from jit.names import COLD
 from jit.runtime import gemm_block, gemm_text, gemv_text
 from jit.runtime.gemm_block import PRODUCT, UNPACKED_COLUMNS
-from jit.runtime.gemm_text import Kind, Tile
-from jit.runtime.writer import COLD, Function
+from jit.runtime.gemm_tile import Kind, Tile
+from jit.runtime.writer import Function
 
 # Below this work one thread does it all. Up to HOT times as much is shared with threads that are
 # awake, since waking one takes up to 20 us.

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 
+from jit.names import COLD
 from jit.runtime.gemm_small import fields_of
 from jit.runtime.gemm_text import (
-    Kind,
-    Tile,
     declarations,
     masked_load,
     masked_store,
@@ -19,7 +18,8 @@ from jit.runtime.gemm_text import (
     splat,
     transpose,
 )
-from jit.runtime.writer import COLD, Function
+from jit.runtime.gemm_tile import Kind, Tile
+from jit.runtime.writer import Function
 
 UNROLLED = 64
 """Loops over k with so few multiply-adds of vectors in all are unrolled."""

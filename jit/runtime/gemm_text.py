@@ -7,75 +7,11 @@ bits depend neither on the tile nor on where the operands were read from.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import product
-from typing import NamedTuple
 
+from jit.runtime import gemm_x86_text
+from jit.runtime.gemm_tile import FEW_STEPS, Kind, kernel_signature
 from jit.runtime.writer import Function
-
-
-class Tile(NamedTuple):
-    """How a machine multiplies: vector width in bytes, rows and vectors of a register tile.
-
-    `rows` is a power of two; the panel of A is `rows` wide. `block_k` and `block_bytes` size the
-    packed panel of B for the first cache and the packed block of A for the second.
-    """
-
-    width: int
-    rows: int
-    vectors: int
-    fused: bool
-    block_k: int
-    block_bytes: int
-
-
-def tile_for(features: frozenset[str], aarch64: bool) -> Tile:
-    """The tile for a processor with these LLVM feature names."""
-    if aarch64:
-        return Tile(16, 8, 3, fused=True, block_k=256, block_bytes=192 * 1024)
-    if "avx512f" in features:
-        return Tile(64, 8, 3, fused=True, block_k=192, block_bytes=384 * 1024)
-    if "avx2" in features and "fma" in features:
-        return Tile(32, 4, 3, fused=True, block_k=256, block_bytes=192 * 1024)
-    return Tile(16, 4, 2, fused=False, block_k=256, block_bytes=192 * 1024)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A real element type on a tile, with the spellings that the text needs.
-
-    With `pairs` the operands are complex: see pack_pairs_a.
-    """
-
-    name: str  # f32 or f64
-    tile: Tile
-    pairs: bool = False
-
-    @cached_property
-    def bytes(self) -> int:
-        return 4 if self.name == "f32" else 8
-
-    @cached_property
-    def scalar(self) -> str:
-        return "float" if self.name == "f32" else "double"
-
-    @cached_property
-    def lanes(self) -> int:
-        return self.tile.width // self.bytes
-
-    @cached_property
-    def panel(self) -> int:
-        """Columns of a full panel of B."""
-        return self.tile.vectors * self.lanes
-
-    def vector(self, lanes: int) -> str:
-        return f"<{lanes} x {self.scalar}>"
-
-    def suffix(self, lanes: int) -> str:
-        """The overload suffix of intrinsics on vectors of `lanes` elements."""
-        return f"v{lanes}{self.name}"
-
 
 # Building blocks.
 
@@ -137,13 +73,6 @@ def declarations(kind: Kind, lengths: Iterable[int] = ()) -> str:
 
 # The micro-kernel.
 
-FEW_STEPS = 32
-"""Up to so many steps a tile of C is not fetched while it is computed: that takes as long."""
-
-
-def kernel_name(kind: Kind, rows: int, w: int, packs: bool = False) -> str:
-    return f"@kernel_{kind.name}_{rows}x{w}" + ("_packs" if packs else "")
-
 
 def kernel(kind: Kind, rows: int, w: int, packs: bool = False) -> str:
     """C (rows x w vectors) = or += A times B, over %k >= 1 steps.
@@ -154,11 +83,7 @@ def kernel(kind: Kind, rows: int, w: int, packs: bool = False) -> str:
     """
     lanes, ty = kind.lanes, kind.scalar
     v = kind.vector(lanes)
-    f = Function(
-        f"internal void {kernel_name(kind, rows, w, packs)}(i64 %k, ptr noalias %a, i64 %ars, "
-        "i64 %aks, i64 %valid, ptr noalias %b, i64 %ldb, ptr noalias %c, i64 %ldc, i1 %more"
-        + (", ptr noalias %packed)" if packs else ")")
-    )
+    f = Function(kernel_signature(kind, rows, w, packs))
     last = f.sub("%valid", "1")
     a_rows = [f.at(ty, "%a", f.mul(f.min(str(r), last), "%ars")) for r in range(rows)]
     c_rows = [f.at(ty, "%c", f.mul("%ldc", str(r))) for r in range(rows)]
@@ -406,6 +331,7 @@ def _pairs_by_elements(f: Function, kind: Kind) -> None:
 def parts(kind: Kind) -> list[str]:
     """Every function of this file that products of one element type need."""
     tile = kind.tile
+    write = gemm_x86_text.kernel if tile.assembly else kernel
     rows, units = tile.rows, {tile.rows}
     if kind.pairs:
         packs = [
@@ -417,13 +343,13 @@ def parts(kind: Kind) -> list[str]:
         units.add(unit)
         packs = [
             pack(kind, f"@pack_b_{kind.name}", unit),
-            kernel(kind, rows, tile.vectors, packs=True),
+            write(kind, rows, tile.vectors, True),
         ]
     return [
-        *(kernel(kind, r, w) for r in (rows, rows // 2) for w in range(1, tile.vectors + 1)),
+        *(write(kind, r, w, False) for r in (rows, rows // 2) for w in range(1, tile.vectors + 1)),
         edge(kind),
         *(_pack_copy(kind, n) for n in sorted(units)),
-        *(_pack_transpose(kind, n, max(n, min(kind.lanes, 2 * n))) for n in sorted(units)),
+        *(_pack_transpose(kind, n, n) for n in sorted(units)),
         _pack_elements(kind),
         pack(kind, f"@pack_a_{kind.name}", rows),
         *packs,

@@ -4,7 +4,8 @@
 the sum for one element of y follows from the strides alone, never from its place or the threads.
 """
 
-from jit.runtime.gemm_text import Kind, lane_mask, masked_load, masked_store, multiply_add, splat
+from jit.runtime.gemm_text import lane_mask, masked_load, masked_store, multiply_add, splat
+from jit.runtime.gemm_tile import Kind
 from jit.runtime.writer import Function
 
 SWEEP_ROWS = 8  # rows of M added per pass over a piece of y

@@ -7,6 +7,7 @@ it belong to the claimed ticket: they are rewritten only while no ticket is left
 
 from typing import Literal, NamedTuple
 
+from jit.names import COLD
 from jit.processor import Family
 from jit.runtime.waiting_text import ADDRESS, ALONE, CALL, CONDITION, FUTEX, POSIX, WINDOWS
 
@@ -60,6 +61,8 @@ def pool_text(platform: Platform) -> str:
         case "none":
             text = ALONE
     text = _STATE + _CLAIM + _WORKER + _SIZE + _PARALLEL_FOR + text
+    # Spilled registers are nothing beside the cache lines that cores pass to each other.
+    text = text.replace(") nounwind {", f") {COLD} {{")
     for name, value in {
         "PAUSE": platform.pause,
         "MAX_TICKETS": str(MAX_TICKETS),

@@ -6,9 +6,6 @@ Invariant: every value name is fresh within its function, and exactly one block 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-COLD = "nounwind noinline optnone"
-"""Attributes of functions that run once per call: LLVM compiles them in a third of the time."""
-
 
 class Function:
     """The text of one function under construction.

@@ -20,7 +20,7 @@ from jit.lowering import conv_direct, conv_windows, convolution
 from jit.passes import loops as passes_loops
 from jit.runtime import threads
 from jit.runtime.conv_text import LANES, conv_module
-from jit.runtime.gemm_text import Kind, tile_for
+from jit.runtime.gemm_tile import Kind, tile_for
 from jit.runtime.objects import build_object, host_features, link_object
 from tests.jit.apart import Apart
 from tests.native import compiled

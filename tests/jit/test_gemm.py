@@ -18,21 +18,30 @@ from jit import native
 from jit.lowering.contraction import with_vector
 from jit.runtime import gemm, symbols, threads
 from jit.runtime.gemm_loops import gemm_module
-from jit.runtime.gemm_text import Tile, tile_for
+from jit.runtime.gemm_tile import Tile, tile_for
 from jit.runtime.objects import build_object, host_features, library_symbols, link_object
 
 Matrix = NDArray[Any]
 NAMES = {"f": "f32", "d": "f64", "F": "c64", "D": "c128"}
 _I, _P = ctypes.c_int64, ctypes.c_void_p
 CALL = ctypes.CFUNCTYPE(None, _I, _I, _I, _P, _I, _I, _P, _I, _I, _P, _I, _I, _I, _I, _I, _I)
-TILES = {
+OF_MACHINES = {
     "avx512": tile_for(frozenset({"avx512f"}), aarch64=False),
     "avx2": tile_for(frozenset({"avx2", "fma"}), aarch64=False),
     "sse2": tile_for(frozenset(), aarch64=False),
     "neon": tile_for(frozenset(), aarch64=True),
 }
+WRITTEN = {name: tile for name, tile in OF_MACHINES.items() if tile.assembly}
+TILES = OF_MACHINES | {f"{n} by LLVM": t._replace(assembly=False) for n, t in WRITTEN.items()}
 OLDER = {"avx2", "sse2"}
 X86 = platform.machine().lower() in ("x86_64", "amd64")
+
+
+def tile_here(name: str) -> Tile:
+    """A tile in code that this machine can run: assembly has the instructions of its tile."""
+    needs = {"avx512": "avx512f", "avx2": "avx2"}.get(name)
+    here = X86 and os.name == "posix" and needs in host_features()
+    return TILES[name] if here else TILES[name]._replace(assembly=False)
 
 
 @cache
@@ -41,7 +50,7 @@ def product_of(char: str, form: str, tile: str) -> Any:
     function = f"ft_{form}_{NAMES[char]}"
     if tile == "host":
         return CALL(gemm.symbols(function)[function])
-    text = gemm_module(function, TILES[tile])
+    text = gemm_module(function, tile_here(tile))
     target = native.portable_target(tile) if X86 and tile in OLDER & host_features() else None
     code = native.emit_object(text, target) if target else build_object(text)
     imports = {**library_symbols(("malloc", "free", "memset")), **threads.symbols()}
@@ -116,7 +125,20 @@ def restore_size() -> Iterator[None]:
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 31, 33, 47, 48, 49, 64, 65, 97, 150)
 
 
-@pytest.mark.parametrize("tile", ["host", *TILES])
+@pytest.mark.parametrize("tile", WRITTEN)
+@pytest.mark.parametrize("char", "fdFD")
+def test_assembly_and_llvm_give_the_same_bits(char: str, tile: str) -> None:
+    rng = np.random.default_rng(ord(char))
+    for m, n, k in ((1, 1, 1), (8, 48, 200), (13, 150, 33), (31, 65, 400), (64, 17, 7)):
+        a, b, start = (random(rng, shape, char) for shape in ((m, k), (k, n), (m, n)))
+        for accumulate in (False, True):
+            one, other = start.copy(), start.copy()
+            call(a, b, one, accumulate, tile, "gemm")
+            call(a, b, other, accumulate, f"{tile} by LLVM", "gemm")
+            assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("tile", ["host", *OF_MACHINES])
 @pytest.mark.parametrize("char", "fdFD")
 def test_random_shapes_and_layouts(char: str, tile: str) -> None:
     rng = np.random.default_rng(len(tile) * 7 + ord(char))

@@ -28,7 +28,7 @@ from jit.pipeline import match_donated
 from jit.runtime import blocks_text, conv, symbols
 from jit.runtime.conv_text import conv_module
 from jit.runtime.gemm_loops import gemm_module
-from jit.runtime.gemm_text import Kind, tile_for
+from jit.runtime.gemm_tile import Kind, tile_for
 from jit.runtime.sort_text import argsort_module, sort_module
 from jit.runtime.threads_text import Platform, imported_names, pool_text
 from jit.target import Target

@@ -1,0 +1,119 @@
+"""The micro-kernels of matrix products as x86-64 assembly, which takes a twentieth of LLVM's time.
+
+They do what those of gemm_text do, in functions of the System V calling convention. Invariant: the
+bits of their results are the same.
+"""
+
+from dataclasses import dataclass
+
+from jit.runtime.gemm_tile import FEW_STEPS, Kind, kernel_signature
+
+# The arguments %k, %a, %ars, %aks, %valid and %b come in registers, the others on the stack, behind
+# the saved registers and the return address.
+STEPS, A, A_ROW, A_STEP, VALID, B = "rdi", "rsi", "rdx", "rcx", "r8", "r9"
+SAVED = ("rbx", "rbp", "r12", "r13", "r14", "r15")
+STACK = {
+    name: f"[rsp + {8 * (len(SAVED) + 1 + place)}]"
+    for place, name in enumerate(("ldb", "c", "ldc", "more", "packed"))
+}
+A_ROWS = (A, "rbx", "rbp", "r12", "r13", "r14", "r15", "r11")
+
+
+@dataclass(frozen=True)
+class Registers:
+    """The vector registers of a kernel: its tile row by row, a row of B, and an element of A."""
+
+    cells: list[list[str]]
+    b: list[str]
+    a: str
+
+
+def registers(kind: Kind, rows: int, w: int) -> Registers:
+    letter = "z" if kind.tile.width == 64 else "y"
+    names = [f"{letter}mm{number}" for number in range((rows + 1) * w + 1)]
+    lines = [names[r * w : (r + 1) * w] for r in range(rows + 1)]
+    return Registers(lines[:rows], lines[rows], names[-1])
+
+
+def kernel(kind: Kind, rows: int, w: int, packs: bool) -> str:
+    """What gemm_text.kernel computes, on vectors of 32 or 64 bytes with fused arithmetic."""
+    lines = [
+        *(f"push {register}" for register in SAVED),
+        *row_pointers(kind, rows),
+        *fetch(kind, rows, w),
+        *steps(kind, rows, w, packs),
+        *results(kind, rows, w),
+        *(f"pop {register}" for register in reversed(SAVED)),
+        "vzeroupper",
+        "ret",
+    ]
+    return (
+        f"define {kernel_signature(kind, rows, w, packs)} naked nounwind {{\n"
+        f'  call void asm sideeffect inteldialect "{"; ".join(lines)}", ""()\n'
+        "  unreachable\n}"
+    )
+
+
+def scaled(kind: Kind, register: str) -> str:
+    """Elements to bytes."""
+    return f"shl {register}, {kind.bytes.bit_length() - 1}"
+
+
+def row_pointers(kind: Kind, rows: int) -> list[str]:
+    """Where each row of A starts; the last valid one serves for those that are missing."""
+    lines = [scaled(kind, A_ROW), scaled(kind, A_STEP), "xor r10d, r10d"]
+    for r in range(1, rows):
+        lines += [f"mov rax, {A_ROW}", f"cmp {VALID}, {r}", "cmovle rax, r10"]
+        lines += [f"lea {A_ROWS[r]}, [{A_ROWS[r - 1]} + rax]"]
+    return lines
+
+
+def fetch(kind: Kind, rows: int, w: int) -> list[str]:
+    """Fetch the tile of C while it is computed, where that takes long enough."""
+    lines = [f"cmp {STEPS}, {FEW_STEPS}", "jle .Lstart${:uid}"]
+    lines += [f"mov rax, {STACK['c']}", f"mov r10, {STACK['ldc']}", scaled(kind, "r10")]
+    for _ in range(rows):
+        lines += [f"prefetchw [rax + {j * kind.tile.width}]" for j in range(w)]
+        lines += ["add rax, r10"]
+    return [*lines, ".Lstart${:uid}:"]
+
+
+def steps(kind: Kind, rows: int, w: int, packs: bool) -> list[str]:
+    """The loop over the steps, with the tile in registers."""
+    use, width = registers(kind, rows, w), kind.tile.width
+    clear = "vpxord" if width == 64 else "vxorps"
+    letter = "s" if kind.bytes == 4 else "d"
+    # From here on r8 is the distance of rows of B, rax how far the steps of A have come, r10 where
+    # the next row of B is kept.
+    lines = [f"mov r8, {STACK['ldb']}", scaled(kind, "r8"), "xor eax, eax"]
+    lines += [f"mov r10, {STACK['packed']}"] * packs
+    lines += [f"{clear} {cell}, {cell}, {cell}" for row in use.cells for cell in row]
+    lines += [".Lstep${:uid}:"]
+    lines += [f"vmovups {vector}, [{B} + {j * width}]" for j, vector in enumerate(use.b)]
+    if packs:
+        lines += [f"vmovups [r10 + {j * width}], {vector}" for j, vector in enumerate(use.b)]
+        lines += [f"add r10, {w * width}"]
+    for pointer, row in zip(A_ROWS, use.cells, strict=False):
+        lines += [f"vbroadcasts{letter} {use.a}, [{pointer} + rax]"]
+        lines += [
+            f"vfmadd231p{letter} {cell}, {use.a}, {vector}"
+            for cell, vector in zip(row, use.b, strict=True)
+        ]
+    return [*lines, f"add rax, {A_STEP}", f"add {B}, r8", f"dec {STEPS}", "jg .Lstep${:uid}"]
+
+
+def results(kind: Kind, rows: int, w: int) -> list[str]:
+    """Store the tile, or add it to C."""
+    cells, width = registers(kind, rows, w).cells, kind.tile.width
+    add = "vaddps" if kind.bytes == 4 else "vaddpd"
+    lines = [f"mov rdx, {STACK['ldc']}", scaled(kind, "rdx")]
+    lines += [f"test byte ptr {STACK['more']}, 1", "jz .Lstore${:uid}"]
+    lines += [f"mov rax, {STACK['c']}"]
+    for row in cells:
+        lines += [f"{add} {cell}, {cell}, [rax + {j * width}]" for j, cell in enumerate(row)]
+        lines += ["add rax, rdx"]
+    lines += [".Lstore${:uid}:", f"mov rax, {STACK['c']}"]
+    for row in cells:
+        lines += [f"vmovups [rax + {j * width}], {cell}" for j, cell in enumerate(row)]
+        lines += ["add rax, rdx"]
+    return lines
