@@ -6,59 +6,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from jit.fusion import Kernel
-from jit.loop_ir.builder import Builder
-from jit.loop_ir.nodes import Combine, DType, Value
-from jit.lowering import complex as cx
-from jit.lowering.elementwise import extremes
-from jit.lowering.formulas import NARROW
+from jit.loop_ir.nodes import Combine, Value
+from jit.lowering.accumulator import Accumulator
 from jit.lowering.index import Index, Loop
 from jit.lowering.nodes import CheckNode, FoldNode, Node, PartNode
-from jit.lowering.reduction import joined, parts
-from jit.lowering.rules import is_complex, loop_dtype
+from jit.lowering.reduction import parts
 from jit.lowering.writer import Writer
 from jit.passes.schedule import Schedule, Step
 
 Loops: TypeAlias = Sequence[Step]
 Accumulators: TypeAlias = list[tuple[Value, ...]]
 Body: TypeAlias = Callable[[Accumulators], Accumulators]
-
-
-class Accumulator:
-    """How a fold accumulates: the types and start of its carries, and one step."""
-
-    def __init__(self, b: Builder, node: FoldNode) -> None:
-        aval = node.var.aval
-        self.b = b
-        self.complex = is_complex(aval.dtype)
-        self.dtype: DType = loop_dtype(aval.dtype)
-        self.monoid = node.fold.monoid
-        if self.dtype == "bool" and self.monoid in ("max", "min"):
-            self.monoid = "or" if self.monoid == "max" else "and"
-        widens = self.dtype in NARROW and self.monoid in ("add", "mul")
-        self.kept: DType = "f32" if widens else self.dtype
-        self.splits = not (self.complex and self.monoid == "mul")
-
-    @property
-    def combine(self) -> Combine | None:
-        return self.monoid if self.splits else None  # type: ignore[return-value]
-
-    def identity(self) -> tuple[Value, ...]:
-        low, high = extremes(self.kept)
-        by_monoid = {"add": 0, "mul": 1, "max": low, "min": high, "and": True, "or": False}
-        first = self.b.const(self.kept, by_monoid[self.monoid])
-        return (first, self.b.const(self.kept, 0)) if self.complex else (first,)
-
-    def step(self, total: tuple[Value, ...], element: tuple[Value, ...]) -> tuple[Value, ...]:
-        if not self.splits:
-            return parts(cx.mul(self.b, joined(total), joined(element)))
-        return tuple(
-            self.b.op(self.monoid, t, self.b.cast(e, self.kept))
-            for t, e in zip(total, element, strict=True)
-        )
-
-    def result(self, total: tuple[Value, ...]) -> Any:
-        """The finished element, in the type of the variable."""
-        return joined([self.b.cast(t, self.dtype) for t in total])
 
 
 class KernelWriter:
@@ -72,7 +30,11 @@ class KernelWriter:
         self.domain = plan.domain
         self.name = name
         self.blocks: dict[Loop, Value] = {}
-        self.folds = {n: Accumulator(self.b, n) for n in kernel.nodes if isinstance(n, FoldNode)}
+        self.folds = {
+            n: Accumulator(self.b, n.var.aval, n.fold.monoid)
+            for n in kernel.nodes
+            if isinstance(n, FoldNode)
+        }
         self.totals = [n for n in self.folds if kernel.roles[n] in ("full_total", "row_total")]
 
     def write(self) -> None:

@@ -7,17 +7,14 @@ the blocks are combined in order.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from jit.loop_ir.nodes import ITEMSIZE, Buffer, Value
+from jit.lowering.accumulator import Accumulator
 from jit.lowering.index import Index, Loop, of_loop
 from jit.lowering.nodes import FoldNode
 from jit.lowering.rules import element_bytes
 from jit.lowering.writer import Writer
 from jit.passes.buffers import rounded
-
-if TYPE_CHECKING:
-    from jit.passes.nest import Accumulator
 
 
 def sum_bytes(nodes: Sequence[FoldNode], width: int) -> int:
