@@ -51,9 +51,26 @@ def weigh(block: Block) -> int:
                 total += 25 if stmt.name in INTRINSICS else 1
             case For():
                 total += 4 + weigh(stmt.body)
+            case While():
+                total += 4 + weigh(stmt.test_block) + weigh(stmt.body)
+            case If():
+                total += 2 + weigh(stmt.then) + weigh(stmt.orelse)
             case _:
                 total += 1
     return total
+
+
+def inner_blocks(stmt: object) -> tuple[Block, ...]:
+    """The blocks that a statement holds."""
+    match stmt:
+        case For():
+            return (stmt.body,)
+        case While():
+            return (stmt.test_block, stmt.body)
+        case If():
+            return (stmt.then, stmt.orelse)
+        case _:
+            return ()
 
 
 def volume(stmt: For) -> float:
@@ -111,10 +128,8 @@ def intrinsic_count(block: Block) -> int:
         match stmt:
             case Op():
                 count += stmt.name in INTRINSICS
-            case For():
-                count += intrinsic_count(stmt.body)
             case _:
-                pass
+                count += sum(map(intrinsic_count, inner_blocks(stmt)))
     return count
 
 
@@ -127,10 +142,10 @@ def widest(block: Block, carries: Sequence[Carry]) -> int:
                 sizes.append(ITEMSIZE[stmt.dtype])
             case Load() | Store():
                 sizes.append(ITEMSIZE[stmt.buffer.dtype])
-            case For():
-                sizes.append(widest(stmt.body, stmt.carries))
+            case For() | While():
+                sizes += [widest(block, stmt.carries) for block in inner_blocks(stmt)]
             case _:
-                pass
+                sizes += [widest(block, ()) for block in inner_blocks(stmt)]
     return max(sizes, default=1)
 
 
@@ -166,11 +181,9 @@ def is_contiguous(block: Block, var: Value, known: dict[Value, int | None]) -> b
             case Load() | Store():
                 if stride_of(stmt.offset, var, known) not in (0, 1):
                     return False
-            case For():
-                if not is_contiguous(stmt.body, var, known):
-                    return False
             case _:
-                pass
+                if not all(is_contiguous(b, var, known) for b in inner_blocks(stmt)):
+                    return False
     return True
 
 
@@ -189,7 +202,7 @@ def lane_count(target: Target, stmt: For) -> int:
 def unroll_count(stmt: For, lanes: int) -> int:
     """How many vectors one iteration of the main loop takes."""
     weight = weigh(stmt.body)
-    if any(isinstance(s, For) for s in stmt.body.stmts):
+    if any(inner_blocks(s) for s in stmt.body.stmts):
         return 1
     count = 4 if weight <= 12 else 2 if weight <= 30 else 1
     if not stmt.carries:
@@ -198,3 +211,53 @@ def unroll_count(stmt: For, lanes: int) -> int:
     while n is not None and count > 1 and n < 2 * lanes * count:
         count //= 2
     return count
+
+
+class Varying:
+    """The values of a vector loop that may differ from lane to lane."""
+
+    def __init__(self, stmt: For) -> None:
+        self.values: set[Value] = {stmt.var, *[c.phi for c in stmt.carries]}
+        self.count = -1
+        while self.count != len(self.values):
+            self.count = len(self.values)
+            self.block(stmt.body)
+
+    def __contains__(self, value: Value) -> bool:
+        return value in self.values
+
+    def any(self, *values: Value | None) -> bool:
+        return any(value in self.values for value in values)
+
+    def add_if(self, varies: bool, *values: Value) -> None:
+        if varies:
+            self.values.update(values)
+
+    def block(self, block: Block) -> None:
+        """One look at each statement; carries need several."""
+        for stmt in block.stmts:
+            match stmt:
+                case Op():
+                    self.add_if(self.any(*stmt.args), stmt)
+                case Load():
+                    self.add_if(self.any(stmt.offset, stmt.where, stmt.other), stmt)
+                case For():
+                    self.block(stmt.body)
+                    self.carries(stmt.carries, False)
+                case While():
+                    self.block(stmt.test_block)
+                    self.block(stmt.body)
+                    self.carries(stmt.carries, self.any(stmt.test))
+                case If():
+                    self.block(stmt.then)
+                    self.block(stmt.orelse)
+                    for join in stmt.joins:
+                        self.add_if(self.any(stmt.cond, join.then, join.orelse), join.result)
+                case _:
+                    pass
+
+    def carries(self, carries: Sequence[Carry], all_vary: bool) -> None:
+        """Where lanes stop at different times every carry differs."""
+        for carry in carries:
+            varies = all_vary or self.any(carry.init, carry.next, carry.phi)
+            self.add_if(varies, carry.phi, carry.result)

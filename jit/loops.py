@@ -12,6 +12,7 @@ from math import gcd
 from jit.loop_facts import (
     LARGE,
     SMALL_VOLUME,
+    Varying,
     intrinsic_count,
     lane_count,
     static_extent,
@@ -19,7 +20,7 @@ from jit.loop_facts import (
     volume,
     weigh,
 )
-from jit.loop_ir.nodes import FLOATS, Carry, Combine, DType, For, Value
+from jit.loop_ir.nodes import FLOATS, Carry, Combine, DType, For
 from jit.memory import settle
 from jit.names import PARALLEL, PARALLEL_HOT
 from jit.operations import OPERATIONS
@@ -90,17 +91,10 @@ class FunctionEmitter(StatementEmitter):
         if stmt.kind.startswith("parallel") and self.parent is None and not single:
             self.parallel(stmt)
             return
-        inits = [self.wide(c.init) for c in stmt.carries]
+        inits = [self.held(c.init, c.phi) for c in stmt.carries]
         results = self.span(stmt, "0", self.scalar(stmt.extent), n, inits)
         for carry, value in zip(stmt.carries, results, strict=True):
-            self.define(carry.result, value)
-
-    def define(self, value: Value, operand: str) -> None:
-        """Bind a value to an operand of the current number of lanes."""
-        if self.lanes == 1:
-            self.env[value] = Reg(operand)
-        else:
-            self.env[value] = Reg("", None, operand, True)
+            self.bind(carry.result, value)
 
     def span(
         self,
@@ -130,9 +124,9 @@ class FunctionEmitter(StatementEmitter):
         def body(i: str, values: Sequence[str]) -> list[str]:
             self.env[stmt.var] = Reg(i, inside=self.lanes > 1)
             for carry, value in zip(stmt.carries, values, strict=True):
-                self.define(carry.phi, value)
+                self.bind(carry.phi, value)
             self.block(stmt.body)
-            return [self.wide(c.next) for c in stmt.carries]
+            return [self.held(c.next, c.phi) for c in stmt.carries]
 
         if n is not None and n * weigh(stmt.body) <= 32 and start == "0":
             values: Sequence[str] = inits
@@ -140,7 +134,7 @@ class FunctionEmitter(StatementEmitter):
                 values = body(str(i), values)
             return list(values)
         carried = [
-            (register(c.init.dtype, self.lanes), init)
+            (register(c.init.dtype, self.in_lanes(c.phi)), init)
             for c, init in zip(stmt.carries, inits, strict=True)
         ]
         return self.counted(start, stop, 1, n, carried, body)
@@ -273,6 +267,7 @@ class VectorLoop:
         self.unroll = unroll_count(stmt, lanes)
         self.inline = intrinsic_count(stmt.body) <= 2
         self.kinds = [register(c.init.dtype, lanes) for c in stmt.carries]
+        self.varying = Varying(stmt)
 
     def emit(self, start: str, stop: str, n: int | None, inits: Sequence[str]) -> list[str]:
         """Write the loop; answers the final values of the carries."""
@@ -324,6 +319,7 @@ class VectorLoop:
         """One vector of iterations from i on; answers the accumulators."""
         f = self.f
         f.lanes, f.mask, f.inline = self.lanes, mask, self.inline and mask is None
+        f.varying = self.varying
         f.env[self.stmt.var] = Reg(i, 1, "", True)
         for carry, value in zip(self.stmt.carries, values, strict=True):
             f.env[carry.phi] = Reg("", None, value, True)

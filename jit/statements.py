@@ -7,7 +7,7 @@ and so a long file, because every statement works on the state of the one functi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from jit.conversions import write_bitcast, write_cast
 from jit.loop_facts import AFFINE
@@ -76,6 +76,7 @@ class StatementEmitter:
         self.repeats = False
         self.lanes = 1
         self.mask: str | None = None
+        self.varying: Container[Value] = ()
         self.inline = False
         self.hoisted: list[str] = []
         self.splats: dict[tuple[str, str], str] = {}
@@ -458,8 +459,26 @@ class StatementEmitter:
         """A for loop; see loops.py."""
         raise NotImplementedError
 
+    def in_lanes(self, value: Value) -> int:
+        """In how many lanes a carry or a join is held: one where it is the same in all."""
+        return self.lanes if self.lanes > 1 and value in self.varying else 1
+
+    def held(self, value: Value, like: Value) -> str:
+        """The operand of a value in as many lanes as a carry or a join is held."""
+        return self.wide(value) if self.in_lanes(like) > 1 else self.scalar(value)
+
+    def bind(self, value: Value, operand: str) -> None:
+        """A carry or a join is this operand."""
+        if self.in_lanes(value) > 1:
+            self.env[value] = Reg("", None, operand, True)
+        else:
+            self.env[value] = Reg(operand, inside=self.lanes > 1)
+
     def branch(self, stmt: If) -> None:
         """An if with phis for its joins."""
+        if self.lanes > 1 and stmt.cond in self.varying:
+            self.masked_branch(stmt)
+            return
         w = self.w
         then, orelse, after = w.fresh("then"), w.fresh("else"), w.fresh("after")
         w.branch(self.scalar(stmt.cond), then, orelse)
@@ -469,45 +488,93 @@ class StatementEmitter:
         for label, block, values in sides:
             w.open(label)
             self.block(block)
-            ends.append(([self.scalar(v) for v in values], w.label))
+            pairs = zip(values, stmt.joins, strict=True)
+            ends.append(([self.held(v, j.result) for v, j in pairs], w.label))
             w.jump(after)
         w.open(after)
         for k, join in enumerate(stmt.joins):
-            kind = register(join.result.dtype, 1)
+            kind = register(join.result.dtype, self.in_lanes(join.result))
             incoming = ", ".join([f"[ {values[k]}, %{label} ]" for values, label in ends])
-            self.env[join.result] = Reg(w(f"phi {kind} {incoming}"))
+            self.bind(join.result, w(f"phi {kind} {incoming}"))
+
+    def masked_branch(self, stmt: If) -> None:
+        """Lanes take different sides: each side runs for those that take it, if there are any."""
+        w, flags, around = self.w, vector("i1", self.lanes), self.mask
+        cond = self.wide(stmt.cond)
+        against = w(f"xor {flags} {cond}, splat (i1 true)")
+        sides = [(cond, stmt.then, [j.then for j in stmt.joins])]
+        sides.append((against, stmt.orelse, [j.orelse for j in stmt.joins]))
+        found: list[list[str]] = []
+        for mask, block, values in sides:
+            self.mask = mask if around is None else w(f"and {flags} {around}, {mask}")
+            found.append(self.masked_side(block, values))
+            self.mask = around
+        for join, then, orelse in zip(stmt.joins, *found, strict=True):
+            kind = register(join.result.dtype, self.lanes)
+            self.bind(join.result, w(f"select {flags} {cond}, {kind} {then}, {kind} {orelse}"))
+
+    def masked_side(self, block: Block, values: Sequence[Value]) -> list[str]:
+        """One side of a branch in the lanes of the mask; skipped where there are none."""
+        w, before = self.w, self.w.label
+        run, after = w.fresh("some"), w.fresh("after")
+        w.branch(w.any_lane(self.mask or "", self.lanes), run, after)
+        w.open(run)
+        self.block(block)
+        found, latch = [self.wide(v) for v in values], w.label
+        w.jump(after)
+        w.open(after)
+        kinds = [register(v.dtype, self.lanes) for v in values]
+        return [
+            w(f"phi {kind} [ zeroinitializer, %{before} ], [ {operand}, %{latch} ]")
+            for kind, operand in zip(kinds, found, strict=True)
+        ]
 
     def while_loop(self, stmt: While) -> None:
-        """Test, body, test again."""
+        """Test, body, test again; in a vector loop as long as any lane goes on."""
         w = self.w
         self.repeats = True
         head, body, after = w.fresh("test"), w.fresh("body"), w.fresh("done")
-        before = w.label
-        inits = [self.scalar(c.init) for c in stmt.carries]
+        inits = [self.held(c.init, c.phi) for c in stmt.carries]
+        before, around = w.label, self.mask
         w.jump(head)
         w.open(head)
         lines, at = w.lines, len(w.lines)
         names = [f"%{head}.{k}" for k in range(len(inits))]
         lines.append("")
         for carry, name in zip(stmt.carries, names, strict=True):
-            self.env[carry.phi] = Reg(name)
+            self.bind(carry.phi, name)
         self.block(stmt.test_block)
-        w.branch(self.scalar(stmt.test), body, after)
+        if self.lanes > 1 and stmt.test in self.varying:
+            self.mask = self.both(stmt.test)
+            w.branch(w.any_lane(self.mask or "", self.lanes), body, after)
+        else:
+            w.branch(self.scalar(stmt.test), body, after)
         w.open(body)
         self.block(stmt.body)
-        nexts = [self.scalar(c.next) for c in stmt.carries]
+        nexts = [self.held(c.next, c.phi) for c in stmt.carries]
+        if self.mask is not around:
+            nexts = self.kept(stmt, names, nexts)
+        self.mask = around
         latch = w.label
         w.jump(head)
-        lines[at] = "\n".join(
-            [
-                f"  {name} = phi {register(c.init.dtype, 1)} [ {init}, %{before} ],"
-                f" [ {value}, %{latch} ]"
-                for name, c, init, value in zip(names, stmt.carries, inits, nexts, strict=True)
-            ]
-        )
+        phis = [
+            f"  {name} = phi {register(c.init.dtype, self.in_lanes(c.phi))} [ {init}, %{before} ],"
+            f" [ {value}, %{latch} ]"
+            for name, c, init, value in zip(names, stmt.carries, inits, nexts, strict=True)
+        ]
+        lines[at] = "\n".join(phis)
         w.open(after)
         for carry, name in zip(stmt.carries, names, strict=True):
-            self.env[carry.result] = Reg(name)
+            self.bind(carry.result, name)
+
+    def kept(self, stmt: While, names: Sequence[str], nexts: Sequence[str]) -> list[str]:
+        """The next carries: lanes that have stopped keep theirs."""
+        flags = vector("i1", self.lanes)
+        found: list[str] = []
+        for carry, old, new in zip(stmt.carries, names, nexts, strict=True):
+            kind = register(carry.init.dtype, self.lanes)
+            found.append(self.w(f"select {flags} {self.mask}, {kind} {new}, {kind} {old}"))
+        return found
 
     def counted(
         self,

@@ -125,7 +125,7 @@ class Builder:
         if self.scopes:
             raise ValueError(f"kernel {name!r} is opened inside another kernel")
         block = Block()
-        self.scopes.append(Scope(block, hoists=False, runs=False))
+        self.scopes.append(Scope(block, hoists=0, runs=False))
         try:
             yield
         finally:
@@ -221,8 +221,8 @@ class Builder:
         scopes = self.scopes
         level = len(scopes) - 1
         lowest = max([a.level for a in args])
-        while level > lowest and scopes[level].hoists:
-            level -= 1
+        while (over := scopes[level].hoists) and level - over >= lowest:
+            level -= over
         for scope in scopes[lowest : level + 1]:
             known = scope.shared.get(key)
             if known is not None:
@@ -267,7 +267,7 @@ class Builder:
         level = len(scopes) - 1
         operands = [v for v in (offset, where, other) if v is not None]
         lowest = max([v.level for v in operands])
-        while level > lowest and scopes[level].hoists and scopes[level].runs:
+        while level > lowest and scopes[level].runs and scopes[level].hoists == 1:
             level -= 1
         key = (
             "load",

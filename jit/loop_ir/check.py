@@ -177,18 +177,18 @@ class Checker:
             case Fail():
                 self.code(stmt.code)
                 self.use(stmt.cond, "bool")
-            case While() | If() | CallExtern() | Callback() | Address() | Run() | Leave():
+            case While():
+                self.while_loop(stmt, context)
+            case If():
+                self.branch(stmt, context)
+            case CallExtern() | Callback() | Address() | Run() | Leave():
                 name = type(stmt).__name__
                 self.require(context == "scalar", f"{name} inside a vector loop")
                 self.scalar_only(stmt)
 
-    def scalar_only(self, stmt: While | If | CallExtern | Callback | Address | Run | Leave) -> None:
+    def scalar_only(self, stmt: CallExtern | Callback | Address | Run | Leave) -> None:
         """The statements that a vector loop cannot hold."""
         match stmt:
-            case While():
-                self.while_loop(stmt)
-            case If():
-                self.branch(stmt)
             case CallExtern():
                 for argument in stmt.args:
                     if isinstance(argument, Pointer):
@@ -248,26 +248,26 @@ class Checker:
             self.use(carry.next)
         self.defined = outside | {carry.result for carry in stmt.carries}
 
-    def while_loop(self, stmt: While) -> None:
+    def while_loop(self, stmt: While, context: str) -> None:
         """A while loop."""
         bound = self.carries(stmt.carries)
         outside = set(self.defined)
-        self.inner(stmt.test_block, "scalar", *bound)
+        self.inner(stmt.test_block, context, *bound)
         self.use(stmt.test, "bool")
-        self.block(stmt.body, "scalar")
+        self.block(stmt.body, context)
         for carry in stmt.carries:
             self.use(carry.next)
         self.defined = outside | {carry.result for carry in stmt.carries}
 
-    def branch(self, stmt: If) -> None:
+    def branch(self, stmt: If, context: str) -> None:
         """An if and its joins."""
         self.use(stmt.cond, "bool")
         outside = set(self.defined)
-        self.inner(stmt.then, "scalar")
+        self.inner(stmt.then, context)
         for join in stmt.joins:
             self.use(join.then, join.result.dtype)
         self.defined = set(outside)
-        self.inner(stmt.orelse, "scalar")
+        self.inner(stmt.orelse, context)
         for join in stmt.joins:
             self.use(join.orelse, join.result.dtype)
         self.defined = outside | {join.result for join in stmt.joins}

@@ -9,8 +9,8 @@ The grammar, which check.py enforces and pprint.py prints:
               | value := load buffer[offset] (where m else v)
               | store buffer[offset] = value (where m)
               | for var < extent (carries) block          serial, vector or parallel
-              | while (carries) block test value block    not inside a vector loop
-              | if value block else block                 not inside a vector loop
+              | while (carries) block test value block    each lane of a vector loop for itself
+              | if value block else block                 each lane of a vector loop for itself
               | value := call symbol(value | pointer ...) not inside a vector loop
               | callback index(pointer ...)               not inside a vector loop
               | value := address buffer[offset]           not inside a vector loop
@@ -247,7 +247,7 @@ class For:
     """body for var = 0 .. extent-1 (no iteration when extent <= 0).
 
     serial: in order. vector: iterations are independent but for carries, which have a combine;
-    the body holds only ops, loads, stores, fails and serial loops of uniform extent. parallel:
+    the body holds no calls, and its loops are serial and of uniform extent. parallel:
     independent in the same sense, any body; chunks of whole multiples of `grain` iterations run
     on several threads. parallel_vector: chunks of a vector loop. A carry's value does not depend
     on the number of threads. A parallel loop inside a parallel loop runs in order.

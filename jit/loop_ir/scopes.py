@@ -29,13 +29,18 @@ Init: TypeAlias = "Value | tuple[Value, Combine | None]"
 
 
 class Scope:
-    """An open block: its statements, what was built in it, and whether pure work may leave it."""
+    """An open block: its statements, what was built in it, and whether pure work may leave it.
+
+    Pure operations on outer values move out of it and on over `hoists` blocks, itself included:
+    over none where it is a branch, over two where it is the body of a while, since what stands in
+    the block of the test runs once more often than the body.
+    """
 
     __slots__ = ("block", "hoists", "runs", "shared")
 
-    def __init__(self, block: Block, hoists: bool, runs: bool) -> None:
+    def __init__(self, block: Block, hoists: int, runs: bool) -> None:
         self.block = block
-        self.hoists = hoists  # pure operations on outer values move out of it
+        self.hoists = hoists
         self.runs = runs  # entered whenever the block around it is, so that loads may move too
         self.shared: dict[object, Value] = {}
 
@@ -74,7 +79,7 @@ class Loop:
         if interval is not None:
             builder.ranges[self.i] = interval
         runs = isinstance(extent, Const) and int(extent.value) > 0
-        builder.scopes.append(Scope(self.node.body, hoists=True, runs=runs))
+        builder.scopes.append(Scope(self.node.body, hoists=1, runs=runs))
         return self
 
     def yield_(self, *values: Value) -> None:
@@ -107,13 +112,13 @@ class WhileLoop:
         self.results: tuple[Value, ...] = tuple([c.result for c in carries])
 
     def __enter__(self) -> WhileLoop:
-        self.builder.scopes.append(Scope(self.node.test_block, hoists=True, runs=True))
+        self.builder.scopes.append(Scope(self.node.test_block, hoists=1, runs=True))
         return self
 
     def test(self, cond: Value) -> None:
         """End the test; what follows is the body, which may use values of the test."""
         self.node.test = cond
-        self.builder.scopes.append(Scope(self.node.body, hoists=False, runs=False))
+        self.builder.scopes.append(Scope(self.node.body, hoists=2, runs=False))
 
     def yield_(self, *values: Value) -> None:
         """Give the carries their next values; the last thing in the body."""
@@ -147,7 +152,7 @@ class Branch:
     def _open(self, block: Block) -> Generator[None]:
         """Enter a block; the statement comes after all that is built around it till it closes."""
         around = self.builder.scopes[-1].block.stmts
-        self.builder.scopes.append(Scope(block, hoists=False, runs=False))
+        self.builder.scopes.append(Scope(block, hoists=0, runs=False))
         try:
             yield
         finally:
