@@ -12,6 +12,7 @@ from jit.lowering import (
     ordering,
     reduction,
     structural,
+    unrolled_rules,
     windows,
 )
 
@@ -26,5 +27,6 @@ FAMILIES = (
     ordering,
     effects,
     control,
+    unrolled_rules,
 )
 """The files of rules; importing this package fills the tables in rules.py."""

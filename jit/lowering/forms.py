@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias
 
-from functrans.extend import Eqn
+from functrans.extend import Eqn, Jaxpr
+from jit.lowering.registers import RegisterForm, register_form
 
 FormName: TypeAlias = Literal["program", "registers", "lanes"]
 
@@ -19,6 +21,7 @@ class Form(NamedTuple):
     reason: str
 
 
-def choose(eqn: Eqn) -> Form:
-    """The form of a control flow equation."""
-    return Form("program", "the only form that there is")
+def choose(eqn: Eqn, expanded: Callable[[Jaxpr], Jaxpr]) -> Form | RegisterForm:
+    """The form of a control flow equation; `expanded` writes out the expansions of a body."""
+    found = register_form(eqn, expanded)
+    return Form("program", found) if isinstance(found, str) else found

@@ -38,7 +38,7 @@ class Inner(NamedTuple):
 
 
 def inner_programs(eqn: Eqn) -> tuple[Inner, ...]:
-    programs: tuple[Inner, ...] = eqn.params["programs"]
+    programs: tuple[Inner, ...] = eqn.params.get("programs", ())
     return programs
 
 

@@ -14,16 +14,18 @@ from functrans.extend import (
     Jaxpr,
     Primitive,
     cond_p,
+    prune,
     scan_p,
     simplify,
     while_p,
 )
 from jit.lowering.forms import choose
 from jit.lowering.loops import Inner, program_cond_p, program_scan_p, program_while_p
+from jit.lowering.registers import IN_REGISTERS, RegisterForm
 from jit.lowering.rules import EquationBuilder, runtime_calls
 from jit.passes.lines import kernel_lines
 from jit.passes.loops import write_program
-from jit.passes.prepare import inline_calls, to_graph
+from jit.passes.prepare import expand, inline_calls, to_graph
 from jit.passes.sharing import shared_plan
 
 Taken = tuple[int | None, ...]
@@ -41,6 +43,7 @@ class Nesting:
     def __init__(self, callback: Callable[[Eqn], int]) -> None:
         self.callback = callback
         self.errors: list[str] = []
+        self._expanded: dict[Jaxpr, Jaxpr] = {}
         self._made: dict[tuple[Jaxpr, Taken], Inner] = {}
 
     def expand(self, eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:
@@ -48,8 +51,19 @@ class Nesting:
         form = FORMS.get(eqn.primitive)
         if form is None:
             return None
+        chosen = choose(eqn, self.expanded)
+        if isinstance(chosen, RegisterForm):
+            return eqs.bind_as(IN_REGISTERS[eqn.primitive], eqn, form=chosen)
         programs = tuple([self.inner(*body) for body in bodies_of(eqn)])
-        return eqs.bind_as(form, eqn, programs=programs, form=choose(eqn))
+        return eqs.bind_as(form, eqn, programs=programs, form=chosen)
+
+    def expanded(self, jaxpr: Jaxpr) -> Jaxpr:
+        """A body, simplified, without calls, expansions written out; what holds bodies stays."""
+        if jaxpr not in self._expanded:
+            body = simplify(inline_calls(jaxpr))
+            eqns, outvars = expand(body, lambda eqs, eqn: None)
+            self._expanded[jaxpr] = Jaxpr(body.invars, prune(eqns, outvars), outvars)
+        return self._expanded[jaxpr]
 
     def inner(self, jaxpr: Jaxpr, taken: Taken, name: str) -> Inner:
         """A body as a program. taken[j]: the operand whose memory result j may take."""

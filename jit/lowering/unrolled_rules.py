@@ -1,0 +1,88 @@
+"""Elements, one by one, of what elsewhere is a kernel: scatters and running reductions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from functrans.extend import Eqn, primitives
+from jit.lowering import complex as cx
+from jit.lowering.asking import MOST_ELEMENTS, UNROLLED, TooLarge, UnrolledRule
+from jit.lowering.elementwise import logaddexp, maximum, minimum
+from jit.lowering.formulas import Function
+from jit.lowering.index import Point, constant, unravel
+from jit.lowering.indexing import indices_of, known_index, wrapped
+from jit.lowering.rules import Walk
+
+ft = primitives.reduction
+ix = primitives.indexing
+
+
+def running(step: Function, paired: Function | None = None) -> UnrolledRule:
+    """out[k] = step(out[k - 1], x[k]) along the axis."""
+
+    def rule(walk: Walk, eqn: Eqn, point: Point) -> Any:
+        (x,), (out,), axis = eqn.inputs, eqn.outputs, eqn.params["axis"]
+        multi = list(walk.multi(point))
+        if multi[axis].terms:
+            raise TooLarge(f"{eqn.primitive.name} runs over the lanes")
+        k, last = multi[axis].const, x.aval.shape[axis] - 1
+        here = walk.value(x, point)
+        if k == (last if eqn.params["reverse"] else 0):
+            return here
+        multi[axis] = constant(k + 1 if eqn.params["reverse"] else k - 1)
+        before = walk.value(out, Point(out.aval.shape, multi=multi))
+        function = paired if paired and x.aval.dtype.kind == "c" else step
+        return function(walk.b, before, here)
+
+    return rule
+
+
+UNROLLED[ft.cumsum_p] = running(lambda b, x, y: b.add(x, y), cx.add)
+UNROLLED[ft.cumprod_p] = running(lambda b, x, y: b.mul(x, y), cx.mul)
+UNROLLED[ft.cummax_p] = running(maximum)
+UNROLLED[ft.cummin_p] = running(minimum)
+UNROLLED[ft.cumlogsumexp_p] = running(logaddexp)
+
+
+def updated(combine: Function | None, paired: Function | None = None) -> UnrolledRule:
+    """The element of x, changed by each update that names its place, in order."""
+
+    def rule(walk: Walk, eqn: Eqn, point: Point) -> Any:
+        x, updates, index = eqn.inputs[:3]
+        if index.aval.size > MOST_ELEMENTS:
+            raise TooLarge(f"{eqn.primitive.name} of {index.aval.size} updates")
+        multi, axes = walk.multi(point), eqn.params["axes"]
+        rest = [place for axis, place in enumerate(multi) if axis not in axes]
+        function = paired if paired and x.aval.dtype.kind == "c" else combine
+        found = walk.value(x, point)
+        for k in range(index.aval.size):
+            own = unravel(constant(k), index.aval.shape)
+            here = Point(index.aval.shape, multi=own)
+            hit: Any = True
+            for atom, axis in zip(indices_of(eqn), axes, strict=True):
+                hit = walk.both(hit, names(walk, eqn, atom, axis, here, multi[axis]))
+            if hit is False:
+                continue
+            new = walk.value(updates, Point(updates.aval.shape, multi=[*own, *rest]))
+            if function is not None:
+                new = function(walk.b, found, new)
+            found = walk.choose(hit, lambda new=new: new, lambda old=found: old)
+        return found
+
+    return rule
+
+
+def names(walk: Walk, eqn: Eqn, atom: Any, axis: int, here: Point, place: Any) -> Any:
+    """Does the index at `here` name this place of the axis?"""
+    n = eqn.inputs[0].aval.shape[axis]
+    known = known_index(eqn, atom, walk, here, n)
+    if known is not None:
+        return walk.compare("eq", known - place, 0)
+    return walk.b.eq(wrapped(walk, eqn, walk.value(atom, here), n), walk.number(place))
+
+
+UNROLLED[ix.scatter_p] = updated(None)
+UNROLLED[ix.scatter_add_p] = updated(lambda b, old, new: b.add(old, new), cx.add)
+UNROLLED[ix.scatter_mul_p] = updated(lambda b, old, new: b.mul(old, new), cx.mul)
+UNROLLED[ix.scatter_min_p] = updated(minimum)
+UNROLLED[ix.scatter_max_p] = updated(maximum)

@@ -1,0 +1,242 @@
+"""Loops whose bodies are tiny run in registers, or in lanes, and do what the evaluator does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import functrans as ft
+import functrans.numpy as fnp
+from functrans import lax
+from functrans.bind import eval_jaxpr
+from functrans.errors import OutOfBoundsError
+from jit.pipeline import Executable, compile_jaxpr
+from tests.agreement import TOLERANCE
+
+RNG = np.random.default_rng(5)
+
+
+def compiled(f: Callable[..., Any], *args: Any) -> tuple[Executable, list[Any]]:
+    """f as native code, and its inputs: captured arrays, then the leaves of the arguments."""
+    closed = ft.make_jaxpr(f)(*args)
+    return compile_jaxpr(closed.jaxpr), [*closed.consts, *map(np.asarray, ft.tree.leaves(args))]
+
+
+def forms(executable: Executable) -> list[str]:
+    """The form of each loop and branch that the report tells of."""
+    return [
+        line.split(" as ")[1].split(":")[0] for line in executable.report.kernels if " as " in line
+    ]
+
+
+def check(f: Callable[..., Any], *args: Any, form: str | None = "registers") -> None:
+    """Native code agrees with the evaluator, and every loop has the form."""
+    executable, inputs = compiled(f, *args)
+    wanted = eval_jaxpr(ft.make_jaxpr(f)(*args).jaxpr, inputs)
+    for got, value in zip(executable(inputs), wanted, strict=True):
+        assert got.dtype == np.asarray(value).dtype
+        close(got, value)
+    if form is not None:
+        assert set(forms(executable)) == {form}, executable.report.kernels
+
+
+def close(got: Any, wanted: Any) -> None:
+    """Equal up to rounding."""
+    tolerance = TOLERANCE.get(np.asarray(wanted).dtype.itemsize, 0.0)
+    np.testing.assert_allclose(got, wanted, rtol=tolerance, atol=tolerance)
+
+
+def lorenz(s: Any) -> Any:
+    x, y, z = s[..., 0], s[..., 1], s[..., 2]
+    return fnp.stack([10.0 * (y - x), x * (28.0 - z) - y, x * y - 8.0 / 3.0 * z], -1)
+
+
+def rk4(s: Any, h: float = 0.01) -> Any:
+    k1 = lorenz(s)
+    k2 = lorenz(s + h / 2 * k1)
+    k3 = lorenz(s + h / 2 * k2)
+    k4 = lorenz(s + h * k3)
+    return s + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+
+
+def trajectory(s: Any, length: int = 20) -> Any:
+    return lax.scan(lambda c, _: (rk4(c), c), s, None, length=length)
+
+
+def recurrence(x: Any, n: int = 30) -> Any:
+    return lax.fori_loop(0, n, lambda i, c: 0.9 * c + 0.1 * fnp.sin(c) + 0.01 * i, x)
+
+
+def newton(x: Any) -> Any:
+    return lax.fori_loop(0, 12, lambda i, v: v - (v * v - 2.0) / (2.0 * v), x)
+
+
+def branches(x: Any) -> Any:
+    def body(c: Any, k: Any) -> Any:
+        c = lax.cond(
+            c > 0.5,
+            lambda c: fnp.exp(-c) * fnp.tanh(k) + fnp.sin(c),
+            lambda c: fnp.cos(c * k) + 0.25 * fnp.log1p(c * c),
+            c,
+        )
+        return c, lax.switch(k.astype(int) % 3, [lambda c: c, lambda c: -c, lambda c: c * c], c)
+
+    return lax.scan(body, x, np.arange(9.0))
+
+
+def nested(a: Any) -> Any:
+    def outer(c: Any, x: Any) -> Any:
+        d = lax.fori_loop(0, 5, lambda i, d: 0.5 * d + x[i % 3], c)
+        e, ys = lax.scan(lambda e, z: (e + z, e * z), 0.0, x)
+        return d + e, (ys, c)
+
+    return lax.scan(outer, 0.0, a)
+
+
+def spilled(a: Any) -> Any:
+    """An inner loop too long to be unrolled, over an array that lies in registers."""
+
+    def outer(c: Any, x: Any) -> Any:
+        e, ys = lax.scan(lambda e, z: (fnp.sin(0.5 * e + z), fnp.exp(-e * z)), c, x * c)
+        return e + 0.01 * ys[7] * ys.sum(), ys[::5]
+
+    return lax.scan(outer, 0.5, a)
+
+
+def halvings(x: Any) -> Any:
+    return lax.while_loop(lambda c: c[0] > 1.0, lambda c: (c[0] * 0.5, c[1] + 1), (x, 0))
+
+
+def tables(t: Any) -> Any:
+    """Reads and writes at places that only the running loop knows."""
+
+    def body(c: Any, i: Any) -> Any:
+        j = (i * 7) % 16
+        w = fnp.at(fnp.arange(4.0) * c)[i % 4].set(c)
+        w = fnp.at(w)[fnp.array([0, 1, 0])].add(c)
+        u = lax.dynamic_update_slice(w, w[:2] * 2.0, (i % 5,))
+        return 0.5 * c + t[j] + w[(i + 1) % 4], (u, lax.dynamic_slice(u, (i,), (2,)))
+
+    return lax.scan(body, 0.25, np.arange(20))
+
+
+def reductions(z: Any) -> Any:
+    def body(c: Any, x: Any) -> Any:
+        s = fnp.cumsum(c * x)
+        m = fnp.outer(s, x) @ c
+        return m / (1.0 + abs(m).max()), (fnp.argmax(fnp.sin(s)), s.min(), (s > 0).any())
+
+    return lax.scan(body, z, np.linspace(-1.0, 1.0, 40).reshape(8, 5))
+
+
+def kinds(n: Any) -> Any:
+    """Integers, booleans, keys of random numbers, and what is only counted."""
+
+    def body(c: Any, x: Any) -> Any:
+        count, flag, small = c
+        flag = fnp.logical_xor(flag, x % 3 == 0)
+        return (count * 3 + x, flag, (small + x.astype(np.uint8)).astype(np.uint8)), flag
+
+    return lax.scan(body, (n, True, np.uint8(250)), np.arange(11))
+
+
+def orbit(z: Any) -> Any:
+    return lax.scan(lambda z, _: (z * z + (0.3j - 0.1), abs(z)), z, None, length=9)
+
+
+PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+    "recurrence": (recurrence, (1.5,)),
+    "lorenz": (trajectory, (np.array([1.0, 2.0, 3.0]),)),
+    "branches": (branches, (0.3,)),
+    "nested": (nested, (np.arange(12.0).reshape(4, 3),)),
+    "spilled": (spilled, (RNG.random((3, 40)),)),
+    "halvings": (halvings, (1000.0,)),
+    "tables": (tables, (RNG.random(16),)),
+    "reductions": (reductions, (np.arange(5.0),)),
+    "kinds": (kinds, (3,)),
+    "complex": (orbit, (0.1 + 0.2j,)),
+    "float32": (lambda x: recurrence(x), (np.float32(0.5),)),
+    "no step": (lambda x: (trajectory(x, 0), recurrence(x, 0)), (np.array([1.0, 2.0, 3.0]),)),
+    "one step": (lambda x: (trajectory(x, 1), recurrence(x, 1)), (np.array([1.0, 2.0, 3.0]),)),
+    "never": (halvings, (0.5,)),
+    "nan": (recurrence, (np.nan,)),
+    "backwards": (
+        lambda x: lax.scan(lambda c, k: (c * 0.5 + k, c), x, np.arange(6.0), reverse=True),
+        (2.0,),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_values(name: str) -> None:
+    """The same values as the evaluator's, whatever is carried."""
+    f, args = PROGRAMS[name]
+    check(f, *args)
+
+
+LANES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+    "newton": (newton, (np.linspace(1.0, 3.0, 1001),)),
+    "rows": (trajectory, (RNG.random((37, 3)),)),
+    "matrix": (lambda x: recurrence(x * 2.0), (RNG.random((9, 21)),)),
+    "nine": (newton, (np.linspace(1.0, 3.0, 9),)),
+    "shared": (
+        lambda x: lax.scan(
+            lambda c, k: ((c[0] * k + c[1], c[1] + 1.0), c[0]), (x, 0.0), np.arange(5.0)
+        ),
+        (RNG.random(50),),
+    ),
+    "float32": (newton, (np.linspace(1.0, 3.0, 77, dtype=np.float32),)),
+    "complex": (orbit, (RNG.random(19) * 0.1j,)),
+    "large": (newton, (np.linspace(1.0, 3.0, 40_000),)),
+}
+
+
+@pytest.mark.parametrize("name", LANES)
+def test_lanes(name: str) -> None:
+    """Elements that do not depend on each other run the loop side by side."""
+    f, args = LANES[name]
+    check(f, *args, form="lanes")
+
+
+GRADIENTS = ["recurrence", "lorenz", "branches", "nested", "spilled", "tables", "backwards"]
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_gradients(name: str) -> None:
+    """A backward pass in registers too."""
+    f, args = PROGRAMS[name]
+
+    def loss(*args: Any) -> Any:
+        return sum(fnp.sum(x * x) for x in ft.tree.leaves(f(*args)))
+
+    check(ft.grad(loss), *args)
+
+
+@pytest.mark.parametrize("name", ["newton", "rows", "matrix", "float32"])
+def test_gradients_in_lanes(name: str) -> None:
+    """A backward pass in lanes too."""
+    f, args = LANES[name]
+
+    def loss(*args: Any) -> Any:
+        return sum(fnp.sum(x * x) for x in ft.tree.leaves(f(*args)))
+
+    check(ft.grad(loss), *args, form="lanes")
+
+
+def test_second_derivatives() -> None:
+    """Loops of loops' derivatives."""
+    check(ft.grad(ft.grad(recurrence)), 1.5)
+    check(ft.hessian(lambda s: trajectory(s, 4)[0].sum()), np.array([1.0, 2.0, 3.0]), form=None)
+
+
+def test_an_index_out_of_bounds_is_an_error() -> None:
+    """Also where the array lies in registers."""
+
+    def f(x: Any) -> Any:
+        return lax.scan(lambda c, i: (c + (x * c)[i], None), 0.5, np.arange(4))[0]
+
+    with pytest.raises(OutOfBoundsError, match="out of bounds for axis 0 with size 3"):
+        ft.jit(f)(np.arange(3.0))
