@@ -22,6 +22,7 @@ from functrans.control.custom import (
     forward_of,
 )
 from functrans.control.scan import scan_p
+from functrans.control.sweep import sweep_p
 from functrans.control.while_loop import while_p
 from functrans.engine import IMPORTED, engine_name, jit, native_engine, plug
 from functrans.errors import (
@@ -163,6 +164,7 @@ __all__ = [
     "split_arguments",
     "stage",
     "stage_walk",
+    "sweep_p",
     "transpose_jaxpr",
     "tree",
     "user_frame",
