@@ -2,6 +2,7 @@
 
 from functrans.api.custom_jvp import custom_jvp
 from functrans.api.custom_vjp import custom_gradient, custom_vjp
+from functrans.api.expansion import derivative, jet, laplacian, taylor
 from functrans.api.forward import jvp, linear_transpose, linearize
 from functrans.api.inspecting import ShapeDtypeStruct, closure_convert, eval_shape, make_jaxpr
 from functrans.api.jacobians import hessian, hvp, jacfwd, jacobian, jacrev, vhp
@@ -17,6 +18,7 @@ __all__ = [
     "custom_gradient",
     "custom_jvp",
     "custom_vjp",
+    "derivative",
     "enable_grad",
     "eval_shape",
     "grad",
@@ -25,12 +27,15 @@ __all__ = [
     "jacfwd",
     "jacobian",
     "jacrev",
+    "jet",
     "jvp",
+    "laplacian",
     "linear_transpose",
     "linearize",
     "make_jaxpr",
     "no_grad",
     "stop_gradient",
+    "taylor",
     "value_and_grad",
     "vhp",
     "vjp",

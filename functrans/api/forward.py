@@ -72,18 +72,22 @@ def jvp(
     return (result, tangent, aux.join(outs[num_results:])) if has_aux else (result, tangent)
 
 
-def require_tuples(primals: Any, tangents: Any, f: Function, what: str) -> None:
-    """Raise unless both are tuples or lists of one length."""
-    for word, value in (("primals", primals), ("tangents", tangents)):
+def require_tuples(
+    primals: Any, others: Any, f: Function, what: str, word: str = "tangents"
+) -> None:
+    """Raise unless both are tuples or lists of one length; `word` names the others."""
+    one = word.removesuffix("s") if word == "tangents" else word
+    for named, value in (("primals", primals), (word, others)):
         if not isinstance(value, (tuple, list)):
             raise TransformTypeError(
-                f"{what}: {word} must be a tuple with one entry for each argument of {name_of(f)}, "
-                f"but got {describe(value)}. Write ({word[:-1]},) for a single argument."
+                f"{what}: {named} must be a tuple with one entry for each argument of "
+                f"{name_of(f)}, but got {describe(value)}. Write "
+                f"({one if named == word else 'primal'},) for a single argument."
             )
-    if len(primals) != len(tangents):
+    if len(primals) != len(others):
         raise TransformTypeError(
-            f"{what}: {name_of(f)} got {len(primals)} primals but {len(tangents)} tangents "
-            f"({where(f)}). Give one tangent for each primal."
+            f"{what}: {name_of(f)} got {len(primals)} primals but {len(others)} {word} "
+            f"({where(f)}). Give one {one} for each primal."
         )
 
 

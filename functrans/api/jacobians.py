@@ -36,7 +36,7 @@ def jacfwd(
         split, leaves = _prepare(f, argnums, args, kwargs, "jacfwd", holomorphic)
         result, derivative, *aux = linearize(_chosen(f, split), *leaves, has_aux=has_aux)
         _require_inexact(result, f, "jacfwd", holomorphic)
-        columns = vmap(derivative, out_axes=-1)(*_basis(leaves))
+        columns = vmap(derivative, out_axes=-1)(*basis(leaves))
 
         def blocks(out: Any, y: Any) -> Any:
             ends = np.cumsum([aval_of(x).size for x in leaves])[:-1]
@@ -65,7 +65,7 @@ def jacrev(
         result, pullback, *aux = vjp(_chosen(f, split), *leaves, has_aux=has_aux)
         _require_inexact(result, f, "jacrev", holomorphic)
         outs, treedef = tree.flatten(result)
-        rows = vmap(lambda *bars: pullback(tree.unflatten(treedef, bars)))(*_basis(outs))
+        rows = vmap(lambda *bars: pullback(tree.unflatten(treedef, bars)))(*basis(outs))
         ends = np.cumsum([aval_of(y).size for y in outs])[:-1]
         parts = [np.split(r, ends, axis=0) for r in rows]
         jacobians = []
@@ -196,7 +196,7 @@ def _require_inexact(result: Any, f: Function, what: str, holomorphic: bool) -> 
             )
 
 
-def _basis(leaves: Sequence[Any]) -> list[Any]:
+def basis(leaves: Sequence[Any]) -> list[Any]:
     """For each leaf, an array whose first axis runs over the unit vectors of all leaves."""
     avals = [aval_of(x) for x in leaves]
     total = sum(a.size for a in avals)

@@ -22,7 +22,9 @@ from functrans.recording import Hooks, provide_hooks
 from functrans.transforms.batching import batch_jaxpr
 from functrans.transforms.jvp import jvp_jaxpr
 from functrans.transforms.partial_eval import partial_eval_jaxpr
+from functrans.transforms.series import Curve
 from functrans.transforms.simplify import simplify
+from functrans.transforms.taylor import Coefficients, mask_of, packed, taylor_jaxpr, unpacked
 from functrans.transforms.transpose import transpose_jaxpr
 
 
@@ -86,6 +88,15 @@ def call_batch(
     return outs, list(out_dims)
 
 
+def call_taylor(
+    curve: Curve, coefficients: list[Coefficients], *, jaxpr: Jaxpr, name: str, engine: Any
+) -> list[Coefficients]:
+    """The call of the Taylor jaxpr."""
+    program, mask = taylor_jaxpr(jaxpr, curve, mask_of(coefficients))
+    outs = call(program, *packed(coefficients), name=f"taylor({name})", engine=engine)
+    return unpacked(outs, mask)
+
+
 def call_partial_eval(eqn: Eqn, unknown: tuple[bool, ...]) -> tuple[list[Eqn], list[Eqn]]:
     """One call for what is known, with residuals, and one for what waits.
 
@@ -126,6 +137,7 @@ call_p = Primitive(
     transpose=call_transpose,
     batch=call_batch,
     partial_eval=call_partial_eval,
+    taylor=call_taylor,
     effects=call_effects,
     cheap=False,
 )

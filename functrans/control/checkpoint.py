@@ -10,6 +10,8 @@ from functrans.ir import Aval, Effect, Eqn, Jaxpr, Linear, Literal, MappedAxis, 
 from functrans.transforms.batching import batch_jaxpr
 from functrans.transforms.jvp import jvp_jaxpr
 from functrans.transforms.partial_eval import partial_eval_jaxpr
+from functrans.transforms.series import Curve
+from functrans.transforms.taylor import Coefficients, mask_of, packed, taylor_jaxpr, unpacked
 from functrans.transforms.transpose import transpose_jaxpr
 
 Policy = Callable[..., bool]
@@ -78,6 +80,14 @@ def checkpoint_batch(
 ) -> tuple[list[Any], list[int | None]]:
     batched, out_dims = batch_jaxpr(jaxpr, axis, tuple(dims))
     return bind(checkpoint_p, *operands, jaxpr=batched, policy=policy), list(out_dims)
+
+
+def checkpoint_taylor(
+    curve: Curve, coefficients: list[Coefficients], *, jaxpr: Jaxpr, policy: Policy | None
+) -> list[Coefficients]:
+    """A checkpoint of the Taylor jaxpr."""
+    program, mask = taylor_jaxpr(jaxpr, curve, mask_of(coefficients))
+    return unpacked(bind(checkpoint_p, *packed(coefficients), jaxpr=program, policy=policy), mask)
 
 
 def checkpoint_partial_eval(eqn: Eqn, unknown: tuple[bool, ...]) -> tuple[list[Eqn], list[Eqn]]:
@@ -152,6 +162,7 @@ checkpoint_p = Primitive(
     transpose=checkpoint_transpose,
     batch=checkpoint_batch,
     partial_eval=checkpoint_partial_eval,
+    taylor=checkpoint_taylor,
     effects=checkpoint_effects,
     cheap=False,
     opaque=True,

@@ -48,11 +48,12 @@ class Elementwise(NamedTuple):
 
     `partials(out, *operands)` gives one derivative per operand: an array, 1, -1 or None (zero
     everywhere); no `partials` at all says that the derivative is zero, or written by hand
-    (`by_hand`).
+    (`by_hand`). `bilinear`: a product, linear in each of its two operands.
     """
 
     partials: Callable[..., Sequence[Any]] | None
     by_hand: bool = False
+    bilinear: bool = False
 
 
 class LinearIn(NamedTuple):
@@ -95,6 +96,8 @@ class Primitive:
     narrow        : (eqn, used) -> (eqns, aliases): what is left of an equation whose results are
                     used where `used` says so, and what its results are where they are something
                     that there is already; only primitives that hold a jaxpr have one
+    taylor        : see transforms/taylor.py; only primitives that hold a jaxpr have one: for all
+                    others the Taylor rule follows from jvp
     effects       : (**params) -> Effect; what an equation of this primitive does
     cheap         : computing it again costs less than keeping its result
     opaque        : simplification and fusion may not look through it or merge two of it
@@ -108,6 +111,7 @@ class Primitive:
     batch: Callable[..., tuple[list[Any], list[int | None]]] | None = None
     partial_eval: Callable[..., Any] | None = None
     narrow: Callable[..., Any] | None = None
+    taylor: Callable[..., list[list[Any]]] | None = None
     effects: Callable[..., Effect] | None = None
     property: Property = None
     cheap: bool = True
@@ -121,6 +125,15 @@ class Primitive:
                 return False
             case _:
                 return True
+
+    @cached_property
+    def is_bilinear(self) -> bool:
+        """Is it linear in each of two operands?"""
+        match self.property:
+            case Bilinear() | Elementwise(bilinear=True):
+                return True
+            case _:
+                return False
 
     def effect(self, params: Params) -> Effect:
         return Effect.NONE if self.effects is None else self.effects(**params)

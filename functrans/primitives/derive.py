@@ -55,14 +55,15 @@ def elementwise(
     jvp: Callable[..., tuple[list[Value], list[Value]]] | None = None,
     transpose: Callable[..., list[Value]] | None = None,
     arity: int = 1,
+    bilinear: bool = False,
     cheap: bool = True,
 ) -> Primitive:
     """A primitive that applies one scalar function everywhere.
 
     `kinds` lists the NumPy kind characters it accepts ("b" bool, "iu" integers, "f", "c").
     `result` maps the operands' dtype to the result's (itself by default). Without `partials`
-    and `jvp` its derivative is zero everywhere. Params go to all of them as keywords. `cheap`
-    says that computing it again costs less than keeping it in memory.
+    and `jvp` its derivative is zero everywhere. Params go to all of them as keywords. `bilinear`
+    says that it is a product, `cheap` that computing it again costs less than keeping it in memory.
     """
 
     def abstract_eval(*avals: Aval, **params: Any) -> list[Aval]:
@@ -98,7 +99,7 @@ def elementwise(
         jvp=derived_jvp if jvp is None else jvp,
         transpose=transpose,
         batch=batching_elementwise(lambda: primitive),
-        property=Elementwise(partials, by_hand=jvp is not None),
+        property=Elementwise(partials, by_hand=jvp is not None, bilinear=bilinear),
         cheap=cheap,
     )
     return primitive

@@ -142,9 +142,15 @@ mul_p = elementwise(
     arity=2,
     partials=lambda out, x, y: [y, x],
     transpose=mul_transpose,
+    bilinear=True,
 )
 scale_p = elementwise(
-    "scale", _scale_impl, arity=2, partials=lambda out, x, y: [y, x], transpose=scale_transpose
+    "scale",
+    _scale_impl,
+    arity=2,
+    partials=lambda out, x, y: [y, x],
+    transpose=scale_transpose,
+    bilinear=True,
 )
 div_p = elementwise(
     "div",

@@ -16,8 +16,8 @@ import numpy as np
 
 from functrans.bind import eval_jaxpr
 from functrans.errors import NonLinearError, where
-from functrans.ir import Aval, Bilinear, Eqn, Jaxpr, LinearIn, Primitive, Reduction, Var
-from functrans.primitives.elementwise import add_p, div_p, mul_p, neg_p, scale_p, sub_p
+from functrans.ir import Aval, Eqn, Jaxpr, LinearIn, Primitive, Reduction, Var
+from functrans.primitives.elementwise import add_p, div_p, neg_p, sub_p
 from functrans.primitives.indexing import gather_p
 from functrans.primitives.structural import convert_p
 from functrans.transforms.cache import derived
@@ -102,7 +102,7 @@ def _summands(primitive: Primitive, count: int) -> Sequence[int]:
 
 def _factors(primitive: Primitive) -> int:
     """How many operands, from the first on, make the result zero where they are zero."""
-    if primitive in (mul_p, scale_p) or isinstance(primitive.property, Bilinear):
+    if primitive.is_bilinear:
         return 2
     return int(primitive in (div_p, gather_p))
 

@@ -1,0 +1,305 @@
+"""Taylor mode for users: jet, taylor, derivative and laplacian."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from functrans import tree
+from functrans.api.arguments import Argnums, Split, require_callable, split_arguments
+from functrans.api.border import Function, array_leaf, as_typed, run, stage, zeros
+from functrans.api.forward import require_tuples
+from functrans.api.jacobians import basis
+from functrans.api.reverse import check_tangents, differentiable_leaf
+from functrans.bind import eval_jaxpr
+from functrans.errors import ShapeError, TransformTypeError, describe, name_of, where
+from functrans.ir import Aval, Jaxpr, aval_of, is_inexact
+from functrans.primitives.derive import broadcast_at, full
+from functrans.primitives.elementwise import times
+from functrans.primitives.structural import concatenate, convert
+from functrans.recording import stage_walk
+from functrans.transforms import Curve, simplify, taylor_jaxpr
+from functrans.transforms.cache import derived
+from functrans.transforms.taylor import (
+    Coefficients,
+    Mask,
+    mask_of,
+    packed,
+    packed_avals,
+    unpacked,
+)
+
+
+def jet(f: Function, primals: Sequence[Any], series: Sequence[Sequence[Any]]) -> tuple[Any, Any]:
+    """The value of f and its higher derivatives along a curve.
+
+    `primals` is a tuple with one entry for each argument, `series` one with the list of that
+    argument's derivatives along the curve, the first one first; all lists have the same length, the
+    order. Returns `(y, terms)`, where `terms` is like y, with the list of the derivatives of y in
+    the place of each array. (Derivatives, not coefficients: the k-th is k! times the coefficient of
+    t**k.) The cost grows with the square of the order.
+
+    >>> jet(lambda x: x**3, (2.0,), ((1.0, 0.0, 0.0),))
+    (8.0, [12.0, 12.0, 6.0])
+    """
+    require_callable(f, "jet")
+    require_tuples(primals, series, f, "jet", "series")
+    order = _order_of(series, f)
+    split = split_arguments(f, range(len(primals)), tuple(primals), {}, "jet")
+    leaves = [array_leaf(x, f"jet: {n}") for x, n in zip(split.leaves, split.names, strict=True)]
+    coefficients: list[Coefficients] = [[x] for x in leaves]
+    avals = [aval_of(x) for x in leaves]
+    in_tree, what = tree.structure(tuple(primals)), f"jet of {name_of(f)}"
+    for k in range(order):
+        dots = check_tangents(tuple(s[k] for s in series), in_tree, avals, what, f"term {k + 1}")
+        for c, dot, aval in zip(coefficients, dots, avals, strict=True):
+            c.append(_unless_zero(dot, aval))
+    pushed = _push(f, split, "jet", Curve(order), coefficients, _derivatives)
+    results = [
+        [c[0], *[zeros(a) if x is None else as_typed(x, a) for x in c[1:]]]
+        for c, a in zip(pushed.results, pushed.avals, strict=True)
+    ]
+    y = tree.unflatten(pushed.tree, [c[0] for c in results])
+    return y, tree.unflatten(pushed.tree, [c[1:] for c in results])
+
+
+def _order_of(series: Sequence[Sequence[Any]], f: Function) -> int:
+    for terms in series:
+        if not isinstance(terms, (list, tuple)):
+            raise TransformTypeError(
+                f"jet: series must hold a list of derivatives for each argument of {name_of(f)}, "
+                f"but got {describe(terms)} ({where(f)}). Write [x1] for a first derivative alone."
+            )
+    orders = {len(terms) for terms in series}
+    if len(orders) > 1:
+        raise TransformTypeError(
+            f"jet: the series of all arguments of {name_of(f)} must have the same length, but they "
+            f"have {', '.join(map(str, sorted(orders)))} ({where(f)}). Fill up with zeros."
+        )
+    return orders.pop() if orders else 0
+
+
+def _unless_zero(dot: Any, aval: Aval) -> Any:
+    """None for the Python number 0, which costs nothing, and for what has no derivative."""
+    if not is_inexact(aval.dtype) or (type(dot) in (int, float) and dot == 0):
+        return None
+    return dot
+
+
+def taylor(f: Function, x: Any, order: int, direction: Any = None) -> Any:
+    """The coefficients c_0, ..., c_order of f(x + t direction) as a polynomial in t, lowest first.
+
+    x is an array or a pytree of arrays, `direction` is like it; without one x must be a scalar,
+    and t is added to it. At each leaf the result has the coefficients along a new first axis:
+    c_k is the k-th derivative divided by k!. The cost grows with the square of the order.
+
+    >>> taylor(np.exp, 0.0, 3)
+    array([1.        , 1.        , 0.5       , 0.16666667])
+    """
+    order = _whole(order, "taylor", "the order")
+    split, leaves = _arguments(f, 0, (x,), {}, "taylor")
+    if direction is None:
+        dots = _unit_direction(leaves, split, f, "taylor: give a direction, or ")
+    else:
+        avals, what = [aval_of(leaf) for leaf in leaves], f"taylor of {name_of(f)}"
+        dots = check_tangents((direction,), tree.structure((x,)), avals, what, "direction")
+    pushed = _push(f, split, "taylor", Curve(order), _lines(leaves, dots, order), _stacked)
+    return tree.unflatten(pushed.tree, [c[0] for c in pushed.results])
+
+
+def derivative(
+    f: Function, n: int = 1, argnums: int | str = 0, holomorphic: bool = False
+) -> Function:
+    """The n-th derivative of f, a function of a number.
+
+    f may return any pytree of arrays, and the argument that `argnums` names must be a scalar: for
+    many points, vmap the result. One Taylor expansion gives it, at a cost that grows with n**2
+    (nested `grad`s grow exponentially). `holomorphic=True` is for complex arguments.
+
+    >>> derivative(lambda x: x**5, 3)(2.0)
+    240.0
+    """
+    require_callable(f, "derivative")
+    n = _whole(n, "derivative", "n")
+
+    @functools.wraps(f, updated=())
+    def derivative_of(*args: Any, **kwargs: Any) -> Any:
+        split, leaves = _arguments(f, argnums, args, kwargs, "derivative", holomorphic)
+        dots = _unit_direction(leaves, split, f, "derivative: ")
+        pushed = _push(f, split, "derivative", Curve(n), _lines(leaves, dots, n), _highest)
+        return pushed.highest(f, "derivative")
+
+    return derivative_of
+
+
+def laplacian(f: Function, argnums: Argnums = 0) -> Function:
+    """The sum of the second derivatives of f with respect to each entry of its argument.
+
+    f may return any pytree of arrays; the result is like that. Exact, by one pass through f that
+    carries its value, its first derivatives, and the sum of its second derivatives, which is never
+    more than one array at each step (the forward Laplacian): no Hessian is made.
+
+    >>> laplacian(lambda x: (x**3).sum())(np.array([1., 2.]))
+    18.0
+    """
+    require_callable(f, "laplacian")
+
+    @functools.wraps(f, updated=())
+    def laplacian_of(*args: Any, **kwargs: Any) -> Any:
+        split, leaves = _arguments(f, argnums, args, kwargs, "laplacian")
+        directions = basis(leaves)
+        curve = Curve(2, sum(aval_of(x).size for x in leaves))
+        coefficients: list[Coefficients] = [
+            [x, d, None] for x, d in zip(leaves, directions, strict=True)
+        ]
+        pushed = _push(f, split, "laplacian", curve, coefficients, _highest)
+        return pushed.highest(f, "laplacian")
+
+    return laplacian_of
+
+
+# -- arguments -----------------------------------------------------------------------------------
+
+
+def _arguments(
+    f: Function,
+    argnums: Argnums,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    what: str,
+    holomorphic: bool | None = None,
+) -> tuple[Split, list[Any]]:
+    """The chosen arguments of a call as floating leaves; complex ones only if holomorphic."""
+    split = split_arguments(f, argnums, args, kwargs, what)
+    pairs = zip(split.leaves, split.names, strict=True)
+    leaves = [differentiable_leaf(x, n, what, bool(holomorphic)) for x, n in pairs]
+    return split, leaves
+
+
+def _whole(value: Any, what: str, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+        raise TransformTypeError(
+            f"{what}: {name} must be a whole number, 0 or more, but it is {describe(value)}."
+        )
+    return int(value)
+
+
+def _unit_direction(leaves: list[Any], split: Split, f: Function, what: str) -> list[Any]:
+    """1 for the one scalar there is."""
+    if len(leaves) != 1 or aval_of(leaves[0]).shape != ():
+        given = describe(leaves[0]) if len(leaves) == 1 else f"{len(leaves)} arrays"
+        name = split.names[0] if len(leaves) == 1 else "the argument"
+        raise ShapeError(
+            f"{what}{name} of {name_of(f)} must be a scalar, but it is {given} ({where(f)}). "
+            "vmap maps over many scalars, and the derivatives along a direction v are those of "
+            "t -> f(x + t * v) at 0."
+        )
+    return [aval_of(leaves[0]).dtype.type(1)]
+
+
+def _lines(leaves: Sequence[Any], dots: Sequence[Any], order: int) -> list[Coefficients]:
+    """The coefficients of the straight lines x + t dot."""
+    pairs = zip(leaves, dots, strict=True)
+    return [[x, *[d, *[None] * order][:order]] for x, d in pairs]
+
+
+# -- programs --------------------------------------------------------------------------------------
+
+
+View = Callable[[Coefficients, Aval], Coefficients]
+"""What is shown of the coefficients of a result with this aval."""
+
+
+class _Pushed(NamedTuple):
+    """The results of a call along a curve: for each leaf what the view made of its coefficients."""
+
+    tree: tree.PyTreeDef
+    avals: list[Aval]
+    results: list[Coefficients]
+
+    def highest(self, f: Function, what: str) -> Any:
+        """The tree of the last entries, zeros where there is none."""
+        for aval in self.avals:
+            if not is_inexact(aval.dtype):
+                raise TransformTypeError(
+                    f"{what}: a result of {name_of(f)} is {describe(aval)} ({where(f)}), and only "
+                    "floating results have derivatives. Convert it with .astype(float), or do not "
+                    "return it."
+                )
+        pairs = zip(self.results, self.avals, strict=True)
+        leaves = [zeros(a) if c[-1] is None else as_typed(c[-1], a) for c, a in pairs]
+        return tree.unflatten(self.tree, leaves)
+
+
+def _push(
+    f: Function,
+    split: Split,
+    what: str,
+    curve: Curve,
+    coefficients: list[Coefficients],
+    view: View,
+) -> _Pushed:
+    """Stage f at the point, push the coefficients through it, run that."""
+    leaves = [c[0] for c in coefficients]
+    out_tree: list[tree.PyTreeDef] = []
+
+    def flat_f(*xs: Any) -> list[Any]:
+        out, treedef = tree.flatten(split.call(f, xs))
+        out_tree.append(treedef)
+        return out
+
+    active = [is_inexact(aval_of(x).dtype) for x in leaves]
+    with stage(flat_f, leaves, user=f, purpose=what, active=active, names=split.names) as staged:
+        rest = (None,) * curve.order
+        every = [*[[x, *rest] for x in staged.captured], *coefficients]
+        program, mask = _program(staged.jaxpr, curve, mask_of(every), view)
+        results = unpacked(run(program, packed(every)), mask)
+    return _Pushed(out_tree[0], staged.jaxpr.out_avals, results)
+
+
+@derived
+def _program(jaxpr: Jaxpr, curve: Curve, nonzero: Mask, view: View) -> tuple[Jaxpr, Mask]:
+    """The Taylor jaxpr, from packed coefficients to what the view shows of those of its results."""
+    found: list[Mask] = []
+
+    def walk(*args: Any) -> list[Any]:
+        coefficients = unpacked(args, nonzero)
+        if view is _derivatives:
+            coefficients = [_scaled(c, lambda k: 1 / math.factorial(k)) for c in coefficients]
+        program, mask = taylor_jaxpr(jaxpr, curve, nonzero)
+        outs = unpacked(eval_jaxpr(program, packed(coefficients)), mask)
+        shown = [view(c, a) for c, a in zip(outs, jaxpr.out_avals, strict=True)]
+        found.append(mask_of(shown))
+        return packed(shown)
+
+    staged = stage_walk(walk, packed_avals(jaxpr.in_avals, curve, nonzero), "taylor")
+    return simplify(staged), found[0]
+
+
+def _scaled(coefficients: Coefficients, factor: Callable[[int], float]) -> Coefficients:
+    """Coefficient k times factor(k)."""
+    return [
+        c if c is None or factor(k) == 1 else times(factor(k), c)
+        for k, c in enumerate(coefficients)
+    ]
+
+
+def _derivatives(coefficients: Coefficients, aval: Aval) -> Coefficients:
+    """All of them as derivatives."""
+    return _scaled(coefficients, math.factorial)
+
+
+def _highest(coefficients: Coefficients, aval: Aval) -> Coefficients:
+    """The value and the highest derivative."""
+    return [coefficients[0], _derivatives(coefficients, aval)[-1]]
+
+
+def _stacked(coefficients: Coefficients, aval: Aval) -> Coefficients:
+    """All of them along a new first axis."""
+    rows = [full(0, aval) if c is None else c for c in coefficients]
+    rows = [broadcast_at(convert(x, aval.dtype), 1, 0) for x in rows]
+    return [concatenate(rows, 0)]
