@@ -54,6 +54,7 @@ from tests.native_laws import (
     compiled_stays_inside,
 )
 from tests.samples_of import samples_of
+from tests.taylor_laws import many_curves_are_their_sum, taylor_is_nested_jvp
 
 # -- the laws -----------------------------------------------------------------------------------
 
@@ -461,6 +462,8 @@ LAWS: dict[str, Law] = {
         batch_is_a_loop,
         derivative_of_batch_is_a_loop,
         second_order_agrees,
+        taylor_is_nested_jvp,
+        many_curves_are_their_sum,
         collective_under_its_axis,
         compiled_is_impl,
         compiled_at_special_points,

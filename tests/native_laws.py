@@ -16,7 +16,8 @@ from functrans.ir import Elementwise, Jaxpr, MappedAxis, aval_of
 from functrans.primitives import elementwise as e
 from functrans.primitives import structural as st
 from functrans.recording import stage_walk
-from functrans.transforms import batch_jaxpr
+from functrans.transforms import Curve, batch_jaxpr, taylor_jaxpr
+from functrans.transforms.taylor import mask_of, packed
 from jit.lowering import contraction, convolution, indexing
 from tests.guarded import can_guard, guarded
 from tests.law_tools import (
@@ -43,6 +44,7 @@ from tests.law_tools import (
 from tests.native import compiled
 from tests.samples import Sample
 from tests.samples_of import samples_of
+from tests.taylor_laws import curve_through
 
 
 @dataclass(frozen=True)
@@ -305,6 +307,9 @@ def _derivative_jobs(case: Case, thorough: bool) -> Iterator[Job]:
         ways = [random_like(rng, x) for x in [*(case.operands[i] for i in case.active), *dots]]
         twice = jvp_program(push, (*mask, *[True] * len(dots)))
         yield Job(f"{case.label}: jvp of jvp", twice, [[*case.operands, *dots, *ways]], check)
+        curve = curve_through(case, 4, True)
+        program, _ = taylor_jaxpr(case.jaxpr, Curve(4), mask_of(curve))
+        yield Job(f"{case.label}: taylor", program, [packed(curve)], check)
 
 
 def compiled_in_company(name: str, thorough: bool) -> None:

@@ -25,7 +25,7 @@ def eval_batch(
         ins = [a.value if isinstance(a, Literal) else env[a] for a in eqn.inputs]
         in_dims = [None if isinstance(a, Literal) else where_mapped[a] for a in eqn.inputs]
         with bound_at(eqn.source):
-            if all(d is None for d in in_dims) and not _knows_the_axis(eqn):
+            if all(d is None for d in in_dims) and not _may_know(axis, eqn):
                 outs = bind(eqn.primitive, *ins, **eqn.params)
                 out_dims: list[int | None] = [None] * len(outs)
             else:
@@ -37,8 +37,10 @@ def eval_batch(
     return outputs, [None if isinstance(a, Literal) else where_mapped[a] for a in jaxpr.outvars]
 
 
-def _knows_the_axis(eqn: Eqn) -> bool:
-    """May this equation depend on the mapped axis though its operands do not?"""
+def _may_know(axis: MappedAxis, eqn: Eqn) -> bool:
+    """May this equation depend on the mapped axis, by its name, though its operands do not?"""
+    if axis.name is None:
+        return False
     return isinstance(eqn.primitive.property, Collective) or any(
         True for _ in jaxprs_in(eqn.params)
     )
