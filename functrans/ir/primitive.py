@@ -43,17 +43,25 @@ class MappedAxis(NamedTuple):
     name: Any = None
 
 
+class Form(enum.Enum):
+    """What an elementwise function has to do with the product, up to 0 times infinity."""
+
+    PRODUCT = "x y"
+    SQUARE = "x x"
+    QUOTIENT = "x / y, or 1 / y for one operand"
+
+
 class Elementwise(NamedTuple):
     """Property: the same scalar function at every position.
 
     `partials(out, *operands)` gives one derivative per operand: an array, 1, -1 or None (zero
     everywhere); no `partials` at all says that the derivative is zero, or written by hand
-    (`by_hand`). `bilinear`: a product, linear in each of its two operands.
+    (`by_hand`). `form` says that it is a product or made of one.
     """
 
     partials: Callable[..., Sequence[Any]] | None
     by_hand: bool = False
-    bilinear: bool = False
+    form: Form | None = None
 
 
 class LinearIn(NamedTuple):
@@ -130,7 +138,7 @@ class Primitive:
     def is_bilinear(self) -> bool:
         """Is it linear in each of two operands?"""
         match self.property:
-            case Bilinear() | Elementwise(bilinear=True):
+            case Bilinear() | Elementwise(form=Form.PRODUCT):
                 return True
             case _:
                 return False

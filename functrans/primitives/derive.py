@@ -13,6 +13,7 @@ from functrans.ir import (
     Aval,
     Bilinear,
     Elementwise,
+    Form,
     Linear,
     LinearIn,
     MappedAxis,
@@ -55,15 +56,15 @@ def elementwise(
     jvp: Callable[..., tuple[list[Value], list[Value]]] | None = None,
     transpose: Callable[..., list[Value]] | None = None,
     arity: int = 1,
-    bilinear: bool = False,
+    form: Form | None = None,
     cheap: bool = True,
 ) -> Primitive:
     """A primitive that applies one scalar function everywhere.
 
     `kinds` lists the NumPy kind characters it accepts ("b" bool, "iu" integers, "f", "c").
     `result` maps the operands' dtype to the result's (itself by default). Without `partials`
-    and `jvp` its derivative is zero everywhere. Params go to all of them as keywords. `bilinear`
-    says that it is a product, `cheap` that computing it again costs less than keeping it in memory.
+    and `jvp` its derivative is zero everywhere. Params go to all of them as keywords. `form` says
+    that it is made of a product, `cheap` that computing it again costs less than keeping it.
     """
 
     def abstract_eval(*avals: Aval, **params: Any) -> list[Aval]:
@@ -99,7 +100,7 @@ def elementwise(
         jvp=derived_jvp if jvp is None else jvp,
         transpose=transpose,
         batch=batching_elementwise(lambda: primitive),
-        property=Elementwise(partials, by_hand=jvp is not None, bilinear=bilinear),
+        property=Elementwise(partials, by_hand=jvp is not None, form=form),
         cheap=cheap,
     )
     return primitive

@@ -15,7 +15,7 @@ import numpy as np
 
 from functrans.bind import bind
 from functrans.errors import DtypeError
-from functrans.ir import Aval, Elementwise, Linear, Primitive, aval_of, is_inexact
+from functrans.ir import Aval, Elementwise, Form, Linear, Primitive, aval_of, is_inexact
 from functrans.primitives import gammas, numerics
 from functrans.primitives.derive import (
     BOOL,
@@ -142,7 +142,7 @@ mul_p = elementwise(
     arity=2,
     partials=lambda out, x, y: [y, x],
     transpose=mul_transpose,
-    bilinear=True,
+    form=Form.PRODUCT,
 )
 scale_p = elementwise(
     "scale",
@@ -150,7 +150,7 @@ scale_p = elementwise(
     arity=2,
     partials=lambda out, x, y: [y, x],
     transpose=scale_transpose,
-    bilinear=True,
+    form=Form.PRODUCT,
 )
 div_p = elementwise(
     "div",
@@ -159,6 +159,7 @@ div_p = elementwise(
     partials=lambda out, x, y: [reciprocal(y), neg(mul(out, reciprocal(y)))],
     jvp=div_jvp,
     transpose=div_transpose,
+    form=Form.QUOTIENT,
 )
 for _p in (neg_p, add_p, sub_p, mul_p, scale_p, div_p):
     provide(_p)
@@ -166,8 +167,19 @@ for _p in (neg_p, add_p, sub_p, mul_p, scale_p, div_p):
 neg, add, sub = operation(neg_p), operation(add_p), operation(sub_p)
 mul, scale, div = operation(mul_p), operation(scale_p), operation(div_p)
 
-square_p = elementwise("square", np.square, kinds=NUMBER, partials=lambda out, x: [times(2, x)])
-reciprocal_p = elementwise("reciprocal", np.reciprocal, partials=lambda out, x: [neg(square(out))])
+square_p = elementwise(
+    "square",
+    np.square,
+    kinds=NUMBER,
+    partials=lambda out, x: [times(2, x)],
+    form=Form.SQUARE,
+)
+reciprocal_p = elementwise(
+    "reciprocal",
+    np.reciprocal,
+    partials=lambda out, x: [neg(square(out))],
+    form=Form.QUOTIENT,
+)
 square, reciprocal = operation(square_p), operation(reciprocal_p)
 
 

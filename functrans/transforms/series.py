@@ -7,6 +7,7 @@ which says all there is to say of higher orders too:
 - T does not read the operands that move (f is linear in them, or picks and permutes: comparisons do
   not move):  y_k = T(x_0; x_k)
 - f is bilinear:  y_k is the sum of f over the pairs of coefficients whose orders add up to k
+  (and so for squares and quotients, whose records say that they are made of a product)
 - else  y' = T(x; x'):  y_k = [T(x(t); x'(t))]_(k-1) / k
 
 In the last case the equations of T have series in their turn, and an equation on operands that was
@@ -20,9 +21,21 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 from functrans.bind import bind, bound_at, eval_jaxpr
-from functrans.ir import Aval, Effect, Eqn, Jaxpr, Literal, Var, intern, is_inexact, prune
+from functrans.ir import (
+    Aval,
+    Effect,
+    Elementwise,
+    Eqn,
+    Form,
+    Jaxpr,
+    Literal,
+    Var,
+    intern,
+    is_inexact,
+    prune,
+)
 from functrans.primitives.derive import add_all, full, full_like
-from functrans.primitives.elementwise import div, times
+from functrans.primitives.elementwise import div, neg, reciprocal, scale, square, sub, times
 from functrans.transforms.cache import derived
 from functrans.transforms.jvp import Mask, jvp_jaxpr
 from functrans.transforms.simplify import simplify
@@ -148,7 +161,7 @@ class Expansion:
     def _expanded(self, eqn: Eqn, operands: Sequence[Series]) -> list[Series]:
         moving = tuple(s.moves for s in operands)
         avals = [v.aval for v in eqn.outputs]
-        rule = self._rule(eqn, operands, moving)
+        rule = self._rule(eqn, operands, moving, lambda k: rows.at(k))
         rows = Rows(lambda k: _value(eqn, operands) if k == 0 or rule is None else rule(k))
         if eqn.effect is not Effect.NONE:
             rows.at(0)
@@ -158,9 +171,9 @@ class Expansion:
         ]
 
     def _rule(
-        self, eqn: Eqn, operands: Sequence[Series], moving: Mask
+        self, eqn: Eqn, operands: Sequence[Series], moving: Mask, found: Callable[[int], Row]
     ) -> Callable[[int], Row] | None:
-        """What makes the rows beyond the first; None where nothing moves."""
+        """What makes the rows beyond the first, given those before; None where nothing moves."""
         if not any(moving) or not any(is_inexact(v.aval.dtype) for v in eqn.outputs):
             return None
         if eqn.primitive.taylor is not None:
@@ -173,6 +186,13 @@ class Expansion:
             return lambda k: _affine_row(differential, operands, k)
         if eqn.primitive.is_bilinear:
             return lambda k: _product_row(differential, operands, k)
+        match eqn.primitive.property:
+            case Elementwise(form=Form.SQUARE):
+                return lambda k: _square_row(operands, k)
+            case Elementwise(form=Form.QUOTIENT):
+                return _Quotient(operands, found).row
+            case _:
+                pass
         return _Integral(self, differential, operands, moving).row
 
 
@@ -275,6 +295,39 @@ def _product_row(differential: Differential, operands: Sequence[Series], k: int)
     if x[0] is not None and last is not None:
         terms += by_z([x.value, z.value], [last])
     return [add_all(terms)]
+
+
+def _square_row(operands: Sequence[Series], k: int) -> Row:
+    """y_k is the sum of x_i x_j over i + j = k, each pair taken once."""
+    (x,) = operands
+    pairs = [(x[i], x[k - i]) for i in range((k + 1) // 2)]
+    terms = [scale(a, b) for a, b in pairs if a is not None and b is not None]
+    middle = x[k // 2] if k % 2 == 0 else None
+    twice = _times(2, add_all(terms))
+    return [twice if middle is None else add_all([twice, square(middle)])]
+
+
+class _Quotient:
+    """y_k is what is left of x_k without the sum of y_i z_j over i + j = k, i < k, over z_0."""
+
+    def __init__(self, operands: Sequence[Series], found: Callable[[int], Row]) -> None:
+        self._dividend = operands[0] if len(operands) > 1 else None
+        self._divisor, self._found = operands[-1], found
+        self._inverse: Value = None
+
+    def row(self, k: int) -> Row:
+        """y_k, for k > 0."""
+        z = self._divisor
+        pairs = [(self._found(i)[0], z[k - i]) for i in range(k)]
+        rest = add_all([scale(y, c) for y, c in pairs if y is not None and c is not None])
+        whole = None if self._dividend is None else self._dividend[k]
+        if whole is None and rest is None:
+            return [None]
+        if self._inverse is None:
+            self._inverse = reciprocal(z.value)
+        if rest is not None:
+            whole = neg(rest) if whole is None else sub(whole, rest)
+        return [scale(whole, self._inverse)]
 
 
 class _Integral:
