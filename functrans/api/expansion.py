@@ -16,7 +16,7 @@ from functrans.api.forward import require_tuples
 from functrans.api.jacobians import basis
 from functrans.api.reverse import check_tangents, differentiable_leaf
 from functrans.bind import eval_jaxpr
-from functrans.errors import ShapeError, TransformTypeError, describe, name_of, where
+from functrans.errors import ShapeError, TransformTypeError, describe, name_of
 from functrans.ir import Aval, Jaxpr, aval_of, is_inexact
 from functrans.primitives.derive import broadcast_at, full
 from functrans.primitives.elementwise import times
@@ -53,9 +53,10 @@ def jet(f: Function, primals: Sequence[Any], series: Sequence[Sequence[Any]]) ->
     leaves = [array_leaf(x, f"jet: {n}") for x, n in zip(split.leaves, split.names, strict=True)]
     coefficients: list[Coefficients] = [[x] for x in leaves]
     avals = [aval_of(x) for x in leaves]
-    in_tree, what = tree.structure(tuple(primals)), f"jet of {name_of(f)}"
+    in_tree = tree.structure(tuple(primals))
     for k in range(order):
-        dots = check_tangents(tuple(s[k] for s in series), in_tree, avals, what, f"term {k + 1}")
+        what, terms = f"jet of {name_of(f)}, order {k + 1}", tuple(s[k] for s in series)
+        dots = check_tangents(terms, in_tree, avals, what, "term")
         for c, dot, aval in zip(coefficients, dots, avals, strict=True):
             c.append(_unless_zero(dot, aval))
     pushed = _push(f, split, "jet", Curve(order), coefficients, _derivatives)
@@ -72,13 +73,13 @@ def _order_of(series: Sequence[Sequence[Any]], f: Function) -> int:
         if not isinstance(terms, (list, tuple)):
             raise TransformTypeError(
                 f"jet: series must hold a list of derivatives for each argument of {name_of(f)}, "
-                f"but got {describe(terms)} ({where(f)}). Write [x1] for a first derivative alone."
+                f"but got {describe(terms)}. Write [x1] for a first derivative alone."
             )
     orders = {len(terms) for terms in series}
     if len(orders) > 1:
         raise TransformTypeError(
             f"jet: the series of all arguments of {name_of(f)} must have the same length, but they "
-            f"have {', '.join(map(str, sorted(orders)))} ({where(f)}). Fill up with zeros."
+            f"have {', '.join(map(str, sorted(orders)))}. Fill up with zeros."
         )
     return orders.pop() if orders else 0
 
@@ -103,7 +104,9 @@ def taylor(f: Function, x: Any, order: int, direction: Any = None) -> Any:
     order = _whole(order, "taylor", "the order")
     split, leaves = _arguments(f, 0, (x,), {}, "taylor")
     if direction is None:
-        dots = _unit_direction(leaves, split, f, "taylor: give a direction, or ")
+        dots = _unit_direction(
+            leaves, split, f, "taylor", "Say by direction=v in which direction it is to move."
+        )
     else:
         avals, what = [aval_of(leaf) for leaf in leaves], f"taylor of {name_of(f)}"
         dots = check_tangents((direction,), tree.structure((x,)), avals, what, "direction")
@@ -129,7 +132,11 @@ def derivative(
     @functools.wraps(f, updated=())
     def derivative_of(*args: Any, **kwargs: Any) -> Any:
         split, leaves = _arguments(f, argnums, args, kwargs, "derivative", holomorphic)
-        dots = _unit_direction(leaves, split, f, "derivative: ")
+        if not holomorphic:
+            remedy = "For a holomorphic function say holomorphic=True."
+            _require_real(leaves, split, "derivative", remedy)
+        remedy = "For many scalars vmap the derivative; for directions use taylor or jet."
+        dots = _unit_direction(leaves, split, f, "derivative", remedy)
         pushed = _push(f, split, "derivative", Curve(n), _lines(leaves, dots, n), _highest)
         return pushed.highest(f, "derivative")
 
@@ -144,13 +151,15 @@ def laplacian(f: Function, argnums: Argnums = 0) -> Function:
     more than one array at each step (the forward Laplacian): no Hessian is made.
 
     >>> laplacian(lambda x: (x**3).sum())(np.array([1., 2.]))
-    18.0
+    np.float64(18.0)
     """
     require_callable(f, "laplacian")
 
     @functools.wraps(f, updated=())
     def laplacian_of(*args: Any, **kwargs: Any) -> Any:
         split, leaves = _arguments(f, argnums, args, kwargs, "laplacian")
+        remedy = "Give its real and imaginary parts as two arguments."
+        _require_real(leaves, split, "laplacian", remedy)
         directions = basis(leaves)
         curve = Curve(2, sum(aval_of(x).size for x in leaves))
         coefficients: list[Coefficients] = [
@@ -171,13 +180,20 @@ def _arguments(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     what: str,
-    holomorphic: bool | None = None,
+    holomorphic: bool = False,
 ) -> tuple[Split, list[Any]]:
-    """The chosen arguments of a call as floating leaves; complex ones only if holomorphic."""
+    """The chosen arguments of a call, as floating leaves."""
     split = split_arguments(f, argnums, args, kwargs, what)
     pairs = zip(split.leaves, split.names, strict=True)
-    leaves = [differentiable_leaf(x, n, what, bool(holomorphic)) for x, n in pairs]
-    return split, leaves
+    return split, [differentiable_leaf(x, n, what, holomorphic) for x, n in pairs]
+
+
+def _require_real(leaves: Sequence[Any], split: Split, what: str, remedy: str) -> None:
+    for leaf, name in zip(leaves, split.names, strict=True):
+        if aval_of(leaf).dtype.kind == "c":
+            raise TransformTypeError(
+                f"{what}: {name} is {describe(leaf)}, and this is about real arguments. {remedy}"
+            )
 
 
 def _whole(value: Any, what: str, name: str) -> int:
@@ -188,16 +204,14 @@ def _whole(value: Any, what: str, name: str) -> int:
     return int(value)
 
 
-def _unit_direction(leaves: list[Any], split: Split, f: Function, what: str) -> list[Any]:
+def _unit_direction(
+    leaves: list[Any], split: Split, f: Function, what: str, remedy: str
+) -> list[Any]:
     """1 for the one scalar there is."""
     if len(leaves) != 1 or aval_of(leaves[0]).shape != ():
         given = describe(leaves[0]) if len(leaves) == 1 else f"{len(leaves)} arrays"
-        name = split.names[0] if len(leaves) == 1 else "the argument"
-        raise ShapeError(
-            f"{what}{name} of {name_of(f)} must be a scalar, but it is {given} ({where(f)}). "
-            "vmap maps over many scalars, and the derivatives along a direction v are those of "
-            "t -> f(x + t * v) at 0."
-        )
+        name = split.names[0] if len(leaves) == 1 else f"the argument of {name_of(f)}"
+        raise ShapeError(f"{what}: {name} must be a scalar, but it is {given}. {remedy}")
     return [aval_of(leaves[0]).dtype.type(1)]
 
 
@@ -226,7 +240,7 @@ class _Pushed(NamedTuple):
         for aval in self.avals:
             if not is_inexact(aval.dtype):
                 raise TransformTypeError(
-                    f"{what}: a result of {name_of(f)} is {describe(aval)} ({where(f)}), and only "
+                    f"{what}: a result of {name_of(f)} is {describe(aval)}, and only "
                     "floating results have derivatives. Convert it with .astype(float), or do not "
                     "return it."
                 )

@@ -73,10 +73,12 @@ def measure_cases(rows: dict[str, Row], cases: dict[str, Case], options: Options
             rows[answer["case"]].alone |= answer["seconds"]
 
 
-def measure_fresh(rows: dict[str, Row], options: Options) -> None:
+def measure_fresh(rows: dict[str, Row], cases: dict[str, Case], options: Options) -> None:
     """Programs in fresh processes, interleaved."""
-    libraries = [name for name in options.libraries if name != "torch.compile"]
     for program in [name for name in rows if name in fresh.PROGRAMS]:
+        case = cases.get(fresh.case_of(program) or "")
+        left_out = {"torch.compile", *(case.without if case else ())}
+        libraries = [name for name in options.libraries if name not in left_out]
         times: dict[str, list[float]] = {name: [] for name in libraries}
         row = rows[program]
         for _ in range(max(3, options.rounds // 3)):
@@ -168,7 +170,7 @@ def main() -> None:
     )
     rows = {name: Row(text) for name, text in texts.items() if name in (arguments.names or texts)}
     measure_cases(rows, cases, options)
-    measure_fresh(rows, options)
+    measure_fresh(rows, cases, options)
     print(format_table(rows, options))
     absent = [name for name in wanted if not installed(name)]
     if absent:

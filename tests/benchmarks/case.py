@@ -26,6 +26,7 @@ MODULES = (
     "networks",
     "images",
     "second_order",
+    "taylor",
     "arrays",
     "unjitted",
     "unrolled",

@@ -39,6 +39,12 @@ class Library(Protocol):
     def hvp(self, f: Function) -> Function:
         """(x, v) -> the Hessian of f at x times v."""
 
+    def jet(self, f: Function, primals: Any, series: Any) -> Any:
+        """The value of f and its derivatives along a curve."""
+
+    def laplacian(self, f: Function) -> Function:
+        """x -> the sum of the second derivatives of f."""
+
     def vmap(self, f: Function, in_axes: Any = 0) -> Function:
         """f mapped over an axis of its arguments."""
 
@@ -69,6 +75,7 @@ class Functrans:
         self.jit, self.grad, self.hessian = self.ft.jit, self.ft.grad, self.ft.hessian
         self.value_and_grad, self.vmap = self.ft.value_and_grad, self.ft.vmap
         self.stop_gradient = self.ft.stop_gradient
+        self.jet, self.laplacian = self.ft.jet, self.ft.laplacian
 
     def erfc(self, x: Any) -> Any:
         return importlib.import_module("functrans.lax").erfc(x)
@@ -106,6 +113,19 @@ class Jax:
         self.array, self.wait = self.np.asarray, self.jax.block_until_ready
         self.logsumexp, self.erfc = self.jax.nn.logsumexp, self.jax.scipy.special.erfc
         self.top_k = self.jax.lax.top_k
+
+    def jet(self, f: Function, primals: Any, series: Any) -> Any:
+        return importlib.import_module("jax.experimental.jet").jet(f, primals, series)
+
+    def laplacian(self, f: Function) -> Function:
+        """Forward over reverse, a Hessian-vector product for each unit vector."""
+        gradient = self.jax.grad(f)
+
+        def laplacian_of(x: Any) -> Any:
+            curvature = lambda v: self.jax.jvp(gradient, (x,), (v,))[1] @ v
+            return self.np.sum(self.jax.vmap(curvature)(self.np.eye(x.size)))
+
+        return laplacian_of
 
     def hvp(self, f: Function) -> Function:
         return lambda x, v: self.jax.jvp(self.jax.grad(f), (x,), (v,))[1]

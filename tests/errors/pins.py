@@ -24,6 +24,7 @@ MODULES = (
     "operations",
     "writes",
     "rules",
+    "expansion",
 )
 PROGRAMS: dict[str, Misuse] = {}
 SOURCES: dict[Path, list[str]] = {}
