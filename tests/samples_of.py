@@ -10,7 +10,11 @@ import numpy as np
 
 from functrans.control.call import call_p
 from functrans.control.checkpoint import barrier_p, checkpoint_p, dots_saveable
+from functrans.control.cond import cond_p
 from functrans.control.custom import Rule, custom_jvp_call_p, custom_tangent_p, custom_vjp_call_p
+from functrans.control.scan import scan_p
+from functrans.control.sweep import sweep_p
+from functrans.control.while_loop import while_p
 from functrans.ir import Aval, Jaxpr, Primitive
 from functrans.primitives import elementwise as e
 from functrans.recording import stage_walk
@@ -23,8 +27,16 @@ CONTROL: tuple[Primitive, ...] = (
     custom_jvp_call_p,
     custom_vjp_call_p,
     custom_tangent_p,
+    cond_p,
+    scan_p,
+    while_p,
+    sweep_p,
 )
 """The primitives that stand outside functrans/primitives."""
+
+NOT_NATIVE_YET = {"cond", "scan", "while", "sweep"}
+"""Temporary: control flow whose native lowering is under way. Until it is there, jit refuses these
+with an UnsupportedError, un-jitted programs stay with the evaluator, and no native law runs."""
 
 SIZES: dict[Variant, tuple[int, ...]] = {"plain": (2, 3), "empty": (0,), "one": (1,), "odd": (37,)}
 
@@ -269,9 +281,10 @@ _table: dict[str, list[Sample]] = {}
 
 def _by_name() -> dict[str, list[Sample]]:
     if not _table:
+        from tests.loop_samples import LOOP_SAMPLES
         from tests.samples import SAMPLES
 
-        for sample in [*SAMPLES, *EXTRA_SAMPLES, *CONTROL_SAMPLES]:
+        for sample in [*SAMPLES, *EXTRA_SAMPLES, *CONTROL_SAMPLES, *LOOP_SAMPLES]:
             _table.setdefault(sample.name, []).append(sample)
     return _table
 
