@@ -7,6 +7,7 @@ from typing import Any
 
 from functrans.extend import Atom, Eqn, Jaxpr, Literal, Var, cond_p, scan_p, while_p
 from jit.loop_ir.nodes import Buffer, Value
+from jit.lowering import scaling
 from jit.lowering.asking import (
     CONTROLS,
     MOST_CARRIED,
@@ -292,17 +293,24 @@ class Scan:
             sources |= {v: kept.source(self.place(step)) for v, kept in spilled.items()}
             inner = writer.inner(needs, sources)
             carried.learn(inner, carries, opened.carries)
-            inner.run()
-            made = self.body.outvars[self.num_carry :]
-            for atom, places, sink in zip(made, self.made, sinks, strict=True):
-                for flat in places:
-                    element = inner.value(atom, Point(atom.aval.shape, flat=flat))
-                    sink(self.place(step), flat, element)
-            opened.yield_(*carried.read(inner, self.body.outvars[: self.num_carry]))
+            opened.yield_(*self.write_step(inner, sinks))
         carried.learn(writer, self.results, opened.results)
         for y, sink in zip(self.ys, sinks, strict=True):
             if isinstance(sink, Kept):
                 sink.learn(writer, y)
+
+    def write_step(self, inner: Unrolled, sinks: Sequence[Sink]) -> Sequence[Value]:
+        """One step: its slices go to memory; answers the next carry."""
+        outs, made = self.body.outvars[: self.num_carry], self.body.outvars[self.num_carry :]
+        place = self.place(of_loop(self.loop))
+
+        def finish() -> Sequence[Value]:
+            for atom, places, sink in zip(made, self.made, sinks, strict=True):
+                for flat in places:
+                    sink(place, flat, inner.value(atom, Point(atom.aval.shape, flat=flat)))
+            return self.carried.read(inner, outs)
+
+        return scaling.step(inner, dict(zip(self.carried.invars, outs, strict=True)), finish)
 
     def sink(self, writer: Unrolled, y: Var, places: Elements) -> Sink:
         """Where the slices of a y go: to a result of the kernel, or to its stack."""
@@ -521,8 +529,8 @@ class WhileLane:
             opened.test(test.value(self.cond.outvars[0], Point((), flat=ZERO)))
             step = writer.inner(self.needs, used)
             carried.learn(step, carried.invars, opened.carries)
-            step.run()
-            opened.yield_(*carried.read(step, self.body.outvars))
+            carry = dict(zip(carried.invars, self.body.outvars, strict=True))
+            opened.yield_(*scaling.step(step, carry, lambda: carried.read(step, self.body.outvars)))
         self.learn(writer, opened.results)
 
     def learn(self, writer: Unrolled, values: Sequence[Value]) -> None:

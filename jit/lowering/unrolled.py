@@ -6,7 +6,7 @@ inner loop or branch is forgotten when that closes, so that what is known may al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -75,6 +75,7 @@ class Unrolled(Writer):
         self.sinks: Mapping[Var, Sink] = {} if sinks is None else sinks
         self.lanes = needs.limits.lanes
         self.own = self.known.number()
+        self.products: Set[int] = frozenset()
 
     def inner(self, needs: Asker, sources: Mapping[Var, Source]) -> Unrolled:
         """The writer of a body that an equation of this one holds."""
@@ -171,9 +172,14 @@ class Unrolled(Writer):
 
     # the walk
 
-    def run(self) -> None:
-        """Every needed element, equation by equation."""
+    def run(self, only: Set[int] | None = None) -> None:
+        """Every needed element, equation by equation, or of these equations only.
+
+        `products` holds the numbers of scalings whose factors are known to be ordinary here.
+        """
         for eqn in self.body.eqns:
+            if only is not None and id(eqn) not in only:
+                continue
             control = self.needs.controls.get(id(eqn))
             if control is not None:
                 control.write(self)
@@ -186,8 +192,12 @@ class Unrolled(Writer):
         """An elementwise equation at every place that is needed of any of its results."""
         places = {flat: None for out in eqn.outputs for flat in self.elements(out)}
         for flat in places:
+            if all(self.key(out, flat) in self.known.known for out in eqn.outputs):
+                continue
             operands = [self.value(a, Point(a.aval.shape, flat=flat)) for a in eqn.inputs]
-            for out, made in zip(eqn.outputs, self.apply(eqn, operands), strict=True):
+            product = id(eqn) in self.products
+            results = [self.b.mul(*operands)] if product else self.apply(eqn, operands)
+            for out, made in zip(eqn.outputs, results, strict=True):
                 self.learn(out, flat, made)
 
     def element_by_element(self, eqn: Eqn) -> None:

@@ -215,6 +215,29 @@ def test_gradients(name: str) -> None:
     check(ft.grad(loss), *args)
 
 
+EXTREMES = [1.0, 0.0, -0.0, np.inf, -np.inf, np.nan, 1e300, 1e-300, 5e-324]
+
+
+@pytest.mark.parametrize("start", EXTREMES)
+def test_a_tangent_of_zero_stays_zero(start: float) -> None:
+    """Whatever it is multiplied by: products are taken only where factors are ordinary numbers."""
+
+    def f(x: Any, ks: Any) -> Any:
+        def body(c: Any, k: Any) -> Any:
+            root = fnp.where(k > 0, fnp.sqrt(abs(k)), 0.0)
+            return fnp.where(k > 1.5, c * k, fnp.exp(c) * root), c * root
+
+        return lax.scan(body, x, ks)
+
+    def loss(x: Any, ks: Any) -> Any:
+        c, ys = f(x, ks)
+        return c + ys.sum()
+
+    ks = np.array([0.5, 2.0, *EXTREMES, 2.0])
+    check(ft.grad(loss, (0, 1)), start, ks)
+    check(ft.grad(loss, (0, 1)), start, ks[:2])
+
+
 @pytest.mark.parametrize("name", ["newton", "rows", "matrix", "float32"])
 def test_gradients_in_lanes(name: str) -> None:
     """A backward pass in lanes too."""
