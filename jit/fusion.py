@@ -178,6 +178,7 @@ def equal_axes_of(eqn: Eqn, out: Var, known: Mapping[Var, frozenset[int]]) -> fr
 def choose_stored(graph: Graph) -> dict[Var, str]:
     """The variables that get memory or registers of their own, each with the reason."""
     stored: dict[Var, str] = dict.fromkeys(graph.outvars, "result")
+    stored |= graph.kept
     costs = inline_costs(graph, ())
     contexts: dict[Var, set[int]] = {}
     for eqn in reversed(graph.eqns):

@@ -157,7 +157,7 @@ def compile_jaxpr(jaxpr: Jaxpr, donate: Sequence[int] = ()) -> Executable:
         taken = match_donated(prepared, donate)
     with timer.stage("fuse"):
         nesting = Nesting(callback)
-        graph = to_graph(prepared, nesting.expand)
+        graph = to_graph(prepared, nesting.expand, taken)
         symbols.prepare(name for eqn in graph.eqns for name in runtime_calls(eqn))
         plan = shared_plan(graph)
     with timer.stage("loops"):

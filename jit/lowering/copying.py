@@ -4,16 +4,44 @@ from __future__ import annotations
 
 import numpy as np
 
-from functrans.extend import Atom, Var, primitives
+from functrans.extend import Atom, Eqn, Primitive, Var, primitives
 from jit.loop_ir.nodes import ITEMSIZE, Buffer
 from jit.lowering.index import Point
-from jit.lowering.rules import element_bytes
+from jit.lowering.rules import element_bytes, lowers_root
 from jit.lowering.writer import RootContext
 
 broadcast_p = primitives.structural.broadcast_p
 ZERO_BYTES = 1 << 16
 ZERO_CHUNK = 1 << 22
 """Zeros from so many bytes on are written by the C library, in chunks that threads share."""
+
+stays_p = Primitive(
+    name="stays",
+    abstract_eval=primitives.structural.stop_gradient_p.abstract_eval,
+    impl=primitives.structural.stop_gradient_p.impl,
+)
+"""A result that is an operand as it is, and had better lie where that lies."""
+
+
+def nothing_stored(eqn: Eqn) -> tuple[int, ...]:
+    return ()
+
+
+def changes_first(eqn: Eqn) -> tuple[tuple[int, int], ...]:
+    """The first operand becomes the first result."""
+    return ((0, 0),)
+
+
+@lowers_root(stays_p, nothing_stored, overwrites=changes_first)
+def lower_stays(ctx: RootContext, eqn: Eqn) -> None:
+    copy_into(ctx, eqn.inputs[0], eqn.outputs[0])
+
+
+def copy_into(ctx: RootContext, x: Atom, out: Var) -> None:
+    """out = x, in a kernel of its own; nothing where x lies there already."""
+    if x.aval.size and not ctx.shares_memory(x, out):
+        with ctx.walk.kernel(f"{ctx.name}_copy"):
+            fill(ctx, x, ctx.buffer(out))
 
 
 def fill(ctx: RootContext, x: Atom, buffer: Buffer) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
 
 from functrans.extend import Atom, Eqn, Literal, UnsupportedError, Var
@@ -14,12 +14,19 @@ VIEWS = frozenset({"broadcast", "reshape", "transpose", "slice", "reverse", "sto
 
 
 class Graph:
-    """The equations to be fused, and who makes and reads each variable."""
+    """The equations to be fused, who makes each variable, and why some must be stored."""
 
-    def __init__(self, invars: Sequence[Var], eqns: Sequence[Eqn], outvars: Sequence[Var]) -> None:
+    def __init__(
+        self,
+        invars: Sequence[Var],
+        eqns: Sequence[Eqn],
+        outvars: Sequence[Var],
+        kept: Mapping[Var, str] | None = None,
+    ) -> None:
         self.invars = list(invars)
         self.eqns = list(eqns)
         self.outvars = list(outvars)
+        self.kept = dict(kept or {})
         self.producers = {v: eqn for eqn in eqns for v in eqn.outputs}
         for eqn in eqns:
             if not any(eqn.primitive in t for t in (SCALARS, INDEXED, REDUCTIONS, ROOTS)):

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-from functrans.extend import Atom, Eqn, Literal, Primitive, Var, primitives
+from functrans.extend import Atom, Eqn, Literal, Primitive, primitives
 from jit.loop_ir.builder import Builder
 from jit.loop_ir.nodes import FLOATS, Buffer, Value
 from jit.lowering import complex as cx
-from jit.lowering.copying import fill
+from jit.lowering.copying import changes_first, copy_into, nothing_stored
 from jit.lowering.elementwise import extremes, maximum, minimum
 from jit.lowering.formulas import Function
 from jit.lowering.index import Index, Loop, Point, constant, of_loop
@@ -82,6 +82,32 @@ def lower_dynamic_update_slice(walk: Walk, eqn: Eqn, point: Point) -> Any:
         lambda: walk.value(update, walk.within(point, update.aval.shape, source, inside)),
         lambda: walk.value(x, point),
     )
+
+
+updated_slice_p = Primitive(
+    name="dynamic_update_slice",
+    abstract_eval=ft.dynamic_update_slice_p.abstract_eval,
+    impl=ft.dynamic_update_slice_p.impl,
+)
+"""The same on memory: only the window is written where the result lies where x does."""
+
+
+@lowers_root(updated_slice_p, nothing_stored, overwrites=changes_first)
+def lower_updated_slice(ctx: RootContext, eqn: Eqn) -> None:
+    x, update, *starts = eqn.inputs
+    (out,), walk = eqn.outputs, ctx.walk
+    copy_into(ctx, x, out)
+    if update.aval.size == 0:
+        return
+    with walk.kernel(f"{ctx.name}_write"), ctx.nest(update.aval.shape, "vector") as indices:
+        places = [
+            index + start_index(walk, eqn, start, n - size)
+            for index, start, n, size in zip(
+                indices, starts, x.aval.shape, update.aval.shape, strict=True
+            )
+        ]
+        element = walk.value(update, Point(update.aval.shape, multi=indices))
+        walk.store(ctx.buffer(out), Point(x.aval.shape, multi=places).flat, element)
 
 
 # -- gather -----------------------------------------------------------------------------------
@@ -209,13 +235,6 @@ def lower_scatter(
     return rule
 
 
-def copy_into(ctx: RootContext, x: Atom, out: Var) -> None:
-    """out = x, in a kernel of its own; nothing where x lies there already."""
-    if x.aval.size and not ctx.shares_memory(x, out):
-        with ctx.walk.kernel(f"{ctx.name}_copy"):
-            fill(ctx, x, ctx.buffer(out))
-
-
 def write_update(
     ctx: RootContext, eqn: Eqn, combine: Function | None, i: Index, buffer: Buffer, start: Index
 ) -> None:
@@ -246,6 +265,11 @@ def is_crowded(eqn: Eqn) -> bool:
     size = x.aval.size
     few = 0 < size * element_bytes(x) <= CROWDED_BYTES
     return few and updates.aval.size >= max(CROWDED, 4 * PARTS * size)
+
+
+def changes_unless_crowded(eqn: Eqn) -> tuple[tuple[int, int], ...]:
+    """A crowded scatter writes every place."""
+    return () if is_crowded(eqn) else changes_first(eqn)
 
 
 def crowd_workspace(eqn: Eqn) -> int:
@@ -374,18 +398,19 @@ def wrapped(walk: Walk, eqn: Eqn, value: Any, n: int) -> Any:
     return walk.b.max(walk.b.min(value, n - 1), 0) if eqn.params["mode"] == "clip" else value
 
 
-def _fused(eqn: Eqn) -> tuple[int, ...]:
-    return ()
-
-
 def _root(
     primitive: Primitive,
     combine: Function | None,
     paired: Function | None = None,
     monoid: str = "",
 ) -> None:
-    workspace = crowd_workspace if monoid else lambda eqn: 0
-    lowers_root(primitive, _fused, workspace=workspace)(lower_scatter(combine, paired, monoid))
+    crowds = bool(monoid)
+    lowers_root(
+        primitive,
+        nothing_stored,
+        workspace=crowd_workspace if crowds else lambda eqn: 0,
+        overwrites=changes_unless_crowded if crowds else changes_first,
+    )(lower_scatter(combine, paired, monoid))
     own = placed(primitive)
     lowers(own)(lower_placed(combine, paired))
     expands(primitive)(expand_placed(own))

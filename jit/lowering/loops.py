@@ -231,18 +231,40 @@ def swapped(places: Sequence[Value]) -> list[Value]:
 program_cond_p = inner_primitive("cond")
 
 
-def branch_operands(eqn: Eqn) -> range:
-    return range(1, len(eqn.inputs))
+def cond_overwrites(eqn: Eqn) -> list[tuple[int, int]]:
+    """The operands that every branch changes into one result, or leaves as they are."""
+    taken: Sequence[int | None] = eqn.params["taken"]
+    return [(i + 1, j) for j, i in enumerate(taken) if i is not None]
 
 
-@lowers_root(program_cond_p, branch_operands, dense=True, workspace=arena_bytes, calls=calls_of)
+def cond_memory(eqn: Eqn) -> list[int]:
+    """All but the index and what is changed, which is copied where that is done."""
+    changed = {i for i, _ in cond_overwrites(eqn)}
+    return [k for k in range(1, len(eqn.inputs)) if k not in changed]
+
+
+@lowers_root(
+    program_cond_p,
+    cond_memory,
+    dense=True,
+    workspace=arena_bytes,
+    calls=calls_of,
+    overwrites=cond_overwrites,
+)
 def lower_cond(ctx: RootContext, eqn: Eqn) -> None:
     """The program that the index says, on the operands and into the results as they lie."""
     b, programs = ctx.b, inner_programs(eqn)
     index, *operands = eqn.inputs
+    changed = dict(cond_overwrites(eqn))
     with ctx.walk.kernel(ctx.name):
         ins, outs = Table(ctx, "ins", len(operands)), Table(ctx, "outs", len(eqn.outputs))
-        ins.put_all(operands)
+        for k, operand in enumerate(operands):
+            if k + 1 in changed:
+                home = eqn.outputs[changed[k + 1]]
+                begin_at(ctx, operand, home, None)
+                ins.put(k, address_of(ctx, home))
+            else:
+                ins.put(k, address_of(ctx, operand))
         outs.put_all(eqn.outputs)
         total = arena_bytes(eqn)
         arena = ctx.space() if total else b.ref(ins.buffer)
@@ -291,7 +313,20 @@ def scan_memory(eqn: Eqn) -> list[int]:
     return [*range(first), *range(first + count, len(eqn.inputs))]
 
 
-@lowers_root(program_scan_p, scan_memory, dense=True, workspace=loop_workspace, calls=calls_of)
+def scan_overwrites(eqn: Eqn) -> list[tuple[int, int]]:
+    """The initial carry becomes the final one."""
+    first = eqn.params["num_consts"]
+    return [(first + k, k) for k in range(eqn.params["num_carry"])]
+
+
+@lowers_root(
+    program_scan_p,
+    scan_memory,
+    dense=True,
+    workspace=loop_workspace,
+    calls=calls_of,
+    overwrites=scan_overwrites,
+)
 def lower_scan(ctx: RootContext, eqn: Eqn) -> None:
     """As it is known how many steps there are, it is known in which place carries must begin."""
     (body,) = inner_programs(eqn)
@@ -359,7 +394,21 @@ def while_workspace(eqn: Eqn) -> int:
     return lane_slots(eqn) * loop_workspace(eqn)
 
 
-@lowers_root(program_while_p, while_memory, dense=True, workspace=while_workspace, calls=calls_of)
+def while_overwrites(eqn: Eqn) -> list[tuple[int, int]]:
+    """The initial carry becomes the final one, where there is one for each lane."""
+    first = len(while_memory(eqn))
+    sizes = [(eqn.inputs[first + k].aval.size, out.aval.size) for k, out in enumerate(eqn.outputs)]
+    return [(first + k, k) for k, (init, home) in enumerate(sizes) if init == home]
+
+
+@lowers_root(
+    program_while_p,
+    while_memory,
+    dense=True,
+    workspace=while_workspace,
+    calls=calls_of,
+    overwrites=while_overwrites,
+)
 def lower_while(ctx: RootContext, eqn: Eqn) -> None:
     """One loop, or one for each lane, some lanes at the same time."""
     b, lanes, slots = ctx.b, lanes_of(eqn), lane_slots(eqn)

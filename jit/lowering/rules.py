@@ -188,7 +188,8 @@ class Root(NamedTuple):
 
     The others are fused: the rule asks for their elements. `workspace` is how many arena bytes
     the rule wants. `calls` are runtime functions that it will call, as far as the equation tells:
-    they are made while the program is.
+    they are made while the program is. `overwrites` lists (operand, result) where the rule changes
+    the operand into the result if both lie in one place, and copies it there first if not.
     """
 
     rule: RootRule
@@ -196,6 +197,7 @@ class Root(NamedTuple):
     dense: bool
     workspace: Callable[[Eqn], int]
     calls: Callable[[Eqn], Sequence[str]]
+    overwrites: Callable[[Eqn], Sequence[tuple[int, int]]]
 
 
 SCALARS: dict[Primitive, ScalarRule] = {}
@@ -254,11 +256,12 @@ def lowers_root(
     dense: bool = False,
     workspace: Callable[[Eqn], int] = lambda eqn: 0,
     calls: Callable[[Eqn], Sequence[str]] = lambda eqn: (),
+    overwrites: Callable[[Eqn], Sequence[tuple[int, int]]] = lambda eqn: (),
 ) -> Callable[[RootRule], RootRule]:
     """Register a rule over whole buffers; see Root."""
 
     def keep(rule: RootRule) -> RootRule:
-        ROOTS[primitive] = Root(rule, memory, dense, workspace, calls)
+        ROOTS[primitive] = Root(rule, memory, dense, workspace, calls, overwrites)
         return rule
 
     return keep

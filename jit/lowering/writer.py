@@ -303,7 +303,12 @@ class RootContext:
 
     def shares_memory(self, atom: Any, out: Var) -> bool:
         """Does the operand already lie where the result goes?"""
-        return isinstance(atom, Var) and self.walk.buffers.get(atom) is self.walk.buffers[out]
+        if not isinstance(atom, Var):
+            return False
+        here, there = self.walk.buffers.get(atom), self.walk.buffers[out]
+        return here is there or (
+            here is not None and here.kind == there.kind == "temp" and here.place == there.place
+        )
 
     @contextmanager
     def nest(

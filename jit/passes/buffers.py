@@ -13,6 +13,7 @@ from functrans.extend import Var
 from jit.fusion import Kernel, Plan, RootCall
 from jit.lowering.nodes import FoldNode, MapNode, Node, PartNode
 from jit.lowering.rules import element_bytes
+from jit.passes.taking import is_read_once
 
 ALIGNMENT = 64
 SCRATCH_BYTES = 1 << 14
@@ -78,14 +79,16 @@ def plan_storage(
     lanes_are_rows: Set[int],
     workspaces: Mapping[int, int],
     lenders: Set[Var] = frozenset(),
+    placed: Set[Var] = frozenset(),
 ) -> Storage:
     """Lifetimes by steps, then one pass that places each variable when it is first written.
 
     Steps in `lanes_are_rows` work on several rows at once and have no scratch rows. `workspaces`
-    is how many bytes a kernel wants for itself. `lenders` are results with memory of their own.
+    is how many bytes a kernel wants for itself. `lenders` are results with memory of their own;
+    `placed` are variables whose place is settled.
     """
     storage = Storage()
-    outputs = set(plan.graph.outvars)
+    settled = placed | set(plan.graph.outvars)
     needs, firsts, lasts = lifetimes(plan)
     arena = Arena()
     ends: dict[int, list[Var]] = {}
@@ -96,14 +99,14 @@ def plan_storage(
         starts.setdefault(first, []).append(var)
     for number, step in enumerate(plan.steps):
         for var in starts.get(number, []):
-            if var in outputs or var not in needs:
+            if var in settled or var not in needs:
                 continue
             kept = needs[var] == "row" and number not in lanes_are_rows
             if kept and fits_scratch(step, var):
                 storage.scratch.add(var)
             elif needs[var] == "row" and (lender := lender_of(step, var, lenders, storage)):
                 storage.lent[var] = lender
-            elif old := bequest(step, var, ends.get(number, []), storage):
+            elif old := bequest(plan, step, var, ends.get(number, []), storage):
                 storage.heirs[old] = var
                 storage.offsets[var] = storage.offsets[old]
             else:
@@ -122,14 +125,17 @@ def plan_storage(
 
 
 def bequest(
-    step: Kernel | RootCall, var: Var, leaving: Sequence[Var], storage: Storage
+    plan: Plan, step: Kernel | RootCall, var: Var, leaving: Sequence[Var], storage: Storage
 ) -> Var | None:
-    """What dies in this kernel and can be written over by `var`, element by element.
+    """What dies in this step and can be written over by `var`: changed by a root, or replaced
+    element by element.
 
     The kernel computes elements by themselves, and reads each of the old ones no later than it
     writes the new one there.
     """
-    if not isinstance(step, Kernel) or set(step.roles.values()) != {"full"}:
+    if isinstance(step, RootCall):
+        return changed_by_root(plan, step, var, leaving, storage)
+    if set(step.roles.values()) != {"full"}:
         return None
     node = step.defs[var]
     if isinstance(node, PartNode):
@@ -139,6 +145,18 @@ def bequest(
         taken = old in storage.heirs or old in step.defs
         if alike and not taken and old in storage.offsets and reads_in_turn(step, old, node):
             return old
+    return None
+
+
+def changed_by_root(
+    plan: Plan, step: RootCall, var: Var, leaving: Sequence[Var], storage: Storage
+) -> Var | None:
+    """What dies in this root and is changed by it into `var`."""
+    for i, j in step.rule.overwrites(step.eqn):
+        old = step.eqn.inputs[i]
+        if step.eqn.outputs[j] is var and isinstance(old, Var) and old in leaving:
+            free = old in storage.offsets and old not in storage.heirs
+            return old if free and is_read_once(plan, step, i, old) else None
     return None
 
 

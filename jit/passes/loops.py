@@ -10,20 +10,20 @@ from jit.fusion import Kernel, Plan, RootCall
 from jit.loop_ir.builder import Builder
 from jit.loop_ir.nodes import Buffer, Program
 from jit.lowering.graph import view_of
-from jit.lowering.nodes import Node, PartNode
 from jit.lowering.rules import is_complex, loop_dtype
 from jit.lowering.writer import RootContext, Writer
 from jit.passes.buffers import Storage, plan_storage
 from jit.passes.columns import ColumnWriter
 from jit.passes.nest import KernelWriter
 from jit.passes.schedule import NS_PER_COST, PARALLEL_NS, Schedule, schedule
+from jit.passes.taking import taken_over
 from jit.passes.tiles import TileWriter
 
 
 def declare(b: Builder, plan: Plan, storage: Storage, shared: dict[Var, Var]) -> dict[Var, Buffer]:
     """Buffers for inputs, outputs and what lies in the arena.
 
-    `shared` maps results to the inputs whose memory they are written to.
+    `shared` maps variables to the inputs whose memory they are written to.
     """
     buffers: dict[Var, Buffer] = {}
 
@@ -36,10 +36,11 @@ def declare(b: Builder, plan: Plan, storage: Storage, shared: dict[Var, Var]) ->
         buffers[var] = b.input(f"in{k}", dtype, width(var), writable=writable)
     for k, var in enumerate(plan.graph.outvars):
         made = b.output(f"out{k}", loop_dtype(var.aval.dtype), width(var))
-        buffers[var] = buffers[shared[var]] if var in shared else made
+        buffers[var] = made
     for k, (var, offset) in enumerate(storage.offsets.items()):
         buffers[var] = b.temp(f"t{k}", loop_dtype(var.aval.dtype), width(var), offset)
     buffers.update((var, buffers[lender]) for var, lender in storage.lent.items())
+    buffers.update((var, buffers[source]) for var, source in shared.items())
     return buffers
 
 
@@ -80,11 +81,9 @@ def write_program(
     ]
     rows = {k for k, s in enumerate(schedules) if s is not None and s.lanes_are_rows}
     spaces = {k: s.workspace for k, s in enumerate(schedules) if s and s.workspace}
-    pairs = zip(plan.graph.outvars, taken, strict=True)
-    wanted = {out: plan.graph.invars[i] for out, i in pairs if i is not None}
-    shared = {out: source for out, source in wanted.items() if can_share(plan, source, out)}
-    lenders = set(plan.graph.outvars) - wanted.keys()
-    storage = plan_storage(plan, rows, spaces, lenders)
+    shared = taken_over(plan, taken)
+    lenders = {out for out, i in zip(plan.graph.outvars, taken, strict=True) if i is None}
+    storage = plan_storage(plan, rows, spaces, lenders, shared.keys())
     b = Builder(name, errors)
     buffers = declare(b, plan, storage, shared)
     writer = Writer(b, plan.graph.producers, plan.stored.keys(), buffers)
@@ -104,30 +103,6 @@ def write_program(
                 KernelWriter(writer, step, scheduled, name).write()
     in_place = [out in shared for out in plan.graph.outvars]
     return Written(b.finish(storage.arena_bytes), schedules, in_place)
-
-
-def can_share(plan: Plan, source: Var, out: Var) -> bool:
-    """May `out` be written over the input `source`? Each element must be read no later."""
-    maker = next(
-        (k for k, s in enumerate(plan.steps) if isinstance(s, Kernel) and out in s.defs), None
-    )
-    if maker is None or any(source in s.reads for s in plan.steps[maker + 1 :]):
-        return False
-    kernel = plan.steps[maker]
-    assert isinstance(kernel, Kernel)
-    node = kernel.defs[out]
-    if kernel.roles[node] != "full" or isinstance(node, PartNode):
-        return False
-
-    def turn(n: Node) -> tuple[int, bool, int]:
-        return kernel.stages[n], kernel.roles[n] == "column_fold", kernel.nodes.index(n)
-
-    return all(
-        flat == kernel.domain.full and turn(reader) <= turn(node)
-        for reader, scout in kernel.looks.items()
-        for var, flat in scout.reads
-        if var is source
-    )
 
 
 def write_root(

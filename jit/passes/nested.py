@@ -6,13 +6,15 @@ its results may take the memory of its operands.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from functrans.extend import (
     Atom,
     Eqn,
     Jaxpr,
     Primitive,
+    Var,
     cond_p,
     prune,
     scan_p,
@@ -27,6 +29,7 @@ from jit.passes.lines import kernel_lines
 from jit.passes.loops import write_program
 from jit.passes.prepare import expand, inline_calls, to_graph
 from jit.passes.sharing import shared_plan
+from jit.passes.updates import changed_by
 
 Taken = tuple[int | None, ...]
 FORMS: dict[Primitive, Primitive] = {
@@ -48,22 +51,44 @@ class Nesting:
 
     def expand(self, eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:
         """The results of a control flow equation in the form that it takes; None for any other."""
-        form = FORMS.get(eqn.primitive)
-        if form is None:
+        primitive = FORMS.get(eqn.primitive)
+        if primitive is None:
             return None
         chosen = choose(eqn, self.expanded)
         if isinstance(chosen, RegisterForm):
             return eqs.bind_as(IN_REGISTERS[eqn.primitive], eqn, form=chosen)
-        programs = tuple([self.inner(*body) for body in bodies_of(eqn)])
-        return eqs.bind_as(form, eqn, programs=programs, form=chosen)
+        return eqs.bind_as(primitive, eqn, form=chosen, **self.programs(eqn))
 
     def expanded(self, jaxpr: Jaxpr) -> Jaxpr:
         """A body, simplified, without calls, expansions written out; what holds bodies stays."""
         if jaxpr not in self._expanded:
-            body = simplify(inline_calls(jaxpr))
+            body = flat(jaxpr)
             eqns, outvars = expand(body, lambda eqs, eqn: None)
             self._expanded[jaxpr] = Jaxpr(body.invars, prune(eqns, outvars), outvars)
         return self._expanded[jaxpr]
+
+    def programs(self, eqn: Eqn) -> dict[str, Any]:
+        """The programs of an equation's bodies, as params."""
+        params = eqn.params
+        if eqn.primitive is cond_p:
+            return self.branches(params["branches"])
+        if eqn.primitive is scan_p:
+            body, first, count = params["jaxpr"], params["num_consts"], params["num_carry"]
+            return {"programs": (self.inner(body, over_carry(body, first, count), "step"),)}
+        body, first = params["body"], params["num_body_consts"]
+        step = self.inner(body, over_carry(body, first, len(body.outvars)), "step")
+        return {"programs": (self.inner(params["cond"], (None,), "test"), step)}
+
+    def branches(self, bodies: Sequence[Jaxpr]) -> dict[str, Any]:
+        """The programs of a cond, and which operands all of them may write results over."""
+        taken = common_sources(bodies)
+        while True:
+            programs = tuple([self.inner(body, taken, "branch") for body in bodies])
+            able = [all(inner.in_place[j] for inner in programs) for j in range(len(taken))]
+            left = tuple([i if ok else None for ok, i in zip(able, taken, strict=True)])
+            if left == taken:
+                return {"programs": programs, "taken": taken}
+            taken = left
 
     def inner(self, jaxpr: Jaxpr, taken: Taken, name: str) -> Inner:
         """A body as a program. taken[j]: the operand whose memory result j may take."""
@@ -73,7 +98,7 @@ class Nesting:
         return self._made[key]
 
     def _lower(self, jaxpr: Jaxpr, taken: Taken, name: str) -> Inner:
-        graph = to_graph(simplify(inline_calls(jaxpr)), self.expand)
+        graph = to_graph(flat(jaxpr), self.expand, taken)
         calls = [name for eqn in graph.eqns for name in runtime_calls(eqn)]
         plan = shared_plan(graph)
         written = write_program(plan, name, taken, self.callback, self.errors)
@@ -82,19 +107,45 @@ class Nesting:
         return Inner(program, tuple(written.in_place), tuple(calls), tuple(lines), jaxpr.effect)
 
 
-def bodies_of(eqn: Eqn) -> list[tuple[Jaxpr, Taken, str]]:
-    """The bodies of an equation, which operands their results may take, and their names."""
-    params = eqn.params
+def flat(jaxpr: Jaxpr) -> Jaxpr:
+    """A body with its calls inlined, simplified."""
+    return simplify(inline_calls(jaxpr))
+
+
+def over_carry(body: Jaxpr, first: int, count: int) -> Taken:
+    """The new carry may be written over the old, which begins at operand `first`."""
+    return (*range(first, first + count), *[None] * (len(body.outvars) - count))
+
+
+# -- branches that change operands ------------------------------------------------------------
+
+
+def common_sources(bodies: Sequence[Jaxpr]) -> Taken:
+    """For each result the operand that every branch makes it of by changes, or as it is."""
+    taken: list[int | None] = []
+    for each in zip(*[sources_of(flat(body)) for body in bodies], strict=True):
+        source, *others = set(each)
+        taken.append(None if others or source in taken else source)
+    return tuple(taken)
+
+
+def sources_of(body: Jaxpr) -> list[int | None]:
+    """For each result of a body the operand that it is after changes in few places."""
+    makers = {v: eqn for eqn in body.eqns for v in eqn.outputs}
+    places = {v: k for k, v in enumerate(body.invars)}
+    found: list[int | None] = []
+    for result in body.outvars:
+        atom: Atom | None = result
+        while isinstance(atom, Var) and (eqn := makers.get(atom)) is not None:
+            atom = changed_operand(eqn, atom)
+        found.append(places.get(atom) if isinstance(atom, Var) else None)
+    return found
+
+
+def changed_operand(eqn: Eqn, out: Var) -> Atom | None:
+    """The operand that an equation of a body changes in few places to make `out`."""
     if eqn.primitive is cond_p:
-        return [(b, (None,) * len(b.outvars), "branch") for b in params["branches"]]
-    if eqn.primitive is scan_p:
-        body, first, count = params["jaxpr"], params["num_consts"], params["num_carry"]
-        return [(body, over_carry(first, count, len(body.outvars)), "step")]
-    body, first = params["body"], params["num_body_consts"]
-    count = len(body.outvars)
-    return [(params["cond"], (None,), "test"), (body, over_carry(first, count, count), "step")]
-
-
-def over_carry(first: int, count: int, results: int) -> Taken:
-    """The new carry may be written over the old."""
-    return (*range(first, first + count), *[None] * (results - count))
+        source = common_sources(eqn.params["branches"])[eqn.outputs.index(out)]
+        return None if source is None else eqn.inputs[source + 1]
+    form = FORMS.get(eqn.primitive, eqn.primitive)
+    return changed_by(Eqn(form, eqn.inputs, eqn.outputs, eqn.params), out)

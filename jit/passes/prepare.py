@@ -28,10 +28,12 @@ from functrans.extend import (
     primitives,
     prune,
 )
+from jit.lowering.copying import stays_p
 from jit.lowering.elementwise import extremes
 from jit.lowering.graph import Graph
 from jit.lowering.rules import EXPANSIONS, REDUCTIONS, EquationBuilder, loop_dtype
 from jit.passes.turning import sum_products, turn_products
+from jit.passes.updates import update_in_place
 
 broadcast_p = primitives.structural.broadcast_p
 reshape_p = primitives.structural.reshape_p
@@ -174,24 +176,39 @@ def expand(jaxpr: Jaxpr, control: Control) -> tuple[list[Eqn], list[Atom]]:
     return work.eqns, [renamed(a, env) for a in jaxpr.outvars]
 
 
-def distinct_results(eqns: list[Eqn], outvars: Sequence[Atom], avals: Sequence[Aval]) -> list[Var]:
-    """One variable made by an equation for each result; inputs, literals and repeats are copied."""
+def distinct_results(
+    eqns: list[Eqn],
+    outvars: Sequence[Atom],
+    avals: Sequence[Aval],
+    sources: Sequence[Var | None],
+) -> list[Var]:
+    """One variable made by an equation for each result; inputs, literals and repeats are copied.
+
+    An input that may stay where it is, as sources[j] says of result j, is copied only if it cannot.
+    """
     made = {v for eqn in eqns for v in eqn.outputs}
     taken: set[Var] = set()
     found: list[Var] = []
-    for atom, aval in zip(outvars, avals, strict=True):
+    for atom, aval, source in zip(outvars, avals, sources, strict=True):
         if isinstance(atom, Literal) or atom not in made or atom in taken:
             copy = Var(aval)
-            eqns.append(Eqn(copy_p, [atom], [copy], {}))
+            eqns.append(Eqn(stays_p if atom is source else copy_p, [atom], [copy], {}))
             atom = copy
         taken.add(atom)
         found.append(atom)
     return found
 
 
-def to_graph(jaxpr: Jaxpr, control: Control = lambda eqs, eqn: None) -> Graph:
-    """The graph that fusion works on."""
+def to_graph(
+    jaxpr: Jaxpr,
+    control: Control = lambda eqs, eqn: None,
+    taken: Sequence[int | None] = (),
+) -> Graph:
+    """The graph that fusion works on. taken[j]: the input whose memory result j may take."""
     eqns, outvars = expand(jaxpr, control)
     eqns = sum_products(turn_products(prune(eqns, outvars), outvars), outvars)
-    results = distinct_results(eqns, outvars, jaxpr.out_avals)
-    return Graph(jaxpr.invars, eqns, results)
+    sources = [None if i is None else jaxpr.invars[i] for i in taken or [None] * len(outvars)]
+    results = distinct_results(eqns, outvars, jaxpr.out_avals, sources)
+    pairs = [(jaxpr.invars[i], results[j]) for j, i in enumerate(taken) if i is not None]
+    eqns, kept = update_in_place(eqns, pairs)
+    return Graph(jaxpr.invars, eqns, results, kept)
