@@ -6,7 +6,7 @@ its results may take the memory of its operands.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from functrans.extend import (
@@ -21,7 +21,8 @@ from functrans.extend import (
     simplify,
     while_p,
 )
-from jit.lowering.forms import choose
+from jit.lowering.asking import MOST_ELEMENTS
+from jit.lowering.forms import Form, choose
 from jit.lowering.loops import Inner, program_cond_p, program_scan_p, program_while_p
 from jit.lowering.registers import IN_REGISTERS, RegisterForm
 from jit.lowering.rules import EquationBuilder, runtime_calls
@@ -54,7 +55,8 @@ class Nesting:
         primitive = FORMS.get(eqn.primitive)
         if primitive is None:
             return None
-        chosen = choose(eqn, self.expanded)
+        changes = changes_few(eqn)
+        chosen = Form("program", changes) if changes else choose(eqn, self.expanded)
         if isinstance(chosen, RegisterForm):
             return eqs.bind_as(IN_REGISTERS[eqn.primitive], eqn, form=chosen)
         return eqs.bind_as(primitive, eqn, form=chosen, **self.programs(eqn))
@@ -127,6 +129,28 @@ def common_sources(bodies: Sequence[Jaxpr]) -> Taken:
         source, *others = set(each)
         taken.append(None if others or source in taken else source)
     return tuple(taken)
+
+
+def changes_few(eqn: Eqn) -> str:
+    """Why a step or a branch should cost what it writes of a large array; "" if none is changed."""
+    for body, taken in changing(eqn):
+        for atom, source in zip(body.outvars, taken, strict=True):
+            kept = source is None or atom is body.invars[source]
+            if not kept and atom.aval.size > MOST_ELEMENTS:
+                return f"it changes few elements of {atom.aval}"
+    return ""
+
+
+def changing(eqn: Eqn) -> Iterator[tuple[Jaxpr, Sequence[int | None]]]:
+    """The bodies of an equation, and for each result the operand that it is changed from."""
+    if eqn.primitive is cond_p:
+        taken = common_sources(eqn.params["branches"])
+        yield from ((body, taken) for body in eqn.params["branches"])
+        return
+    body = eqn.params["jaxpr" if eqn.primitive is scan_p else "body"]
+    first = eqn.params["num_consts" if eqn.primitive is scan_p else "num_body_consts"]
+    found = sources_of(flat(body))
+    yield body, [s if s == first + k else None for k, s in enumerate(found)]
 
 
 def sources_of(body: Jaxpr) -> list[int | None]:

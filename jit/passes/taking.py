@@ -55,8 +55,8 @@ def changed_by(plan: Plan, number: int, step: RootCall, out: Var) -> Var | None:
     for i, j in step.rule.overwrites(step.eqn):
         if step.eqn.outputs[j] is out:
             old = step.eqn.inputs[i]
-            alone = isinstance(old, Var) and is_read_once(plan, step, i, old)
-            return old if alone and not read_after(plan, number, old) else None
+            if isinstance(old, Var) and is_read_once(plan, step, i, old):
+                return None if read_after(plan, number, old) else old
     return None
 
 
