@@ -1,7 +1,7 @@
 """Loops and branches in native code: the results of NumPy's evaluation, in place where they may be.
 
 Bodies here are too large for registers, so that they are programs of their own; what tiny bodies
-become is tested beside (test_loops_in_registers.py).
+become is tested beside (test_register_loops.py).
 """
 
 from __future__ import annotations
