@@ -17,7 +17,7 @@ from functrans.primitives import elementwise as e
 from functrans.primitives import structural as st
 from functrans.recording import stage_walk
 from functrans.transforms import Curve, batch_jaxpr, taylor_jaxpr
-from functrans.transforms.taylor import mask_of, packed
+from functrans.transforms.taylor import orders_of, packed
 from jit.lowering import contraction, convolution, indexing
 from tests.guarded import can_guard, guarded
 from tests.law_tools import (
@@ -308,7 +308,7 @@ def _derivative_jobs(case: Case, thorough: bool) -> Iterator[Job]:
         twice = jvp_program(push, (*mask, *[True] * len(dots)))
         yield Job(f"{case.label}: jvp of jvp", twice, [[*case.operands, *dots, *ways]], check)
         curve = curve_through(case, 4, True)
-        program, _ = taylor_jaxpr(case.jaxpr, Curve(4), mask_of(curve))
+        program, _ = taylor_jaxpr(case.jaxpr, Curve(4), orders_of(curve))
         yield Job(f"{case.label}: taylor", program, [packed(curve)], check)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from functrans.bind import eval_jaxpr
 from functrans.ir import Jaxpr, check_jaxpr, is_inexact
 from functrans.transforms import Curve, taylor_jaxpr
-from functrans.transforms.taylor import Coefficients, mask_of, packed, unpacked
+from functrans.transforms.taylor import Coefficients, orders_of, packed, unpacked
 from tests.law_tools import WIDE, Arrays, Case, agree, cases, eps, jvp_program, random_like
 
 ORDER = 3
@@ -76,9 +76,9 @@ def expanded(
 ) -> list[Coefficients]:
     """The coefficients of the results, by the program of Taylor mode; checked."""
     curve = Curve(len(coefficients[0]) - 1, directions)
-    program, mask = taylor_jaxpr(jaxpr, curve, mask_of(coefficients))
+    program, orders = taylor_jaxpr(jaxpr, curve, orders_of(coefficients))
     check_jaxpr(program)
-    return unpacked(eval_jaxpr(program, packed(coefficients)), mask)
+    return unpacked(eval_jaxpr(program, packed(coefficients)), orders, curve)
 
 
 def check_series(found: Coefficients, expected: Arrays, label: str) -> None:

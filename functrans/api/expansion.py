@@ -26,8 +26,8 @@ from functrans.transforms import Curve, simplify, taylor_jaxpr
 from functrans.transforms.cache import derived
 from functrans.transforms.taylor import (
     Coefficients,
-    Mask,
-    mask_of,
+    Orders,
+    orders_of,
     packed,
     packed_avals,
     unpacked,
@@ -225,7 +225,7 @@ def _lines(leaves: Sequence[Any], dots: Sequence[Any], order: int) -> list[Coeff
 
 
 View = Callable[[Coefficients, Aval], Coefficients]
-"""What is shown of the coefficients of a result with this aval."""
+"""What is shown of the coefficients of a result with this aval: as many, None for the others."""
 
 
 class _Pushed(NamedTuple):
@@ -270,27 +270,27 @@ def _push(
     with stage(flat_f, leaves, user=f, purpose=what, active=active, names=split.names) as staged:
         rest = (None,) * curve.order
         every = [*[[x, *rest] for x in staged.captured], *coefficients]
-        program, mask = _program(staged.jaxpr, curve, mask_of(every), view)
-        results = unpacked(run(program, packed(every)), mask)
+        program, orders = _program(staged.jaxpr, curve, orders_of(every), view)
+        results = unpacked(run(program, packed(every)), orders, curve)
     return _Pushed(out_tree[0], staged.jaxpr.out_avals, results)
 
 
 @derived
-def _program(jaxpr: Jaxpr, curve: Curve, nonzero: Mask, view: View) -> tuple[Jaxpr, Mask]:
+def _program(jaxpr: Jaxpr, curve: Curve, given: Orders, view: View) -> tuple[Jaxpr, Orders]:
     """The Taylor jaxpr, from packed coefficients to what the view shows of those of its results."""
-    found: list[Mask] = []
+    found: list[Orders] = []
 
     def walk(*args: Any) -> list[Any]:
-        coefficients = unpacked(args, nonzero)
+        coefficients = unpacked(args, given, curve)
         if view is _derivatives:
             coefficients = [_scaled(c, lambda k: 1 / math.factorial(k)) for c in coefficients]
-        program, mask = taylor_jaxpr(jaxpr, curve, nonzero)
-        outs = unpacked(eval_jaxpr(program, packed(coefficients)), mask)
+        program, orders = taylor_jaxpr(jaxpr, curve, given)
+        outs = unpacked(eval_jaxpr(program, packed(coefficients)), orders, curve)
         shown = [view(c, a) for c, a in zip(outs, jaxpr.out_avals, strict=True)]
-        found.append(mask_of(shown))
+        found.append(orders_of(shown))
         return packed(shown)
 
-    staged = stage_walk(walk, packed_avals(jaxpr.in_avals, curve, nonzero), "taylor")
+    staged = stage_walk(walk, packed_avals(jaxpr.in_avals, given, curve), "taylor")
     return simplify(staged), found[0]
 
 
@@ -309,11 +309,13 @@ def _derivatives(coefficients: Coefficients, aval: Aval) -> Coefficients:
 
 def _highest(coefficients: Coefficients, aval: Aval) -> Coefficients:
     """The value and the highest derivative."""
-    return [coefficients[0], _derivatives(coefficients, aval)[-1]]
+    last = len(coefficients) - 1
+    every = enumerate(_derivatives(coefficients, aval))
+    return [c if k in (0, last) else None for k, c in every]
 
 
 def _stacked(coefficients: Coefficients, aval: Aval) -> Coefficients:
-    """All of them along a new first axis."""
+    """All of them along a new first axis, in the place of the value."""
     rows = [full(0, aval) if c is None else c for c in coefficients]
     rows = [broadcast_at(convert(x, aval.dtype), 1, 0) for x in rows]
-    return [concatenate(rows, 0)]
+    return [concatenate(rows, 0), *[None for _ in rows[1:]]]

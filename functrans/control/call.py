@@ -24,7 +24,7 @@ from functrans.transforms.jvp import jvp_jaxpr
 from functrans.transforms.partial_eval import partial_eval_jaxpr
 from functrans.transforms.series import Curve
 from functrans.transforms.simplify import simplify
-from functrans.transforms.taylor import Coefficients, mask_of, packed, taylor_jaxpr, unpacked
+from functrans.transforms.taylor import Coefficients, orders_of, packed, taylor_jaxpr, unpacked
 from functrans.transforms.transpose import transpose_jaxpr
 
 
@@ -92,9 +92,9 @@ def call_taylor(
     curve: Curve, coefficients: list[Coefficients], *, jaxpr: Jaxpr, name: str, engine: Any
 ) -> list[Coefficients]:
     """The call of the Taylor jaxpr."""
-    program, mask = taylor_jaxpr(jaxpr, curve, mask_of(coefficients))
+    program, orders = taylor_jaxpr(jaxpr, curve, orders_of(coefficients))
     outs = call(program, *packed(coefficients), name=f"taylor({name})", engine=engine)
-    return unpacked(outs, mask)
+    return unpacked(outs, orders, curve)
 
 
 def call_partial_eval(eqn: Eqn, unknown: tuple[bool, ...]) -> tuple[list[Eqn], list[Eqn]]:

@@ -11,7 +11,7 @@ from functrans.transforms.batching import batch_jaxpr
 from functrans.transforms.jvp import jvp_jaxpr
 from functrans.transforms.partial_eval import partial_eval_jaxpr
 from functrans.transforms.series import Curve
-from functrans.transforms.taylor import Coefficients, mask_of, packed, taylor_jaxpr, unpacked
+from functrans.transforms.taylor import Coefficients, orders_of, packed, taylor_jaxpr, unpacked
 from functrans.transforms.transpose import transpose_jaxpr
 
 Policy = Callable[..., bool]
@@ -86,8 +86,9 @@ def checkpoint_taylor(
     curve: Curve, coefficients: list[Coefficients], *, jaxpr: Jaxpr, policy: Policy | None
 ) -> list[Coefficients]:
     """A checkpoint of the Taylor jaxpr."""
-    program, mask = taylor_jaxpr(jaxpr, curve, mask_of(coefficients))
-    return unpacked(bind(checkpoint_p, *packed(coefficients), jaxpr=program, policy=policy), mask)
+    program, orders = taylor_jaxpr(jaxpr, curve, orders_of(coefficients))
+    outs = bind(checkpoint_p, *packed(coefficients), jaxpr=program, policy=policy)
+    return unpacked(outs, orders, curve)
 
 
 def checkpoint_partial_eval(eqn: Eqn, unknown: tuple[bool, ...]) -> tuple[list[Eqn], list[Eqn]]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from functrans.bind import bind, bound_at, eval_jaxpr
-from functrans.ir import Aval, Eqn, Jaxpr, Literal, MappedAxis, Var
+from functrans.ir import Aval, Eqn, Jaxpr, Literal, MappedAxis, Var, aval_of
 from functrans.primitives.derive import add_all, full
 from functrans.primitives.structural import reduce_sum
 from functrans.recording import stage_walk
@@ -22,8 +22,8 @@ from functrans.transforms.simplify import simplify
 
 Coefficients: TypeAlias = list[Any]
 """Of one value: the value itself, then one entry for each order, None where it is zero."""
-Mask: TypeAlias = tuple[tuple[bool, ...], ...]
-"""For each value, for each order from 1 on: is there a coefficient?"""
+Orders: TypeAlias = tuple[frozenset[int], ...]
+"""For each value the orders, from 1 on, of which it has a coefficient."""
 
 
 def eval_taylor(
@@ -107,11 +107,12 @@ def _each_curve(
     """Curve by curve (by batching), the highest coefficients summed afterwards."""
     assert curve.directions is not None
     axis = MappedAxis(curve.directions)
-    program, mask = taylor_jaxpr(jaxpr, Curve(curve.order), mask_of(coefficients))
+    one = Curve(curve.order)
+    program, orders = taylor_jaxpr(jaxpr, one, orders_of(coefficients))
     flat, count = packed(coefficients), len(coefficients)
     batched, dims = batch_jaxpr(program, axis, (None,) * count + (0,) * (len(flat) - count))
-    outs = unpacked(eval_jaxpr(batched, flat), mask)
-    for out, where in zip(outs, unpacked(dims, mask), strict=True):
+    outs = unpacked(eval_jaxpr(batched, flat), orders, one)
+    for out, where in zip(outs, unpacked(dims, orders, one), strict=True):
         assert where[0] is None, "the values that all curves go through are not mapped"
         for k in [k for k in range(1, curve.order + 1) if out[k] is not None]:
             front = move_to(out[k], axis, where[k], 0)
@@ -124,36 +125,39 @@ def _each_curve(
 
 @derived
 def taylor_jaxpr(
-    jaxpr: Jaxpr, curve: Curve, nonzero: Mask, forced: Mask | None = None
-) -> tuple[Jaxpr, Mask]:
+    jaxpr: Jaxpr, curve: Curve, given: Orders, wanted: Orders | None = None
+) -> tuple[Jaxpr, Orders]:
     """`eval_taylor` staged: from the packed coefficients of the inputs to those of the outputs.
 
-    `nonzero` says which coefficients the inputs have; the mask returned, which the outputs have:
-    those of `forced` at least.
+    `given` says which coefficients the inputs have; the orders returned, which the outputs have:
+    those `wanted` at least.
     """
-    found: list[tuple[bool, ...]] = []
+    found: list[Orders] = []
 
     def walk(*args: Any) -> list[Any]:
-        outs = eval_taylor(jaxpr, curve, unpacked(args, nonzero))
-        for out, aval, must in zip(outs, jaxpr.out_avals, forced or (), strict=False):
-            instantiate(out, curve, aval, must)
-        found.extend(mask_of(outs))
+        outs = eval_taylor(jaxpr, curve, unpacked(args, given, curve))
+        if wanted is not None:
+            pairs = zip(outs, wanted, strict=True)
+            outs = [instantiated(c, must, curve) for c, must in pairs]
+        found.append(orders_of(outs))
         return packed(outs)
 
-    staged = stage_walk(walk, packed_avals(jaxpr.in_avals, curve, nonzero), "taylor")
-    return simplify(staged), tuple(found)
+    staged = stage_walk(walk, packed_avals(jaxpr.in_avals, given, curve), "taylor")
+    return simplify(staged), found[0]
 
 
-def instantiate(coefficients: Coefficients, curve: Curve, aval: Aval, must: Sequence[bool]) -> None:
-    """Put zeros where a coefficient must be there and is not."""
-    for k, flag in enumerate(must, 1):
-        if flag and coefficients[k] is None:
-            coefficients[k] = full(0, curve.aval(aval, k))
+def instantiated(coefficients: Coefficients, orders: frozenset[int], curve: Curve) -> Coefficients:
+    """The coefficients, zeros where those of `orders` are none."""
+    aval = aval_of(coefficients[0])
+    return [
+        full(0, curve.aval(aval, k)) if c is None and k in orders else c
+        for k, c in enumerate(coefficients)
+    ]
 
 
-def mask_of(coefficients: Sequence[Coefficients]) -> Mask:
+def orders_of(coefficients: Sequence[Coefficients]) -> Orders:
     """Which coefficients there are, for each value."""
-    return tuple(tuple(x is not None for x in c[1:]) for c in coefficients)
+    return tuple(frozenset(k for k, x in enumerate(c) if k and x is not None) for c in coefficients)
 
 
 def packed(coefficients: Sequence[Coefficients]) -> list[Any]:
@@ -162,17 +166,16 @@ def packed(coefficients: Sequence[Coefficients]) -> list[Any]:
     return [*[c[0] for c in coefficients], *rest]
 
 
-def unpacked(flat: Sequence[Any], nonzero: Mask) -> list[Coefficients]:
+def unpacked(flat: Sequence[Any], orders: Orders, curve: Curve) -> list[Coefficients]:
     """The coefficients that `packed` put in a row, None where there are none."""
-    rest = iter(flat[len(nonzero) :])
+    rest = iter(flat[len(orders) :])
     return [
-        [value, *[next(rest) if flag else None for flag in mask]]
-        for value, mask in zip(flat, nonzero, strict=False)
+        [value, *[next(rest) if k in own else None for k in range(1, curve.order + 1)]]
+        for value, own in zip(flat, orders, strict=False)
     ]
 
 
-def packed_avals(avals: Sequence[Aval], curve: Curve, nonzero: Mask) -> list[Aval]:
+def packed_avals(avals: Sequence[Aval], orders: Orders, curve: Curve) -> list[Aval]:
     """The avals of packed coefficients."""
-    pairs = zip(avals, nonzero, strict=True)
-    rest = [curve.aval(a, k) for a, mask in pairs for k, flag in enumerate(mask, 1) if flag]
-    return [*avals, *rest]
+    pairs = zip(avals, orders, strict=True)
+    return [*avals, *[curve.aval(a, k) for a, own in pairs for k in sorted(own)]]
