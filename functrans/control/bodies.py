@@ -30,9 +30,9 @@ def spread(values: Iterable[Any], mask: Iterable[bool], fill: Any = None) -> lis
     return [next(given) if flag else fill for flag in mask]
 
 
-def either(a: Sequence[bool], b: Sequence[bool]) -> Mask:
-    """Where one of two masks holds."""
-    return tuple(x or y for x, y in zip(a, b, strict=True))
+def either(a: Sequence[Any], b: Sequence[Any]) -> tuple[Any, ...]:
+    """Where one of two masks holds; of sets, what is in one of the two."""
+    return tuple(x | y for x, y in zip(a, b, strict=True))
 
 
 def both(a: Sequence[bool], b: Sequence[bool]) -> Mask:
@@ -50,8 +50,13 @@ def cut(items: Sequence[Any], *counts: int) -> list[list[Any]]:
     return [*groups, list(items[start:])]
 
 
-def grown(step: Callable[[Mask], Sequence[bool]], start: Sequence[bool]) -> Mask:
-    """The least mask that holds `start` and what `step` makes of it: what a carry comes to."""
+def grown(
+    step: Callable[[tuple[Any, ...]], Sequence[Any]], start: Sequence[Any]
+) -> tuple[Any, ...]:
+    """The least mask that holds `start` and what `step` makes of it: what a carry comes to.
+
+    A mask of sets works as well.
+    """
     mask = tuple(start)
     while True:
         wider = either(mask, step(mask))

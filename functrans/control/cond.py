@@ -49,7 +49,9 @@ from functrans.transforms.batching import Dims, batch_jaxpr
 from functrans.transforms.cache import derived
 from functrans.transforms.jvp import jvp_jaxpr
 from functrans.transforms.partial_eval import partial_eval_jaxpr
+from functrans.transforms.series import Curve
 from functrans.transforms.simplify import simplify
+from functrans.transforms.taylor import Coefficients, orders_of, packed, taylor_jaxpr, unpacked
 from functrans.transforms.transpose import transpose_jaxpr
 
 Branches = tuple[Jaxpr, ...]
@@ -105,6 +107,17 @@ def cond_transpose(cts: list[Any], index: Any, *operands: Any, branches: Branche
     filled = tuple(with_zeros(j, tuple(chosen(found, wanted)), avals) for j, found in turned)
     results = bind(cond_p, index, *others(operands, linear), *cts, branches=filled)
     return [None, *spread(spread(results, wanted), linear)]
+
+
+def cond_taylor(
+    curve: Curve, coefficients: list[Coefficients], *, branches: Branches
+) -> list[Coefficients]:
+    """The cond of the branches' Taylor jaxprs; a result has what coefficients any branch gives."""
+    (index, *_), *operands = coefficients
+    given = orders_of(operands)
+    wanted = reduce(either, [taylor_jaxpr(b, curve, given)[1] for b in branches])
+    pushed = tuple(taylor_jaxpr(b, curve, given, wanted)[0] for b in branches)
+    return unpacked(bind(cond_p, index, *packed(operands), branches=pushed), wanted, curve)
 
 
 # -- partial evaluation -------------------------------------------------------------------------
@@ -291,6 +304,7 @@ cond_p = Primitive(
     transpose=cond_transpose,
     batch=cond_batch,
     partial_eval=cond_partial_eval,
+    taylor=cond_taylor,
     narrow=cond_narrow,
     effects=cond_effects,
     cheap=False,

@@ -33,6 +33,7 @@ from functrans.control.bodies import (
     stacked,
     with_zeros,
 )
+from functrans.control.expanding import expanded, turned
 from functrans.control.keeping import keep
 from functrans.errors import ShapeError
 from functrans.ir import Atom, Aval, Effect, Eqn, Jaxpr, Linear, MappedAxis, Primitive, Var, prune
@@ -43,7 +44,17 @@ from functrans.transforms.batching import Dims, batch_jaxpr, move_to
 from functrans.transforms.cache import derived
 from functrans.transforms.jvp import jvp_jaxpr
 from functrans.transforms.partial_eval import partial_eval_jaxpr
+from functrans.transforms.series import Curve
 from functrans.transforms.simplify import simplify
+from functrans.transforms.taylor import (
+    Coefficients,
+    Orders,
+    instantiated,
+    orders_of,
+    packed,
+    taylor_jaxpr,
+    unpacked,
+)
 from functrans.transforms.transpose import transpose_jaxpr
 
 # -- meaning ------------------------------------------------------------------------------------
@@ -154,6 +165,53 @@ def _beside(moving: Mask, *counts: int) -> tuple[int, ...]:
     places = spread(range(len(moving), len(moving) + sum(moving)), moving)
     groups = zip(cut(range(len(moving)), *counts), cut(places, *counts), strict=True)
     return tuple(i for ps, ts in groups for i in [*ps, *[t for t in ts if t is not None]])
+
+
+def scan_taylor(
+    curve: Curve,
+    coefficients: list[Coefficients],
+    *,
+    jaxpr: Jaxpr,
+    length: int,
+    reverse: bool,
+    num_consts: int,
+    num_carry: int,
+) -> list[Coefficients]:
+    """The scan of the body's Taylor jaxpr; a carry has what coefficients any step gives it."""
+    orders = orders_of(coefficients)
+    given, wanted = _orders_of_body(jaxpr, curve, orders, num_consts, num_carry)
+    consts, carry, xs = cut(coefficients, num_consts, num_carry)
+    groups = [
+        packed(consts),
+        packed([instantiated(c, own, curve) for c, own in zip(carry, given[1], strict=True)]),
+        packed([turned(x, curve, 0, 1) for x in xs]),
+    ]
+    outs = bind(
+        scan_p,
+        *[x for group in groups for x in group],
+        jaxpr=expanded(jaxpr, curve, given, wanted),
+        length=length,
+        reverse=reverse,
+        num_consts=len(groups[0]),
+        num_carry=len(groups[1]),
+    )
+    carry_outs, y_outs = cut(outs, len(groups[1]))
+    ys = unpacked(y_outs, wanted[1], curve)
+    return [*unpacked(carry_outs, wanted[0], curve), *[turned(y, curve, 1, 0) for y in ys]]
+
+
+@derived
+def _orders_of_body(
+    jaxpr: Jaxpr, curve: Curve, orders: Orders, num_consts: int, num_carry: int
+) -> tuple[tuple[Orders, ...], tuple[Orders, ...]]:
+    """The coefficients of consts, carries and xs, and those of carries and ys."""
+    consts, carry, xs = cut(orders, num_consts, num_carry)
+
+    def step(carry: Orders) -> Orders:
+        return taylor_jaxpr(jaxpr, curve, (*consts, *carry, *xs))[1]
+
+    settled = grown(lambda c: step(c)[:num_carry], carry)
+    return (tuple(consts), settled, tuple(xs)), (settled, step(settled)[num_carry:])
 
 
 # -- partial evaluation -------------------------------------------------------------------------
@@ -482,6 +540,7 @@ scan_p = Primitive(
     transpose=scan_transpose,
     batch=scan_batch,
     partial_eval=scan_partial_eval,
+    taylor=scan_taylor,
     narrow=scan_narrow,
     effects=scan_effects,
     cheap=False,

@@ -17,7 +17,7 @@ A sweep is what the transpose of a while is; its own jvp and transpose are sweep
 
 from __future__ import annotations
 
-from functrans.control import stepping, trajectories
+from functrans.control import curves, stepping, trajectories
 from functrans.ir import Primitive
 from functrans.primitives.derive import provide
 
@@ -30,6 +30,7 @@ sweep_p = provide(
         transpose=trajectories.transpose,
         batch=trajectories.batch,
         partial_eval=trajectories.partial_eval,
+        taylor=curves.taylor,
         narrow=trajectories.narrow,
         effects=stepping.effects,
         cheap=False,

@@ -97,7 +97,7 @@ class Walk(NamedTuple):
     """
 
     parts: Parts
-    noted: list[Mask]
+    noted: list[tuple[Any, ...]]
 
 
 def spread_through(sweep: Sweep, start: Parts, flow: Any) -> Walk:
@@ -175,7 +175,7 @@ def _pushed(sweep: Sweep, walk: Walk) -> Sweep:
         (walk.noted[0], walk.noted[1]),
     )
     extra = [Var(v.aval) for v in chosen(sweep.cond.invars[sweep.num_cond_consts :], moving.carry)]
-    cond = _with_inputs(sweep.cond, tuple(v.aval for v in extra))
+    cond = with_inputs(sweep.cond, tuple(v.aval for v in extra))
     passes = []
     for i, (each, (consts, carry)) in enumerate(zip(sweep.passes, moving.passes, strict=True)):
         jaxpr = _pushed_program(
@@ -221,7 +221,7 @@ def beside(groups: tuple[Mask, ...]) -> tuple[int, ...]:
 
 
 @derived
-def _with_inputs(jaxpr: Jaxpr, avals: tuple[Aval, ...]) -> Jaxpr:
+def with_inputs(jaxpr: Jaxpr, avals: tuple[Aval, ...]) -> Jaxpr:
     """The program with more inputs, which it does not read."""
     made = Jaxpr([*jaxpr.invars, *map(Var, avals)], jaxpr.eqns, jaxpr.outvars)
     made.simple = jaxpr.simple

@@ -17,9 +17,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from functrans.control import stepping, trajectories
+from functrans.control import curves, stepping, trajectories
 from functrans.ir import Effect, Jaxpr, MappedAxis, Primitive
 from functrans.primitives.derive import provide
+from functrans.transforms.series import Curve
+from functrans.transforms.taylor import Coefficients
 
 
 def _as_sweep(count: int, cond: Jaxpr, body: Jaxpr, **params: Any) -> dict[str, Any]:
@@ -52,6 +54,12 @@ def while_batch(
     return trajectories.batch(axis, operands, dims, **_as_sweep(len(operands), **params))
 
 
+def while_taylor(
+    curve: Curve, coefficients: list[Coefficients], **params: Any
+) -> list[Coefficients]:
+    return curves.taylor(curve, coefficients, **_as_sweep(len(coefficients), **params))
+
+
 def while_effects(*, cond: Jaxpr, body: Jaxpr, **params: Any) -> Effect:
     return Effect.strongest((cond.effect, body.effect))
 
@@ -65,6 +73,7 @@ while_p = provide(
         transpose=while_transpose,
         batch=while_batch,
         partial_eval=trajectories.partial_eval,
+        taylor=while_taylor,
         narrow=trajectories.narrow,
         effects=while_effects,
         cheap=False,
