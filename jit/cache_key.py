@@ -32,6 +32,7 @@ from functrans.extend import (
     custom_vjp_call_p,
     primitives,
     scan_p,
+    sweep_p,
     while_p,
 )
 from jit import disk_cache
@@ -49,7 +50,7 @@ INNER = {
 }
 """Equations that stand for those of a jaxpr in their params: of the rest of these, nothing is left
 in the code but what is named beside."""
-CONTROL = frozenset({cond_p, scan_p, while_p})
+CONTROL = frozenset({cond_p, scan_p, while_p, sweep_p})
 """Equations whose jaxprs are params like others: their bodies stay apart in the code."""
 BESIDE = {custom_tangent_p: "num_residuals"}
 SETTLED = 10.0
@@ -165,7 +166,7 @@ class Contents:
         kind = type(value)
         if kind in PLAIN:
             return value
-        if kind is tuple:
+        if issubclass(kind, tuple):
             return tuple([self.value(v) for v in value])
         if kind is Aval:
             return (value.shape, type_name(value.dtype), value.weak)

@@ -16,12 +16,14 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from functrans.extend import Aval, OutOfBoundsError
-from jit.names import NEGATIVE_POWER
+from jit.names import NEGATIVE_POWER, NO_MEMORY
 from jit.native import NativeProgram
 from jit.runtime.arena import ArenaPool
 from jit.runtime.blocks import empty_maker
 from jit.runtime.callbacks import take_error
 
+ERRORS: dict[str, type[Exception]] = {NEGATIVE_POWER: ValueError, NO_MEMORY: MemoryError}
+"""What is raised for messages that are not about an index."""
 Array: TypeAlias = np.ndarray[Any, Any]
 
 LEAST_TURNED = 1 << 15
@@ -165,7 +167,7 @@ class Dispatcher:
         if raised is not None:
             return raised
         message = self.program.errors[status - 1]
-        return ValueError(message) if message == NEGATIVE_POWER else OutOfBoundsError(message)
+        return ERRORS.get(message, OutOfBoundsError)(message)
 
 
 def declared_address(array: Array) -> int:

@@ -9,9 +9,11 @@ from jit.lowering import (
     effects,
     elementwise,
     indexing,
+    loops,
     ordering,
     reduction,
     structural,
+    sweeps,
     unrolled_rules,
     windows,
 )
@@ -28,5 +30,7 @@ FAMILIES = (
     effects,
     control,
     unrolled_rules,
+    loops,
+    sweeps,
 )
 """The files of rules; importing this package fills the tables in rules.py."""

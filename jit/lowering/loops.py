@@ -55,6 +55,12 @@ def inner_primitive(name: str) -> Primitive:
     return Primitive(name=name, abstract_eval=nothing, impl=nothing)
 
 
+program_cond_p = inner_primitive("cond")
+program_scan_p = inner_primitive("scan")
+program_while_p = inner_primitive("while")
+program_sweep_p = inner_primitive("sweep")
+
+
 # -- sizes ------------------------------------------------------------------------------------
 
 
@@ -78,24 +84,41 @@ def carry_bytes(eqn: Eqn, home: Var) -> int:
     return home.aval.size * element_bytes(home) // (lanes_of(eqn) or 1)
 
 
-def carry_count(eqn: Eqn) -> int:
-    count: int = eqn.params.get("num_carry", len(eqn.outputs))
-    return count
+class Group(NamedTuple):
+    """Carries that one body hands on: the results where they end, and the body."""
+
+    homes: list[Var]
+    body: Inner
 
 
-def spare_places(eqn: Eqn) -> dict[int, int]:
-    """The carries that have two places, and where in the workspace the second is."""
-    in_place, at = inner_programs(eqn)[-1].in_place, 0
-    found: dict[int, int] = {}
-    for k, home in enumerate(eqn.outputs[: carry_count(eqn)]):
-        if home.aval.size and not in_place[k]:
-            found[k] = at
-            at += rounded(carry_bytes(eqn, home))
+def carry_groups(eqn: Eqn) -> list[Group]:
+    """The carries of a loop; of a sweep those of its passes, one after the other."""
+    bodies, outs = inner_programs(eqn), eqn.outputs
+    if eqn.primitive is program_scan_p:
+        return [Group(outs[: eqn.params["num_carry"]], bodies[0])]
+    if eqn.primitive is program_while_p:
+        return [Group(outs, bodies[1])]
+    if eqn.primitive is not program_sweep_p:
+        return []
+    found, start = list[Group](), eqn.params["num_carry"]
+    for each, body in zip(eqn.params["passes"], bodies[2:], strict=True):
+        found.append(Group(outs[start : start + each.num_carry], body))
+        start += each.num_carry
     return found
 
 
-def spare_bytes(eqn: Eqn) -> int:
-    return sum(rounded(carry_bytes(eqn, eqn.outputs[k])) for k in spare_places(eqn))
+def spare_places(eqn: Eqn) -> tuple[list[dict[int, int]], int]:
+    """For each group the carries that have two places, and where in the workspace the second is;
+    how many bytes these take."""
+    at, found = 0, list[dict[int, int]]()
+    for homes, body in carry_groups(eqn):
+        places: dict[int, int] = {}
+        for k, home in enumerate(homes):
+            if home.aval.size and not body.in_place[k]:
+                places[k] = at
+                at += rounded(carry_bytes(eqn, home))
+        found.append(places)
+    return found, at
 
 
 def arena_bytes(eqn: Eqn) -> int:
@@ -104,7 +127,7 @@ def arena_bytes(eqn: Eqn) -> int:
 
 
 def loop_workspace(eqn: Eqn) -> int:
-    return spare_bytes(eqn) + arena_bytes(eqn)
+    return spare_places(eqn)[1] + arena_bytes(eqn)
 
 
 # -- what loops are written with --------------------------------------------------------------
@@ -127,15 +150,29 @@ class Table:
     def put(self, place: int, address: Value) -> None:
         self.ctx.b.store(self.buffer, place, address)
 
-    def put_all(self, atoms: Sequence[Atom], offset: Callable[[int], Offset] | None = None) -> None:
-        """The addresses of these, first to last; `offset(k)` is where in the k-th."""
+    def put_all(self, atoms: Sequence[Atom]) -> None:
+        """The addresses of these, first to last."""
         for k, atom in enumerate(atoms):
-            self.put(k, address_of(self.ctx, atom, 0 if offset is None else offset(k)))
+            self.put(k, address_of(self.ctx, atom))
+
+    def put_operands(self, eqn: Eqn, positions: Sequence[int], lane: Value | None) -> None:
+        """The addresses of these operands, or of the slices of a lane where they have any."""
+        dims = eqn.params["dims"] or [None] * len(eqn.inputs)
+        for place, k in enumerate(positions):
+            atom = eqn.inputs[k]
+            whole = lane is None or dims[k] is None
+            offset = 0 if whole else self.ctx.b.mul(lane, slice_units(atom))
+            self.put(place, address_of(self.ctx, atom, offset))
 
     def put_slices(self, start: int, stacks: Sequence[Atom], k: Value) -> None:
         """The addresses of the k-th slices of these, from a place on."""
         for place, stack in enumerate(stacks, start):
             self.put(place, address_of(self.ctx, stack, self.ctx.b.mul(k, slice_units(stack))))
+
+
+def home_address(ctx: RootContext, home: Var, lane: Value | None) -> Value:
+    """Where a carry ends: its result, or the slice of that for a lane."""
+    return address_of(ctx, home, 0 if lane is None else ctx.b.mul(lane, slice_units(home)))
 
 
 class Space:
@@ -147,7 +184,7 @@ class Space:
     def __init__(self, ctx: RootContext, eqn: Eqn, start: Offset = 0, count: int = 1) -> None:
         self.ctx = ctx
         self.start = start
-        self.arena_at = spare_bytes(eqn)
+        self.arena_at = spare_places(eqn)[1]
         total = count * loop_workspace(eqn)
         self.buffer = ctx.slot("u8", total, 0) if total else ctx.b.local(ctx.name, "u8", 1)
 
@@ -168,21 +205,22 @@ class Carries:
 
     A carry that the body writes over itself stays at home. Any other is read in one place and
     written to another, and after each step these change roles; `spares` says where in the space
-    the place is that is not at home. `lane`: which of the slices of the results this is about.
+    the place is that is not at home. `lane`: which of the slices of the results this is about;
+    `group`: which pass of a sweep.
     """
 
-    def __init__(self, ctx: RootContext, eqn: Eqn, space: Space, lane: Value | None = None) -> None:
+    def __init__(
+        self, ctx: RootContext, eqn: Eqn, space: Space, lane: Value | None = None, group: int = 0
+    ) -> None:
         self.ctx = ctx
         self.eqn = eqn
         self.space = space
         self.lane = lane
-        self.homes = eqn.outputs[: carry_count(eqn)]
-        self.spares = spare_places(eqn)
+        self.homes = carry_groups(eqn)[group].homes
+        self.spares = spare_places(eqn)[0][group]
 
     def home(self, k: int) -> Value:
-        home = self.homes[k]
-        offset = 0 if self.lane is None else self.ctx.b.mul(self.lane, slice_units(home))
-        return address_of(self.ctx, home, offset)
+        return home_address(self.ctx, self.homes[k], self.lane)
 
     def places(self, odd: bool = False) -> list[Value]:
         """For each carry in turns where it is read first, then where it is written.
@@ -227,8 +265,6 @@ def swapped(places: Sequence[Value]) -> list[Value]:
 
 
 # -- cond -------------------------------------------------------------------------------------
-
-program_cond_p = inner_primitive("cond")
 
 
 def cond_overwrites(eqn: Eqn) -> list[tuple[int, int]]:
@@ -286,8 +322,6 @@ def lower_cond(ctx: RootContext, eqn: Eqn) -> None:
 
 
 # -- scan -------------------------------------------------------------------------------------
-
-program_scan_p = inner_primitive("scan")
 
 
 class ScanParts(NamedTuple):
@@ -361,26 +395,23 @@ def begin_at(ctx: RootContext, init: Atom, home: Var, spare: int | None) -> None
 
 # -- while ------------------------------------------------------------------------------------
 
-program_while_p = inner_primitive("while")
-
-
-class WhileParts(NamedTuple):
-    """The operands of a while, or something that there is one of for each, told apart."""
-
-    cond_consts: list[Any]
-    body_consts: list[Any]
-    inits: list[Any]
-
-
-def while_parts(eqn: Eqn, each: Sequence[Any]) -> WhileParts:
-    first = eqn.params["num_cond_consts"]
-    last = first + eqn.params["num_body_consts"]
-    return WhileParts(list(each[:first]), list(each[first:last]), list(each[last:]))
-
 
 def while_memory(eqn: Eqn) -> range:
     """The consts; the initial carry is written where it is wanted."""
     return range(eqn.params["num_cond_consts"] + eqn.params["num_body_consts"])
+
+
+def while_overwrites(eqn: Eqn) -> list[tuple[int, int]]:
+    """The initial carry becomes the final one, where there is one for each lane."""
+    first = len(while_memory(eqn))
+    return changed_inits(eqn, range(first, len(eqn.inputs)))
+
+
+def changed_inits(eqn: Eqn, inits: Sequence[int]) -> list[tuple[int, int]]:
+    """The operands among `inits` that are as large as the results that they begin."""
+    pairs = zip(inits, eqn.outputs, strict=True)
+    sizes = [(k, eqn.inputs[k].aval.size, home.aval.size) for k, home in pairs]
+    return [(k, j) for j, (k, init, home) in enumerate(sizes) if init == home]
 
 
 def lane_slots(eqn: Eqn) -> int:
@@ -390,75 +421,67 @@ def lane_slots(eqn: Eqn) -> int:
     return min(lanes, SLOTS) if quiet else 1
 
 
-def while_workspace(eqn: Eqn) -> int:
+def lanes_workspace(eqn: Eqn) -> int:
     return lane_slots(eqn) * loop_workspace(eqn)
-
-
-def while_overwrites(eqn: Eqn) -> list[tuple[int, int]]:
-    """The initial carry becomes the final one, where there is one for each lane."""
-    first = len(while_memory(eqn))
-    sizes = [(eqn.inputs[first + k].aval.size, out.aval.size) for k, out in enumerate(eqn.outputs)]
-    return [(first + k, k) for k, (init, home) in enumerate(sizes) if init == home]
 
 
 @lowers_root(
     program_while_p,
     while_memory,
     dense=True,
-    workspace=while_workspace,
+    workspace=lanes_workspace,
     calls=calls_of,
     overwrites=while_overwrites,
 )
 def lower_while(ctx: RootContext, eqn: Eqn) -> None:
     """One loop, or one for each lane, some lanes at the same time."""
-    b, lanes, slots = ctx.b, lanes_of(eqn), lane_slots(eqn)
-    inits = while_parts(eqn, eqn.inputs).inits
+    first = len(while_memory(eqn))
     with ctx.walk.kernel(ctx.name):
-        for init, home in zip(inits, eqn.outputs, strict=True):
-            begin_lanes(ctx, init, home)
-        if lanes is None:
-            write_while(ctx, eqn, Space(ctx, eqn), None)
-            return
-        height = -(-lanes // slots)
-        with b.for_(slots, "parallel" if slots > 1 else "serial") as slot:
-            space = Space(ctx, eqn, b.mul(slot.i, loop_workspace(eqn)), slots)
-            first = b.mul(slot.i, height)
-            with b.for_(b.min(b.sub(lanes, first), height)) as lane:
-                write_while(ctx, eqn, space, b.add(first, lane.i))
+        begin_lanes(ctx, eqn.inputs[first:], eqn.outputs)
+        in_lanes(ctx, eqn, lambda space, lane: write_while(ctx, eqn, space, lane))
 
 
-def begin_lanes(ctx: RootContext, init: Atom, home: Var) -> None:
-    """The initial value of a carry, once or for every lane, where the result is."""
-    if init.aval.size in (0, home.aval.size):
-        begin_at(ctx, init, home, None)
+def begin_lanes(ctx: RootContext, inits: Sequence[Atom], homes: Sequence[Var]) -> None:
+    """The initial values of carries, once or for every lane, where the results are."""
+    for init, home in zip(inits, homes, strict=True):
+        size = init.aval.size
+        if size in (0, home.aval.size):
+            begin_at(ctx, init, home, None)
+            continue
+        with ctx.nest([home.aval.size // size, size], "vector") as (lane, i):
+            element = ctx.walk.value(init, Point(init.aval.shape, flat=i))
+            ctx.walk.store(ctx.buffer(home), lane * size + i, element)
+
+
+def in_lanes(ctx: RootContext, eqn: Eqn, write: Callable[[Space, Value | None], None]) -> None:
+    """Write a loop, once or for each lane; those of a slot run one after the other."""
+    b, lanes, slots = ctx.b, lanes_of(eqn), lane_slots(eqn)
+    if lanes is None:
+        write(Space(ctx, eqn), None)
         return
-    size = init.aval.size
-    with ctx.nest([home.aval.size // size, size], "vector") as (lane, i):
-        element = ctx.walk.value(init, Point(init.aval.shape, flat=i))
-        ctx.walk.store(ctx.buffer(home), lane * size + i, element)
+    height = -(-lanes // slots)
+    with b.for_(slots, "parallel" if slots > 1 else "serial") as slot:
+        space = Space(ctx, eqn, b.mul(slot.i, loop_workspace(eqn)), slots)
+        first = b.mul(slot.i, height)
+        with b.for_(b.min(b.sub(lanes, first), height)) as lane:
+            write(space, b.add(first, lane.i))
 
 
 def write_while(ctx: RootContext, eqn: Eqn, space: Space, lane: Value | None) -> None:
     """The loop, in one lane where there are lanes."""
     b, (cond, body) = ctx.b, inner_programs(eqn)
-    operands = while_parts(eqn, eqn.inputs)
-    dims = while_parts(eqn, eqn.params["dims"] or [None] * len(eqn.inputs))
-    start = len(operands.body_consts)
-
-    def offset_in(consts: Sequence[Atom], where: Sequence[int | None]) -> Callable[[int], Offset]:
-        """Where in an operand the lane's slice is."""
-        return lambda k: 0 if where[k] is None else b.mul(lane or 0, slice_units(consts[k]))
-
+    asked, start = eqn.params["num_cond_consts"], eqn.params["num_body_consts"]
     carries = Carries(ctx, eqn, space, lane)
-    asks, answer = Table(ctx, "asks", len(cond_inputs(operands))), Table(ctx, "answer", 1)
-    ins, outs = Table(ctx, "ins", start + len(carries.homes)), Table(ctx, "outs", len(eqn.outputs))
+    count = len(carries.homes)
+    asks, answer = Table(ctx, "asks", asked + count), Table(ctx, "answer", 1)
+    ins, outs = Table(ctx, "ins", start + count), Table(ctx, "outs", count)
     truth = b.local(f"{ctx.name}_truth", "bool", 1)
     answer.put(0, b.address(truth))
-    asks.put_all(operands.cond_consts, offset_in(operands.cond_consts, dims.cond_consts))
-    ins.put_all(operands.body_consts, offset_in(operands.body_consts, dims.body_consts))
-    carries.put_fixed((asks, len(operands.cond_consts)), (ins, start), (outs, 0))
+    asks.put_operands(eqn, range(asked), lane)
+    ins.put_operands(eqn, range(asked, asked + start), lane)
+    carries.put_fixed((asks, asked), (ins, start), (outs, 0))
     with b.while_(carries.places()) as loop:
-        carries.put_read(asks, len(operands.cond_consts), loop.carries)
+        carries.put_read(asks, asked, loop.carries)
         b.run(cond.program, asks.buffer, answer.buffer, space.arena)
         loop.test(b.load(truth, 0))
         carries.put_read(ins, start, loop.carries)
@@ -466,7 +489,3 @@ def write_while(ctx: RootContext, eqn: Eqn, space: Space, lane: Value | None) ->
         b.run(body.program, ins.buffer, outs.buffer, space.arena)
         loop.yield_(*swapped(loop.carries))
     carries.come_home(loop.results)
-
-
-def cond_inputs(operands: WhileParts) -> list[Any]:
-    return [*operands.cond_consts, *operands.inits]

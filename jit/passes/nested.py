@@ -19,11 +19,18 @@ from functrans.extend import (
     prune,
     scan_p,
     simplify,
+    sweep_p,
     while_p,
 )
 from jit.lowering.asking import MOST_ELEMENTS
 from jit.lowering.forms import Form, choose
-from jit.lowering.loops import Inner, program_cond_p, program_scan_p, program_while_p
+from jit.lowering.loops import (
+    Inner,
+    program_cond_p,
+    program_scan_p,
+    program_sweep_p,
+    program_while_p,
+)
 from jit.lowering.registers import IN_REGISTERS, RegisterForm
 from jit.lowering.rules import EquationBuilder, runtime_calls
 from jit.passes.lines import kernel_lines
@@ -37,6 +44,7 @@ FORMS: dict[Primitive, Primitive] = {
     cond_p: program_cond_p,
     scan_p: program_scan_p,
     while_p: program_while_p,
+    sweep_p: program_sweep_p,
 }
 """Control flow primitives, and those that stand for them where bodies are programs."""
 
@@ -77,9 +85,17 @@ class Nesting:
         if eqn.primitive is scan_p:
             body, first, count = params["jaxpr"], params["num_consts"], params["num_carry"]
             return {"programs": (self.inner(body, over_carry(body, first, count), "step"),)}
-        body, first = params["body"], params["num_body_consts"]
-        step = self.inner(body, over_carry(body, first, len(body.outvars)), "step")
-        return {"programs": (self.inner(params["cond"], (None,), "test"), step)}
+        test, body = self.inner(params["cond"], (None,), "test"), params["body"]
+        if eqn.primitive is while_p:
+            taken = over_carry(body, params["num_body_consts"], len(body.outvars))
+            return {"programs": (test, self.inner(body, taken, "step"))}
+        passes = [
+            self.inner(p.jaxpr, over_carry(p.jaxpr, p.num_consts, p.num_carry), "pass")
+            for p in params["passes"]
+        ]
+        # A step of a sweep writes the next row of its stack.
+        step = self.inner(body, (None,) * len(body.outvars), "step")
+        return {"programs": (test, step, *passes)}
 
     def branches(self, bodies: Sequence[Jaxpr]) -> dict[str, Any]:
         """The programs of a cond, and which operands all of them may write results over."""
@@ -146,6 +162,8 @@ def changing(eqn: Eqn) -> Iterator[tuple[Jaxpr, Sequence[int | None]]]:
     if eqn.primitive is cond_p:
         taken = common_sources(eqn.params["branches"])
         yield from ((body, taken) for body in eqn.params["branches"])
+        return
+    if eqn.primitive is sweep_p:
         return
     body = eqn.params["jaxpr" if eqn.primitive is scan_p else "body"]
     first = eqn.params["num_consts" if eqn.primitive is scan_p else "num_body_consts"]

@@ -6,6 +6,8 @@ become is tested beside (test_register_loops.py).
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -180,6 +182,100 @@ def test_gradients() -> None:
     agrees(ft.value_and_grad(loss, (0, 1, 2)), W, X, XS)
     agrees(ft.grad(lambda w, x, xs: fnp.sum(ft.grad(loss)(w, x, xs) ** 2)), W, X, XS)
     agrees(lambda w, x: ft.jvp(lambda w: powers(w, x, 4)[0], (w,), (w * w,)), W, X)
+
+
+# -- sweeps: the derivative of a while ------------------------------------------------------------
+
+
+def settle(w: Any, x: Any, limit: Any) -> Any:
+    return lax.while_loop(
+        lambda c: c[1] < limit, lambda c: (fnp.sin(w @ c[0]) + 0.1 * c[0], c[1] + 1), (x, 0)
+    )[0]
+
+
+def settled(w: Any, x: Any, limit: Any) -> Any:
+    return fnp.sum(settle(w, x, limit) ** 2)
+
+
+@pytest.mark.parametrize("limit", [-1, 0, 1, 2, 3, 30])
+def test_gradients_of_whiles(limit: int) -> None:
+    """Thirty steps are more than the stack has room for at first."""
+    agrees(ft.value_and_grad(settled, (0, 1)), W, X, limit)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 4])
+def test_second_derivatives_of_whiles(limit: int) -> None:
+    inner = ft.grad(settled)
+    agrees(ft.grad(lambda w, x: fnp.sum(inner(w, x, limit) ** 2), (0, 1)), W, X)
+    agrees(lambda w, x: ft.jvp(lambda w: inner(w, x, limit), (w,), (w * w,)), W, X)
+
+
+def test_gradients_of_lanes() -> None:
+    xs, limits = RNG.normal(size=(11, N)), np.arange(11) % 5
+    agrees(ft.vmap(ft.grad(settled, (0, 1)), (None, 0, 0)), W, xs, limits)
+    agrees(ft.grad(lambda w: fnp.sum(ft.vmap(settled, (None, 0, 0))(w, xs, limits))), W)
+
+
+def test_a_gradient_of_a_while_in_a_scan() -> None:
+    def step(x: Any, limit: Any) -> Any:
+        return settle(W, x, limit), fnp.max(x)
+
+    agrees(ft.grad(lambda x: fnp.sum(lax.scan(step, x, np.array([2, 0, 3]))[0])), X)
+
+
+def test_a_failure_frees_the_stack() -> None:
+    resource = pytest.importorskip("resource")
+    small = np.ones(64)
+
+    def run(x: Any) -> Any:
+        def step(c: Any) -> Any:
+            x, i = c
+            return fnp.sin(x) + small[i], i + 1
+
+        return fnp.sum(lax.while_loop(lambda c: c[1] < 90, step, (x, 0))[0])
+
+    f, x = ft.jit(ft.grad(run)), np.zeros(20_000)
+
+    def fail() -> int:
+        """The most memory that the process has had until now, in kB; a run fails with 10 MB."""
+        with pytest.raises(OutOfBoundsError, match="axis 0 with size 64"):
+            f(x)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    before = fail()
+    assert max(fail() for _ in range(20)) - before < 60_000
+
+
+OUT_OF_MEMORY = """
+import resource
+import numpy as np
+import functrans as ft, functrans.lax as lax, functrans.numpy as fnp
+
+def f(x, stop):
+    body = lambda c: (fnp.sin(c[0]), c[1] + 1)
+    return fnp.sum(lax.while_loop(lambda c: c[1] < stop, body, (x, 0))[0])
+
+x = np.ones(1 << 17)
+g = ft.jit(ft.grad(f))
+expected = g(x, 3)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (200 << 20),) * 2)
+try:
+    g(x, 4000)
+except MemoryError as error:
+    print("caught:", error)
+assert np.array_equal(g(x, 3), expected)
+print("goes on")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory, as Linux has them")
+def test_too_many_steps_for_the_memory_are_an_error() -> None:
+    done = subprocess.run([sys.executable, "-c", OUT_OF_MEMORY], capture_output=True, text=True)
+    assert done.stdout == (
+        "caught: There is not enough memory to note the steps of a loop for its derivative.\n"
+        "goes on\n"
+    ), done.stderr
 
 
 # -- in place -----------------------------------------------------------------------------------
