@@ -34,10 +34,6 @@ CONTROL: tuple[Primitive, ...] = (
 )
 """The primitives that stand outside functrans/primitives."""
 
-NOT_NATIVE_YET = {"cond", "scan", "while", "sweep"}
-"""Temporary: control flow whose native lowering is under way. Until it is there, jit refuses these
-with an UnsupportedError, un-jitted programs stay with the evaluator, and no native law runs."""
-
 SIZES: dict[Variant, tuple[int, ...]] = {"plain": (2, 3), "empty": (0,), "one": (1,), "odd": (37,)}
 
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from tests.laws import LAWS
-from tests.samples_of import NOT_NATIVE_YET, sampled
+from tests.samples_of import sampled
 
 
 @pytest.fixture(scope="session")
@@ -16,15 +16,8 @@ def thorough(pytestconfig: pytest.Config) -> bool:
     return bool(pytestconfig.getoption("--full")) or os.environ.get("FUNCTRANS_TESTS") == "full"
 
 
-PAIRS = [
-    (law, name)
-    for law in LAWS
-    for name in sampled()
-    if not (law.startswith("compiled") and name in NOT_NATIVE_YET)
-]
-
-
-@pytest.mark.parametrize(("law", "name"), PAIRS)
+@pytest.mark.parametrize("name", sampled())
+@pytest.mark.parametrize("law", LAWS)
 def test_law(law: str, name: str, thorough: bool) -> None:
     """The law holds on the samples of the primitive."""
     LAWS[law](name, thorough)

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 import functrans as ft
+import functrans.lax as lax
 import functrans.numpy as fnp
 from functrans.ir import Eqn, Jaxpr, Literal, Var
 from jit import cache_key, code_cache, disk_cache, processor, programs
@@ -78,6 +79,35 @@ def test_a_program_comes_back_without_being_compiled(folder: Path) -> None:
     assert "cache" in str(again.compile_report())
     assert again.as_text("loops") == made.as_text("loops")
     assert again.as_text("llvm") == made.as_text("llvm")
+
+
+def looping(factor: float) -> Callable[[Any], Any]:
+    """A derivative of a loop in a loop, with a number in the inner body."""
+
+    def f(x: Any) -> Any:
+        def step(c: Any) -> Any:
+            return fnp.sin(c[0] * factor), c[1] + 1
+
+        def run(x: Any, n: Any) -> Any:
+            return lax.while_loop(lambda c: c[1] < n, step, (x, 0))[0], fnp.sum(x)
+
+        return fnp.sum(lax.scan(run, x, np.arange(3))[1])
+
+    return ft.grad(f)
+
+
+def test_loops_come_back_and_are_told_apart(folder: Path) -> None:
+    x = np.linspace(0.0, 1.0, 200)
+    jaxprs = [ft.make_jaxpr(looping(factor))(x).jaxpr for factor in (2.0, 2.0, 3.0)]
+    made, again, other = (
+        executable_for(Jaxpr(j.invars, j.eqns, j.outvars, j.num_consts)) for j in jaxprs
+    )
+    assert [isinstance(e, Restored) for e in (made, again, other)] == [False, True, False]
+    args = [np.arange(3), x]
+    np.testing.assert_array_equal(again(args)[0], made(args)[0])
+    assert not np.array_equal(other(args)[0], made(args)[0])
+    assert again.compile_report().kernels == made.compile_report().kernels
+    assert again.as_text("loops") == made.as_text("loops")
 
 
 @pytest.mark.parametrize("value", ["0", "off", "No", " FALSE "])
