@@ -225,21 +225,20 @@ def test_a_gradient_of_a_while_in_a_scan() -> None:
 
 def test_a_failure_frees_the_stack() -> None:
     resource = pytest.importorskip("resource")
-    small = np.ones(64)
 
-    def run(x: Any) -> Any:
+    def run(x: Any, small: Any) -> Any:
         def step(c: Any) -> Any:
             x, i = c
             return fnp.sin(x) + small[i], i + 1
 
         return fnp.sum(lax.while_loop(lambda c: c[1] < 90, step, (x, 0))[0])
 
-    f, x = ft.jit(ft.grad(run)), np.zeros(20_000)
+    f, x, small = ft.jit(ft.grad(run)), np.zeros(20_000), np.ones(64)
 
     def fail() -> int:
         """The most memory that the process has had until now, in kB; a run fails with 10 MB."""
         with pytest.raises(OutOfBoundsError, match="axis 0 with size 64"):
-            f(x)
+            f(x, small)
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     before = fail()
