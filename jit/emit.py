@@ -14,7 +14,6 @@ from jit.loop_facts import FAR_BYTES, STREAM_BYTES, buffers_read
 from jit.loop_ir.alike import Family, families
 from jit.loop_ir.nodes import ITEMSIZE, Buffer, Kernel, Program
 from jit.loops import FunctionEmitter
-from jit.memory import settle
 from jit.names import COLD, ENTRY
 from jit.registers import Module, Told, symbol
 from jit.target import Target
@@ -124,7 +123,7 @@ def emit_kernel(module: Module, name: str, kernel: Kernel, told: Told | None) ->
     """Write one kernel."""
     function = FunctionEmitter(module, name, None, told)
     function.block(kernel.body)
-    settle(function.w)
+    function.leaving()
     function.w.do("ret i32 0")
     module.functions.append(function.text(f"define internal i32 @{name}({PARAMETERS})"))
     return function

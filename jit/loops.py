@@ -21,7 +21,6 @@ from jit.loop_facts import (
     weigh,
 )
 from jit.loop_ir.nodes import FLOATS, Carry, Combine, DType, For
-from jit.memory import settle
 from jit.names import PARALLEL, PARALLEL_HOT
 from jit.operations import OPERATIONS
 from jit.registers import Module, Reg
@@ -163,7 +162,7 @@ class FunctionEmitter(StatementEmitter):
 
     def run_body(self, body: StatementEmitter, count: str, grain: str, runner: str) -> None:
         """Close the outlined function, fill the context, run, and pass a failure on."""
-        settle(body.w)
+        body.leaving()
         body.w.do("ret void")
         header = f"define internal void @{body.name}(ptr %ctx, i64 %lo, i64 %hi)"
         self.module.functions.append(body.text(header))

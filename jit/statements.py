@@ -25,6 +25,7 @@ from jit.loop_ir.nodes import (
     DType,
     Fail,
     For,
+    Grow,
     If,
     Leave,
     Load,
@@ -36,13 +37,16 @@ from jit.loop_ir.nodes import (
     Value,
     While,
 )
-from jit.memory import Place, load_scalar, load_vector, store_scalar, store_vector
+from jit.memory import Place, load_scalar, load_vector, settle, store_scalar, store_vector
 from jit.names import COLD
 from jit.operations import OPERATIONS, write_select
 from jit.registers import Module, Reg, Told, symbol
 from jit.vectors import Writer, literal, memory, register, steps, vector
 
 CALLBACK = "ft_callback"
+RELEASE = "  ; what has grown is given back"
+LEAST_GROWN = 4096
+"""The bytes that a grown buffer begins with."""
 # The context of a parallel body: inputs, outputs, arena, status, then what it shares.
 CONTEXT = 4
 STATUS = 3
@@ -78,6 +82,7 @@ class StatementEmitter:
         self.mask: str | None = None
         self.varying: Container[Value] = ()
         self.inline = False
+        self.grown: list[str] = []
         self.hoisted: list[str] = []
         self.splats: dict[tuple[str, str], str] = {}
 
@@ -90,7 +95,24 @@ class StatementEmitter:
         """The whole function."""
         attributes = COLD if self.is_cold else "nounwind"
         top = [f"{header} {attributes} {{", "entry:", *self.preamble, "  br label %start", "start:"]
-        return "\n".join(top + self.w.lines + ["}"])
+        return "\n".join([*top, *self.released(), "}"])
+
+    def released(self) -> list[str]:
+        """The lines of the function; what has grown is given back before each return."""
+        lines: list[str] = []
+        for number, line in enumerate(self.w.lines):
+            if line is not RELEASE:
+                lines.append(line)
+                continue
+            for k, slot in enumerate(self.grown):
+                lines.append(f"  %old{number}.{k} = load ptr, ptr {slot}, align 8")
+                lines.append(f"  call void @free(ptr %old{number}.{k})")
+        return lines
+
+    def leaving(self) -> None:
+        """What a function does before it returns."""
+        settle(self.w)
+        self.w.lines.append(RELEASE)
 
     # Values
 
@@ -164,7 +186,7 @@ class StatementEmitter:
         found = self.bases.get(buffer.name)
         if found is None:
             found = self.bases[buffer.name] = self.fetch(buffer)
-        return found
+        return self.w(f"load ptr, ptr {found}, align 8") if buffer.kind == "grown" else found
 
     def fetch(self, buffer: Buffer) -> str:
         """Code in the preamble for the address of a buffer."""
@@ -180,6 +202,11 @@ class StatementEmitter:
             case "local":
                 size = max(buffer.size * ITEMSIZE[buffer.dtype], 1)
                 say(f"  {name} = alloca [{size} x i8], align 64")
+            case "grown":
+                say(f"  {name} = alloca [2 x i64], align 16")
+                say(f"  store [2 x i64] zeroinitializer, ptr {name}, align 16")
+                self.grown.append(name)
+                self.need("free")
             case _:
                 array = "%outputs" if buffer.kind == "output" else "%inputs"
                 say(f"  {name}.at = getelementptr ptr, ptr {array}, i64 {place}")
@@ -245,6 +272,8 @@ class StatementEmitter:
                 self.run(stmt)
             case Fail():
                 self.fail(stmt.code, self.any_lane(stmt.cond))
+            case Grow():
+                self.grow(stmt)
             case Leave():
                 self.leave_with(self.scalar(stmt.status))
 
@@ -323,7 +352,7 @@ class StatementEmitter:
     def load(self, stmt: Load) -> None:
         """A load: one element when neither offset nor condition varies."""
         buffer = stmt.buffer
-        if buffer.size == 0 and stmt.other is not None:
+        if buffer.size == 0 and buffer.kind != "grown" and stmt.other is not None:
             self.env[stmt] = self.reg(stmt.other)
             return
         place = self.place(stmt)
@@ -388,6 +417,7 @@ class StatementEmitter:
     def leave(self, status: str) -> None:
         """Return with a status: the least one counts when several chunks fail."""
         self.fails = True
+        self.w.lines.append(RELEASE)
         if self.parent is None:
             self.w.do(f"ret i32 {status}")
             return
@@ -420,8 +450,7 @@ class StatementEmitter:
         """A C call. The declaration has no types: each call carries its own."""
         args = ", ".join([self.argument(a) for a in stmt.args])
         self.hands_on = True
-        self.module.externals.add(stmt.symbol)
-        self.module.declares.add(f"declare void @{stmt.symbol}()")
+        self.need(stmt.symbol)
         if stmt.result is None:
             self.w.do(f"call void @{stmt.symbol}({args})")
             return
@@ -432,6 +461,34 @@ class StatementEmitter:
             found = self.w(f"icmp ne i8 {found}, 0")
         self.env[stmt.result] = Reg(found)
 
+    def need(self, symbol: str) -> None:
+        """Import a C function. The declaration has no types: each call carries its own."""
+        self.module.externals.add(symbol)
+        self.module.declares.add(f"declare void @{symbol}()")
+
+    def grow(self, stmt: Grow) -> None:
+        """Twice as much memory where it does not suffice."""
+        w, size = self.w, ITEMSIZE[stmt.buffer.dtype]
+        self.base(stmt.buffer)
+        slot = self.bases[stmt.buffer.name]
+        room = w(f"getelementptr i64, ptr {slot}, i64 1")
+        has = w(f"load i64, ptr {room}, align 8")
+        wants = w(f"mul i64 {self.scalar(stmt.count)}, {size}")
+        more, on = w.fresh("more"), w.fresh("on")
+        w.branch(w(f"icmp ult i64 {has}, {wants}"), more, on)
+        w.open(more)
+        self.need("realloc")
+        for least in (w(f"shl i64 {has}, 1"), str(LEAST_GROWN)):
+            fewer = w(f"icmp ult i64 {wants}, {least}")
+            wants = w(f"select i1 {fewer}, i64 {least}, i64 {wants}")
+        old = w(f"load ptr, ptr {slot}, align 8")
+        new = w(f"call ptr @realloc(ptr {old}, i64 {wants})")
+        self.fail(stmt.code, w(f"icmp eq ptr {new}, null"))
+        w.do(f"store ptr {new}, ptr {slot}, align 8")
+        w.do(f"store i64 {wants}, ptr {room}, align 8")
+        w.jump(on)
+        w.open(on)
+
     def callback(self, stmt: Callback) -> None:
         """A Python function: an array of addresses on the stack, and the status that comes back."""
         count = len(stmt.pointers)
@@ -440,8 +497,7 @@ class StatementEmitter:
         for k, pointer in enumerate(stmt.pointers):
             slot = self.w(f"getelementptr ptr, ptr {array}, i64 {k}")
             self.w.do(f"store ptr {self.element(pointer)}, ptr {slot}, align 8")
-        self.module.externals.add(CALLBACK)
-        self.module.declares.add(f"declare void @{CALLBACK}()")
+        self.need(CALLBACK)
         index = self.scalar(stmt.index)
         status = self.w(f"call i32 @{CALLBACK}(i64 {index}, ptr {array})")
         self.fail(stmt.code, self.w(f"icmp ne i32 {status}, 0"))

@@ -20,6 +20,7 @@ from jit.loop_ir.nodes import (
     Const,
     Fail,
     For,
+    Grow,
     If,
     Kernel,
     Leave,
@@ -202,6 +203,8 @@ class Outliner:
                 self.bind(stmt.result)
             case Fail():
                 tokens += (stmt.code, self.use(stmt.cond))
+            case Grow():
+                tokens += (self.buffer(stmt.buffer), self.use(stmt.count), stmt.code)
             case Leave():
                 tokens.append(self.use(stmt.status))
             case Op():

@@ -39,6 +39,7 @@ from jit.loop_ir.nodes import (
     DType,
     Fail,
     For,
+    Grow,
     If,
     Kernel,
     Leave,
@@ -107,6 +108,10 @@ class Builder:
     def local(self, name: str, dtype: DType, size: int) -> Buffer:
         """Private to the kernel or parallel body that names it; at most some 64 kB."""
         return self.buffer(name, dtype, size, "local")
+
+    def grown(self, name: str, dtype: DType) -> Buffer:
+        """Private to the kernel or parallel body that names it, and as large as `grow` makes it."""
+        return self.buffer(name, dtype, 0, "grown")
 
     def constants(self, name: str, dtype: DType, data: bytes, size: int) -> Buffer:
         """Literal data inside the code."""
@@ -180,7 +185,7 @@ class Builder:
         return Branch(self, cond)
 
     def append(
-        self, stmt: Store | For | While | If | CallExtern | Callback | Run | Fail | Leave
+        self, stmt: Store | For | While | If | CallExtern | Callback | Run | Grow | Fail | Leave
     ) -> None:
         """Put a statement at the end of the innermost open block."""
         self.scopes[-1].block.stmts.append(stmt)
@@ -430,6 +435,10 @@ class Builder:
         if isinstance(cond, Const) and not cond.value:
             return
         self.append(Fail(self.error(message), cond))
+
+    def grow(self, buffer: Buffer, count: int | Value, message: str) -> None:
+        """Make room for `count` elements in a grown buffer; `message` where there is no memory."""
+        self.append(Grow(buffer, self.index(count), self.error(message)))
 
     def error(self, message: str) -> int:
         """The status code of `message` (> 0)."""

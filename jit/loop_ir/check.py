@@ -26,6 +26,7 @@ from jit.loop_ir.nodes import (
     DType,
     Fail,
     For,
+    Grow,
     If,
     Leave,
     Load,
@@ -181,12 +182,12 @@ class Checker:
                 self.while_loop(stmt, context)
             case If():
                 self.branch(stmt, context)
-            case CallExtern() | Callback() | Address() | Run() | Leave():
+            case CallExtern() | Callback() | Address() | Run() | Grow() | Leave():
                 name = type(stmt).__name__
                 self.require(context == "scalar", f"{name} inside a vector loop")
                 self.scalar_only(stmt)
 
-    def scalar_only(self, stmt: CallExtern | Callback | Address | Run | Leave) -> None:
+    def scalar_only(self, stmt: CallExtern | Callback | Address | Run | Grow | Leave) -> None:
         """The statements that a vector loop cannot hold."""
         match stmt:
             case CallExtern():
@@ -207,6 +208,10 @@ class Checker:
                 self.defined.add(stmt)
             case Run():
                 self.run_program(stmt)
+            case Grow():
+                self.code(stmt.code)
+                self.use(stmt.count, "i64")
+                self.require(stmt.buffer.kind == "grown", f"{stmt.buffer.name} does not grow")
             case Leave():
                 self.use(stmt.status, "i32")
 

@@ -15,6 +15,7 @@ The grammar, which check.py enforces and pprint.py prints:
               | callback index(pointer ...)               not inside a vector loop
               | value := address buffer[offset]           not inside a vector loop
               | value := run program(pointer, pointer, pointer)   not inside a vector loop
+              | grow buffer to value                      not inside a vector loop
               | fail code when value                      leaves the program with that status
               | leave value                               the same with a status that is not 0
 
@@ -33,7 +34,7 @@ from typing import Literal, NamedTuple, TypeAlias
 DType = Literal[
     "bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f16", "bf16", "f32", "f64"
 ]
-BufferKind = Literal["input", "inout", "output", "temp", "local", "const"]
+BufferKind = Literal["input", "inout", "output", "temp", "local", "grown", "const"]
 LoopKind = Literal["serial", "vector", "parallel", "parallel_vector"]
 Combine = Literal["add", "mul", "min", "max", "and", "or", "xor"]
 
@@ -125,7 +126,8 @@ class Buffer(NamedTuple):
     kind says where it lives and `place` where there: input, inout (an input that the program may
     write) and output: position in the entry's pointer arrays (inputs and inouts share one array);
     temp: byte offset in the arena, a multiple of 64; local: on the stack of the kernel or of the
-    parallel body that names it, uninitialised there and private to it, so small; const: `data`
+    parallel body that names it, uninitialised there and private to it, so small; grown: on the heap
+    and as private, only as large as Grow statements made it (`size` says nothing); const: `data`
     holds its bytes. Inputs and consts are never written.
     """
 
@@ -377,6 +379,21 @@ class Run:
         self.result = result
 
 
+class Grow:
+    """Make room in a grown buffer for `count` elements; what it held stays, at another address.
+
+    Leaves the program with `code` when there is no memory. The buffer is given back wherever its
+    function returns.
+    """
+
+    __slots__ = ("buffer", "code", "count")
+
+    def __init__(self, buffer: Buffer, count: Value, code: int) -> None:
+        self.buffer = buffer
+        self.count = count
+        self.code = code
+
+
 class Fail:
     """Leave the program with status `code` (> 0) when `cond` holds (in any lane)."""
 
@@ -397,7 +414,19 @@ class Leave:
 
 
 Stmt: TypeAlias = (
-    Op | Load | Store | For | While | If | CallExtern | Callback | Address | Run | Fail | Leave
+    Op
+    | Load
+    | Store
+    | For
+    | While
+    | If
+    | CallExtern
+    | Callback
+    | Address
+    | Run
+    | Grow
+    | Fail
+    | Leave
 )
 
 

@@ -12,6 +12,7 @@ from jit.loop_ir.nodes import (
     Const,
     Fail,
     For,
+    Grow,
     If,
     Leave,
     Load,
@@ -39,8 +40,8 @@ def format_program(program: Program) -> str:
 
 def format_buffer(buffer: Buffer) -> str:
     """One line: where the buffer lives, its name, type and size."""
-    unit = {"temp": " bytes", "local": "", "const": ""}.get(buffer.kind, "")
-    place = "" if buffer.kind in ("local", "const") else f" at {buffer.place}{unit}"
+    unit = {"temp": " bytes"}.get(buffer.kind, "")
+    place = "" if buffer.kind in ("local", "grown", "const") else f" at {buffer.place}{unit}"
     return f"{buffer.kind} {buffer.name}: {buffer.dtype}[{buffer.size}]{place}"
 
 
@@ -141,6 +142,9 @@ class Printer:
                 tables = [self.pointer(p) for p in (stmt.inputs, stmt.outputs, stmt.arena)]
                 text = f"run {self.program_name(stmt.program)}({', '.join(tables)})"
                 self.say(depth, f"{self.bind(stmt.result, 'v')} = {text}")
+            case Grow():
+                text = f"grow {stmt.buffer.name} to {use(stmt.count)}"
+                self.say(depth, f"{text} or fail {stmt.code}")
             case Fail():
                 self.say(depth, f"fail {stmt.code} when {use(stmt.cond)}")
             case Leave():

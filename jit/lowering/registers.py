@@ -18,7 +18,7 @@ from jit.loop_ir.nodes import LoopKind, Value
 from jit.lowering.asking import MOST_ELEMENTS, Asker, Body, Elements, Limits, TooLarge
 from jit.lowering.graph import View
 from jit.lowering.index import Divided, Dynamic, Index, Loop, Point, constant, of_loop, unravel
-from jit.lowering.register_control import CONTROLS
+from jit.lowering.register_sweep import CONTROLS
 from jit.lowering.rules import Element, Pair, is_complex, lowers_root
 from jit.lowering.unrolled import Sink, Source, Unrolled
 from jit.lowering.writer import RootContext

@@ -720,3 +720,103 @@ def test_an_unknown_symbol_is_an_error() -> None:
         b.call("no_such_function_anywhere", 1)
     with pytest.raises(KeyError, match="no_such_function_anywhere"):
         compile_program(b.finish())
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_while_in_lanes_counts_collatz_steps(target: Target, n: int) -> None:
+    """Each lane stops by itself; a branch inside takes both ways."""
+    b = Builder("collatz")
+    x, y = b.input("x", "i64", n), b.output("y", "i64", n)
+    with b.kernel("k"), b.for_(n, "vector") as loop:
+        with b.while_([b.load(x, loop.i), b.const("i64", 0)]) as steps:
+            value, count = steps.carries
+            steps.test(b.gt(value, 1))
+            branch = b.if_(b.eq(b.and_(value, 1), 0))
+            with branch.then():
+                branch.yield_(b.op("shr", value, 1))
+            with branch.orelse():
+                branch.yield_(b.add(b.mul(value, 3), 1))
+            steps.yield_(branch.results[0], b.add(count, 1))
+        b.store(y, loop.i, steps.results[1])
+
+    def collatz(value: int) -> int:
+        count = 0
+        while value > 1:
+            value = value // 2 if value % 2 == 0 else 3 * value + 1
+            count += 1
+        return count
+
+    starts = np.arange(3, n + 3)
+    (found,) = run(b.finish(), [starts], target)
+    assert_array_equal(found, [collatz(int(v)) for v in starts])
+
+
+def test_a_branch_runs_only_lanes_that_take_it(target: Target) -> None:
+    """A loop that would not end for the others, and a store and a failure that are not theirs."""
+    n = 21
+    b = Builder("sides")
+    x, y = b.input("x", "f64", n), b.output("y", "f64", n)
+    with b.kernel("k"), b.for_(n, "vector") as loop:
+        value = b.load(x, loop.i)
+        b.store(y, loop.i, value)
+        branch = b.if_(b.gt(value, 3.0))
+        with branch.then():
+            b.fail("a lane that is not here", b.le(value, 3.0))
+            with b.while_([value]) as shrink:
+                shrink.test(b.gt(shrink.carries[0], 3.0))
+                shrink.yield_(b.mul(shrink.carries[0], 0.5))
+            b.store(y, loop.i, shrink.results[0])
+        with branch.orelse():
+            pass
+    values = np.arange(n) * 0.75
+    (found,) = run(b.finish(), [values], target)
+    wanted = values.copy()
+    while (wanted > 3.0).any():
+        wanted[wanted > 3.0] *= 0.5
+    assert_array_equal(found, wanted)
+
+
+def test_what_lanes_share_stays_one_value(target: Target) -> None:
+    """A counter in a vector loop is a scalar: it may be the test of a while and an offset."""
+    n = 13
+    b = Builder("shared")
+    x, y = b.input("x", "f64", 5), b.output("y", "f64", n)
+    last = b.output("last", "i64", 1)
+    with b.kernel("k"), b.for_(n, "vector") as loop:
+        inits = [b.const("i64", 0), b.cast(loop.i, "f64")]
+        with b.while_(inits) as steps:
+            k, total = steps.carries
+            steps.test(b.lt(k, 5))
+            steps.yield_(b.add(k, 1), b.add(total, b.load(x, k)))
+        b.store(y, loop.i, steps.results[1])
+        b.store(last, 0, steps.results[0])
+    values = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
+    found, count = run(b.finish(), [values], target)
+    assert_array_equal(found, np.arange(n) + 31.0)
+    assert_array_equal(count, [5])
+
+
+def test_grown_memory_keeps_what_it_held(target: Target) -> None:
+    """Numbers noted on the way up are read on the way down; a failure before that is one."""
+    b = Builder("stack")
+    n, y = b.input("n", "i64", 1), b.output("y", "i64", 1)
+    with b.kernel("k"):
+        stack, wanted = b.grown("stack", "i32"), b.load(n, 0)
+        b.fail("too many", b.gt(wanted, 10**7))
+        with b.for_(wanted) as up:
+            b.grow(stack, b.add(up.i, 1), "no memory")
+            b.store(stack, up.i, b.cast(b.mul(up.i, up.i), "i32"))
+        with b.for_(wanted, "serial", [b.const("i64", 0)]) as down:
+            k = b.sub(b.sub(wanted, 1), down.i)
+            total = b.add(b.mul(down.carries[0], 3), b.cast(b.load(stack, k), "i64"))
+            down.yield_(b.rem(total, 1_000_003))
+        b.store(y, 0, down.results[0])
+    program = b.finish()
+    for count in (0, 1, 5, 3000):
+        total = 0
+        for k in reversed(range(count)):
+            total = (total * 3 + k * k) % 1_000_003
+        (found,) = run(program, [np.array([count])], target)
+        assert_array_equal(found, [total])
+    native = compile_program(program, target)
+    assert execute(native, [np.array([10**7 + 1])], [(1, "i64")], 0)[0] == 1

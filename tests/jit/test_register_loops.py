@@ -249,6 +249,57 @@ def test_gradients_in_lanes(name: str) -> None:
     check(ft.grad(loss), *args, form="lanes")
 
 
+def growth(x: Any, rate: Any) -> Any:
+    """As many steps as it takes."""
+
+    def body(c: Any) -> Any:
+        value, z, count = c
+        return value * rate + fnp.sin(value), z[::-1] * value * 0.1 + 1.0, count + 1
+
+    value, z, _ = lax.while_loop(lambda c: c[0] < 100.0, body, (x, fnp.ones(3) * x, 0))
+    return value * z.sum()
+
+
+def test_gradients_of_while_loops() -> None:
+    """The steps are noted in memory that grows; also none at all, and many."""
+    check(ft.grad(growth, (0, 1)), 1.0, 1.25)
+    check(ft.grad(growth, (0, 1)), 200.0, 1.25)
+    check(ft.grad(ft.grad(growth, 1), 1), 1.0, 1.25)
+    check(ft.grad(lambda x, rate: growth(x, rate) ** 2 + growth(x, rate * 1.1)), 1.0, 1.25)
+
+    def count(x: Any) -> Any:
+        body = lambda c: (c[0] + 1, 0.999 * c[1] + 0.001 * fnp.sin(c[1]))
+        return lax.while_loop(lambda c: c[0] < 20_000, body, (0, x))[1]
+
+    scanned = lambda x: lax.fori_loop(0, 20_000, lambda i, c: 0.999 * c + 0.001 * fnp.sin(c), x)
+    np.testing.assert_allclose(ft.jit(ft.grad(count))(1.5), ft.jit(ft.grad(scanned))(1.5), 1e-10)
+
+
+def cube_root(a: Any) -> Any:
+    """Newton's method until it stands; nothing to do for 0."""
+
+    def body(c: Any) -> Any:
+        x, _ = c
+        d = (x * x * x - a) / (3.0 * x * x)
+        return x - d, d
+
+    return lax.while_loop(lambda c: abs(c[1]) > 1e-9 * abs(c[0]), body, (a, a))[0]
+
+
+def collatz(n: Any) -> Any:
+    step = lambda x: lax.cond(x % 2 == 0, lambda x: x // 2, lambda x: 3 * x + 1, x)
+    return lax.while_loop(lambda c: c[0] > 1, lambda c: (step(c[0]), c[1] + 1), (n, 0))[1]
+
+
+@pytest.mark.parametrize("count", [8, 9, 31, 1000])
+def test_lanes_stop_one_by_one(count: int) -> None:
+    """Finished lanes keep their values, and the loop ends when the last has."""
+    check(ft.vmap(cube_root), np.linspace(-3.0, 90.0, count), form="lanes")
+    check(ft.vmap(cube_root), np.append(np.linspace(1.0, 9.0, count - 1), np.nan), form="lanes")
+    check(ft.vmap(collatz), np.arange(1, count + 1), form="lanes")
+    check(ft.vmap(cube_root), np.zeros(count), form="lanes")
+
+
 def test_second_derivatives() -> None:
     """Loops of loops' derivatives."""
     check(ft.grad(ft.grad(recurrence)), 1.5)
