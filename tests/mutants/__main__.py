@@ -18,7 +18,7 @@ os.environ["FUNCTRANS_CACHE"] = "off"
 from tests.mutants import reach
 from tests.mutants.checks import Check, with_checks
 from tests.mutants.equivalent import is_equivalent
-from tests.mutants.lane import Lane, Verdict, run
+from tests.mutants.lane import BUDGET, Lane, Verdict, run
 from tests.mutants.mutate import Mutant, mutants
 from tests.mutants.store import Store
 
@@ -35,7 +35,8 @@ def main() -> int:
     """0 when at least 98 % of the mutants that mean something are caught."""
     options = parsed()
     made = mutants()
-    chosen = [m for m in made if not is_equivalent(m) and options.match in str(m)]
+    matching = [m for m in made if any(text in str(m) for text in options.match)]
+    chosen = [m for m in matching if not is_equivalent(m)]
     if options.count:
         chosen = sorted(chosen, key=lambda m: drawn(options.seed, m.id))[: options.count]
     store = Store(options.store)
@@ -44,7 +45,7 @@ def main() -> int:
     left = [m for m in chosen if m.id not in judged]
 
     def judge(checks: list[Check]) -> None:
-        lane = Lane(checks, made, known_reach(checks, made, len(left), options))
+        lane = Lane(checks, made, known_reach(checks, made, len(left), options), options.budget)
         verdicts.extend(run(lane, left, options.jobs, store.caught_by(), store.add, tell))
 
     if left:
@@ -58,10 +59,11 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("--count", type=int, default=0, help="how many, at random; 0: all")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--match", default="", help="only those whose text contains this")
+    parser.add_argument("--match", nargs="+", default=[""], help="only those with such a text")
     parser.add_argument("--json", type=Path, help="write the verdicts here")
     parser.add_argument("--store", type=Path, help="keep verdicts here, and go on from them")
     parser.add_argument("--reach", type=Path, help="keep here what the checks evaluate")
+    parser.add_argument("--budget", type=float, default=BUDGET, help="CPU seconds for each")
     parser.add_argument("--jobs", type=int, default=2)
     return parser.parse_args()
 
@@ -71,7 +73,7 @@ def known_reach(
 ) -> reach.Reach | None:
     """What the checks evaluate: kept in a file, or recorded now where many are to be judged."""
     kept = reach.load(options.reach) if options.reach else None
-    if kept is not None or (judged <= FEW and not options.reach):
+    if kept is not None or judged <= FEW or options.budget < BUDGET:
         return kept
     begin = time.monotonic()
     found = reach.record(checks, made, options.jobs, tell_failure)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import ast
 import gc
+from collections.abc import Iterator
+from functools import cache
 from types import CodeType, FunctionType
 
-from tests.mutants.mutate import ROOT, Mutant, mutated_tree
+from tests.mutants.mutate import ROOT, Mutant, mutated_tree, parsed
 
 
 class NotApplicable(Exception):
     """No live function runs the changed code: it ran at import, or it has another shape."""
+
+
+def prepare(file: str) -> None:
+    """Do what all mutants of a file need, so that forked processes find it done."""
+    parsed(file)
+    live_functions(file)
 
 
 def apply(mutant: Mutant) -> None:
@@ -19,23 +27,41 @@ def apply(mutant: Mutant) -> None:
         raise NotApplicable(f"{mutant}: no live function runs it")
 
 
-def exchange(name: str, tree: ast.Module) -> list[tuple[FunctionType, CodeType]]:
+def exchange(file: str, tree: ast.Module) -> list[tuple[FunctionType, CodeType]]:
     """Exchange the code of the live functions of a file that read otherwise in `tree`.
 
     Returns the functions, each with the code it had.
     """
-    file = ROOT / name
-    before = compile(file.read_text(), str(file), "exec", dont_inherit=True)
-    after = compile(tree, str(file), "exec", dont_inherit=True)
-    changed, found = dict(_pairs(before, after)), list[tuple[FunctionType, CodeType]]()
-    for thing in gc.get_objects():
-        if type(thing) is FunctionType and thing.__code__ in changed:
-            new = changed[thing.__code__]
-            if new.co_freevars != thing.__code__.co_freevars:
-                raise NotApplicable(f"{name}: other free variables in {new.co_qualname}")
-            found.append((thing, thing.__code__))
-            thing.__code__ = new
+    after = compile(tree, str(ROOT / file), "exec", dont_inherit=True)
+    changed, found = dict(_pairs(original(file), after)), list[tuple[FunctionType, CodeType]]()
+    for function in live_functions(file):
+        new = changed.get(function.__code__)
+        if new is not None:
+            if new.co_freevars != function.__code__.co_freevars:
+                raise NotApplicable(f"{file}: other free variables in {new.co_qualname}")
+            found.append((function, function.__code__))
+            function.__code__ = new
     return found
+
+
+@cache
+def original(file: str) -> CodeType:
+    path = ROOT / file
+    return compile(path.read_text(), str(path), "exec", dont_inherit=True)
+
+
+@cache
+def live_functions(file: str) -> list[FunctionType]:
+    """The functions of this process that the unchanged file has made."""
+    codes = set(_inner(original(file)))
+    return [f for f in gc.get_objects() if type(f) is FunctionType and f.__code__ in codes]
+
+
+def _inner(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _inner(constant)
 
 
 def _pairs(before: CodeType, after: CodeType) -> list[tuple[CodeType, CodeType]]:

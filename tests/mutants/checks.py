@@ -35,11 +35,14 @@ def test_files() -> list[Path]:
     return [f for f in found if f.stem not in STARTING_PROCESSES | ELSEWHERE]
 
 
-def judging_files() -> list[Path]:
-    """All that the verdict on a mutant depends on, beside the mutated function."""
+def judging_files(check: str = "") -> list[Path]:
+    """All that a verdict depends on beside the mutated function; or a verdict by this check."""
     folders = [ROOT / "tests", ROOT / "tests/jit", ROOT / "tests/fuzz"]
-    helpers = [f for d in folders for f in d.glob("*.py") if not f.stem.startswith("test_")]
-    return sorted([*helpers, *test_files()])
+    shared = [f for d in folders for f in d.glob("*.py") if not f.stem.startswith("test_")]
+    if not check:
+        return sorted([*shared, *test_files()])
+    file = check.partition("::")[0]
+    return sorted([*shared, ROOT / file] if file.endswith(".py") else shared)
 
 
 @dataclass(frozen=True)

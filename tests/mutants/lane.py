@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tests.mutants.apply import NotApplicable, apply
+from tests.mutants.apply import NotApplicable, apply, prepare
 from tests.mutants.checks import Check, failure
 from tests.mutants.forks import Ended, Task, Tell, allow, forked
 from tests.mutants.mutate import Mutant
@@ -20,7 +20,7 @@ from tests.mutants.order import in_order
 from tests.mutants.reach import Reach
 
 BUDGET = 60.0
-"""After so many seconds of CPU time no further check is begun."""
+"""After so many seconds of CPU time no further check is begun, and the mutant has survived."""
 LEAST_SECONDS, TIMES = 15.0, 20.0
 """What does not end: a check that computes for this long, and this many times as long as it did."""
 
@@ -29,9 +29,9 @@ LEAST_SECONDS, TIMES = 15.0, 20.0
 class Verdict:
     """What became of a mutant, and by what.
 
-    The outcome is "caught", "survived", "not applicable", or "undecided" where something from
-    outside ended its process. `check` is the check that caught it; `text` is the digest of the
-    function that the mutant changes.
+    The outcome is "caught", "survived", "not applicable", or "undecided": something from outside
+    ended its process, or the budget was small. `check` is the check that caught it; `text` is the
+    digest of the function that the mutant changes.
     """
 
     mutant: str
@@ -47,12 +47,17 @@ class Lane:
     """Judges mutants one after the other, and learns which checks catch those of a function."""
 
     def __init__(
-        self, checks: Sequence[Check], made: Sequence[Mutant], reach: Reach | None
+        self,
+        checks: Sequence[Check],
+        made: Sequence[Mutant],
+        reach: Reach | None,
+        budget: float = BUDGET,
     ) -> None:
         self.checks = {check.id: check for check in checks}
         self.bits = {mutant.id: i for i, mutant in enumerate(made)}
         self.reach = reach
-        self.caught_by = defaultdict[tuple[str, str], Counter[str]](Counter)
+        self.budget = budget
+        self.caught = defaultdict[tuple[str, str], dict[str, float]](dict)
 
     def judge(
         self, mutants: Sequence[Mutant], jobs: int, before: dict[str, str]
@@ -65,14 +70,15 @@ class Lane:
         for mutant, ended in forked(tasks, jobs):
             verdict = _verdict(mutant, ended)
             if verdict.check:
-                self.caught_by[mutant.file, mutant.function][verdict.check] += 1
+                self.caught[mutant.file, mutant.function][verdict.check] = verdict.seconds
             yield verdict
 
     def plan(self, mutant: Mutant, before: str) -> list[Check]:
         """The checks that can notice a mutant, those first that are likely to do so quickly."""
         able = [c for c in self.checks.values() if self._evaluates(c, mutant)]
-        known = self.caught_by[mutant.file, mutant.function].most_common(4)
-        likely = [self.checks[id] for id in (before, *(id for id, _ in known)) if id in self.checks]
+        known = self.caught[mutant.file, mutant.function]
+        quickest = sorted(known, key=known.__getitem__)[:4]
+        likely = [self.checks[id] for id in (before, *quickest) if id in self.checks]
         ordered = in_order(able, mutant, self.seconds)
         return list(dict.fromkeys([*(c for c in likely if self._evaluates(c, mutant)), *ordered]))
 
@@ -88,6 +94,8 @@ class Lane:
         return known.seconds if known else 0.0
 
     def _task(self, mutant: Mutant, plan: list[Check]) -> Task:
+        prepare(mutant.file)
+
         def task(tell: Tell) -> None:
             os.environ["FUNCTRANS_CACHE"] = "off"  # code that was kept would hide a change
             try:
@@ -97,8 +105,9 @@ class Lane:
                 return
             begin = time.process_time()
             for passed, check in enumerate(plan):
-                if time.process_time() - begin > BUDGET:
-                    tell(("survived", f"{passed} of {len(plan)} checks that evaluate it", ""))
+                if time.process_time() - begin > self.budget:
+                    outcome = "survived" if self.budget >= BUDGET else "undecided"
+                    tell((outcome, f"{passed} of {len(plan)} checks that evaluate it", ""))
                     return
                 tell(("caught", "a crash", check.id))
                 allow(LEAST_SECONDS + TIMES * self.seconds(check))

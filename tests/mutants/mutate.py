@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,10 +95,18 @@ def _short(text: str) -> str:
     return text if len(text) <= 90 else text[:87] + "..."
 
 
+@cache
+def parsed(file: str) -> tuple[ast.Module, list[Site]]:
+    """The syntax tree of a file, and its sites."""
+    tree = ast.parse((ROOT / file).read_text())
+    return tree, [site for _, _, site in sites(tree, file)]
+
+
 def mutated_tree(mutant: Mutant) -> ast.Module:
-    """The file's syntax tree with the change made."""
-    tree = ast.parse((ROOT / mutant.file).read_text())
-    _, _, site = list(sites(tree, mutant.file))[mutant.index]
+    """The file's syntax tree with the change made. What `parsed` kept is used up."""
+    tree, found = parsed(mutant.file)
+    parsed.cache_clear()
+    site = found[mutant.index]
     return replaced(tree, {site.node: lambda _: site.make()})
 
 

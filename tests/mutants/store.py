@@ -1,7 +1,7 @@
 """Verdicts kept in a file, so that the lane can go in pieces and be taken up again.
 
-A verdict counts as long as the mutated function and everything that judges read as they did.
-Otherwise it only says which check to try first.
+A verdict counts as long as the mutated function and what judged it read as they did: the check that
+caught the mutant, or all checks where it survived. Otherwise it only says what to try first.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 from tests.mutants.checks import judging_files
@@ -21,7 +22,6 @@ class Store:
 
     def __init__(self, file: Path | None) -> None:
         self.file = file
-        self.judges = digest("".join(f.read_text() for f in judging_files()))
         self.kept: dict[str, tuple[str, Verdict]] = {}
         for line in file.read_text().splitlines() if file and file.exists() else ():
             row = json.loads(line)
@@ -33,7 +33,7 @@ class Store:
         found = []
         for mutant in mutants:
             judges, verdict = self.kept.get(mutant.id, ("", None))
-            if verdict and judges == self.judges and verdict.text == mutant.text:
+            if verdict and verdict.text == mutant.text and judges == state_of(verdict.check):
                 found.append(verdict)
         return found
 
@@ -44,7 +44,18 @@ class Store:
     def add(self, verdict: Verdict) -> None:
         if verdict.outcome == "undecided":
             return
-        self.kept[verdict.id] = self.judges, verdict
+        judges = state_of(verdict.check)
+        self.kept[verdict.id] = judges, verdict
         if self.file is not None:
             with self.file.open("a") as file:
-                file.write(json.dumps({**asdict(verdict), "judges": self.judges}) + "\n")
+                file.write(json.dumps({**asdict(verdict), "judges": judges}) + "\n")
+
+
+def state_of(check: str) -> str:
+    """A digest of what judges: of all, or of what the check that caught a mutant consists of."""
+    return _state(tuple(judging_files(check.partition("::")[0])))
+
+
+@cache
+def _state(files: tuple[Path, ...]) -> str:
+    return digest("".join(f.read_text() for f in files if f.exists()))
