@@ -18,13 +18,13 @@ from tests.law_tools import (
     agree,
     build,
     check_adjoint,
-    chosen,
     eps,
     evaluate,
     jvp_program,
     numerical_derivative,
     one_equation,
     random_like,
+    telling,
     vjp_program,
 )
 from tests.samples_of import samples_of
@@ -36,9 +36,7 @@ def collective_under_its_axis(name: str, thorough: bool) -> None:
         if not isinstance(sample.primitive.property, Collective):
             continue
         pairs = [(d, v) for d in sample.dtypes for v in sample.variants]
-        few = chosen(pairs, sample.id, 6)
-        few += [p for p in pairs if p[0] in WIDE.values() and p[1] == "plain" and p not in few]
-        for dtype, variant in pairs if thorough else few:
+        for dtype, variant in pairs if thorough else telling(pairs, sample.id, 6):
             size = sample.case(dtype, variant)[1].get("size", 4)
             members = [build(sample, dtype, variant, s) for s in range(size)]
             _check_members(members)

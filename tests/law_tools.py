@@ -77,14 +77,24 @@ def one_equation(sample: Sample, operands: Arrays, params: dict[str, Any]) -> Ja
 def cases(
     name: str, thorough: bool, kinds: str = "biufc", variants: Sequence[str] = (), few: int = 0
 ) -> Iterator[Case]:
-    """The cases of a primitive with a dtype among `kinds`; at most `few` per sample (0: all)."""
+    """The cases of a primitive with a dtype among `kinds`; about `few` per sample (0: all)."""
     for sample in samples_of(name):
         if isinstance(sample.primitive.property, Collective):
             continue  # has no meaning outside its axis: see collective_under_its_axis
         sizes = [v for v in sample.variants if not variants or v in variants]
         pairs = [(d, v) for d in sample.dtypes if d.kind in kinds for v in sizes]
-        for dtype, variant in pairs if thorough or not few else chosen(pairs, sample.id, few):
+        for dtype, variant in pairs if thorough or not few else telling(pairs, sample.id, few):
             yield build(sample, dtype, variant)
+
+
+def telling(pairs: Sequence[T], key: str, count: int) -> list[T]:
+    """`count` of the pairs of dtype and size, and the plain ones in double precision.
+
+    Only there do derivatives meet differences, and only several elements take every branch.
+    """
+    found = chosen(pairs, key, count)
+    plain = [(dtype, "plain") for dtype in WIDE.values()]
+    return found + [pair for pair in pairs if pair in plain and pair not in found]
 
 
 def chosen(items: Sequence[T], key: str, count: int) -> list[T]:
