@@ -16,7 +16,7 @@ from tests.mutants.apply import NotApplicable, apply, prepare
 from tests.mutants.checks import Check, failure
 from tests.mutants.forks import Ended, Task, Tell, allow, forked
 from tests.mutants.mutate import Mutant
-from tests.mutants.order import in_order
+from tests.mutants.order import Near, in_order, near
 from tests.mutants.reach import Reach
 
 BUDGET = 60.0
@@ -57,6 +57,7 @@ class Lane:
         self.bits = {mutant.id: i for i, mutant in enumerate(made)}
         self.reach = reach
         self.budget = budget
+        self.orders: dict[Near, list[Check]] = {}
         self.caught = defaultdict[tuple[str, str], dict[str, float]](dict)
 
     def judge(
@@ -75,12 +76,21 @@ class Lane:
 
     def plan(self, mutant: Mutant, before: str) -> list[Check]:
         """The checks that can notice a mutant, those first that are likely to do so quickly."""
-        able = [c for c in self.checks.values() if self._evaluates(c, mutant)]
         known = self.caught[mutant.file, mutant.function]
         quickest = sorted(known, key=known.__getitem__)[:4]
         likely = [self.checks[id] for id in (before, *quickest) if id in self.checks]
-        ordered = in_order(able, mutant, self.seconds)
-        return list(dict.fromkeys([*(c for c in likely if self._evaluates(c, mutant)), *ordered]))
+        able = [c for c in likely if self._evaluates(c, mutant)]
+        return list(dict.fromkeys([*able, *self._ordered(mutant)]))
+
+    def _ordered(self, mutant: Mutant) -> list[Check]:
+        """The checks that can notice a mutant; kept where all are thought to be able to."""
+        around = near(mutant)
+        if self.reach is not None:
+            able = [c for c in self.checks.values() if self._evaluates(c, mutant)]
+            return in_order(able, around, self.seconds)
+        if around not in self.orders:
+            self.orders[around] = in_order(self.checks.values(), around, self.seconds)
+        return self.orders[around]
 
     def _evaluates(self, check: Check, mutant: Mutant) -> bool:
         if self.reach is None:

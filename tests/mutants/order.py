@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
@@ -25,16 +26,28 @@ BESIDE = {
 """The tests of what a file whose name contains the first word makes."""
 
 
-def in_order(
-    checks: Iterable[Check], mutant: Mutant, seconds: Callable[[Check], float]
-) -> list[Check]:
-    """Quick laws of the primitives that the mutant serves, all that is quick, thorough laws."""
-    rank = {name: i for i, name in enumerate(served(mutant))}
+@dataclass(frozen=True)
+class Near:
+    """What lies near a mutant: the primitives that it serves, the nearest first, and tests."""
+
+    primitives: tuple[str, ...]
+    tests: frozenset[str]
+
+
+def near(mutant: Mutant) -> Near:
     beside = {test for word, test in BESIDE.items() if word in Path(mutant.file).stem}
+    return Near(tuple(served(mutant)), frozenset(beside))
+
+
+def in_order(
+    checks: Iterable[Check], around: Near, seconds: Callable[[Check], float]
+) -> list[Check]:
+    """What is near and quick, all that is quick, what is near and thorough, all."""
+    rank = {name: i for i, name in enumerate(around.primitives)}
     stages = defaultdict[int, list[Check]](list)
     for check in checks:
-        near = check.of in rank or Path(check.kind).stem in beside
-        stages[2 * check.thorough + (not near)].append(check)
+        is_near = check.of in rank or Path(check.kind).stem in around.tests
+        stages[2 * check.thorough + (not is_near)].append(check)
     key = lambda c: (rank.get(c.of, FAR), seconds(c), c.id)
     return [c for s in sorted(stages) for c in _in_rounds(stages[s], key)]
 
