@@ -22,6 +22,7 @@ from functrans.control.custom import (
     forward_of,
 )
 from functrans.control.scan import scan_p
+from functrans.control.solve import linear_solve_p
 from functrans.control.sweep import sweep_p
 from functrans.control.while_loop import while_p
 from functrans.engine import IMPORTED, engine_name, jit, native_engine, plug
@@ -149,6 +150,7 @@ __all__ = [
     "jit",
     "jvp_jaxpr",
     "last_uses",
+    "linear_solve_p",
     "linearize_jaxpr",
     "make_jaxpr",
     "name_of",

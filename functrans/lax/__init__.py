@@ -95,7 +95,9 @@ from functrans.lax.elementwise import (
     tan,
     tanh,
 )
+from functrans.lax.folds import associative_scan, map, reduce
 from functrans.lax.loops import fori_loop, scan, while_loop
+from functrans.lax.solving import custom_linear_solve, custom_root
 from functrans.lax.structural import (
     argmax,
     argmin,
@@ -156,6 +158,7 @@ __all__ = [
     "argmin",
     "asin",
     "asinh",
+    "associative_scan",
     "atan",
     "atan2",
     "atanh",
@@ -191,6 +194,8 @@ __all__ = [
     "cummin",
     "cumprod",
     "cumsum",
+    "custom_linear_solve",
+    "custom_root",
     "digamma",
     "div",
     "dot",
@@ -227,6 +232,7 @@ __all__ = [
     "log1p",
     "logistic",
     "lt",
+    "map",
     "max",
     "min",
     "mul",
@@ -242,6 +248,7 @@ __all__ = [
     "psum",
     "real",
     "reciprocal",
+    "reduce",
     "reduce_and",
     "reduce_max",
     "reduce_min",

@@ -13,12 +13,11 @@ from functrans.api.arguments import require_callable
 from functrans.api.border import Function, Staged, array_leaf, stage
 from functrans.control.cond import cond_p
 from functrans.errors import TransformTypeError, describe, name_of, where
-from functrans.ir import Aval, Eqn, Jaxpr, Var, aval_of
-from functrans.lax.staging import Leaves, apply, join
+from functrans.ir import Aval, Eqn, Jaxpr, Var, aval_of, intern
+from functrans.lax.staging import Leaves, apply, join, sharing_consts
 from functrans.primitives import elementwise as e
 from functrans.primitives.structural import convert_p
 from functrans.surface.promotion import BOOL, cast
-from functrans.tracing import Tracer
 
 _NOTHING: Any = object()
 INDEX = np.dtype(np.int32)
@@ -112,7 +111,7 @@ def _one_of(what: str, index: Any, functions: tuple[Function, ...], given: tuple
         for f, one in zip(functions[1:], staged[1:], strict=True):
             _require_same_tree(what, functions[0], staged[0], f, one)
         avals = _common_types(what, functions, staged)
-        consts, branches = _sharing_consts(staged, len(operands.values))
+        consts, branches = sharing_consts(staged, len(operands.values))
         outs = apply(
             cond_p,
             [index, *consts, *operands.values],
@@ -155,31 +154,6 @@ def _common_types(
     return tuple(found)
 
 
-def _sharing_consts(staged: Sequence[Staged], num_operands: int) -> tuple[list[Any], list[Jaxpr]]:
-    """What the branches capture, each value once, and the branches as functions of all of it."""
-    places: dict[Any, int] = {}
-    values: list[Any] = []
-    for one in staged:
-        for value in one.captured:
-            if places.setdefault(_identity(value), len(values)) == len(values):
-                values.append(value)
-    branches = []
-    for one in staged:
-        invars = [Var(aval_of(x)) for x in values]
-        own = len(one.captured)
-        for value, var in zip(one.captured, one.jaxpr.invars[:own], strict=True):
-            invars[places[_identity(value)]] = var
-        invars += one.jaxpr.invars[own:]
-        assert len(invars) == len(values) + num_operands
-        branches.append(Jaxpr(invars, one.jaxpr.eqns, one.jaxpr.outvars))
-    return values, branches
-
-
-def _identity(value: Any) -> Any:
-    """What tells captured values apart: a tracer is captured as a snapshot, a new object."""
-    return value.node.var if type(value) is Tracer else id(value)
-
-
 def _converted(jaxpr: Jaxpr, avals: tuple[Aval, ...]) -> Jaxpr:
     """The jaxpr with its results in these types."""
     eqns, outvars = list(jaxpr.eqns), list(jaxpr.outvars)
@@ -188,4 +162,4 @@ def _converted(jaxpr: Jaxpr, avals: tuple[Aval, ...]) -> Jaxpr:
             outvars[i] = Var(aval)
             params = {"dtype": aval.dtype, "weak": aval.weak}
             eqns.append(Eqn(convert_p, [atom], [outvars[i]], params))  # type: ignore[list-item]
-    return Jaxpr(jaxpr.invars, eqns, outvars)
+    return intern(Jaxpr(jaxpr.invars, eqns, outvars))

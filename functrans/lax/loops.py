@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from functrans import tree
 from functrans.api.arguments import require_callable
 from functrans.api.border import Function
+from functrans.control.blocks import checkpointed, scan_again, scan_unrolled
 from functrans.control.scan import scan_p
 from functrans.control.while_loop import while_p
 from functrans.errors import ShapeError, TransformTypeError, describe, name_of, where
-from functrans.ir import Aval, aval_of
+from functrans.ir import Aval, Jaxpr, aval_of
 from functrans.lax.branches import as_predicate
-from functrans.lax.staging import Leaves, Settling, apply, join, stage_abstract
+from functrans.lax.staging import Leaves, Settling, apply, apply_program, join, stage_abstract
 from functrans.surface.promotion import cast
 
 
@@ -25,12 +27,18 @@ def scan(
     length: int | None = None,
     reverse: bool = False,
     unroll: int | bool = 1,
+    *,
+    checkpoint: Checkpoint = False,
 ) -> Any:
     """Run `carry, y = f(carry, x)` over the slices x of xs along their first axis.
 
     Returns `(carry, ys)`: the last carry, and what the steps gave for y, stacked. All of init, xs
     and y may be pytrees; xs may be None with a `length`, y may be None. `reverse` starts with the
     last slice (each y stands where its x does). `unroll` takes that many steps at a time.
+
+    For reverse mode each step's carry is kept, and what would take long to compute again. With
+    `checkpoint=True` only the carries are kept; with an int k only every k-th carry, and the steps
+    between are taken again; "sqrt" takes as many steps as there are such carries.
 
     The carry has the least types that hold init and what f returns; its shapes must not change.
 
@@ -61,16 +69,64 @@ def scan(
     with settling.stage(
         lambda avals: stage_abstract(flat_f, [*avals, *x_avals], "scan", names, f)
     ) as staged:
-        outs = apply(
-            scan_p,
+        outs = _apply_scan(
             [*staged.captured, *settling.start(), *slices.values],
             jaxpr=staged.jaxpr,
             length=steps,
             reverse=bool(reverse),
             num_consts=len(staged.captured),
             num_carry=count,
+            block=_block(unroll, steps, f),
+            checkpoint=_segment(checkpoint, steps, f),
         )
     return carry.rebuild(outs[:count]), tree.unflatten(y_tree[0], outs[count:])
+
+
+Checkpoint: TypeAlias = "bool | int | str"
+
+
+def _apply_scan(
+    operands: list[Any], *, jaxpr: Jaxpr, block: int, checkpoint: int, **params: Any
+) -> list[Any]:
+    """`block` steps are written out at a time; every `checkpoint`-th carry is kept (0: all)."""
+    if checkpoint == 1:
+        jaxpr, checkpoint = checkpointed(jaxpr), 0
+    if block > 1 or checkpoint:
+        params = {"jaxpr": jaxpr, **params}
+        return apply_program(
+            lambda *xs: (
+                scan_again(xs, [checkpoint], **params)
+                if checkpoint
+                else scan_unrolled(xs, block, **params)
+            ),
+            operands,
+        )
+    return apply(scan_p, operands, jaxpr=jaxpr, **params)
+
+
+def _block(unroll: int | bool, steps: int, f: Function) -> int:
+    """How many steps to write out at a time."""
+    if unroll is True:
+        return max(steps, 1)
+    if isinstance(unroll, (bool, int, np.integer)) and unroll >= 0:
+        return max(int(unroll), 1)
+    raise TransformTypeError(
+        f"scan: unroll must be a positive int or a bool, but it is {describe(unroll)} ({where(f)})."
+    )
+
+
+def _segment(checkpoint: Checkpoint, steps: int, f: Function) -> int:
+    """Every which carry is kept; 0 for plain scans."""
+    if isinstance(checkpoint, bool):
+        return int(checkpoint)
+    if checkpoint == "sqrt":
+        return max(math.isqrt(steps), 1)
+    if isinstance(checkpoint, (int, np.integer)) and checkpoint > 0:
+        return int(checkpoint)
+    raise TransformTypeError(
+        f"scan: checkpoint must be a bool, a positive int or 'sqrt', but it is "
+        f"{describe(checkpoint)} ({where(f)})."
+    )
 
 
 def _length(xs: Leaves, length: int | None, f: Function) -> int:
@@ -157,7 +213,8 @@ def fori_loop(
             i, val = carry
             return (i + 1, body_fun(i, val)), None
 
-        (_, val), _ = scan(step, (first, init_val), None, length=steps, unroll=unroll or 1)
+        block = 1 if unroll is None else unroll
+        (_, val), _ = scan(step, (first, init_val), None, length=steps, unroll=block)
         return val
     last = cast(high, index.dtype, weak=index.weak)
     _, _, val = while_loop(

@@ -10,9 +10,21 @@ import numpy as np
 from functrans import tree
 from functrans.api.border import Function, Staged, array_leaf, run, stage
 from functrans.bind import bind, is_evaluating
+from functrans.control.bodies import inlined
 from functrans.errors import TransformTypeError, describe, name_of, where
 from functrans.ir import Aval, Eqn, Jaxpr, Primitive, Var, aval_of, intern
+from functrans.recording import stage_walk
 from functrans.surface.promotion import cast, placeholder, weak_dtype
+from functrans.tracing import Tracer
+from functrans.transforms import simplify
+
+
+def apply_program(walk: Callable[..., list[Any]], operands: Sequence[Any]) -> list[Any]:
+    """`walk(*operands)`, which binds primitives; outside of every trace staged and run whole."""
+    if not is_evaluating():
+        return walk(*operands)
+    program = stage_walk(walk, [aval_of(x) for x in operands], "scan")
+    return run(simplify(intern(program)), operands)
 
 
 def apply(primitive: Primitive, operands: Sequence[Any], **params: Any) -> list[Any]:
@@ -135,3 +147,30 @@ def stage_abstract(
     return stage(
         function, stand_ins, purpose=purpose, avals=avals, known=False, names=names, user=user
     )
+
+
+# -- what functions capture -----------------------------------------------------------------------
+
+
+def sharing_consts(staged: Sequence[Staged], num_operands: int) -> tuple[list[Any], list[Jaxpr]]:
+    """What staged functions capture, each value once, and the programs as functions of all that."""
+    places: dict[Any, int] = {}
+    values: list[Any] = []
+    for one in staged:
+        for value in one.captured:
+            if places.setdefault(_identity(value), len(values)) == len(values):
+                values.append(value)
+    programs: list[Jaxpr] = []
+    for one in staged:
+        consts = [Var(aval_of(x)) for x in values]
+        operands = [Var(v.aval) for v in one.jaxpr.invars[len(one.captured) :]]
+        assert len(operands) == num_operands
+        own = [consts[places[_identity(x)]] for x in one.captured]
+        eqns, outs = inlined(one.jaxpr, [*own, *operands], None)
+        programs.append(intern(Jaxpr([*consts, *operands], eqns, outs)))
+    return values, programs
+
+
+def _identity(value: Any) -> Any:
+    """What tells captured values apart: a tracer is captured as a snapshot, a new object."""
+    return value.node.var if type(value) is Tracer else id(value)
