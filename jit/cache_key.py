@@ -30,6 +30,7 @@ from functrans.extend import (
     custom_jvp_call_p,
     custom_tangent_p,
     custom_vjp_call_p,
+    linear_solve_p,
     primitives,
     scan_p,
     sweep_p,
@@ -47,6 +48,7 @@ INNER = {
     custom_jvp_call_p: "jaxpr",
     custom_vjp_call_p: "jaxpr",
     custom_tangent_p: "bwd",
+    linear_solve_p: "solve",
 }
 """Equations that stand for those of a jaxpr in their params: of the rest of these, nothing is left
 in the code but what is named beside."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from functrans.control.cond import cond_p
 from functrans.control.scan import scan_p
+from functrans.control.solve import linear_solve_p
 from functrans.control.stepping import Pass
 from functrans.control.sweep import sweep_p
 from functrans.control.while_loop import while_p
@@ -227,6 +228,23 @@ def _sweep_of_a_count(rng: np.random.Generator, dtype: Any, variant: Variant) ->
     return [bound, w, counter, *[values(rng, aval.shape, dtype) for _ in range(4)]], params
 
 
+def _by_elements(d: Any, x: Any) -> list[Any]:
+    """A diagonal matrix times a vector."""
+    return [e.mul(d, x)]
+
+
+def _divided(d: Any, b: Any) -> list[Any]:
+    return [e.div(b, d)]
+
+
+def _linear_solve(rng: np.random.Generator, dtype: Any, variant: Variant) -> Any:
+    aval = Aval(SIZES[variant], dtype)
+    solve, matvec = program(_divided, aval, aval), program(_by_elements, aval, aval)
+    params = {"solve": solve, "matvec": matvec, "transposed": (solve, matvec), "num_consts": 1}
+    diagonal = any_values(rng, aval.shape, dtype, 0.7, 1.5)
+    return [diagonal, values(rng, aval.shape, dtype)], params
+
+
 def _sample(record: Primitive, make: Any, label: str = "", **flags: Any) -> ControlSample:
     return ControlSample(record.name, make, label=label, record=record, **{"ulps": 64, **flags})
 
@@ -238,6 +256,7 @@ LOOP_SAMPLES: list[Sample] = [
     _sample(scan_p, _scan(_linear_step, True), "linear reverse", linear=((0, 1, 3),)),
     _sample(cond_p, _cond((_sines, _products, _swap)), kinds="fc"),
     _sample(cond_p, _cond((_double, _swap)), "linear", linear=((1, 2),)),
+    _sample(linear_solve_p, _linear_solve, kinds="fc", linear=((1,),)),
     _sample(while_p, _while(_grow)),
     _sample(while_p, _while_in_lanes, "lanes"),
     _sample(while_p, _while(_grow_linearly), "linear", kinds="fc", linear=((1, 3),)),

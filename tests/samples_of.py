@@ -13,6 +13,7 @@ from functrans.control.checkpoint import barrier_p, checkpoint_p, dots_saveable
 from functrans.control.cond import cond_p
 from functrans.control.custom import Rule, custom_jvp_call_p, custom_tangent_p, custom_vjp_call_p
 from functrans.control.scan import scan_p
+from functrans.control.solve import linear_solve_p
 from functrans.control.sweep import sweep_p
 from functrans.control.while_loop import while_p
 from functrans.ir import Aval, Jaxpr, Primitive
@@ -31,6 +32,7 @@ CONTROL: tuple[Primitive, ...] = (
     scan_p,
     while_p,
     sweep_p,
+    linear_solve_p,
 )
 """The primitives that stand outside functrans/primitives."""
 

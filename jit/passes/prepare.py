@@ -25,6 +25,7 @@ from functrans.extend import (
     custom_tangent_p,
     custom_vjp_call_p,
     forward_of,
+    linear_solve_p,
     primitives,
     prune,
 )
@@ -41,7 +42,16 @@ add_p = primitives.elementwise.add_p
 copy_p = primitives.structural.stop_gradient_p
 Control: TypeAlias = Callable[[EquationBuilder, Eqn], list[Atom] | None]
 """Gives the results of equations that hold bodies, None for any other."""
-HOLDERS = frozenset({call_p, checkpoint_p, custom_jvp_call_p, custom_vjp_call_p, custom_tangent_p})
+HOLDERS = frozenset(
+    {
+        call_p,
+        checkpoint_p,
+        custom_jvp_call_p,
+        custom_vjp_call_p,
+        custom_tangent_p,
+        linear_solve_p,
+    }
+)
 
 
 # -- calls ------------------------------------------------------------------------------------
@@ -79,7 +89,7 @@ def append_call(eqn: Eqn, inputs: list[Atom], eqns: list[Eqn]) -> list[Atom]:
     if eqn.primitive is custom_tangent_p:
         inner = forward_of(eqn.params["bwd"], eqn.params["num_residuals"])
     else:
-        inner = eqn.params["jaxpr"]
+        inner = eqn.params["solve" if eqn.primitive is linear_solve_p else "jaxpr"]
     if eqn.primitive is checkpoint_p and inputs:
         outputs = [Var(a.aval) for a in inputs]
         eqns.append(Eqn(barrier_p, inputs, outputs, {}, eqn.source))
