@@ -49,6 +49,7 @@ class Form(enum.Enum):
     PRODUCT = "x y"
     SQUARE = "x x"
     QUOTIENT = "x / y, or 1 / y for one operand"
+    POWER = "x to the power of the param `exponent`, a whole number"
 
 
 class Elementwise(NamedTuple):
