@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from functrans import tree
-from functrans.bind import bind, eval_jaxpr
+from functrans.bind import bind, current_interpreter, eval_jaxpr
+from functrans.config import config
 from functrans.errors import DtypeError, TransformTypeError, describe, where
 from functrans.ir import Aval, Jaxpr, MappedAxis, aval_of, intern
 from functrans.ir.aval import float0
 from functrans.primitives.structural import convert_p
-from functrans.recording import Trace, supported, tracing
+from functrans.recording import Argument, Trace, may_follow, root_of, supported, tracing
 from functrans.tracing import Tracer
 from functrans.transforms import simplify
 
@@ -100,26 +101,38 @@ def stage(
     count = len(leaves)
     known_flags = [known] * count if isinstance(known, bool) else known
     types = [aval_of(x) for x in leaves] if avals is None else avals
-    trace = Trace(purpose, axis=axis, copies=copies, live=live)
+    given = [
+        Argument(
+            types[i],
+            leaves[i] if known_flags[i] else None,
+            active is not None and active[i],
+            is_scalar(leaves[i]) if avals is None else types[i].shape == (),
+            names[i] if names else None,
+        )
+        for i in range(count)
+    ]
+    parent = current_interpreter()
+    root = None
+    if copies and not live and config.memo and may_follow(parent):
+        root = root_of(user or function, purpose, given, axis, parent)
+    trace = Trace(purpose, axis=axis, copies=copies, live=live, root=root)
     try:
         with tracing(trace):
-            arguments = [
-                trace.argument(
-                    types[i],
-                    leaves[i] if known_flags[i] else None,
-                    active=active is not None and active[i],
-                    scalar=is_scalar(leaves[i]) if avals is None else types[i].shape == (),
-                    name=names[i] if names else None,
-                )
-                for i in range(count)
-            ]
+            arguments = [trace.argument(*argument) for argument in given]
             out_leaves, out_tree = tree.flatten(function(*arguments))
             checked = [_output_leaf(x, user or function, purpose) for x in out_leaves]
+            leaf = trace.end(out_tree, checked)
+            if leaf is not None:
+                return Staged(leaf.jaxpr, trace.ins + leaf.constants, out_tree, trace.release)
+            end = trace.ending(out_tree, checked)
             jaxpr, captured = trace.finish(arguments, checked)
+            jaxpr = simplify(intern(jaxpr))
+            if end is not None:
+                jaxpr = end(jaxpr, captured)
     except BaseException:
         trace.release()
         raise
-    return Staged(simplify(intern(jaxpr)), captured, out_tree, trace.release)
+    return Staged(jaxpr, captured, out_tree, trace.release)
 
 
 def _output_leaf(value: Any, function: Function, purpose: str) -> Any:

@@ -85,6 +85,9 @@ def getitem(x: ArrayLike, index: Index, /) -> Value:
     return hooks.view(result, x, SameView(index))
 
 
+getitem.declaration.is_index = True
+
+
 class SameView:
     """Takes the view x[index] of another array; `traced` says that the index has no known value.
 

@@ -14,6 +14,7 @@ import numpy as np
 from functrans.bind import bind
 from functrans.errors import UnsupportedError, describe
 from functrans.ir import Aval, Primitive, aval_of
+from functrans.memo.keys import Numbers
 from functrans.primitives import elementwise as p
 from functrans.primitives.derive import Value
 from functrans.surface import comparisons
@@ -79,7 +80,8 @@ def _declined(name: str, x: Any, y: Any) -> Any:
 def _declared(name: str, function: Function) -> Function:
     function.__name__ = function.__qualname__ = f"__{name}__"
     function.__doc__ = f"The operator method __{name}__, as on ndarray."
-    return surface(name=f"__{name}__")(function).staged
+    numbers = Numbers.STATIC if name in ("pow", "rpow") else Numbers.MET
+    return surface(name=f"__{name}__", numbers=numbers)(function).staged
 
 
 def _power(x: Any, y: Any) -> Value:
