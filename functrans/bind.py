@@ -104,6 +104,27 @@ def interpreting(interpreter: Interpreter) -> Generator[None]:
         outer.resume()
 
 
+_EVALUATOR = Evaluator()
+
+
+@contextmanager
+def at_rest() -> Generator[None]:
+    """Compute inside this block, whatever is being staged around it in this thread."""
+    outer, depth = _context.interpreter, 0
+    around = outer
+    while around.parent is not None:
+        depth, around = depth + 1, around.parent
+    outer.suspend()
+    _context.interpreter = _EVALUATOR
+    _count(-depth)
+    try:
+        yield
+    finally:
+        _count(depth)
+        _context.interpreter = outer
+        outer.resume()
+
+
 def _count(change: int) -> None:
     if change:
         with _counting:

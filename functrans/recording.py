@@ -47,14 +47,12 @@ from functrans.ir import (
     is_inexact,
     prune,
 )
+from functrans.memo.fast import COPY_LIMIT
 from functrans.memo.keys import kind_for
 from functrans.memo.trie import DEAD, Root, Slot, root_at
 from functrans.segments import Record, free_inputs, live_outputs, split, without_effects
 from functrans.tracing import Node, Tracer
 from functrans.walking import Walker
-
-COPY_LIMIT = 1 << 20
-"""Captured arrays up to this many bytes are copied; larger ones are held read-only."""
 
 
 class Hooks(NamedTuple):
@@ -150,7 +148,7 @@ class Trace(Walker):
         self.records: list[Record] = []
         self.captured: list[tuple[Any, Tracer]] = []
         self._captured_by_id: dict[int, tuple[Any, Tracer]] = {}
-        self._hoisted: list[tuple[Any, Tracer]] = []
+        self._hoisted: list[Node] = []
         self._names: dict[Var, str] = {}
         self._copied: int | None = None
 
@@ -446,11 +444,17 @@ class Trace(Walker):
 
     def value_in_parent(self, tracer: Tracer) -> Any:
         """The value of one of this trace's tracers in the enclosing interpreter."""
-        if self.follows:
+        if tracer.slot is not None and self.follows:
             for argument, value, _ in self.given:
                 if argument is tracer:
                     return value
+            if self.tape is not None:
+                self.run_segment()
+                return tracer.node.value
         if tracer.node.value is None:
+            if self.tape is not None:
+                self.run_segment()
+                return tracer.node.value
             if self.spot is not None:
                 self.leave()
             self._close_segment()
@@ -543,16 +547,32 @@ class Trace(Walker):
                 "generator that is suspended in it. Finish the block before the function returns."
             )
         if self.spot is not None:
-            outputs = [o if _is_own(o, self) else self.hoist(self.keep(o)) for o in outputs]
+            outputs = self.from_here(outputs)
+        elif self.restarted:
+            return self._finish_segment(outputs)
+        if self.restarted:
+            arguments = ()
         atoms = [o.node.var if type(o) is Tracer else o for o in map(self.lift, outputs)]
         eqns = self.closed_eqns + [r.eqn for r in self.records]
         copied = len(eqns) == self._copied
         eqns = prune(eqns, atoms)  # type: ignore[arg-type]
-        captured = [t.node.var for _, t in self._hoisted + self.captured]
+        captured = [n.var for n in self._hoisted] + [t.node.var for _, t in self.captured]
         invars = captured + [t.node.var for t in arguments]
         jaxpr = Jaxpr(invars, eqns, atoms, len(captured))  # type: ignore[arg-type]
         jaxpr.simple = copied
         return jaxpr, self._captured_values()
+
+    def _finish_segment(self, outputs: Sequence[Any]) -> tuple[Jaxpr, list[Any]]:
+        """The last segment, where the memo does not know it: all it reads is captured."""
+        lifted = [self.lift(o) for o in outputs]
+        atoms = [o.node.var if type(o) is Tracer else o for o in lifted]
+        made = {v for r in self.records for v in r.eqn.outputs}
+        nodes = free_inputs(self.records, made)
+        nodes += [o.node for o in lifted if type(o) is Tracer and o.node.var not in made]
+        nodes = list(dict.fromkeys(nodes))
+        eqns = prune([r.eqn for r in self.records], atoms)  # type: ignore[arg-type]
+        self.free_cells = [n.cell for n in nodes]
+        return Jaxpr([n.var for n in nodes], eqns, atoms, len(nodes)), [n.value for n in nodes]  # type: ignore[arg-type]
 
     def _captured_values(self) -> list[Any]:
         """What was captured; for a live program the arrays themselves, unless they have changed.
@@ -560,7 +580,7 @@ class Trace(Walker):
         An array that was written to during the trace stays what it was when it was met.
         """
         if not self.live:
-            return [value for value, _ in self._hoisted + self.captured]
+            return [n.value for n in self._hoisted] + [value for value, _ in self.captured]
         met = {inner.node.var: value for value, inner in self._captured_by_id.values()}
 
         def lasting(kept: Any, inner: Tracer) -> Any:
@@ -609,10 +629,6 @@ def supported(aval: Aval, what: str = "a captured array") -> Aval:
         ".astype to bool, an integer of 8 to 64 bits, float16, float32, float64, complex64 or "
         "complex128."
     )
-
-
-def _is_own(value: Any, trace: Trace) -> bool:
-    return type(value) is Tracer and value.recorder is trace
 
 
 def enclosing_traces(trace: Interpreter | None) -> Iterator[Trace]:

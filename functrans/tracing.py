@@ -23,6 +23,7 @@ from functrans.errors import (
     where,
 )
 from functrans.ir import Array, Aval, Source, Var
+from functrans.memo.fast import provide_tracer_class
 from functrans.memo.keys import provide_tracer
 from functrans.surface.declare import NUMPY_TABLE
 
@@ -67,6 +68,10 @@ class Recorder(Protocol):
         """Another tracer for the same value."""
         ...
 
+    def written(self, tracer: Tracer) -> None:
+        """Note that the tracer stands for another value now."""
+        ...
+
 
 _LATE = frozenset({"node", "origin", "scalar", "link", "views"})
 
@@ -78,15 +83,19 @@ class Node:
     value    its value in the enclosing interpreter, once known
     abstract does it depend on an abstract input, so that it cannot be asked for?
     active   does it carry a derivative of an enclosing transform?
+    cell     its number among the values of a trace that is run segment by segment
+    slot     what the memo knew it as, before such a segment ended
     """
 
-    __slots__ = ("__weakref__", "abstract", "active", "value", "var")
+    __slots__ = ("__weakref__", "abstract", "active", "cell", "slot", "value", "var")
 
     def __init__(self, var: Var, value: Any, abstract: bool, active: bool) -> None:
         self.var = var
         self.value = value
         self.abstract = abstract
         self.active = active
+        self.cell = -1
+        self.slot: Any = None
 
 
 class Tracer(Array):
@@ -301,6 +310,7 @@ class Tracer(Array):
         """Take the value of another tracer: what an in-place write does."""
         self.node = other.node
         self.slot = other.slot
+        self.recorder.written(self)
 
     @property
     def at(self) -> Any:
@@ -328,9 +338,7 @@ def _are_plain(arguments: tuple[Any, dict[str, Any]]) -> bool:
     """
     kwargs, found = arguments[1], tree.leaves(arguments)
     writes = any(type(x) is Tracer for x in tree.leaves(kwargs.get("out")))
-    return not writes and all(
-        type(x) is not Tracer or not (x.abstract or x.active) for x in found
-    )
+    return not writes and all(type(x) is not Tracer or not (x.abstract or x.active) for x in found)
 
 
 def _plain(arguments: Any) -> Any:
@@ -367,3 +375,4 @@ def _install() -> None:
 
 _install()
 provide_tracer(Tracer)
+provide_tracer_class(Tracer)

@@ -10,22 +10,38 @@ of the steps it came by, gives its tracers their nodes, and is noting from then 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any
+from sys import getrefcount
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from functrans import tree
+from functrans.bind import current_interpreter
 from functrans.errors import ThreadError, user_frame, where
-from functrans.ir import Eqn, Jaxpr, Var
+from functrans.ir import Eqn, Jaxpr, Var, intern, prune
+from functrans.memo.fast import NOTHING, UNKNOWN, lasting
 from functrans.memo.keys import Opaque, Reader, read_bind, read_call, read_program
 from functrans.memo.trie import DEAD, Key, Leaf, Recorded, Root, Slot, Step, child
+from functrans.segments import free_inputs, live_outputs
+from functrans.surface.declare import Declaration
 from functrans.tracing import Node, Tracer
+from functrans.treedef import LEAF
 from functrans.views import View, note_view
 
 if TYPE_CHECKING:
-    from functrans.recording import Trace
+    from functrans.segments import Record
 
 _new = Tracer.__new__
+
+
+class Noted(NamedTuple):
+    """An operation that is put into the trie: how it was called, and the inputs made for it."""
+
+    key: Key
+    reader: Reader
+    args: Sequence[Any]
+    kwargs: dict[str, Any]
+    inputs: list[Tracer]
 
 
 class Walker:
@@ -34,6 +50,8 @@ class Walker:
     cursor    the step a following trace stands at; DEAD while it does not follow, or is suspended
     parked    where a suspended trace stands
     spot      the step a noting trace stands at
+    tape      runs the trace segment by segment, where it does; `restarted`: has one been run?
+    older     the tracers of earlier segments that this one reads, and their places among `ins`
     outermost is what is bound or called next an edge of the trie?
     made      the tracers that the steps on the way have made; `twins` others for the same values
     ins       the values from outside that were met on the way
@@ -45,20 +63,40 @@ class Walker:
     outermost = False
     purpose: str
     no_grad = False
+    tape: Tape | None = None
+    restarted = False
     _root: Root | None = None
+
+    if TYPE_CHECKING:
+        # What Trace has.
+        records: list[Record]
+        captured: list[tuple[Any, Tracer]]
+
+        def start_recording(self) -> None: ...
+        def record_all(self, eqns: Sequence[Eqn], env: dict[Any, Any]) -> None: ...
+        def require_usable(self, tracer: Tracer) -> None: ...
+        def captured_input(self, value: Any) -> Tracer: ...
+        def constant(self, value: np.ndarray[Any, Any]) -> Tracer: ...
+        def fill_argument(self, tracer: Tracer, value: Any, name: str | None) -> Node: ...
+        def _keep(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]: ...
 
     def follow(self, root: Root) -> None:
         """Start at a root of the trie."""
-        self.cursor = root
+        self._root = root
+        self._begin(root)
+
+    def _begin(self, at: Step) -> None:
+        self.cursor = at
+        self.spot = None
         self.outermost = True
         self.made: list[Tracer] = []
         self.ins: list[Any] = []
         self.given: list[tuple[Tracer, Any, str | None]] = []
         self.twins: list[Tracer] = []
-        self._root = root
+        self.older: list[tuple[Tracer, Node, int]] = []
         self._slots: dict[Var, Slot] = {}
         self._constants: dict[Var, Any] = {}
-        self._hoisted: list[tuple[Any, Tracer]] = []
+        self._hoisted: list[Node] = []
         self._noting: Any = None
 
     def expected_argument(self, value: Any, name: str | None) -> Tracer:
@@ -84,26 +122,39 @@ class Walker:
         if self.parked is not DEAD:
             self.cursor, self.parked = self.parked, DEAD
 
-    def attribute(self: Trace, tracer: Tracer, name: str) -> Any:
+    def attribute(self, tracer: Tracer, name: str) -> Any:
         """An attribute that a tracer has not got, since it was made while following."""
+        slot = tracer.slot
+        if slot is None:  # of an earlier segment
+            return None if name in ("views", "link") else getattr(tracer.node.slot, name)
         if name == "origin" or name == "scalar":
-            return getattr(tracer.slot, name)
+            return getattr(slot, name)
         if name == "views":
             return None
         self.require_usable(tracer)
         self.materialise()
         return object.__getattribute__(tracer, name)
 
-    def copied(self: Trace, tracer: Tracer) -> Tracer:
+    def copied(self, tracer: Tracer) -> Tracer:
         """Another tracer for the same value."""
         if not self.follows:
             copy = Tracer(self, tracer.node)
             copy.slot = tracer.slot
+            if self.tape is not None and copy.slot is not None:
+                self.twins.append(copy)
             return copy
         copy = _new(Tracer)
         copy.recorder, copy.slot = self, tracer.slot
-        self.twins.append(copy)
+        if tracer.slot is None:
+            copy.node = tracer.node
+        else:
+            self.twins.append(copy)
         return copy
+
+    def written(self, tracer: Tracer) -> None:
+        """Note that a tracer, maybe of an earlier segment, stands for a value of this one."""
+        if self.tape is not None:
+            self.twins.append(tracer)
 
     # -- operations -----------------------------------------------------------------------------
 
@@ -158,8 +209,13 @@ class Walker:
     def _advance(self, step: Step, inputs: list[Any]) -> Any:
         """Follow: what the operation returns."""
         self.cursor = step
-        for value in inputs:
-            self.ins.append(self.keep(value))
+        for slot, value in zip(step.inputs, inputs, strict=True):
+            if type(value) is Tracer and value.recorder is self:
+                self.older.append((value, value.node, len(self.ins)))
+                self.ins.append(value.node.value)
+                value.slot = slot
+            else:
+                self.ins.append(self.keep(value))
         if step.build is None:
             return self._made(step)
         return step.build([self._made(slot) for slot in step.results])
@@ -174,9 +230,6 @@ class Walker:
     def keep(self, value: Any) -> Any:
         """A value from outside, out of reach of later writes to it."""
         return self._keep(value) if type(value) is np.ndarray else value
-
-    def _keep(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        raise NotImplementedError
 
     def switch(self, no_grad: bool) -> None:
         """Turn derivatives off or on: a step of its own."""
@@ -198,7 +251,7 @@ class Walker:
     # -- noting -----------------------------------------------------------------------------------
 
     def _note(
-        self: Trace,
+        self,
         key: Key,
         reader: Reader,
         body: Callable[..., Any],
@@ -208,13 +261,14 @@ class Walker:
         """Record an operation, and put it into the trie."""
         start, hoisted = len(self.records), len(self._hoisted)
         given = [self.hoist(self.keep(value)) for value in reader.inputs]
-        args, kwargs = reader.replaced(args, kwargs, given)
+        xs, options = reader.replaced(args, kwargs, given)
         slots = [tracer.slot for tracer in reader.own]
         self.outermost, self._noting = False, key[0]
         try:
-            result = body(*args, **kwargs)
+            result = body(*xs, **options)
         except BaseException:
             del self._hoisted[hoisted:]
+            self.older = [old for old in self.older if old[2] < hoisted]
             self.outermost = self.spot is not None
             raise
         finally:
@@ -227,49 +281,45 @@ class Walker:
             self.leave()
             return result
         self.outermost = True
-        return self._noted(key, reader, result, start, self._hoisted[hoisted:])
+        noted = Noted(key, reader, args, kwargs, given)
+        return self._noted(noted, result, start)
 
-    def _noted(
-        self: Trace,
-        key: Key,
-        reader: Reader,
-        result: Any,
-        start: int,
-        inputs: list[tuple[Any, Tracer]],
-    ) -> Any:
+    def _noted(self, call: Noted, result: Any, start: int) -> Any:
         """Put the operation that was just recorded into the trie; its result."""
         assert self.spot is not None
-        result, made, build = _taken_apart(result, reader.own)
-        step = child(key[0], self.spot)
-        step.a, step.b = (*key[1:3], None, None)[:2]
-        step.inputs = tuple(slot_of(tracer) for _, tracer in inputs)
-        single = build is None and made is not None
+        result, made, build = _taken_apart(result, call.reader.own)
         if made is None or self.spot.is_full:
             self.leave()
             return result
-        if single:
+        step = child(call.key[0], self.spot)
+        step.inputs = tuple(slot_of(tracer) for tracer in call.inputs)
+        if build is None:
             describe_slot(step, made[0])
+            if isinstance(step.fn, Declaration):
+                expect(step, call.key, call.args, call.kwargs)
             step.results = (step,)
         else:
             step.results = tuple(slot_of(tracer) for tracer in made)
             step.build = build
-        for slot, (_, tracer) in zip(step.inputs, inputs, strict=True):
+        for slot, tracer in zip(step.inputs, call.inputs, strict=True):
             self._slots[tracer.node.var] = slot
         recorded = self._recorded(start, made)
         if recorded is None:
             self.leave()
             return result
         step.recorded = recorded
-        known = self.spot.add(key, step)
-        for slot, (_, tracer) in zip(known.inputs, inputs, strict=True):
+        known = self.spot.add(call.key, step)
+        for slot, tracer in zip(known.inputs, call.inputs, strict=True):
             self._slots[tracer.node.var] = slot
+            tracer.slot = slot
         for slot, tracer in zip(known.results, made, strict=True):
             tracer.slot = slot
             self._slots.setdefault(tracer.node.var, slot)
+        self.made += made
         self.spot = known
         return result
 
-    def _recorded(self: Trace, start: int, made: list[Tracer]) -> Recorded | None:
+    def _recorded(self, start: int, made: list[Tracer]) -> Recorded | None:
         """What was recorded since `start`, over slots; None where it refers to anything else."""
         eqns = [_copied(r.eqn) for r in self.records[start:]]
         inside = {v for eqn in eqns for v in eqn.outputs}
@@ -294,10 +344,16 @@ class Walker:
                 views.append((i, tracer.link.parent.slot, tracer.link.function))
         return Recorded(eqns, free, constants, outs, views)
 
-    def hoist(self: Trace, value: Any) -> Tracer:
-        """A new input for a value from outside that is out of reach of later writes."""
-        tracer = self.captured_input(value)
-        self._hoisted.append((tracer.node.value, tracer))
+    def hoist(self, value: Any) -> Tracer:
+        """A new input for a value from outside that is out of reach of later writes.
+
+        A value of an earlier segment stays what it is.
+        """
+        own = type(value) is Tracer and value.recorder is self
+        tracer = value if own else self.captured_input(value)
+        if own:
+            self.older.append((tracer, tracer.node, len(self._hoisted)))
+        self._hoisted.append(tracer.node)
         return tracer
 
     def leave(self) -> None:
@@ -314,7 +370,7 @@ class Walker:
 
     # -- from following to noting -----------------------------------------------------------------
 
-    def materialise(self: Trace) -> None:
+    def materialise(self) -> None:
         """Record what the steps on the way recorded, and give the tracers their nodes."""
         place = self.parked if self.cursor is DEAD else self.cursor
         if place is DEAD:
@@ -327,7 +383,9 @@ class Walker:
             nodes[tracer.slot] = self.fill_argument(tracer, value, name)
             _fill(tracer, tracer.slot, nodes[tracer.slot])
             tracers[tracer.slot] = tracer
-        ins, made = iter(self.ins), iter(self.made)
+        older = {place: tracer for tracer, _, place in self.older}
+        self.older = []
+        ins, made = iter([older.get(i, value) for i, value in enumerate(self.ins)]), iter(self.made)
         for step in place.path():
             for slot in step.inputs:
                 inner = self.hoist(next(ins, None))
@@ -358,7 +416,7 @@ class Walker:
         )
 
     def _replay(
-        self: Trace, recorded: Recorded, nodes: dict[Slot, Node], results: tuple[Slot, ...]
+        self, recorded: Recorded, nodes: dict[Slot, Node], results: tuple[Slot, ...]
     ) -> None:
         """Record the equations of a step anew; adds the nodes of its results."""
         env: dict[Var, Node] = {var: nodes[slot] for var, slot in recorded.free}
@@ -368,6 +426,117 @@ class Walker:
         for slot, var in zip(results, recorded.outs, strict=True):
             node = nodes[slot] = env[var]
             self._slots.setdefault(node.var, slot)
+
+    # -- asks ------------------------------------------------------------------------------------
+
+    def is_older(self, tracer: Tracer) -> bool:
+        """Does it stand for a value that an earlier segment computed?"""
+        return self.tape is not None and tracer.node.value is not None
+
+    def run_segment(self) -> None:
+        """Run what was traced since the last ask, and keep what can still be referred to."""
+        suspended = current_interpreter() is not self
+        if suspended:
+            self.resume()
+        if self.cursor is DEAD or not self._run_known():
+            self.materialise()
+            for i, (tracer, *_) in enumerate(self.given):
+                tracer.node.cell = i
+            if self.spot is None:
+                self._run_unknown()
+            else:
+                self._run_noted(self.spot)
+            for tracer in [*self.made, *self.twins, *[t for t, *_ in self.given + self.older]]:
+                tracer.node.slot = tracer.node.slot or tracer.slot
+                tracer.slot = None
+        self.restarted = True
+        assert self._root is not None
+        self._begin(self._root.later(self.no_grad))
+        if suspended:
+            self.suspend()
+
+    def _live(self) -> list[Tracer]:
+        """The tracers of this segment that anything but the trace refers to."""
+        found = [t for t in self.made if getrefcount(t) > 3]
+        if self.twins:
+            found += [t for t in self.twins if getrefcount(t) > 3]
+        return [t for t in found if t.slot is not None]
+
+    def _run_known(self) -> bool:
+        """Run a segment that the memo knows, if it does."""
+        live = self._live()
+        slots = list(dict.fromkeys([t.slot for t in live]))
+        leaf = self.cursor.end(("ask", *slots))
+        if leaf is None or leaf.has_views:
+            return False
+        if len(self.ins) != leaf.inputs:
+            raise self.used_at_once()
+        leaf.hits += 1
+        outs, cell = self._run(leaf, self.ins)
+        nodes: dict[Slot, Node] = {}
+        for i, slot in enumerate(slots):
+            node = nodes[slot] = Node(Var(slot.aval), outs[i], False, slot.active)
+            node.cell, node.slot = cell + i, slot
+        for i, (tracer, value, _) in enumerate(self.given):
+            slot = tracer.slot
+            node = tracer.node = Node(Var(slot.aval), value, False, slot.active)
+            node.cell, node.slot = i, slot
+            tracer.slot = None
+        for tracer in live:
+            tracer.node = nodes[tracer.slot]
+            tracer.slot = None
+        for tracer, *_ in self.older:
+            tracer.slot = None
+        return True
+
+    def _run_noted(self, spot: Step) -> None:
+        """Run a segment that was recorded; the memo knows it from now on."""
+        live = self._live()
+        first: dict[Slot, Tracer] = {}
+        for tracer in live:
+            first.setdefault(tracer.slot, tracer)
+        nodes = [tracer.node for tracer in first.values()]
+        invars = [n.var for n in self._hoisted] + [t.node.var for _, t in self.captured]
+        invars += [t.node.var for t, *_ in self.given]
+        leaf = Leaf(
+            self._segment(invars, nodes), len(self._hoisted), [v for v, _ in self.captured], LEAF
+        )
+        leaf.has_views = any(t.link is not None for t in live)
+        if not spot.is_full:
+            leaf = spot.add_end(("ask", *first), leaf)
+        self._valued(nodes, *self._run(leaf, [n.value for n in self._hoisted]))
+
+    def _run_unknown(self) -> None:
+        """Run a segment that the memo does not know, nor will."""
+        made = {v for r in self.records for v in r.eqn.outputs}
+        free = free_inputs(self.records, made)
+        nodes = live_outputs(self.records)
+        leaf = Leaf(self._segment([n.var for n in free], nodes), len(free), [], LEAF)
+        assert self.tape is not None
+        self._valued(nodes, *self.tape.run(leaf, [n.value for n in free], [n.cell for n in free]))
+
+    def _segment(self, invars: list[Var], nodes: list[Node]) -> Jaxpr:
+        outs = [node.var for node in nodes]
+        return intern(Jaxpr(invars, prune([r.eqn for r in self.records], outs), outs))
+
+    def _valued(self, nodes: list[Node], values: list[Any], cell: int) -> None:
+        for i, node in enumerate(nodes):
+            if node.value is None:
+                node.value, node.cell = values[i], cell + i
+
+    def _run(self, leaf: Leaf, values: list[Any]) -> tuple[list[Any], int]:
+        """The outputs of a segment, and the number of the first one's cell."""
+        assert self.tape is not None
+        cells = [*self.cells(leaf), *range(len(self.given))]
+        given = [value for _, value, _ in self.given]
+        return self.tape.run(leaf, [*values, *leaf.constants, *given], cells)
+
+    def cells(self, leaf: Leaf) -> list[int]:
+        """The cells of the values from outside that a segment takes; -1 for constants."""
+        cells = [-1] * (leaf.inputs + len(leaf.constants))
+        for _, node, place in self.older:
+            cells[place] = node.cell
+        return cells
 
     @property
     def is_memoised(self) -> bool:
@@ -388,16 +557,36 @@ class Walker:
         leaf = self.cursor.end(key)
         if leaf is None:
             return None
-        self.ins += [self.keep(x) for x in inputs]
+        for value in inputs:
+            if type(value) is Tracer and value.recorder is self:
+                self.older.append((value, value.node, len(self.ins)))
+                self.ins.append(value.node.value)
+            else:
+                self.ins.append(self.keep(value))
         if len(self.ins) != leaf.inputs:
             raise self.used_at_once()
         leaf.hits += 1
         return leaf
 
+    def from_here(self, outputs: Sequence[Any]) -> list[Any]:
+        """The results as tracers of this segment: all else is an input of its own."""
+        found: dict[int, Tracer] = {}
+        here: list[Any] = []
+        for value in outputs:
+            own = type(value) is Tracer and value.recorder is self
+            if own and value.slot is not None:
+                here.append(value)
+                continue
+            known = found.get(id(value)) if own else None
+            if known is None:
+                known = found[id(value)] = self.hoist(self.keep(value))
+            here.append(known)
+        return here
+
     def ending(
-        self: Trace, out_tree: tree.PyTreeDef, outputs: Sequence[Any]
-    ) -> Callable[[Jaxpr, list[Any]], Jaxpr] | None:
-        """What puts the end of a noting trace into the memo, and gives the program that is there.
+        self, out_tree: tree.PyTreeDef, outputs: Sequence[Any]
+    ) -> Callable[[Jaxpr, list[Any]], Leaf] | None:
+        """What puts the end of a noting trace into the memo, and gives the leaf that is there.
 
         None where it cannot be there.
         """
@@ -406,15 +595,15 @@ class Walker:
         if spot is None or spot.is_full:
             return None
         try:
-            key, inputs = self._end_key(out_tree, outputs)
+            key, _ = self._end_key(out_tree, outputs)
         except Opaque:
             self.leave()
             return None
 
-        def put(jaxpr: Jaxpr, captured: list[Any]) -> Jaxpr:
+        def put(jaxpr: Jaxpr, captured: list[Any]) -> Leaf:
             count = len(self._hoisted)
             leaf = Leaf(jaxpr, count, captured[count:], out_tree)
-            return spot.add_end(key, leaf).jaxpr
+            return spot.add_end(key, leaf)
 
         return put
 
@@ -423,6 +612,17 @@ class Walker:
     ) -> tuple[Hashable, list[Any]]:
         key, reader = read_program(self, out_tree.exact_key, outputs)
         return key, reader.inputs
+
+
+class Tape(Protocol):
+    """Runs a trace segment by segment, and remembers what its derivative needs."""
+
+    def run(self, leaf: Leaf, values: list[Any], cells: list[int]) -> tuple[list[Any], int]:
+        """The outputs of a segment, and the number of the first one's cell.
+
+        `cells` are the numbers of the inputs among the values so far, -1 for constants.
+        """
+        ...
 
 
 _NOTHING: Any = object()
@@ -447,6 +647,27 @@ def describe_slot(slot: Slot, tracer: Tracer) -> None:
     node = tracer.node
     slot.aval, slot.scalar, slot.origin = node.var.aval, tracer.scalar, tracer.origin
     slot.abstract, slot.active = node.abstract, node.active
+
+
+def expect(step: Step, key: Key, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    """Say what fast paths compare a call with that returns one tracer.
+
+    Static arguments are told by the same object, if they are immutable, inputs by their kind.
+    """
+    count = len(args)
+    parts = (*key[1 : 1 + count], *[part for _, part in key[1 + count :]])
+    values = (*args, *kwargs.values())
+    raws = tuple(
+        lasting(value) if type(part) is tuple else NOTHING
+        for part, value in zip(parts, values, strict=True)
+    )
+    step.parts, step.raws, step.names = parts, raws, tuple(kwargs)
+    step.a = parts[0] if parts else None
+    step.b = UNKNOWN
+    if len(parts) == 1:
+        step.b = NOTHING
+    elif len(parts) == 2 and not kwargs:
+        step.b = raws[1] if type(parts[1]) is tuple else parts[1]
 
 
 def _fill(tracer: Tracer, slot: Slot, node: Node) -> None:

@@ -62,6 +62,8 @@ def is_scalar(value: Any) -> bool:
 class Staged(NamedTuple):
     """A traced call: the jaxpr with the values of its captured inputs, and its result's tree.
 
+    `cells` are the numbers of the captured values among those of the tape, where the function was
+    run segment by segment: then the arguments are among them.
     A context manager: large captured arrays are read-only until the block ends.
     """
 
@@ -69,6 +71,7 @@ class Staged(NamedTuple):
     captured: list[Any]
     out_tree: tree.PyTreeDef
     release: Callable[[], None]
+    cells: list[int] | None = None
 
     def __enter__(self) -> Staged:
         return self
@@ -90,13 +93,14 @@ def stage(
     live: bool = False,
     names: Sequence[str] | None = None,
     user: Function | None = None,
+    tape: Any = None,
 ) -> Staged:
     """Trace `function(*leaves) -> pytree` and simplify what was recorded.
 
     `avals` replaces the leaves' own avals (a mapped argument is traced as one member). `known`
     says which leaves may be asked for their values, `active` which are differentiated; `names`
     is what messages call them, and `user` the function that they speak of. `copies` and `live` are
-    those of Trace.
+    those of Trace. With a `tape` what is traced before an ask is run, and not traced again.
     """
     count = len(leaves)
     known_flags = [known] * count if isinstance(known, bool) else known
@@ -116,6 +120,8 @@ def stage(
     if copies and not live and config.memo and may_follow(parent):
         root = root_of(user or function, purpose, given, axis, parent)
     trace = Trace(purpose, axis=axis, copies=copies, live=live, root=root)
+    if root is not None and parent.parent is None:
+        trace.tape = tape
     try:
         with tracing(trace):
             arguments = [trace.argument(*argument) for argument in given]
@@ -123,16 +129,21 @@ def stage(
             checked = [_output_leaf(x, user or function, purpose) for x in out_leaves]
             leaf = trace.end(out_tree, checked)
             if leaf is not None:
-                return Staged(leaf.jaxpr, trace.ins + leaf.constants, out_tree, trace.release)
-            end = trace.ending(out_tree, checked)
-            jaxpr, captured = trace.finish(arguments, checked)
-            jaxpr = simplify(intern(jaxpr))
-            if end is not None:
-                jaxpr = end(jaxpr, captured)
+                jaxpr, captured = leaf.jaxpr, trace.ins + leaf.constants
+            else:
+                end = trace.ending(out_tree, checked)
+                jaxpr, captured = trace.finish(arguments, checked)
+                jaxpr = simplify(intern(jaxpr))
+                if end is not None:
+                    leaf = end(jaxpr, captured)
+                    jaxpr = leaf.jaxpr
+            cells = None
+            if trace.restarted:
+                cells = trace.free_cells if leaf is None else trace.cells(leaf)
     except BaseException:
         trace.release()
         raise
-    return Staged(jaxpr, captured, out_tree, trace.release)
+    return Staged(jaxpr, captured, out_tree, trace.release, cells)
 
 
 def _output_leaf(value: Any, function: Function, purpose: str) -> Any:

@@ -36,15 +36,19 @@ class Numbers(Enum):
 
 
 class Kind:
-    """What is known of a value from outside; one object for each combination."""
+    """What is known of a value from outside; one object for each combination.
 
-    __slots__ = ("abstract", "active", "aval", "scalar")
+    `plain`: a plain array is of this kind.
+    """
+
+    __slots__ = ("abstract", "active", "aval", "plain", "scalar")
 
     def __init__(self, aval: Aval, scalar: bool, abstract: bool, active: bool) -> None:
         self.aval = aval
         self.scalar = scalar
         self.abstract = abstract
         self.active = active
+        self.plain = not (aval.weak or scalar or abstract or active)
 
 
 _kinds: dict[tuple[Any, ...], Kind] = {}
@@ -62,14 +66,17 @@ def kind_for(aval: Aval, scalar: bool, abstract: bool, active: bool) -> Kind:
     return found
 
 
+def kind_of(value: Any) -> Kind:
+    """The kind of a tracer or of a slot."""
+    return kind_for(value.aval, value.scalar, value.abstract, value.active)
+
+
 def array_kind(array: np.ndarray[Any, Any]) -> Kind:
     """The kind of a plain array."""
     found = _kinds.get((array.shape, array.dtype))
     if found is None:
         aval = Aval(array.shape, array.dtype)
-        found = _kinds.setdefault(
-            (array.shape, array.dtype), kind_for(aval, False, False, False)
-        )
+        found = _kinds.setdefault((array.shape, array.dtype), kind_for(aval, False, False, False))
     return found
 
 
@@ -137,6 +144,7 @@ class Reader:
         "_args",
         "_nested",
         "_numbers",
+        "_older",
         "_tracer",
         "count",
         "inputs",
@@ -153,6 +161,7 @@ class Reader:
         self._nested = False
         self.count = 0
         self.own: list[Any] = []
+        self._older: dict[int, int] = {}
         self.inputs: list[Any] = []
         self.places: list[int] = []
 
@@ -182,13 +191,22 @@ class Reader:
 
     def _tracer_part(self, value: Any) -> Any:
         if value.recorder is self.trace:
-            if value.slot is None:
-                raise Opaque
             self.own.append(value)
-            return value.slot
+            return self._older_part(value) if value.slot is None else value.slot
         if not self.trace.may_capture(value):
             raise Opaque
-        kind = kind_for(value.aval, value.scalar, value.abstract, value.active)
+        return self._input(value, kind_of(value))
+
+    def _older_part(self, value: Any) -> Any:
+        """A value of an earlier segment is an input of this one, once for each call."""
+        if not self.trace.is_older(value):
+            raise Opaque
+        seen = self._older.get(id(value))
+        if seen is not None:
+            return ("older", seen)
+        self._older[id(value)] = len(self.inputs)
+        slot = value.node.slot
+        kind = kind_of(value) if slot is None else kind_of(slot)
         return self._input(value, kind)
 
     def _is_input(self, value: Any, cls: type[Any]) -> bool:

@@ -15,6 +15,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from functrans.config import config
 from functrans.ir import Aval, Eqn, Jaxpr, Var
 from functrans.tree import PyTreeDef
@@ -34,14 +36,16 @@ class Slot:
 
     __slots__ = ("abstract", "active", "aval", "origin", "scalar")
 
-    def __init__(
-        self, aval: Aval | None, scalar: bool, origin: str, abstract: bool, active: bool
-    ) -> None:
+    def __init__(self, aval: Aval, scalar: bool, origin: str, abstract: bool, active: bool) -> None:
         self.aval = aval
         self.scalar = scalar
         self.origin = origin
         self.abstract = abstract
         self.active = active
+
+
+_NO_AVAL = Aval((), np.dtype(np.bool_))
+"""Of steps that do not have one result."""
 
 
 class Recorded:
@@ -74,6 +78,8 @@ class Step(Slot):
 
     fn       what is called
     a, b     the first two operands as fast paths compare them: slots, types of numbers, statics
+    parts    all operands as they stand in the key, and `raws` those of them that the same object
+             tells; the last of them were given by `names`
     next     the step that followed last
     inputs   the slots of the values from outside that the operation takes
     results  the slots of its results
@@ -89,8 +95,11 @@ class Step(Slot):
         "build",
         "fn",
         "inputs",
+        "names",
         "next",
         "parent",
+        "parts",
+        "raws",
         "recorded",
         "results",
         "root",
@@ -99,10 +108,13 @@ class Step(Slot):
     next: Step
 
     def __init__(self, fn: Any, parent: Step | None, root: Root | None) -> None:
-        super().__init__(None, False, "made", False, False)
+        super().__init__(_NO_AVAL, False, "made", False, False)
         self.fn = fn
         self.a: Any = None
         self.b: Any = None
+        self.parts: tuple[Any, ...] = ()
+        self.raws: tuple[Any, ...] = ()
+        self.names: tuple[str, ...] = ()
         self.parent = parent
         self.root = root
         self.inputs: tuple[Slot, ...] = ()
@@ -169,11 +181,12 @@ class Leaf:
     """The end of a trace: its program, and how often it was met.
 
     `inputs` is how many values from outside are met on the way; they come first among those of the
-    program. `constants` are the captured values that are the same whenever a trace comes this way; they
-    come after those met on the way. `ready` is what transforms keep of it, by what they are.
+    program. `constants` are captured values that are the same whenever a trace comes this way; they
+    come next. `has_views`: does it leave views of arrays that may be written?
+    `ready` is what transforms keep of it, by what they are.
     """
 
-    __slots__ = ("constants", "hits", "inputs", "jaxpr", "out_tree", "ready")
+    __slots__ = ("constants", "has_views", "hits", "inputs", "jaxpr", "out_tree", "ready")
 
     def __init__(
         self, jaxpr: Jaxpr, inputs: int, constants: list[Any], out_tree: PyTreeDef
@@ -182,6 +195,7 @@ class Leaf:
         self.inputs = inputs
         self.constants = constants
         self.out_tree = out_tree
+        self.has_views = False
         self.hits = 0
         self.ready: dict[Hashable, Any] = {}
 
@@ -189,7 +203,7 @@ class Leaf:
 class Root(Step):
     """Where the traces of one function with arguments of one kind begin."""
 
-    __slots__ = ("arguments", "kept", "size", "started")
+    __slots__ = ("_later", "arguments", "kept", "size", "started")
 
     def __init__(self, arguments: list[Slot]) -> None:
         super().__init__("root", None, None)
@@ -199,6 +213,20 @@ class Root(Step):
         self.size = 1
         self.kept = True
         self.started = 0
+        self._later: dict[bool, Step] = {}
+
+    def later(self, no_grad: bool) -> Step:
+        """Where the segments begin that follow an ask."""
+        found = self._later.get(no_grad)
+        if found is None:
+            found = child("later", self)
+            found.parent = None
+            found = self._later.setdefault(no_grad, found)
+        return found
+
+    def beginnings(self) -> list[Step]:
+        """Itself, and where later segments begin."""
+        return [self, *self._later.values()]
 
     def grow(self) -> None:
         """Count one more step."""

@@ -24,6 +24,7 @@ from functrans.errors import (
     where,
 )
 from functrans.ir import Aval
+from functrans.memo import fast
 from functrans.memo.keys import Numbers
 
 Function: TypeAlias = Callable[..., Any]
@@ -165,27 +166,28 @@ def surface(
     aliases: tuple[Any, ...] = (),
     methods: Mapping[str, Function] | None = None,
     numbers: Numbers = Numbers.STATIC,
+    quick: fast.Quick = fast.general,
 ) -> Callable[[Callable[P, R]], Declared[P, R]]:
     """Declare a public array function.
 
     `counterpart` is NumPy's function of the same meaning; `aliases` are other NumPy functions
     that mean the same on tracers; `methods` gives the ufunc methods ("reduce", ...) that exist.
     `numbers` says whether arrays and numbers in operand position are inputs of what was traced: for
-    functions that ask nothing of them but their shapes and dtypes.
+    functions that ask nothing of them but their shapes and dtypes. `quick` makes the fast path.
     Parameters annotated with ArrayLike are operands, the others static. Every declared function
     takes `out=`, which must be an array made inside the traced function.
     """
 
     def declare(body: Callable[P, R]) -> Declared[P, R]:
         declaration = Declaration(name or body.__name__, body, counterpart, creates, views, numbers)
-        staged = _memoised(declaration, _staging(declaration))
+        staged = _quick(declaration, quick, _memoised(declaration, _staging(declaration)))
         for numpy_function in (counterpart, *aliases):
             if numpy_function is not None:
                 NUMPY_TABLE[numpy_function] = staged
         for method, function in (methods or {}).items():
             UFUNC_METHODS[counterpart, method] = function
         DECLARED.append(declaration)
-        return cast(Declared[P, R], _caller(declaration, staged))
+        return cast(Declared[P, R], _caller(declaration, quick, staged))
 
     return declare
 
@@ -241,21 +243,26 @@ def _memoised(declaration: Declaration, recording: Function) -> Function:
             return interpreter.call(declaration, recording, args, kwargs)
         return recording(*args, **kwargs)
 
-    staged.declaration = declaration  # type: ignore[attr-defined]
     return staged
 
 
-def _caller(declaration: Declaration, staged: Function) -> Function:
+def _quick(declaration: Declaration, quick: fast.Quick, slow: Function) -> Function:
+    """The function with a fast path before it."""
+    call = functools.wraps(declaration.body)(quick(declaration, slow))
+    call.declaration = declaration  # type: ignore[attr-defined]
+    return call
+
+
+def _caller(declaration: Declaration, quick: fast.Quick, staged: Function) -> Function:
     """The function that users call: NumPy's own where nothing is staged."""
     eager = declaration.counterpart or declaration.body
 
-    @functools.wraps(declaration.body)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def either(*args: Any, **kwargs: Any) -> Any:
         return eager(*args, **kwargs) if is_evaluating() else staged(*args, **kwargs)
 
+    call = _quick(declaration, quick, either)
     call.body = declaration.body  # type: ignore[attr-defined]
     call.staged = staged  # type: ignore[attr-defined]
-    call.declaration = declaration  # type: ignore[attr-defined]
     return call
 
 
