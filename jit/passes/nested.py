@@ -61,14 +61,12 @@ class Nesting:
     def expand(self, eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:
         """The results of a control flow equation in the form that it takes; None for any other."""
         primitive = FORMS.get(eqn.primitive)
-        if primitive is None and eqn.primitive not in IN_REGISTERS:
+        if primitive is None:
             return None
         changes = changes_few(eqn)
         chosen = Form("program", changes) if changes else choose(eqn, self.expanded)
         if isinstance(chosen, RegisterForm):
             return eqs.bind_as(IN_REGISTERS[eqn.primitive], eqn, form=chosen)
-        if primitive is None:
-            return None
         return eqs.bind_as(primitive, eqn, form=chosen, **self.programs(eqn))
 
     def expanded(self, jaxpr: Jaxpr) -> Jaxpr:
