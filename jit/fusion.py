@@ -31,6 +31,10 @@ PARTS = frozenset({"slice", "gather", "dynamic_slice"})
 """What reads some place of its operand, a place for each equation."""
 MOST_READS = 64
 """In how many places one expression may read."""
+FEW = 64
+"""Storing an array up to this size takes no time that could be felt."""
+MOST_EQUATIONS = 256
+"""Up to so many equations over few elements are one expression, and twice as many one kernel."""
 NOT_SEEN: Mapping[Node, Domain] = {}
 MANY = 48
 """A kernel takes no more nodes than this."""
@@ -48,7 +52,7 @@ class Kernel:
     """Nodes over one domain.
 
     `looks` holds what each reads, `seen` over which domain it was looked at, `stages` in which
-    pass it runs, `why` the reason it is here.
+    pass it runs, `visited` what is computed on the way while it grows, `why` the reason it is here.
     """
 
     domain: Domain
@@ -59,6 +63,7 @@ class Kernel:
     seen: dict[Node, Domain] = field(default_factory=dict)
     defs: dict[Var, Node] = field(default_factory=dict)
     stages: dict[Node, int] = field(default_factory=dict)
+    visited: set[Var] = field(default_factory=set)
     why: dict[Node, str] = field(default_factory=dict)
 
     def add(self, node: Node, role: Role, scout: Scout, domain: Domain | None) -> None:
@@ -66,6 +71,7 @@ class Kernel:
         self.nodes.append(node)
         self.roles[node] = role
         self.looks[node] = scout
+        self.visited |= scout.visited.keys()
         if domain is not None:
             self.seen[node] = domain
         if node.target is not None:
@@ -185,6 +191,7 @@ def choose_stored(graph: Graph) -> dict[Var, str]:
         mark_stored(graph, eqn, stored, costs, contexts)
     bound_depth(graph, stored)
     bound_reads(graph, stored)
+    bound_equations(graph, stored)
     return stored
 
 
@@ -286,6 +293,25 @@ def bound_reads(graph: Graph, stored: dict[Var, str]) -> None:
                 stored.setdefault(out, "an expression that reads in many places")
         for out in eqn.outputs:
             masks[out] = mask
+
+
+def bound_equations(graph: Graph, stored: dict[Var, str]) -> None:
+    """Cut long programs over few elements into stretches: LLVM's time for a function grows faster
+    than its length.
+
+    What a later stretch reads is stored, but for what is computed again in no time.
+    """
+    costs = inline_costs(graph, stored)
+    stretches: dict[Var, int] = {}
+    count = 0
+    for eqn in graph.eqns:
+        here = count // MOST_EQUATIONS
+        for atom in eqn.inputs:
+            if isinstance(atom, Var) and stretches.get(atom, here) != here:
+                stored.setdefault(atom, "read far from where it is made")
+        if is_inlined(eqn):
+            count += 1
+            stretches |= {o: here for o in eqn.outputs if o.aval.size <= FEW and costs[o] > CHEAP}
 
 
 # -- nodes ------------------------------------------------------------------------------------
@@ -422,6 +448,8 @@ class Planner:
         for step in sorted(nearby, reverse=True):
             kernel = self.steps[step]
             if step < earliest or not isinstance(kernel, Kernel) or len(kernel.nodes) >= MANY:
+                continue
+            if kernel.domain.size <= FEW and len(kernel.visited) >= 2 * MOST_EQUATIONS:
                 continue
             if not reads.isdisjoint(kernel.defs):
                 makes.append(step)
