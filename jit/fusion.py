@@ -122,7 +122,7 @@ def inline_costs(graph: Graph, stored: Iterable[Var]) -> dict[Var, float]:
     """
     costs: dict[Var, float] = {}
     kept = set(stored)
-    same = equal_axes(graph)
+    same = graph.equal_axes
     for eqn in graph.eqns:
         if is_inlined(eqn):
             below = [costs.get(a, 0.0) for a in eqn.inputs if isinstance(a, Var) and a not in kept]
@@ -141,44 +141,6 @@ def is_spread(var: Var, same: Mapping[Var, frozenset[int]]) -> bool:
         return False
     axes = [axis for axis, n in enumerate(var.aval.shape) if n > 1]
     return bool(axes) and axes[-1] in equal
-
-
-def equal_axes(graph: Graph) -> dict[Var, frozenset[int]]:
-    """The axes along which all elements of a variable are known to be equal."""
-    found: dict[Var, frozenset[int]] = {}
-    for eqn in graph.eqns:
-        for out in eqn.outputs:
-            found[out] = equal_axes_of(eqn, out, found)
-    return found
-
-
-NONE_EQUAL: frozenset[int] = frozenset()
-
-
-def equal_axes_of(eqn: Eqn, out: Var, known: Mapping[Var, frozenset[int]]) -> frozenset[int]:
-    if eqn.primitive in SCALARS and any(type(a) is Var and not known.get(a) for a in eqn.inputs):
-        return NONE_EQUAL
-    every = frozenset(range(out.aval.ndim))
-    first = eqn.inputs[0] if eqn.inputs else None
-    below = known.get(first, frozenset()) if isinstance(first, Var) else None
-    if eqn.primitive in SCALARS:
-        each = [known.get(a, frozenset()) for a in eqn.inputs if isinstance(a, Var)]
-        return every.intersection(*each)
-    match eqn.primitive.name:
-        case "broadcast":
-            new = frozenset(eqn.params["axes"])
-            own = [axis for axis in range(out.aval.ndim) if axis not in new]
-            return every if below is None else new | {own[axis] for axis in below}
-        case "reshape" if below is not None and first is not None:
-            axes = [axis for axis, n in enumerate(first.aval.shape) if n > 1]
-            moved = [axis for axis, n in enumerate(out.aval.shape) if n > 1]
-            if [first.aval.shape[a] for a in axes] == [out.aval.shape[a] for a in moved]:
-                return frozenset(b for a, b in zip(axes, moved, strict=True) if a in below)
-            return every if below.issuperset(axes) else frozenset()
-        case "transpose" if below is not None:
-            return frozenset(k for k, axis in enumerate(eqn.params["perm"]) if axis in below)
-        case _:
-            return frozenset()
 
 
 def choose_stored(graph: Graph) -> dict[Var, str]:
@@ -301,6 +263,8 @@ def bound_equations(graph: Graph, stored: dict[Var, str]) -> None:
 
     What a later stretch reads is stored, but for what is computed again in no time.
     """
+    if len(graph.eqns) <= MOST_EQUATIONS:
+        return
     costs = inline_costs(graph, stored)
     stretches: dict[Var, int] = {}
     count = 0
