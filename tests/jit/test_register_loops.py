@@ -266,7 +266,7 @@ def test_gradients_of_what_lanes_share(count: int) -> None:
     def loss(x: Any, rate: Any, p: Any) -> Any:
         return fnp.sum(relaxed(x, rate, p) ** 2)
 
-    check(ft.grad(loss, (0, 1, 2)), x, 0.1, p, form="lanes")
+    check(ft.grad(loss, (0, 1, 2)), x, 0.1, p, form="lanes" if count > 64 else None)
 
     def rows(s: Any, rates: Any) -> Any:
         return fnp.sum(lax.scan(lambda c, h: (rk4(c, h) - h * c, None), s, rates)[0])
