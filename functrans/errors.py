@@ -214,6 +214,15 @@ def as_our_error(error: Exception, function: str) -> FunctransError:
             return OptionError(words)
 
 
+def would_act_twice(what: str, source: Source | None, why: str) -> TransformTypeError:
+    """The error for an effect with results, inside something that has to run again."""
+    return TransformTypeError(
+        f"{what} holds an io_callback and values that carry a derivative (in {where(source)}), and "
+        f"would have to run again, since {why}. Call io_callback outside of it, or apply "
+        "stop_gradient to what it is given."
+    )
+
+
 _PLACE = re.compile(r" at [^()]*:\d+\b")
 _SENTENCE_END = re.compile(r"(?=\.(?: [A-Z]|$))")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import weakref
 
-from functrans.ir import Effect, Eqn, Jaxpr, Var
+from functrans.errors import would_act_twice
+from functrans.ir import Eqn, Jaxpr, Var, acts, intern, without_effects
 from functrans.tracing import Node
 
 
@@ -49,9 +50,25 @@ def free_inputs(ready: list[Record], made: set[Var]) -> list[Node]:
     return list(free.values())
 
 
-def without_effects(jaxpr: Jaxpr) -> Jaxpr:
-    """The jaxpr less its effects, which took place when the segment ran."""
-    if jaxpr.effect is Effect.NONE:
-        return jaxpr
-    eqns = [e for e in jaxpr.eqns if e.effect is Effect.NONE or e.outputs]
-    return Jaxpr(jaxpr.invars, eqns, jaxpr.outvars, jaxpr.num_consts)
+def acting(ready: list[Record]) -> list[Eqn]:
+    """The equations whose results come of an effect: once they have run these are plain values.
+
+    Raises where one carries a derivative, for which it would have to run again.
+    """
+    found = [r for r in ready if acts(r.eqn)]
+    for record in found:
+        if any(n.active for n in record.inputs):
+            raise would_act_twice(
+                record.eqn.primitive.name, record.eqn.source, "a value was asked for after it"
+            )
+    return [r.eqn for r in found]
+
+
+def replayed(eqns: list[Eqn], acted: list[Eqn], free: list[Var], live: list[Var]) -> Jaxpr:
+    """A segment that ran, for running again: (free inputs, results of effects) -> live values.
+
+    Its effects took place when it ran.
+    """
+    results = [v for e in acted for v in e.outputs]
+    rest = Jaxpr([*free, *results], [e for e in eqns if e not in acted], list(live))
+    return without_effects(intern(rest))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from functrans.bind import bind, eval_jaxpr
+from functrans.bind import bind, eval_jaxpr, is_evaluating
 from functrans.ir import (
     Atom,
     Aval,
@@ -16,6 +16,7 @@ from functrans.ir import (
     MappedAxis,
     Primitive,
     Var,
+    any_acts,
 )
 from functrans.primitives.structural import stop_gradient_p
 from functrans.recording import Hooks, provide_hooks
@@ -37,7 +38,12 @@ class Engine(Protocol):
 
 
 def call(jaxpr: Jaxpr, *args: Any, name: str, engine: Engine | None) -> list[Any]:
-    """Bind a jaxpr as one equation."""
+    """Bind a jaxpr as one equation.
+
+    What acts on the world and has results is bound by itself: only what does not may run again.
+    """
+    if not is_evaluating() and any_acts(jaxpr):
+        return eval_jaxpr(jaxpr, args)
     return bind(call_p, *args, jaxpr=jaxpr, name=name, engine=engine)
 
 

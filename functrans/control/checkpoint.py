@@ -6,7 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 from functrans.bind import bind, eval_jaxpr
-from functrans.ir import Aval, Effect, Eqn, Jaxpr, Linear, Literal, MappedAxis, Primitive, Var
+from functrans.errors import would_act_twice
+from functrans.ir import (
+    Aval,
+    Effect,
+    Eqn,
+    Jaxpr,
+    Linear,
+    Literal,
+    MappedAxis,
+    Primitive,
+    Var,
+    acts,
+    without_effects,
+)
 from functrans.transforms.batching import batch_jaxpr
 from functrans.transforms.jvp import jvp_jaxpr
 from functrans.transforms.partial_eval import partial_eval_jaxpr
@@ -118,12 +131,15 @@ def checkpoint_partial_eval(eqn: Eqn, unknown: tuple[bool, ...]) -> tuple[list[E
 
 
 def _kept_by(policy: Policy | None, known: Jaxpr) -> list[Var]:
-    if policy is None:
-        return []
+    """What is not computed again: what the policy says, and results of effects."""
     return [
         v
         for eqn in known.eqns
-        if policy(eqn.primitive, *[a.aval for a in eqn.inputs], **eqn.params)
+        if acts(eqn)
+        or (
+            policy is not None
+            and policy(eqn.primitive, *[a.aval for a in eqn.inputs], **eqn.params)
+        )
         for v in eqn.outputs
     ]
 
@@ -133,7 +149,12 @@ def _recomputing(jaxpr: Jaxpr, kept: list[Var], out_unknown: tuple[bool, ...]) -
     given = set(kept)
     eqns = [e for e in jaxpr.eqns if not given.issuperset(e.outputs) or not e.outputs]
     outs = [a for a, flag in zip(jaxpr.outvars, out_unknown, strict=True) if flag]
-    return Jaxpr([*kept, *jaxpr.invars], _without_dead(eqns, outs), outs)
+    for eqn in eqns:
+        if acts(eqn):
+            raise would_act_twice(
+                eqn.primitive.name, eqn.source, "checkpoint computes it again for the derivative"
+            )
+    return without_effects(Jaxpr([*kept, *jaxpr.invars], _without_dead(eqns, outs), outs))
 
 
 def _without_dead(eqns: list[Eqn], outs: list[Any]) -> list[Eqn]:

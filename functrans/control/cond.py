@@ -14,9 +14,7 @@ from typing import Any, NamedTuple
 
 from functrans.bind import bind, eval_jaxpr
 from functrans.control.bodies import (
-    Join,
     Mask,
-    Visit,
     chosen,
     cut,
     either,
@@ -30,6 +28,7 @@ from functrans.control.bodies import (
     without_inputs,
 )
 from functrans.control.keeping import keep
+from functrans.control.scan import scan_p
 from functrans.errors import ShapeError
 from functrans.ir import (
     Atom,
@@ -45,8 +44,9 @@ from functrans.ir import (
     aval_of,
 )
 from functrans.primitives import elementwise as e
-from functrans.primitives.derive import full
+from functrans.primitives.derive import full, move_axis
 from functrans.primitives.structural import broadcast, select
+from functrans.recording import stage_walk
 from functrans.transforms.batching import Dims, batch_jaxpr
 from functrans.transforms.cache import derived
 from functrans.transforms.jvp import jvp_jaxpr
@@ -151,7 +151,8 @@ def cond_partial_eval(eqn: Eqn, unknown: tuple[bool, ...]) -> tuple[list[Eqn], l
     waiting_in = [index, *chosen(known_in, split.read), *noted, *chosen(operands, flags)]
     waiting_out = chosen(eqn.outputs, split.out_unknown)
     later = Eqn(cond_p, waiting_in, waiting_out, {"branches": split.waiting}, eqn.source)
-    return [now] * bool(now.outputs), [later]
+    acts = bool(now.outputs) or now.effect is not Effect.NONE
+    return [now] * acts, [later]
 
 
 @derived
@@ -213,15 +214,46 @@ def _shared_slots(wanted: Sequence[Sequence[Aval]]) -> tuple[list[Aval], list[li
 def cond_batch(
     axis: MappedAxis, operands: list[Any], dims: list[int | None], *, branches: Branches
 ) -> tuple[list[Any], list[int | None]]:
-    """With one index for all members, a cond of batched branches; else all, and a choice."""
+    """With one index for all members, a cond of batched branches; else all, and a choice.
+
+    Where branches have effects, each member runs its own, one after the other.
+    """
     index, *given = operands
     if dims[0] is None:
         batched, out_dims = _batched(branches, axis, tuple(dims[1:]))
         return bind(cond_p, index, *given, branches=batched), list(out_dims)
+    if cond_effects(branches=branches) is not Effect.NONE:
+        outs = _one_by_one(axis, operands, dims, branches)
+        return outs, [0] * len(outs)
     every = (True,) * len(branches[0].outvars)
     results = [eval_jaxpr(batch_jaxpr(b, axis, tuple(dims[1:]), every)[0], given) for b in branches]
     outs = [choose(index, list(cases)) for cases in zip(*results, strict=True)]
     return outs, [0] * len(outs)
+
+
+def _one_by_one(
+    axis: MappedAxis, operands: list[Any], dims: list[int | None], branches: Branches
+) -> list[Any]:
+    """A scan over the members, whose step is the cond."""
+    mapped = tuple(d is not None for d in dims)
+    slices = [move_axis(x, d, 0) for x, d in zip(operands, dims, strict=True) if d is not None]
+    consts = others(operands, mapped)
+
+    def step(*args: Any) -> list[Any]:
+        same, own = iter(args[: len(consts)]), iter(args[len(consts) :])
+        return bind(cond_p, *[next(own if m else same) for m in mapped], branches=branches)
+
+    avals = [*map(aval_of, consts), *[Aval(a.shape[1:], a.dtype) for a in map(aval_of, slices)]]
+    return bind(
+        scan_p,
+        *consts,
+        *slices,
+        jaxpr=simplify(stage_walk(step, avals, "vmap")),
+        length=axis.size,
+        reverse=False,
+        num_consts=len(consts),
+        num_carry=0,
+    )
 
 
 def _batched(branches: Branches, axis: MappedAxis, dims: Dims) -> tuple[Branches, Dims]:
@@ -243,11 +275,6 @@ def choose(index: Any, cases: list[Any]) -> Any:
         spread_out = broadcast(below, aval.shape, tuple(range(1, aval.ndim)))
         out = select(spread_out, cases[i], out)
     return out
-
-
-def cond_follow(visit: Visit, join: Join, values: list[Any], *, branches: Branches) -> list[Any]:
-    found = [visit(b, values[1:]) for b in branches]
-    return [reduce(join, column) for column in zip(*found, strict=True)]
 
 
 # -- what nobody uses ---------------------------------------------------------------------------
@@ -312,7 +339,6 @@ cond_p = Primitive(
     batch=cond_batch,
     partial_eval=cond_partial_eval,
     taylor=cond_taylor,
-    follow=cond_follow,
     narrow=cond_narrow,
     effects=cond_effects,
     cheap=False,

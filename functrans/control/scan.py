@@ -18,9 +18,7 @@ import numpy as np
 
 from functrans.bind import bind, eval_jaxpr
 from functrans.control.bodies import (
-    Join,
     Mask,
-    Visit,
     arranged,
     both,
     chosen,
@@ -31,13 +29,12 @@ from functrans.control.bodies import (
     reads,
     require_types,
     restricted,
-    settled,
     spread,
     stacked,
     with_zeros,
 )
 from functrans.control.expanding import expanded, turned
-from functrans.control.keeping import between, keep
+from functrans.control.keeping import keep
 from functrans.errors import ShapeError
 from functrans.ir import Atom, Aval, Effect, Eqn, Jaxpr, Linear, MappedAxis, Primitive, Var, prune
 from functrans.primitives.derive import full, instantiate
@@ -267,7 +264,7 @@ def _split_body(jaxpr: Jaxpr, unknown: Mask, num_consts: int, num_carry: int) ->
     return _Split(
         Jaxpr(known.invars, prune(known.eqns, outs), outs),
         simplify(Jaxpr(inputs, [*kept.again, *waiting.eqns], waiting.outvars), collect=True),
-        Jaxpr(consts, between(known.eqns, consts, set(hoisted)), hoisted),
+        Jaxpr(consts, prune([e for e in known.eqns if e.effect is Effect.NONE], hoisted), hoisted),
         tuple(v in kept_consts for v in consts),
         tuple(v in kept_xs for v in xs),
         unknown,
@@ -320,7 +317,8 @@ def scan_partial_eval(eqn: Eqn, unknown: tuple[bool, ...]) -> tuple[list[Eqn], l
         ],
         chosen(eqn.outputs, split.out_unknown),
     )
-    return [*outside, *[now] * bool(now.outputs)], [later]
+    acts = bool(now.outputs) or now.effect is not Effect.NONE
+    return [*outside, *[now] * acts], [later]
 
 
 # -- reverse mode -------------------------------------------------------------------------------
@@ -461,21 +459,6 @@ def _batched_body(
     return batch_jaxpr(jaxpr, axis, dims, front)
 
 
-def scan_follow(
-    visit: Visit,
-    join: Join,
-    values: list[Any],
-    *,
-    jaxpr: Jaxpr,
-    num_consts: int,
-    num_carry: int,
-    **params: Any,
-) -> list[Any]:
-    consts, carry, xs = cut(values, num_consts, num_carry)
-    carry, ys = settled(visit, join, jaxpr, consts, carry, xs)
-    return [*carry, *ys]
-
-
 # -- what nobody uses ---------------------------------------------------------------------------
 
 
@@ -559,7 +542,6 @@ scan_p = Primitive(
     batch=scan_batch,
     partial_eval=scan_partial_eval,
     taylor=scan_taylor,
-    follow=scan_follow,
     narrow=scan_narrow,
     effects=scan_effects,
     cheap=False,

@@ -18,7 +18,7 @@ from functrans.ir.primitive import (
     Property,
     Reduction,
 )
-from functrans.ir.prune import prune
+from functrans.ir.prune import acts, any_acts, calmed, prune, without_effects
 
 __all__ = [
     "Array",
@@ -41,7 +41,10 @@ __all__ = [
     "Reduction",
     "Source",
     "Var",
+    "acts",
+    "any_acts",
     "aval_of",
+    "calmed",
     "check_jaxpr",
     "format_eqn",
     "format_jaxpr",
@@ -51,4 +54,5 @@ __all__ = [
     "prune",
     "same_type",
     "tangent_dtype",
+    "without_effects",
 ]

@@ -155,7 +155,7 @@ def _common_types(
 
 
 def _converted(jaxpr: Jaxpr, avals: tuple[Aval, ...]) -> Jaxpr:
-    """The jaxpr with its results in these types."""
+    """The jaxpr with its results in these types; equal branches of equal calls are one object."""
     eqns, outvars = list(jaxpr.eqns), list(jaxpr.outvars)
     for i, (atom, aval) in enumerate(zip(jaxpr.outvars, avals, strict=True)):
         if atom.aval != aval:

@@ -52,7 +52,11 @@ def nothing(*operands: Any, **params: Any) -> list[Any]:
 
 def inner_primitive(name: str) -> Primitive:
     """A control flow primitive whose bodies are programs, in the param `programs`."""
-    return Primitive(name=name, abstract_eval=nothing, impl=nothing)
+    return Primitive(name=name, abstract_eval=nothing, impl=nothing, effects=effect_of_programs)
+
+
+def effect_of_programs(*, programs: tuple[Inner, ...], **params: Any) -> Effect:
+    return Effect.strongest(inner.effect for inner in programs)
 
 
 program_cond_p = inner_primitive("cond")
