@@ -42,6 +42,7 @@ from functrans.api import (
     vjp,
     vmap,
 )
+from functrans.callbacks import io_callback, pure_callback
 from functrans.config import config
 from functrans.engine import start_early
 from functrans.errors import FunctransError
@@ -109,6 +110,7 @@ __all__ = [
     "grad",
     "hessian",
     "hvp",
+    "io_callback",
     "jacfwd",
     "jacobian",
     "jacrev",
@@ -120,6 +122,7 @@ __all__ = [
     "linearize",
     "make_jaxpr",
     "no_grad",
+    "pure_callback",
     "remat",
     "stop_gradient",
     "taylor",

@@ -6,6 +6,7 @@ from functrans.api.border import Staged, array_leaf, finish, stage
 from functrans.api.inspecting import ShapeDtypeStruct, make_jaxpr, shaped
 from functrans.bind import (
     TRACING,
+    add_source,
     bind,
     current_interpreter,
     eval_jaxpr,
@@ -118,6 +119,7 @@ __all__ = [
     "TransformTypeError",
     "UnsupportedError",
     "Var",
+    "add_source",
     "ambient_axes",
     "argument_name",
     "array_leaf",

@@ -38,11 +38,15 @@ VALUES = (bool, int, float, complex, str, bytes, np.generic)
 
 
 class Capture(NamedTuple):
-    """One thing that was read: `name` as users write it, how it is read, and what it was."""
+    """One thing that was read: `name` as users write it, how it is read, and what it was.
+
+    `reader` says who read it, in brackets, where that is not the function itself.
+    """
 
     name: str
     read: Callable[[], Any]
     state: Any
+    reader: str
 
 
 class Change(NamedTuple):
@@ -73,7 +77,7 @@ def first_change(captures: list[Capture]) -> Change | None:
     for capture in captures:
         change = compared(capture.name, capture.state, capture.read())
         if change is not None:
-            return change
+            return change._replace(name=change.name + capture.reader)
     return None
 
 
@@ -108,9 +112,9 @@ class _Reader:
         if outermost or is_users(f):
             yield from self.plain(f, statics, "" if outermost else f" (read by {name_of(f)})")
 
-    def plain(self, f: FunctionType, statics: Mapping[str, Any], suffix: str) -> Iterator[Capture]:
+    def plain(self, f: FunctionType, statics: Mapping[str, Any], reader: str) -> Iterator[Capture]:
         """The captures of one Python function, those of the functions it reaches after it."""
-        yield from defaults(f, suffix)
+        yield from defaults(f, reader)
         code, cells = (
             f.__code__,
             dict(zip(f.__code__.co_freevars, f.__closure__ or (), strict=True)),
@@ -119,17 +123,17 @@ class _Reader:
             root = roots(f, scope, chain[0], cells, statics)
             owner, end = followed(root(), chain[1:])
             read = functools.partial(reached, root, chain[1:])
-            yield Capture(".".join(chain) + suffix, read, state_of(read()))
+            yield Capture(".".join(chain), read, state_of(read()), reader)
             if callable(end):
                 method = isinstance(end, FunctionType) and len(chain) > 1 and is_instance(owner)
                 yield from self.function(MethodType(end, owner) if method else end, {})
 
 
-def defaults(f: FunctionType, suffix: str) -> Iterator[Capture]:
+def defaults(f: FunctionType, reader: str) -> Iterator[Capture]:
     """The default values of the parameters."""
     for name in default_values(f):
         read = functools.partial(default_value, f, name)
-        yield Capture(f"the default of {name}{suffix}", read, state_of(read()))
+        yield Capture(f"the default of {name}", read, state_of(read()), reader)
 
 
 def default_values(f: FunctionType) -> dict[str, Any]:

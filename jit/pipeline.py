@@ -24,6 +24,7 @@ from functrans.extend import (
     Eqn,
     FunctransError,
     Jaxpr,
+    add_source,
     check_jaxpr,
     simplify,
 )
@@ -193,10 +194,19 @@ def compile_jaxpr(jaxpr: Jaxpr, donate: Sequence[int] = ()) -> Executable:
 
 
 def callback_number(eqn: Eqn) -> int:
-    """Register the Python function of an equation with the types of its operands."""
+    """Register the Python function of an equation with the types of its operands and results."""
     params, impl = eqn.params, eqn.primitive.impl
-    types = [(a.aval.shape, a.aval.dtype) for a in eqn.inputs]
-    return callbacks.register(lambda *arrays: impl(*arrays, **params), types)
+    given = tuple([(a.aval.shape, a.aval.dtype) for a in eqn.inputs])
+    made = tuple([(v.aval.shape, v.aval.dtype) for v in eqn.outputs])
+
+    def run(*arrays: Any) -> Any:
+        try:
+            return impl(*arrays, **params)
+        except Exception as error:
+            add_source(error, eqn.source)
+            raise
+
+    return callbacks.register(run, given, made)
 
 
 def match_donated(jaxpr: Jaxpr, donate: Sequence[int]) -> list[int | None]:

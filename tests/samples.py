@@ -14,8 +14,9 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from functrans.ir import Primitive
+from functrans.ir import Aval, Primitive
 from functrans.primitives import ALL
+from functrans.primitives.callbacks import Jacobian
 from functrans.primitives.windows import window_places
 
 DType: TypeAlias = np.dtype[Any]
@@ -805,7 +806,68 @@ def _callback(rng: Rng, dtype: DType, variant: Variant) -> Case:
     return [values(rng, SHAPES[variant], dtype)], {"callback": _ignore, "ordered": False}
 
 
+@dataclass(frozen=True)
+class Polynomial:
+    """A polynomial at every position; `times` is how often it stands for a derivative already.
+
+    Its Jacobian has the same on the diagonal: results have their shape once more for each.
+    """
+
+    coefficients: tuple[float, ...]
+    times: int = 0
+
+    def __call__(self, x: Any) -> list[Any]:
+        values = np.polynomial.polynomial.polyval(np.ravel(x), self.coefficients)
+        out = np.zeros((np.size(x),) * (1 + self.times), x.dtype)
+        out[(np.arange(np.size(x)),) * (1 + self.times)] = values
+        return [out.reshape(np.shape(x) * (1 + self.times))]
+
+    def jacobian(
+        self, callback: Any, operands: Any, results: Any, wrt: Any, method: Any
+    ) -> Jacobian:
+        scaled = tuple(k * c for k, c in enumerate(self.coefficients))[1:] or (0.0,)
+        inner = Polynomial(scaled, self.times + 1)
+        return Jacobian(inner, "sequential", inner)
+
+
+def _pure(rng: Rng, dtype: DType, variant: Variant) -> Case:
+    x = values(rng, SHAPES[variant], dtype)
+    polynomial = Polynomial((1.0, -2.0, 0.5, 0.25))
+    params = {"batch": (), "mapped": (False,), "method": "sequential"}
+    results = (Aval(x.shape, x.dtype),)
+    return [x], {"callback": polynomial, "results": results, "derivative": polynomial, **params}
+
+
+def _sum_and_order(x: Any, y: Any) -> list[Any]:
+    """A callback of any number of members at once, with two results."""
+    return [x + y, np.asarray(x < y)]
+
+
+def _two_results(x: Any, **params: Any) -> dict[str, Any]:
+    results = (Aval(x.shape, x.dtype), Aval(x.shape, np.dtype(bool)))
+    members = {"batch": (), "mapped": (False, False)}
+    return {"callback": _sum_and_order, "results": results, **members, **params}
+
+
+def _at_once(method: str) -> Sample:
+    def make(rng: Rng, dtype: DType, variant: Variant) -> Case:
+        x, y = (values(rng, SHAPES[variant], dtype) for _ in range(2))
+        return [x, y], _two_results(x, method=method, derivative=None)
+
+    return Sample("pure_callback", make, "biuf", label=method, wrt=(), ulps=None)
+
+
+def _io(rng: Rng, dtype: DType, variant: Variant) -> Case:
+    x, y = (values(rng, SHAPES[variant], dtype) for _ in range(2))
+    return [x, y], _two_results(x, ordered=True)
+
+
 _OTHERS = [
+    Sample("pure_callback", _pure, "float64", ulps=None),
+    Sample("pure_callback", _pure, "complex128", label="complex", ulps=None),
+    _at_once("expand_dims"),
+    _at_once("broadcast_all"),
+    Sample("io_callback", _io, "biuf", wrt=(), ulps=None),
     _collective("psum", "iufc"),
     _collective("pmax"),
     _collective("pmin"),

@@ -6,6 +6,7 @@ from types import ModuleType
 
 from functrans.ir import Primitive
 from functrans.primitives import (
+    callbacks,
     collective,
     contraction,
     effects,
@@ -27,6 +28,7 @@ MODULES: tuple[ModuleType, ...] = (
     ordering,
     collective,
     effects,
+    callbacks,
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jit.lowering import (
+    callbacks,
     contraction,
     control,
     convolution,
@@ -28,6 +29,7 @@ FAMILIES = (
     convolution,
     ordering,
     effects,
+    callbacks,
     control,
     unrolled_rules,
     loops,

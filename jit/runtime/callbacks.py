@@ -12,14 +12,25 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 CALLBACK = "ft_callback"
 Function = Callable[..., Any]
 
-_table: dict[int, tuple[Function, tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]]] = {}
+Types = tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
+
+
+class Registered(NamedTuple):
+    """A function of arrays of the types `given` that gives a list of arrays of the types `made`."""
+
+    function: Function
+    given: Types
+    made: Types
+
+
+_table: dict[int, Registered] = {}
 _numbers = itertools.count(1)
 
 
@@ -30,10 +41,14 @@ class _Pending(threading.local):
 _pending = _Pending()
 
 
-def register(function: Function, types: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> int:
-    """Make `function` callable on arrays of these shapes and dtypes; answers its number."""
+def register(function: Function, given: Types, made: Types) -> int:
+    """Make `function` callable on arrays of these types; answers its number.
+
+    Its results go to the addresses that follow those of the arrays it is given, but for those
+    without elements, which have none.
+    """
     number = next(_numbers)
-    _table[number] = (function, tuple(types))
+    _table[number] = Registered(function, given, made)
     return number
 
 
@@ -60,11 +75,20 @@ def _array(address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.nda
     return np.frombuffer(data, dtype, count).reshape(shape).copy()
 
 
+def _write(address: int, result: Any) -> None:
+    """Copy the elements of a result to an address."""
+    array = np.ascontiguousarray(result)
+    ctypes.memmove(address, array.ctypes.data, array.nbytes)
+
+
 def _entry(number: int, pointers: Any) -> int:
     try:
-        function, types = _table[number]
-        arrays = [_array(pointers[k], shape, dtype) for k, (shape, dtype) in enumerate(types)]
-        function(*arrays)
+        function, given, made = _table[number]
+        arrays = [_array(pointers[k], shape, dtype) for k, (shape, dtype) in enumerate(given)]
+        results = function(*arrays)
+        filled = [out for out, (shape, _) in zip(results, made, strict=True) if 0 not in shape]
+        for k, out in enumerate(filled, len(given)):
+            _write(pointers[k], out)
     except BaseException as error:  # kept, and raised where Python code runs again
         _pending.error = error
         return 1

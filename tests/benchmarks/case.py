@@ -30,7 +30,6 @@ MODULES = (
     "arrays",
     "unjitted",
     "unrolled",
-    "loops",
 )
 CASES: dict[str, Case] = {}
 

@@ -25,6 +25,7 @@ MODULES = (
     "writes",
     "rules",
     "expansion",
+    "callbacks",
 )
 PROGRAMS: dict[str, Misuse] = {}
 SOURCES: dict[Path, list[str]] = {}

@@ -9,16 +9,46 @@ import numpy as np
 
 import functrans as ft
 from functrans.bind import bind
+from functrans.ir import Aval
 from functrans.primitives import ALL
 from tests.fuzz.program import data
+from tests.samples import Polynomial
 
-__all__ = ["const", "custom_jvp_of", "custom_vjp_of", "data", "prim", "pulled", "total"]
+__all__ = [
+    "const",
+    "custom_jvp_of",
+    "custom_vjp_of",
+    "data",
+    "ones_for",
+    "polynomial",
+    "prim",
+    "pulled",
+    "total",
+]
 
 
 def prim(name: str, *operands: Any, **params: Any) -> Any:
     """The results of a primitive: one array, or a tuple where there are several."""
     outs = bind(ALL[name], *operands, **params)
     return outs[0] if len(outs) == 1 else tuple(outs)
+
+
+def polynomial(x: Any) -> dict[str, Any]:
+    """The params of a pure callback that computes a polynomial at every position of x."""
+    function = Polynomial((0.5, -1.0, 0.25, 0.125))
+    members = {"batch": (), "mapped": (False,), "method": "sequential"}
+    results = (Aval(x.shape, x.dtype),)
+    return {"callback": function, "results": results, "derivative": function, **members}
+
+
+def ones_for(x: Any, ordered: bool) -> dict[str, Any]:
+    """The params of a callback that returns ones."""
+    params = {"batch": (), "mapped": (False,), "ordered": ordered}
+    return {"callback": _ones, "results": (Aval(x.shape, x.dtype),), **params}
+
+
+def _ones(x: Any) -> list[Any]:
+    return [np.ones_like(x)]
 
 
 def const(

@@ -299,6 +299,8 @@ operation('loop_writes', '{out} = np.zeros_like({0})\nfor i in range(len({0})):\
 # -- effects and named axes ----------------------------------------------------------------------------------
 
 operation('debug_callback', "{out} = {0} * 2\nprim('debug_callback', {out}, callback=lambda x: None, ordered={ordered})", one('f', ordered=flag))
+operation('pure_callback', "prim('pure_callback', {0}, **polynomial({0}))", one('f', lambda x: x.dtype == np.float64 and x.size <= 6))
+operation('io_callback', "{0} * prim('io_callback', ft.stop_gradient({0}), **ones_for({0}, {ordered}))", one('f', ordered=flag))
 _rows = one("f", lambda x: has_axis(x) and x.ndim >= 1 and x.size <= 40)
 operation('psum', "ft.vmap(lambda r: np.sin(r) * prim('psum', r * 1.0, axis_name='i'), axis_name='i')({0})", _rows)
 operation('pmax', "ft.vmap(lambda r: prim('pmax', r * 2.0, axis_name='i') - r, axis_name='i')({0})", _rows, neighbours)

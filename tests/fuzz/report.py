@@ -49,7 +49,7 @@ FEATURES: dict[str, tuple[str, ...]] = {
     "indexing": ("getitem", "take", "gather", "dynamic_", "scatter"),
     "reductions": ("sum", "prod", "mean", "max", "min", "var", "arg", "all", "any"),
     "in-place writes": ("write", "view", "out_argument", "fill_", "loop_writes"),
-    "effects": ("debug_callback",),
+    "effects": ("debug_callback", "io_callback"),
     "named axes": ("psum", "pmax", "pmin", "all_gather", "axis_index"),
     "custom rules": ("custom_jvp", "custom_vjp"),
 }

@@ -9,6 +9,8 @@ from functrans.errors import (
     ConcretizationError,
     DtypeError,
     LeakedTracerError,
+    MutationError,
+    StaleCaptureError,
     TransformTypeError,
 )
 from tests.errors.pins import misuse
@@ -471,3 +473,64 @@ def a_compiled_program_with_another_static_argument():
         return x**n
 
     ft.jit(power, static_argnums=1).lower(2.0, 3).compile()(2.0, 4)
+
+
+@misuse(StaleCaptureError)
+def a_captured_name_that_was_bound_anew():
+    """
+    jit: rate, which step (step at HERE) captured, was the float 0.5 when it was traced, and is the
+    float 0.25 now. Its program has the value of then. Pass it as an argument, or call
+    step.clear_cache() to trace again.
+    """
+    rate = 0.5
+
+    @ft.jit(check_captures=True)  # here
+    def step(x):
+        return x * rate
+
+    step(1.0)
+    rate = 0.25
+    step(1.0)
+
+
+@misuse(StaleCaptureError)
+def a_setting_that_was_changed():
+    """
+    jit: settings['rates'][0] (read by scaled), which step (step at HERE) captured, was the float
+    0.5 when it was traced, and is the float 1.0 now. Its program has the value of then. Pass it as
+    an argument, or call step.clear_cache() to trace again.
+    """
+    settings = {"rates": [0.5, 0.25]}
+
+    def scaled(x):
+        return x * settings["rates"][0]
+
+    @ft.jit(check_captures=True)  # here
+    def step(x):
+        return scaled(x)
+
+    step(1.0)
+    settings["rates"][0] = 1.0
+    step(1.0)
+
+
+@misuse(MutationError)
+def a_captured_array_that_was_resized():
+    """
+    jit: a captured array had shape (4,) when the function was traced, and has (2,) now (in
+    a_captured_array_that_was_resized at HERE). Pass it as an argument.
+    """
+    scale = np.ones(4)
+    step = ft.jit(lambda x: x * scale)
+    step(1.0)
+    scale.resize(2, refcheck=False)
+    step(1.0)  # here
+
+
+@misuse(TransformTypeError)
+def a_check_that_is_no_bool():
+    """
+    jit: check_captures must be True or False, not the str 'yes' (in a_check_that_is_no_bool at
+    HERE).
+    """
+    ft.jit(np.sin, check_captures="yes")  # here
