@@ -8,6 +8,7 @@ and so a long file, because every statement works on the state of the one functi
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
+from dataclasses import replace
 
 from jit.conversions import write_bitcast, write_cast
 from jit.loop_facts import AFFINE
@@ -367,7 +368,8 @@ class StatementEmitter:
                 return
         other = "" if stmt.other is None else self.wide(stmt.other)
         mask = self.both(where)
-        value = load_vector(self.w, self.moving(place), self.lanes, mask, other)
+        place = self.reachable(self.moving(place), where)
+        value = load_vector(self.w, place, self.lanes, mask, other)
         self.env[stmt] = Reg("", None, value, True)
 
     def moving(self, place: Place) -> Place:
@@ -376,6 +378,17 @@ class StatementEmitter:
             return place
         offsets = self.w.spread("i64", place.first, self.lanes)
         return Place(place.dtype, place.base, "", None, offsets)
+
+    def reachable(self, place: Place, where: Value | None) -> Place:
+        """The same place, or the buffer's start where the condition holds in no lane.
+
+        A masked move of no lanes is harmless anywhere, but takes hundreds of cycles where it meets
+        addresses that are not mapped.
+        """
+        if where is None or place.stride != 1 or self.lanes == 1:
+            return place
+        first = self.w(f"select i1 {self.any_lane(where)}, i64 {place.first}, i64 0")
+        return replace(place, first=first)
 
     def store(self, stmt: Store) -> None:
         """A store; in a vector loop to one element only when the value is one as well."""
@@ -388,6 +401,7 @@ class StatementEmitter:
             store_scalar(self.w, place, self.scalar(stmt.value), cond)
         else:
             mask = self.both(stmt.where)
+            place = self.reachable(place, stmt.where)
             store_vector(self.w, place, self.lanes, self.wide(stmt.value), mask)
 
     def any_lane(self, cond: Value) -> str:
