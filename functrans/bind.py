@@ -17,9 +17,21 @@ from functrans.ir import Atom, Jaxpr, Literal, Primitive, Source, Var
 
 
 class Interpreter(Protocol):
-    """Gives meaning to bind. `parent` is the interpreter in force around it."""
+    """Gives meaning to bind. `parent` is the interpreter in force around it.
+
+    `outermost` says that the memo takes what is bound or called next for one operation.
+    """
 
     parent: Interpreter | None
+    outermost: bool
+
+    def suspend(self) -> None:
+        """Another interpreter is put in force."""
+        ...
+
+    def resume(self) -> None:
+        """In force again."""
+        ...
 
     def bind(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> list[Any]:
         """The results of one operation under this interpreter."""
@@ -34,6 +46,13 @@ class Evaluator:
     """The interpreter that computes: every operation is its `impl`, on NumPy arrays."""
 
     parent: Interpreter | None = None
+    outermost = False
+
+    def suspend(self) -> None:
+        pass
+
+    def resume(self) -> None:
+        pass
 
     def bind(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> list[Any]:
         arrays = [np.asarray(a) for a in args]
@@ -72,6 +91,8 @@ def interpreting(interpreter: Interpreter) -> Generator[None]:
     """Put `interpreter` in force in this thread for the length of the block."""
     outer = _context.interpreter
     staging = interpreter.parent is not None
+    outer.suspend()
+    interpreter.resume()
     _context.interpreter = interpreter
     _count(staging)
     try:
@@ -79,6 +100,29 @@ def interpreting(interpreter: Interpreter) -> Generator[None]:
     finally:
         _count(-staging)
         _context.interpreter = outer
+        interpreter.suspend()
+        outer.resume()
+
+
+_EVALUATOR = Evaluator()
+
+
+@contextmanager
+def at_rest() -> Generator[None]:
+    """Compute inside this block, whatever is being staged around it in this thread."""
+    outer, depth = _context.interpreter, 0
+    around = outer
+    while around.parent is not None:
+        depth, around = depth + 1, around.parent
+    outer.suspend()
+    _context.interpreter = _EVALUATOR
+    _count(-depth)
+    try:
+        yield
+    finally:
+        _count(depth)
+        _context.interpreter = outer
+        outer.resume()
 
 
 def _count(change: int) -> None:

@@ -54,11 +54,12 @@ from functrans.ir import (
     prune,
     without_effects,
 )
+from functrans.memo.fast import COPY_LIMIT
+from functrans.memo.keys import kind_for
+from functrans.memo.trie import DEAD, Root, Slot, root_at
 from functrans.segments import Record, acting, free_inputs, live_outputs, replayed, split
 from functrans.tracing import Node, Tracer
-
-COPY_LIMIT = 1 << 20
-"""Captured arrays up to this many bytes are copied; larger ones are held read-only."""
+from functrans.walking import Walker
 
 
 class Hooks(NamedTuple):
@@ -75,14 +76,53 @@ def provide_hooks(hooks: Hooks) -> None:
     _hooks[:] = [hooks]
 
 
-class Trace:
+class Argument(NamedTuple):
+    """An input of a trace: what Trace.argument takes."""
+
+    aval: Aval
+    value: Any
+    active: bool
+    scalar: bool
+    name: str | None
+
+    def slot(self) -> Slot:
+        """What the memo knows of it."""
+        outer = self.value if type(self.value) is Tracer else None
+        abstract = self.value is None or (outer is not None and outer.abstract)
+        active = self.active or (outer is not None and outer.active)
+        return Slot(
+            self.aval, self.scalar, "argument", abstract, active and is_inexact(self.aval.dtype)
+        )
+
+
+def may_follow(parent: Interpreter) -> bool:
+    """May a trace follow the memo inside this interpreter: is all around it memoised too?"""
+    return parent.parent is None or (isinstance(parent, Trace) and parent.is_memoised)
+
+
+def root_of(
+    function: Any,
+    purpose: str,
+    arguments: Sequence[Argument],
+    axis: MappedAxis | None,
+    parent: Interpreter,
+) -> Root:
+    """Where traces of this function with arguments like these begin in the memo."""
+    slots = [argument.slot() for argument in arguments]
+    kinds = [kind_for(s.aval, s.scalar, s.abstract, s.active) for s in slots]
+    place = getattr(function, "__code__", None) or type(function)
+    around = () if parent.parent is None else ambient_axes()
+    return root_at((place, purpose, axis, around, *kinds), lambda: Root(slots))
+
+
+class Trace(Walker):
     """The staging interpreter: bind records an equation and returns tracers.
 
     `purpose` names the transform for messages. Inputs are given by `argument`; what is met from
     outside (arrays, tracers of enclosing traces) becomes a captured input. `copies` says that an
     array counts as it is when it is met; `live`, that the program runs again, and then sees what
     was written to the array after the trace. `walks` says that no user's code runs in it: nobody
-    will ask for a value.
+    will ask for a value. With a `root` it follows the memo from there.
     """
 
     def __init__(
@@ -93,6 +133,7 @@ class Trace:
         copies: bool = True,
         live: bool = False,
         walks: bool = False,
+        root: Root | None = None,
     ) -> None:
         self.parent: Interpreter | None = current_interpreter()
         self.purpose = purpose
@@ -100,16 +141,21 @@ class Trace:
         self.copies = copies
         self.live = live
         self.walks = walks
-        # A live trace around this one must meet the arrays themselves, not copies made here.
-        self._passes_on = copies and not live and any(t.live for t in enclosing_traces(self.parent))
         self.thread = threading.get_ident()
         self.open = True
-        self.no_grad = False
+        self._holds: list[Callable[[], None]] = []
+        if root is None:
+            self.start_recording()
+        else:
+            self.follow(root)
+
+    def start_recording(self) -> None:
+        """Make room for what is recorded."""
         self.closed_eqns: list[Eqn] = []
         self.records: list[Record] = []
         self.captured: list[tuple[Any, Tracer]] = []
         self._captured_by_id: dict[int, tuple[Any, Tracer]] = {}
-        self._holds: list[Callable[[], None]] = []
+        self._hoisted: list[Node] = []
         self._names: dict[Var, str] = {}
         self._copied: int | None = None
 
@@ -119,7 +165,6 @@ class Trace:
         self,
         aval: Aval,
         value: Any = None,
-        *,
         active: bool = False,
         scalar: bool | None = None,
         name: str | None = None,
@@ -128,7 +173,9 @@ class Trace:
 
         `name` is what messages call it.
         """
-        outer = value.node if type(value) is Tracer else None
+        if self.cursor is not DEAD:
+            return self.expected_argument(value, name)
+        outer = value if type(value) is Tracer else None
         abstract = value is None or (outer is not None and outer.abstract)
         carries = is_inexact(aval.dtype) and (active or (outer is not None and outer.active))
         tracer = Tracer(self, Node(Var(aval), value, abstract, carries), "argument")
@@ -138,7 +185,21 @@ class Trace:
             self._names[tracer.node.var] = name
         return tracer
 
+    def fill_argument(self, tracer: Tracer, value: Any, name: str | None) -> Node:
+        """Give the tracer of an argument, of which the memo knows the rest, its node."""
+        slot: Slot = tracer.slot
+        node = Node(Var(slot.aval), value, slot.abstract, slot.active)
+        self._slots[node.var] = slot
+        if name is not None:
+            self._names[node.var] = name
+        return node
+
     def bind(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> list[Any]:
+        if self.outermost:
+            return self.bound(self._bind, primitive, args, params)
+        return self._bind(primitive, args, params)
+
+    def _bind(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> list[Any]:
         nodes: list[Node] = []
         atoms: list[Atom] = []
         abstract = active = False
@@ -190,6 +251,11 @@ class Trace:
 
         None where they must be bound anew: for arguments of other types, and under no_grad.
         """
+        if self.outermost:
+            return self.applied(self._inline, jaxpr, args)
+        return self._inline(jaxpr, args)
+
+    def _inline(self, jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any] | None:
         lifted = [self.lift(arg) for arg in args]
         if self.no_grad or any(a.aval != v.aval for a, v in zip(lifted, jaxpr.invars, strict=True)):
             return None
@@ -198,12 +264,28 @@ class Trace:
             # Literals say nothing of distinct inputs, and may be folded.
             literal = any(isinstance(a, Literal) for a in lifted)
             self._copied = None if literal else len(jaxpr.eqns)
-        here = source_override() or user_frame()
         env: dict[Atom, Node | Literal] = {
             v: a if isinstance(a, Literal) else a.node
             for v, a in zip(jaxpr.invars, lifted, strict=True)
         }
-        for eqn in jaxpr.eqns:
+        self.record_all(jaxpr.eqns, env)
+        given: dict[Atom, Any] = dict(zip(jaxpr.invars, args, strict=True))
+        outs: list[Any] = []
+        for atom in jaxpr.outvars:
+            known = given.get(atom, env.get(atom, atom))
+            outs.append(
+                known.value
+                if isinstance(known, Literal)
+                else Tracer(self, known)
+                if isinstance(known, Node)
+                else known
+            )
+        return outs
+
+    def record_all(self, eqns: Sequence[Eqn], env: dict[Any, Any]) -> None:
+        """Record equations as they stand; `env` has the nodes of their variables, and gets more."""
+        here = source_override() or user_frame()
+        for eqn in eqns:
             nodes: list[Node] = []
             atoms: list[Atom] = []
             abstract = active = False
@@ -227,18 +309,6 @@ class Trace:
             )
             for var, node in zip(eqn.outputs, made, strict=True):
                 env[var] = node
-        given: dict[Atom, Any] = dict(zip(jaxpr.invars, args, strict=True))
-        outs: list[Any] = []
-        for atom in jaxpr.outvars:
-            known = given.get(atom, env.get(atom, atom))
-            outs.append(
-                known.value
-                if isinstance(known, Literal)
-                else Tracer(self, known)
-                if isinstance(known, Node)
-                else known
-            )
-        return outs
 
     def _stopped(self, out: Tracer) -> Tracer:
         """no_grad: the derivative of what is recorded while it is on is zero."""
@@ -267,13 +337,38 @@ class Trace:
         self._require_ancestor(tracer)
         known = self._captured_by_id.get(id(tracer))
         if known is None:
-            outer = tracer.snapshot()
-            node = Node(Var(tracer.aval), outer, tracer.node.abstract, tracer.node.active)
-            inner = Tracer(self, node, "captured")
-            inner.scalar = tracer.scalar
+            inner = self._from_outside(tracer)
             known = self._captured_by_id[id(tracer)] = (tracer, inner)
-            self.captured.append((outer, inner))
+            self.captured.append((inner.node.value, inner))
         return known[1]
+
+    def _from_outside(self, tracer: Tracer) -> Tracer:
+        """A tracer of this trace that stands for one of an enclosing trace."""
+        outer = tracer.snapshot()
+        node = Node(Var(tracer.aval), outer, tracer.abstract, tracer.active)
+        inner = Tracer(self, node, "captured")
+        inner.scalar = tracer.scalar
+        return inner
+
+    def may_capture(self, tracer: Tracer) -> bool:
+        """Is it a tracer of an open trace around this one, in this thread?"""
+        owner: Trace = tracer.recorder
+        return (
+            owner.open
+            and owner.thread == self.thread
+            and any(t is owner for t in enclosing_traces(self.parent))
+        )
+
+    def captured_input(self, value: Any) -> Tracer:
+        """A tracer that stands for a value from outside, as an input of its own."""
+        if type(value) is Tracer:
+            return self._from_outside(value)
+        return self._stand_in(value)
+
+    def _stand_in(self, value: Any) -> Tracer:
+        tracer = Tracer(self, Node(Var(supported(aval_of(value))), value, False, False), "captured")
+        tracer.scalar = not isinstance(value, np.ndarray)
+        return tracer
 
     def _require_ancestor(self, tracer: Tracer) -> None:
         owner: Trace = tracer.recorder
@@ -300,16 +395,32 @@ class Trace:
         known = self._captured_by_id.get(id(array))
         if known is not None and _unchanged(array, known[1].node.value):
             return known[1]
-        if self._passes_on:
+        if self._passes_on():
             assert isinstance(self.parent, Trace)
             outer = self.parent.lift(array)
             assert isinstance(outer, Tracer)
             return self._lift_tracer(outer)
         kept = self._keep(array)
-        inner = Tracer(self, Node(Var(aval_of(kept)), kept, False, False), "captured")
+        inner = self._stand_in(kept)
         self._captured_by_id[id(array)] = (array, inner)
         self.captured.append((kept, inner))
+        if self.spot is not None:
+            self._constants[inner.node.var] = kept
         return inner
+
+    def constant(self, value: np.ndarray[Any, Any]) -> Tracer:
+        """An input for an array that is the same whenever a trace comes this way."""
+        known = self._captured_by_id.get(id(value))
+        if known is None:
+            inner = self._stand_in(value)
+            known = self._captured_by_id[id(value)] = (value, inner)
+            self.captured.append((value, inner))
+            self._constants[inner.node.var] = value
+        return known[1]
+
+    def _passes_on(self) -> bool:
+        """A live trace around this one must meet the arrays themselves, not copies made here."""
+        return self.copies and not self.live and any(t.live for t in enclosing_traces(self.parent))
 
     def _keep(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """An array counts as it is when it meets a tracer, whatever is written to it later."""
@@ -330,7 +441,8 @@ class Trace:
     def force(self, tracer: Tracer, remedy: str) -> np.ndarray[Any, Any]:
         """The value of a tracer as an array; see this file's first lines."""
         self.require_usable(tracer)
-        if tracer.node.abstract:
+        self.peeked()
+        if tracer.abstract:
             raise ConcretizationError(self._why_abstract(tracer, remedy))
         value: Any = tracer
         while type(value) is Tracer:
@@ -339,7 +451,19 @@ class Trace:
 
     def value_in_parent(self, tracer: Tracer) -> Any:
         """The value of one of this trace's tracers in the enclosing interpreter."""
+        if tracer.slot is not None and self.follows:
+            for argument, value, _ in self.given:
+                if argument is tracer:
+                    return value
+            if self.tape is not None:
+                self.run_segment()
+                return tracer.node.value
         if tracer.node.value is None:
+            if self.tape is not None:
+                self.run_segment()
+                return tracer.node.value
+            if self.spot is not None:
+                self.leave()
             self._close_segment()
         return tracer.node.value
 
@@ -434,20 +558,42 @@ class Trace:
     def finish(
         self, arguments: Sequence[Tracer], outputs: Sequence[Any]
     ) -> tuple[Jaxpr, list[Any]]:
-        """The jaxpr of what was recorded, and the values of its captured inputs, which go first."""
+        """The jaxpr of what was recorded, and the values of its captured inputs, which go first.
+
+        Those that the memo expects on the way go before those that it keeps.
+        """
         if self.no_grad:
             raise TransformTypeError(
                 f"{self.purpose}: a no_grad block that the function entered was not left, as in a "
                 "generator that is suspended in it. Finish the block before the function returns."
             )
+        if self.spot is not None:
+            outputs = self.from_here(outputs)
+        elif self.restarted:
+            return self._finish_segment(outputs)
+        if self.restarted:
+            arguments = ()
         atoms = [o.node.var if type(o) is Tracer else o for o in map(self.lift, outputs)]
         eqns = self.closed_eqns + [r.eqn for r in self.records]
         copied = len(eqns) == self._copied
         eqns = prune(eqns, atoms)  # type: ignore[arg-type]
-        invars = [t.node.var for _, t in self.captured] + [t.node.var for t in arguments]
-        jaxpr = Jaxpr(invars, eqns, atoms, len(self.captured))  # type: ignore[arg-type]
+        captured = [n.var for n in self._hoisted] + [t.node.var for _, t in self.captured]
+        invars = captured + [t.node.var for t in arguments]
+        jaxpr = Jaxpr(invars, eqns, atoms, len(captured))  # type: ignore[arg-type]
         jaxpr.simple = copied
         return jaxpr, self._captured_values()
+
+    def _finish_segment(self, outputs: Sequence[Any]) -> tuple[Jaxpr, list[Any]]:
+        """The last segment, where the memo does not know it: all it reads is captured."""
+        lifted = [self.lift(o) for o in outputs]
+        atoms = [o.node.var if type(o) is Tracer else o for o in lifted]
+        made = {v for r in self.records for v in r.eqn.outputs}
+        nodes = free_inputs(self.records, made)
+        nodes += [o.node for o in lifted if type(o) is Tracer and o.node.var not in made]
+        nodes = list(dict.fromkeys(nodes))
+        eqns = prune([r.eqn for r in self.records], atoms)  # type: ignore[arg-type]
+        self.free_cells = [n.cell for n in nodes]
+        return Jaxpr([n.var for n in nodes], eqns, atoms, len(nodes)), [n.value for n in nodes]  # type: ignore[arg-type]
 
     def _captured_values(self) -> list[Any]:
         """What was captured; for a live program the arrays themselves, unless they have changed.
@@ -455,7 +601,7 @@ class Trace:
         An array that was written to during the trace stays what it was when it was met.
         """
         if not self.live:
-            return [value for value, _ in self.captured]
+            return [n.value for n in self._hoisted] + [value for value, _ in self.captured]
         met = {inner.node.var: value for value, inner in self._captured_by_id.values()}
 
         def lasting(kept: Any, inner: Tracer) -> Any:
@@ -467,6 +613,8 @@ class Trace:
     def close(self) -> None:
         """End the trace: its tracers are leaked from now on, and its records are dropped."""
         self.open = False
+        self.cursor = self.parked = DEAD
+        self.outermost = False
         self.records = []
         self.closed_eqns = []
         self._captured_by_id = {}

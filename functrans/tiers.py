@@ -1,8 +1,9 @@
 """Tiers: programs of un-jitted transforms that come again leave the evaluator for native code.
 
 A program is evaluated with NumPy until the time this took would have paid for compiling it; then it
-is compiled in a thread of its own, and nothing waits for that. So whatever comes later, the cost is
-at most twice the least possible. Results of the two tiers agree to rounding.
+is compiled in a thread of its own, and nothing waits for that. One that takes longer than compiling
+even once, as long loops do, is compiled at once. So whatever comes later, the cost is at most twice
+the least possible. Results of the two tiers agree to rounding.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, TypeAlias
 
 from functrans.config import config
 from functrans.errors import EngineWarning, UnsupportedError, where
-from functrans.ir import Effect, Jaxpr
+from functrans.ir import Effect, Jaxpr, jaxprs_in
 
 Program: TypeAlias = Callable[[list[Any]], list[Any]]
 Evaluate: TypeAlias = Callable[[Jaxpr, Sequence[Any]], list[Any]]
@@ -26,24 +27,41 @@ BASE_SECONDS, SECONDS_PER_EQUATION = 4e-3, 4e-4
 """What compiling costs, as far as it can be told before."""
 FEWEST = 3
 """Programs of fewer equations are done before a call of native code is."""
+SECONDS_PER_STEP = 2e-6
+"""What evaluating an equation costs at least; one inside of a loop, at every step."""
 
 
 class Tier:
     """Where a program stands. `native` runs it once it is there; `settled`: nothing will change.
 
-    `seconds` is the time that is left to evaluate in. `error` says why it could not be compiled,
-    and `told` that the user knows.
+    `heavy`: a single evaluation, loops and all, takes longer than compiling. `seconds` is the time
+    that is left to evaluate in. `error` says why it could not be compiled, and `told` that the user
+    knows.
     """
 
-    __slots__ = ("error", "native", "seconds", "settled", "told")
+    __slots__ = ("error", "heavy", "native", "seconds", "settled", "told")
 
     def __init__(self, jaxpr: Jaxpr) -> None:
-        count = len(jaxpr.eqns)
+        count = size(jaxpr)
         self.native: Program | None = None
         self.seconds = BASE_SECONDS + SECONDS_PER_EQUATION * count
+        self.heavy = steps(jaxpr) * SECONDS_PER_STEP > self.seconds
         self.settled = count < FEWEST or jaxpr.effect is not Effect.NONE
         self.error: Exception | None = None
         self.told = False
+
+
+def size(jaxpr: Jaxpr) -> int:
+    """How many equations there are to compile, those of loops and branches among them."""
+    return sum(1 + sum(map(size, jaxprs_in(eqn.params))) for eqn in jaxpr.eqns)
+
+
+def steps(jaxpr: Jaxpr) -> int:
+    """How many equations an evaluation takes, as far as it can be told before."""
+    return sum(
+        1 + eqn.params.get("length", 1) * sum(map(steps, jaxprs_in(eqn.params)))
+        for eqn in jaxpr.eqns
+    )
 
 
 _compiler: list[Callable[[Jaxpr], Program]] = []
@@ -62,7 +80,7 @@ def run(jaxpr: Jaxpr, args: Sequence[Any], evaluate: Evaluate) -> list[Any]:
     tier = jaxpr.cache.get("tier")
     if tier is None:
         tier = jaxpr.cache["tier"] = Tier(jaxpr)
-    if tier.native is None and mode == "compiled" and not tier.settled:
+    if tier.native is None and (tier.heavy or mode == "compiled") and not tier.settled:
         compile_now(jaxpr, tier)
     if tier.native is not None:
         try:

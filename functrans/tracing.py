@@ -23,6 +23,8 @@ from functrans.errors import (
     where,
 )
 from functrans.ir import Array, Aval, Source, Var
+from functrans.memo.fast import provide_tracer_class
+from functrans.memo.keys import provide_tracer
 from functrans.surface.declare import NUMPY_TABLE
 
 # What to do instead of asking for a value, as messages say it.
@@ -58,6 +60,21 @@ class Recorder(Protocol):
         """Raise unless this is the trace in force in this thread."""
         ...
 
+    def attribute(self, tracer: Tracer, name: str) -> Any:
+        """What an attribute is that the tracer has not got yet."""
+        ...
+
+    def copied(self, tracer: Tracer) -> Tracer:
+        """Another tracer for the same value."""
+        ...
+
+    def written(self, tracer: Tracer) -> None:
+        """Note that the tracer stands for another value now."""
+        ...
+
+
+_LATE = frozenset({"node", "origin", "scalar", "link", "views"})
+
 
 class Node:
     """A value while it is traced: what the tracers that stand for it share.
@@ -66,34 +83,43 @@ class Node:
     value    its value in the enclosing interpreter, once known
     abstract does it depend on an abstract input, so that it cannot be asked for?
     active   does it carry a derivative of an enclosing transform?
+    cell     its number among the values of a trace that is run segment by segment
+    slot     what the memo knew it as, before such a segment ended
     """
 
-    __slots__ = ("__weakref__", "abstract", "active", "value", "var")
+    __slots__ = ("__weakref__", "abstract", "active", "cell", "slot", "value", "var")
 
     def __init__(self, var: Var, value: Any, abstract: bool, active: bool) -> None:
         self.var = var
         self.value = value
         self.abstract = abstract
         self.active = active
+        self.cell = -1
+        self.slot: Any = None
 
 
 class Tracer(Array):
     """Stands for an array while a function is staged. Never made by users.
 
     recorder the trace it belongs to
+    slot     what the memo knows it as; None for what the memo does not know
     node     its current value there
     origin   "made" inside the trace, an "argument", or "captured"
     scalar   is it what NumPy would return as a scalar (immutable), not a 0-d array?
     link     how it comes from the array it is a view of, if it is one; see views.py
     views    weak references to the views of it
+
+    Of a trace that follows the memo it has the first two only; the others are set when they are
+    asked for.
     """
 
-    __slots__ = ("__weakref__", "link", "node", "origin", "recorder", "scalar", "views")
+    __slots__ = ("__weakref__", "link", "node", "origin", "recorder", "scalar", "slot", "views")
     __hash__ = None  # type: ignore[assignment]  # as arrays: equality is elementwise
     __array_priority__ = 1000.0
 
     def __init__(self, recorder: Any, node: Node, origin: str = "made") -> None:
         self.recorder = recorder
+        self.slot: Any = None
         self.node = node
         self.origin = origin
         self.scalar = node.var.aval.shape == ()
@@ -107,6 +133,8 @@ class Tracer(Array):
 
     def __getattr__(self, name: str) -> Any:
         """What is reached when there is no such attribute: an error that says what there is."""
+        if name in _LATE:
+            return self.recorder.attribute(self, name)
         if name.startswith("__"):
             raise AttributeError(name)
         if hasattr(np.ndarray, name):
@@ -124,23 +152,38 @@ class Tracer(Array):
 
     @property
     def aval(self) -> Aval:
-        return self.node.var.aval
+        slot = self.slot
+        return self.node.var.aval if slot is None else slot.aval
+
+    @property
+    def abstract(self) -> bool:
+        """Does it depend on an abstract input?"""
+        slot = self.slot
+        return self.node.abstract if slot is None else slot.abstract
+
+    @property
+    def active(self) -> bool:
+        """Does it carry a derivative of an enclosing transform?"""
+        slot = self.slot
+        return self.node.active if slot is None else slot.active
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.node.var.aval.shape
+        slot = self.slot
+        return self.node.var.aval.shape if slot is None else slot.aval.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self.node.var.aval.dtype
+        slot = self.slot
+        return self.node.var.aval.dtype if slot is None else slot.aval.dtype
 
     @property
     def ndim(self) -> int:
-        return len(self.node.var.aval.shape)
+        return len(self.shape)
 
     @property
     def size(self) -> int:
-        return self.node.var.aval.size
+        return self.aval.size
 
     @property
     def itemsize(self) -> int:
@@ -216,7 +259,7 @@ class Tracer(Array):
 
     def _ask_without_derivative(self, what: str, remedy: str) -> np.ndarray[Any, Any]:
         self.recorder.require_usable(self)
-        if self.node.active and not self.node.abstract:
+        if self.active and not self.abstract:
             raise ConcretizationError(
                 f"{what} of a traced {describe(self)} that carries a derivative would silently "
                 f"lose it (in {where(user_frame())}). {remedy}, or say that no derivative is "
@@ -225,7 +268,7 @@ class Tracer(Array):
         return self._ask(remedy)
 
     def __format__(self, spec: str) -> str:
-        if self.node.abstract:
+        if self.abstract:
             return repr(self)
         value = self._ask(RETURN)
         return format(value.item() if value.ndim == 0 else value, spec)
@@ -234,7 +277,7 @@ class Tracer(Array):
         return f"Tracer<{self.aval}>"
 
     def __str__(self) -> str:
-        return repr(self) if self.node.abstract else str(self._ask(RETURN))
+        return repr(self) if self.abstract else str(self._ask(RETURN))
 
     # -- NumPy's protocols --------------------------------------------------------------------
 
@@ -258,13 +301,16 @@ class Tracer(Array):
 
     def snapshot(self, origin: str = "made") -> Tracer:
         """Another tracer for the present value, which later writes to this one do not reach."""
-        copy = Tracer(self.recorder, self.node, origin)
+        copy = self.recorder.copied(self)
+        copy.origin = origin
         copy.scalar = self.scalar
         return copy
 
     def become(self, other: Tracer) -> None:
         """Take the value of another tracer: what an in-place write does."""
         self.node = other.node
+        self.slot = other.slot
+        self.recorder.written(self)
 
     @property
     def at(self) -> Any:
@@ -292,9 +338,7 @@ def _are_plain(arguments: tuple[Any, dict[str, Any]]) -> bool:
     """
     kwargs, found = arguments[1], tree.leaves(arguments)
     writes = any(type(x) is Tracer for x in tree.leaves(kwargs.get("out")))
-    return not writes and all(
-        type(x) is not Tracer or not (x.node.abstract or x.node.active) for x in found
-    )
+    return not writes and all(type(x) is not Tracer or not (x.abstract or x.active) for x in found)
 
 
 def _plain(arguments: Any) -> Any:
@@ -330,3 +374,5 @@ def _install() -> None:
 
 
 _install()
+provide_tracer(Tracer)
+provide_tracer_class(Tracer)

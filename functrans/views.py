@@ -43,21 +43,27 @@ def as_view(result: Any, parent: Any, function: Callable[[Any], Any]) -> Any:
     ):
         return result
     if result is parent:
-        result = Tracer(parent.recorder, parent.node, parent.origin)
+        result = parent.snapshot(parent.origin)
     if result.shape == () and not _is_traced(function):
         seen = function(np.empty(parent.shape, parent.dtype))
         result.scalar = not isinstance(seen, np.ndarray)
     if parent.origin != "made":
         result.origin = parent.origin
         return result
-    result.link = View(parent, function)
+    note_view(result, View(parent, function))
+    return result
+
+
+def note_view(view: Tracer, link: View) -> None:
+    """Note how an array made inside the function is a view of another."""
+    view.link = link
+    parent = link.parent
     views = parent.views
     if views is None:
         views = parent.views = []
     elif len(views) >= 8 and not len(views) & (len(views) - 1):
         views[:] = [ref for ref in views if ref() is not None]
-    views.append(weakref.ref(result))
-    return result
+    views.append(weakref.ref(view))
 
 
 def as_created(result: Any) -> Any:

@@ -31,6 +31,10 @@ PARTS = frozenset({"slice", "gather", "dynamic_slice"})
 """What reads some place of its operand, a place for each equation."""
 MOST_READS = 64
 """In how many places one expression may read."""
+FEW = 64
+"""Storing an array up to this size takes no time that could be felt."""
+MOST_EQUATIONS = 256
+"""Up to so many equations over few elements are one expression, and twice as many one kernel."""
 NOT_SEEN: Mapping[Node, Domain] = {}
 MANY = 48
 """A kernel takes no more nodes than this."""
@@ -48,7 +52,7 @@ class Kernel:
     """Nodes over one domain.
 
     `looks` holds what each reads, `seen` over which domain it was looked at, `stages` in which
-    pass it runs, `why` the reason it is here.
+    pass it runs, `visited` what is computed on the way while it grows, `why` the reason it is here.
     """
 
     domain: Domain
@@ -59,6 +63,7 @@ class Kernel:
     seen: dict[Node, Domain] = field(default_factory=dict)
     defs: dict[Var, Node] = field(default_factory=dict)
     stages: dict[Node, int] = field(default_factory=dict)
+    visited: set[Var] = field(default_factory=set)
     why: dict[Node, str] = field(default_factory=dict)
 
     def add(self, node: Node, role: Role, scout: Scout, domain: Domain | None) -> None:
@@ -66,6 +71,7 @@ class Kernel:
         self.nodes.append(node)
         self.roles[node] = role
         self.looks[node] = scout
+        self.visited |= scout.visited.keys()
         if domain is not None:
             self.seen[node] = domain
         if node.target is not None:
@@ -116,7 +122,7 @@ def inline_costs(graph: Graph, stored: Iterable[Var]) -> dict[Var, float]:
     """
     costs: dict[Var, float] = {}
     kept = set(stored)
-    same = equal_axes(graph)
+    same = graph.equal_axes
     for eqn in graph.eqns:
         if is_inlined(eqn):
             below = [costs.get(a, 0.0) for a in eqn.inputs if isinstance(a, Var) and a not in kept]
@@ -137,44 +143,6 @@ def is_spread(var: Var, same: Mapping[Var, frozenset[int]]) -> bool:
     return bool(axes) and axes[-1] in equal
 
 
-def equal_axes(graph: Graph) -> dict[Var, frozenset[int]]:
-    """The axes along which all elements of a variable are known to be equal."""
-    found: dict[Var, frozenset[int]] = {}
-    for eqn in graph.eqns:
-        for out in eqn.outputs:
-            found[out] = equal_axes_of(eqn, out, found)
-    return found
-
-
-NONE_EQUAL: frozenset[int] = frozenset()
-
-
-def equal_axes_of(eqn: Eqn, out: Var, known: Mapping[Var, frozenset[int]]) -> frozenset[int]:
-    if eqn.primitive in SCALARS and any(type(a) is Var and not known.get(a) for a in eqn.inputs):
-        return NONE_EQUAL
-    every = frozenset(range(out.aval.ndim))
-    first = eqn.inputs[0] if eqn.inputs else None
-    below = known.get(first, frozenset()) if isinstance(first, Var) else None
-    if eqn.primitive in SCALARS:
-        each = [known.get(a, frozenset()) for a in eqn.inputs if isinstance(a, Var)]
-        return every.intersection(*each)
-    match eqn.primitive.name:
-        case "broadcast":
-            new = frozenset(eqn.params["axes"])
-            own = [axis for axis in range(out.aval.ndim) if axis not in new]
-            return every if below is None else new | {own[axis] for axis in below}
-        case "reshape" if below is not None and first is not None:
-            axes = [axis for axis, n in enumerate(first.aval.shape) if n > 1]
-            moved = [axis for axis, n in enumerate(out.aval.shape) if n > 1]
-            if [first.aval.shape[a] for a in axes] == [out.aval.shape[a] for a in moved]:
-                return frozenset(b for a, b in zip(axes, moved, strict=True) if a in below)
-            return every if below.issuperset(axes) else frozenset()
-        case "transpose" if below is not None:
-            return frozenset(k for k, axis in enumerate(eqn.params["perm"]) if axis in below)
-        case _:
-            return frozenset()
-
-
 def choose_stored(graph: Graph) -> dict[Var, str]:
     """The variables that get memory or registers of their own, each with the reason."""
     stored: dict[Var, str] = dict.fromkeys(graph.outvars, "result")
@@ -185,6 +153,7 @@ def choose_stored(graph: Graph) -> dict[Var, str]:
         mark_stored(graph, eqn, stored, costs, contexts)
     bound_depth(graph, stored)
     bound_reads(graph, stored)
+    bound_equations(graph, stored)
     return stored
 
 
@@ -286,6 +255,27 @@ def bound_reads(graph: Graph, stored: dict[Var, str]) -> None:
                 stored.setdefault(out, "an expression that reads in many places")
         for out in eqn.outputs:
             masks[out] = mask
+
+
+def bound_equations(graph: Graph, stored: dict[Var, str]) -> None:
+    """Cut long programs over few elements into stretches: LLVM's time for a function grows faster
+    than its length.
+
+    What a later stretch reads is stored, but for what is computed again in no time.
+    """
+    if len(graph.eqns) <= MOST_EQUATIONS:
+        return
+    costs = inline_costs(graph, stored)
+    stretches: dict[Var, int] = {}
+    count = 0
+    for eqn in graph.eqns:
+        here = count // MOST_EQUATIONS
+        for atom in eqn.inputs:
+            if isinstance(atom, Var) and stretches.get(atom, here) != here:
+                stored.setdefault(atom, "read far from where it is made")
+        if is_inlined(eqn):
+            count += 1
+            stretches |= {o: here for o in eqn.outputs if o.aval.size <= FEW and costs[o] > CHEAP}
 
 
 # -- nodes ------------------------------------------------------------------------------------
@@ -422,6 +412,8 @@ class Planner:
         for step in sorted(nearby, reverse=True):
             kernel = self.steps[step]
             if step < earliest or not isinstance(kernel, Kernel) or len(kernel.nodes) >= MANY:
+                continue
+            if kernel.domain.size <= FEW and len(kernel.visited) >= 2 * MOST_EQUATIONS:
                 continue
             if not reads.isdisjoint(kernel.defs):
                 makes.append(step)

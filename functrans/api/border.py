@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from functrans import tree
-from functrans.bind import bind, eval_jaxpr
+from functrans.bind import bind, current_interpreter, eval_jaxpr
+from functrans.config import config
 from functrans.errors import DtypeError, TransformTypeError, describe, where
 from functrans.ir import Aval, Jaxpr, MappedAxis, aval_of, intern
 from functrans.ir.aval import float0
 from functrans.primitives.structural import convert_p
-from functrans.recording import Trace, supported, tracing
+from functrans.recording import Argument, Trace, may_follow, root_of, supported, tracing
 from functrans.tracing import Tracer
 from functrans.transforms import simplify
 
@@ -61,6 +62,8 @@ def is_scalar(value: Any) -> bool:
 class Staged(NamedTuple):
     """A traced call: the jaxpr with the values of its captured inputs, and its result's tree.
 
+    `cells` are the numbers of the captured values among those of the tape, where the function was
+    run segment by segment: then the arguments are among them.
     A context manager: large captured arrays are read-only until the block ends.
     """
 
@@ -68,6 +71,7 @@ class Staged(NamedTuple):
     captured: list[Any]
     out_tree: tree.PyTreeDef
     release: Callable[[], None]
+    cells: list[int] | None = None
 
     def __enter__(self) -> Staged:
         return self
@@ -89,37 +93,57 @@ def stage(
     live: bool = False,
     names: Sequence[str] | None = None,
     user: Function | None = None,
+    tape: Any = None,
 ) -> Staged:
     """Trace `function(*leaves) -> pytree` and simplify what was recorded.
 
     `avals` replaces the leaves' own avals (a mapped argument is traced as one member). `known`
     says which leaves may be asked for their values, `active` which are differentiated; `names`
     is what messages call them, and `user` the function that they speak of. `copies` and `live` are
-    those of Trace.
+    those of Trace. With a `tape` what is traced before an ask is run, and not traced again.
     """
     count = len(leaves)
     known_flags = [known] * count if isinstance(known, bool) else known
     types = [aval_of(x) for x in leaves] if avals is None else avals
-    trace = Trace(purpose, axis=axis, copies=copies, live=live)
+    given = [
+        Argument(
+            types[i],
+            leaves[i] if known_flags[i] else None,
+            active is not None and active[i],
+            is_scalar(leaves[i]) if avals is None else types[i].shape == (),
+            names[i] if names else None,
+        )
+        for i in range(count)
+    ]
+    parent = current_interpreter()
+    root = None
+    if copies and not live and config.memo and may_follow(parent):
+        root = root_of(user or function, purpose, given, axis, parent)
+    trace = Trace(purpose, axis=axis, copies=copies, live=live, root=root)
+    if root is not None and parent.parent is None:
+        trace.tape = tape
     try:
         with tracing(trace):
-            arguments = [
-                trace.argument(
-                    types[i],
-                    leaves[i] if known_flags[i] else None,
-                    active=active is not None and active[i],
-                    scalar=is_scalar(leaves[i]) if avals is None else types[i].shape == (),
-                    name=names[i] if names else None,
-                )
-                for i in range(count)
-            ]
+            arguments = [trace.argument(*argument) for argument in given]
             out_leaves, out_tree = tree.flatten(function(*arguments))
             checked = [_output_leaf(x, user or function, purpose) for x in out_leaves]
-            jaxpr, captured = trace.finish(arguments, checked)
+            leaf = trace.end(out_tree, checked)
+            if leaf is not None:
+                jaxpr, captured = leaf.jaxpr, trace.ins + leaf.constants
+            else:
+                end = trace.ending(out_tree, checked)
+                jaxpr, captured = trace.finish(arguments, checked)
+                jaxpr = simplify(intern(jaxpr))
+                if end is not None:
+                    leaf = end(jaxpr, captured)
+                    jaxpr = leaf.jaxpr
+            cells = None
+            if trace.restarted:
+                cells = trace.free_cells if leaf is None else trace.cells(leaf)
     except BaseException:
         trace.release()
         raise
-    return Staged(simplify(intern(jaxpr)), captured, out_tree, trace.release)
+    return Staged(jaxpr, captured, out_tree, trace.release, cells)
 
 
 def _output_leaf(value: Any, function: Function, purpose: str) -> Any:

@@ -39,26 +39,26 @@ def jet(f: Function, primals: Sequence[Any], series: Sequence[Sequence[Any]]) ->
 
     `primals` is a tuple with one entry for each argument, `series` one with the list of that
     argument's derivatives along the curve, the first one first; all lists have the same length, the
-    order. Returns `(y, terms)`, where `terms` is like y, with the list of the derivatives of y in
-    the place of each array. (Derivatives, not coefficients: the k-th is k! times the coefficient of
-    t**k.) The cost grows with the square of the order.
+    order. A derivative is like its argument, or the number 0, which costs nothing. Returns
+    `(y, terms)`, where `terms` is like y, with the list of the derivatives of y in the place of
+    each array. (Derivatives, not coefficients: the k-th is k! times the coefficient of t**k.) The
+    cost grows with the square of the order.
 
-    >>> jet(lambda x: x**3, (2.0,), ((1.0, 0.0, 0.0),))
+    >>> jet(lambda x: x**3, (2.0,), ([1.0, 0, 0],))
     (8.0, [12.0, 12.0, 6.0])
     """
     require_callable(f, "jet")
     require_tuples(primals, series, f, "jet", "series")
     order = _order_of(series, f)
     split = split_arguments(f, range(len(primals)), tuple(primals), {}, "jet")
-    leaves = [array_leaf(x, f"jet: {n}") for x, n in zip(split.leaves, split.names, strict=True)]
-    coefficients: list[Coefficients] = [[x] for x in leaves]
-    avals = [aval_of(x) for x in leaves]
-    in_tree = tree.structure(tuple(primals))
-    for k in range(order):
-        what, terms = f"jet of {name_of(f)}, order {k + 1}", tuple(s[k] for s in series)
-        dots = check_tangents(terms, in_tree, avals, what, "term")
-        for c, dot, aval in zip(coefficients, dots, avals, strict=True):
-            c.append(_unless_zero(dot, aval))
+    named = zip(split.leaves, split.names, strict=True)
+    leaves = iter([array_leaf(x, f"jet: {n}") for x, n in named])
+    coefficients: list[Coefficients] = []
+    for primal, terms in zip(primals, series, strict=True):
+        in_tree = tree.structure((primal,))
+        own = [next(leaves) for _ in range(in_tree.num_leaves)]
+        columns = [_term(t, k, in_tree, own, f) for k, t in enumerate(terms, 1)]
+        coefficients += [list(row) for row in zip(own, *columns, strict=True)]
     pushed = _push(f, split, "jet", Curve(order), coefficients, _derivatives)
     results = [
         [c[0], *[zeros(a) if x is None else as_typed(x, a) for x in c[1:]]]
@@ -84,11 +84,16 @@ def _order_of(series: Sequence[Sequence[Any]], f: Function) -> int:
     return orders.pop() if orders else 0
 
 
-def _unless_zero(dot: Any, aval: Aval) -> Any:
-    """None for the Python number 0, which costs nothing, and for what has no derivative."""
-    if not is_inexact(aval.dtype) or (type(dot) in (int, float) and dot == 0):
-        return None
-    return dot
+def _term(
+    term: Any, k: int, in_tree: tree.PyTreeDef, leaves: Sequence[Any], f: Function
+) -> list[Any]:
+    """The leaves of the k-th derivative of an argument, None where they are zero."""
+    if type(term) in (int, float) and term == 0:
+        return [None] * len(leaves)
+    avals = [aval_of(x) for x in leaves]
+    what = f"jet of {name_of(f)}, order {k}"
+    dots = check_tangents((term,), in_tree, avals, what, "term")
+    return [d if is_inexact(a.dtype) else None for d, a in zip(dots, avals, strict=True)]
 
 
 def taylor(f: Function, x: Any, order: int, direction: Any = None) -> Any:

@@ -24,6 +24,7 @@ from functrans.ir import Aval, Jaxpr, MappedAxis, aval_of
 from functrans.recording import stage_walk
 from functrans.transforms import batch_jaxpr
 from functrans.transforms.batching import move_to
+from functrans.transforms.cache import derived
 
 
 def vmap(
@@ -92,7 +93,9 @@ def vmap(
             must = tuple(w is not None for w in wanted)
             batched, found = batch_jaxpr(staged.jaxpr, axis, all_dims, must)
             _require_unmapped(found, wanted, f)
-            outs = run(_placed(batched, axis, wanted), [*staged.captured, *leaves])
+            if any(w is not None and w != 0 for w in wanted):
+                batched = _placed(batched, axis, tuple(wanted))
+            outs = run(batched, [*staged.captured, *leaves])
         return tree.unflatten(out_tree[0], outs)
 
     return mapped
@@ -239,10 +242,9 @@ def _require_unmapped(found: Sequence[int | None], wanted: list[int | None], f: 
             )
 
 
-def _placed(jaxpr: Jaxpr, axis: MappedAxis, wanted: list[int | None]) -> Jaxpr:
+@derived
+def _placed(jaxpr: Jaxpr, axis: MappedAxis, wanted: tuple[int | None, ...]) -> Jaxpr:
     """The batched jaxpr with its mapped outputs moved from axis 0 to where they are wanted."""
-    if all(w is None or (type(w) is int and w == 0) for w in wanted):
-        return jaxpr
 
     def walk(*args: Any) -> list[Any]:
         outs = eval_jaxpr(jaxpr, args)

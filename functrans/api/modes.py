@@ -50,7 +50,7 @@ class GradMode(Generic[T]):
         trace = current_interpreter()
         self._entered.append((trace, getattr(trace, "no_grad", False)))
         if isinstance(trace, Trace):
-            trace.no_grad = self._off
+            trace.switch(self._off)
         return self
 
     def __exit__(
@@ -61,7 +61,7 @@ class GradMode(Generic[T]):
     ) -> None:
         trace, before = self._entered.pop()
         if isinstance(trace, Trace):
-            trace.no_grad = before
+            trace.switch(before)
         if kind is None and trace is not current_interpreter():
             raise TransformTypeError(
                 f"{self._name} was left inside another transform than it was entered in, as a "

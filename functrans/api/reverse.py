@@ -22,6 +22,7 @@ from functrans.api.border import (
     unaliased,
     zeros,
 )
+from functrans.api.tape import Tape, add_bar
 from functrans.bind import eval_jaxpr
 from functrans.errors import ShapeError, TransformTypeError, describe, name_of, where
 from functrans.ir import Aval, Jaxpr, aval_of, is_inexact, same_type
@@ -97,6 +98,7 @@ def value_and_grad(
             for x, n in zip(split.leaves, split.names, strict=True)
         ]
         aux = AuxOutput(f, has_aux, _what)
+        tape = Tape([True] * len(leaves))
         with stage(
             lambda *xs: aux.split_scalar(split.call(f, xs)),
             leaves,
@@ -104,37 +106,59 @@ def value_and_grad(
             purpose=_what,
             active=[True] * len(leaves),
             names=split.names,
+            tape=tape,
         ) as staged:
             _require_scalar(staged.jaxpr.out_avals[0], f, _what, holomorphic)
-            return _gradient(staged, leaves, split, aux, f, unused, _what)
+            if staged.cells is not None:
+                results, grads = _taped_gradient(staged, staged.cells, tape, leaves)
+            else:
+                results, grads = _gradient(staged, leaves)
+        if unused == "error":
+            _require_used(grads, split, f, _what)
+        grads = [zeros(aval_of(x)) if g is None else g for x, g in zip(leaves, grads, strict=True)]
+        value = (results[0], aux.join(results[1:])) if has_aux else results[0]
+        return value, split.pick(grads)
 
     return value_and_gradient
 
 
-def _gradient(
-    staged: Staged,
-    leaves: list[Any],
-    split: Split,
-    aux: AuxOutput,
-    f: Function,
-    unused: str,
-    what: str,
-) -> Any:
+def _gradient(staged: Staged, leaves: list[Any]) -> tuple[list[Any], list[Any]]:
+    """The outputs, and the gradient of the first one for each leaf, None where it is zero."""
     active = (False,) * len(staged.captured) + (True,) * len(leaves)
     program, nonzero = value_and_grad_jaxpr(staged.jaxpr, active)
-    if unused == "error" and not all(nonzero):
-        name = split.names[nonzero.index(False)]
+    results = run(program, [*staged.captured, *leaves])
+    num_outs = len(staged.jaxpr.outvars)
+    given = iter(results[num_outs:])
+    return results[:num_outs], [next(given) if flag else None for flag in nonzero]
+
+
+def _taped_gradient(
+    staged: Staged, cells: list[int], tape: Tape, leaves: list[Any]
+) -> tuple[list[Any], list[Any]]:
+    """The same where all but the last segment was run already."""
+    active = tuple(c >= 0 and tape.active[c] for c in cells)
+    program, nonzero = value_and_grad_jaxpr(staged.jaxpr, active)
+    results = run(program, staged.captured)
+    num_outs = len(staged.jaxpr.outvars)
+    found, wanted = iter(results[num_outs:]), iter(nonzero)
+    bars: dict[int, Any] = {}
+    for cell, flag in zip(cells, active, strict=True):
+        if flag and next(wanted):
+            add_bar(bars, cell, next(found))
+    bars = tape.pull(bars)
+    avals = [aval_of(x) for x in leaves]
+    grads = finish([bars[i] for i in sorted(bars)], [avals[i] for i in sorted(bars)], leaves)
+    by_cell = dict(zip(sorted(bars), grads, strict=True))
+    return results[:num_outs], [by_cell.get(i) for i in range(len(leaves))]
+
+
+def _require_used(grads: list[Any], split: Split, f: Function, what: str) -> None:
+    if any(g is None for g in grads):
+        name = next(n for n, g in zip(split.names, grads, strict=True) if g is None)
         raise TransformTypeError(
             f"{what}: the result does not depend on {name} ({where(f)}), and unused='error' was "
             "asked for. Leave it out of argnums, or use unused='zeros'."
         )
-    results = run(program, [*staged.captured, *leaves])
-    num_outs = len(staged.jaxpr.outvars)
-    given = iter(results[num_outs:])
-    avals = [aval_of(x) for x in leaves]
-    grads = [next(given) if flag else zeros(a) for a, flag in zip(avals, nonzero, strict=True)]
-    value = (results[0], aux.join(results[1:num_outs])) if aux.has_aux else results[0]
-    return value, split.pick(grads)
 
 
 @derived

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from functrans.errors import ShapeError
-from functrans.ir import Atom, Aval, Eqn, Jaxpr, Literal, Source, Var, prune, same_type
-from functrans.primitives.derive import full
+from functrans.ir import Atom, Aval, Effect, Eqn, Jaxpr, Literal, Source, Var, prune, same_type
 from functrans.primitives.structural import broadcast_p
+from functrans.segments import without_effects
 from functrans.transforms.cache import derived
 
 Mask = tuple[bool, ...]
@@ -65,9 +65,20 @@ def grown(
         mask = wider
 
 
-def zeros(avals: Iterable[Aval]) -> list[Any]:
-    """Zeros of these types, bound under the current interpreter."""
-    return [full(0, a) for a in avals]
+Visit = Callable[[Jaxpr, list[Any]], Sequence[Any]]
+Join = Callable[[Any, Any], Any]
+
+
+def settled(
+    visit: Visit, join: Join, jaxpr: Jaxpr, consts: list[Any], carry: list[Any], rest: list[Any]
+) -> tuple[list[Any], list[Any]]:
+    """What a property comes to in a carry and in what else a step gives; see Primitive.follow."""
+    while True:
+        after, more = cut(list(visit(jaxpr, [*consts, *carry, *rest])), len(carry))
+        joined = [join(a, b) for a, b in zip(carry, after, strict=True)]
+        if joined == carry:
+            return carry, more
+        carry = joined
 
 
 def require_types(name: str, what: str, given: Sequence[Aval], wanted: Sequence[Aval]) -> None:
@@ -120,6 +131,12 @@ def restricted(jaxpr: Jaxpr, wanted: Mask) -> Jaxpr:
     """The program with only some of its results, and what these and effects need."""
     outvars = chosen(jaxpr.outvars, wanted)
     return Jaxpr(jaxpr.invars, prune(jaxpr.eqns, outvars), outvars)
+
+
+@derived
+def quiet(jaxpr: Jaxpr) -> Jaxpr:
+    """The program less its effects; the program itself where it has none."""
+    return jaxpr if jaxpr.effect is Effect.NONE else without_effects(jaxpr)
 
 
 @derived

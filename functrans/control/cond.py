@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 
 from functrans.bind import bind, eval_jaxpr
 from functrans.control.bodies import (
+    Join,
     Mask,
+    Visit,
     chosen,
     cut,
     either,
@@ -277,6 +279,11 @@ def choose(index: Any, cases: list[Any]) -> Any:
     return out
 
 
+def cond_follow(visit: Visit, join: Join, values: list[Any], *, branches: Branches) -> list[Any]:
+    found = [visit(b, values[1:]) for b in branches]
+    return [reduce(join, column) for column in zip(*found, strict=True)]
+
+
 # -- what nobody uses ---------------------------------------------------------------------------
 
 
@@ -339,6 +346,7 @@ cond_p = Primitive(
     batch=cond_batch,
     partial_eval=cond_partial_eval,
     taylor=cond_taylor,
+    follow=cond_follow,
     narrow=cond_narrow,
     effects=cond_effects,
     cheap=False,

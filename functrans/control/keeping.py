@@ -55,7 +55,7 @@ def keep(eqns: list[Eqn], inputs: list[Var], needed: Needed, cost: Mapping[Var, 
         for v in [*inputs, *[v for eqn in eqns for v in eqn.outputs]]
         if v in reached and (v, "out") in near and (v, "in") not in near
     ]
-    return Kept(values, _between(eqns, values, wanted))
+    return Kept(values, between(eqns, values, wanted))
 
 
 def is_recomputable(eqn: Eqn) -> bool:
@@ -83,7 +83,7 @@ def _ancestors(wanted: set[Var], makers: Mapping[Var, Eqn]) -> dict[Var, None]:
     return found
 
 
-def _between(eqns: list[Eqn], values: list[Var], wanted: set[Var]) -> list[Eqn]:
+def between(eqns: list[Eqn], values: list[Var], wanted: set[Var]) -> list[Eqn]:
     """The equations that lead from the kept values to the wanted ones."""
     given: set[Atom] = set(values)
     needed: set[Atom] = {v for v in wanted if v not in given}

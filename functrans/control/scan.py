@@ -18,7 +18,9 @@ import numpy as np
 
 from functrans.bind import bind, eval_jaxpr
 from functrans.control.bodies import (
+    Join,
     Mask,
+    Visit,
     arranged,
     both,
     chosen,
@@ -29,12 +31,13 @@ from functrans.control.bodies import (
     reads,
     require_types,
     restricted,
+    settled,
     spread,
     stacked,
     with_zeros,
 )
 from functrans.control.expanding import expanded, turned
-from functrans.control.keeping import keep
+from functrans.control.keeping import between, keep
 from functrans.errors import ShapeError
 from functrans.ir import Atom, Aval, Effect, Eqn, Jaxpr, Linear, MappedAxis, Primitive, Var, prune
 from functrans.primitives.derive import full, instantiate
@@ -264,7 +267,7 @@ def _split_body(jaxpr: Jaxpr, unknown: Mask, num_consts: int, num_carry: int) ->
     return _Split(
         Jaxpr(known.invars, prune(known.eqns, outs), outs),
         simplify(Jaxpr(inputs, [*kept.again, *waiting.eqns], waiting.outvars), collect=True),
-        Jaxpr(consts, prune([e for e in known.eqns if e.effect is Effect.NONE], hoisted), hoisted),
+        Jaxpr(consts, between(known.eqns, consts, set(hoisted)), hoisted),
         tuple(v in kept_consts for v in consts),
         tuple(v in kept_xs for v in xs),
         unknown,
@@ -459,6 +462,21 @@ def _batched_body(
     return batch_jaxpr(jaxpr, axis, dims, front)
 
 
+def scan_follow(
+    visit: Visit,
+    join: Join,
+    values: list[Any],
+    *,
+    jaxpr: Jaxpr,
+    num_consts: int,
+    num_carry: int,
+    **params: Any,
+) -> list[Any]:
+    consts, carry, xs = cut(values, num_consts, num_carry)
+    carry, ys = settled(visit, join, jaxpr, consts, carry, xs)
+    return [*carry, *ys]
+
+
 # -- what nobody uses ---------------------------------------------------------------------------
 
 
@@ -542,6 +560,7 @@ scan_p = Primitive(
     batch=scan_batch,
     partial_eval=scan_partial_eval,
     taylor=scan_taylor,
+    follow=scan_follow,
     narrow=scan_narrow,
     effects=scan_effects,
     cheap=False,

@@ -31,6 +31,7 @@ sweep_p = provide(
         batch=trajectories.batch,
         partial_eval=trajectories.partial_eval,
         taylor=curves.taylor,
+        follow=trajectories.follow,
         narrow=trajectories.narrow,
         effects=stepping.effects,
         cheap=False,

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 from functrans.bind import bind, eval_jaxpr
 from functrans.control.bodies import (
+    Join,
     Mask,
+    Visit,
     arranged,
     both,
     chosen,
@@ -20,8 +22,10 @@ from functrans.control.bodies import (
     either,
     grown,
     others,
+    quiet,
     reads,
     restricted,
+    settled,
     spread,
     with_zeros,
     without_inputs,
@@ -90,6 +94,17 @@ def sweep_of(eqn: Eqn) -> Sweep:
         return Sweep(**eqn.params)
     start = eqn.params["num_cond_consts"] + eqn.params["num_body_consts"]
     return Sweep(num_carry=len(eqn.inputs) - start, **eqn.params)
+
+
+def follow(visit: Visit, join: Join, values: list[Any], **params: Any) -> list[Any]:
+    sweep = Sweep(**params)
+    parts = sweep.cut(values)
+    carry, noted = settled(visit, join, sweep.body, parts.body_consts, parts.carry, [])
+    results, history = list(carry), [*carry, *noted]
+    for each, (consts, carry) in zip(sweep.passes, parts.passes, strict=True):
+        carry, noted = settled(visit, join, each.jaxpr, consts, carry, history)
+        results, history = [*results, *carry], [*history, *noted]
+    return results
 
 
 class Walk(NamedTuple):
@@ -254,8 +269,16 @@ def partial_eval(eqn: Eqn, unknown: tuple[bool, ...]) -> tuple[list[Eqn], list[E
         )
     later = calmed(Eqn(eqn.primitive, eqn.inputs, again, eqn.params, eqn.source))
     known, keeps = _known_part(sweep, walk)
-    parts = _kept_operands(sweep.cut(eqn.inputs), walk.parts, keeps)
-    return [equation(known, parts, known_outs, eqn.source)], [later]
+    operands = sweep.cut(eqn.inputs)
+    parts = _kept_operands(operands, walk.parts, keeps)
+    now = equation(known, parts, known_outs, eqn.source)
+    return [now], [equation(_without_effects(sweep), operands, again, eqn.source)]
+
+
+def _without_effects(sweep: Sweep) -> Sweep:
+    """The sweep less its effects, which take place when what is known runs."""
+    passes = tuple(p._replace(jaxpr=quiet(p.jaxpr)) for p in sweep.passes)
+    return replace(sweep, cond=quiet(sweep.cond), body=quiet(sweep.body), passes=passes)
 
 
 def _unknown_results(jaxpr: Jaxpr, mask: Mask, num_carry: int) -> Mask:

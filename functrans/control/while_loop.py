@@ -60,6 +60,10 @@ def while_taylor(
     return curves.taylor(curve, coefficients, **_as_sweep(len(coefficients), **params))
 
 
+def while_follow(visit: Any, join: Any, values: list[Any], **params: Any) -> list[Any]:
+    return trajectories.follow(visit, join, values, **_as_sweep(len(values), **params))
+
+
 def while_effects(*, cond: Jaxpr, body: Jaxpr, **params: Any) -> Effect:
     return Effect.strongest((cond.effect, body.effect))
 
@@ -74,6 +78,7 @@ while_p = provide(
         batch=while_batch,
         partial_eval=trajectories.partial_eval,
         taylor=while_taylor,
+        follow=while_follow,
         narrow=trajectories.narrow,
         effects=while_effects,
         cheap=False,

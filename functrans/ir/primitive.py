@@ -49,6 +49,7 @@ class Form(enum.Enum):
     PRODUCT = "x y"
     SQUARE = "x x"
     QUOTIENT = "x / y, or 1 / y for one operand"
+    POWER = "x to the power of the param `exponent`, a whole number"
 
 
 class Elementwise(NamedTuple):
@@ -101,6 +102,9 @@ class Primitive:
                     MappedAxis (size, name); a dim is an axis of the operand, or None where the
                     operand is the same for every member
     partial_eval  : see transforms/partial_eval.py; only primitives that hold a jaxpr have one
+    follow        : (visit, join, values, **params) -> values of the results: what a property of the
+                    operands comes to, where visit(jaxpr, values) tells it of a program and join of
+                    two values is the one that holds either; only loops and branches have one
     narrow        : (eqn, used) -> (eqns, aliases): what is left of an equation whose results are
                     used where `used` says so, and what its results are where they are something
                     that there is already; only primitives that hold a jaxpr have one
@@ -118,6 +122,7 @@ class Primitive:
     transpose: Callable[..., list[Any]] | None = None
     batch: Callable[..., tuple[list[Any], list[int | None]]] | None = None
     partial_eval: Callable[..., Any] | None = None
+    follow: Callable[..., list[Any]] | None = None
     narrow: Callable[..., Any] | None = None
     taylor: Callable[..., list[list[Any]]] | None = None
     effects: Callable[..., Effect] | None = None

@@ -14,7 +14,7 @@ from functrans.control.bodies import inlined
 from functrans.errors import TransformTypeError, describe, name_of, where
 from functrans.ir import Aval, Eqn, Jaxpr, Primitive, Var, aval_of, intern
 from functrans.recording import stage_walk
-from functrans.surface.promotion import cast, placeholder, weak_dtype
+from functrans.surface.promotion import cast, placeholder
 from functrans.tracing import Tracer
 from functrans.transforms import simplify
 
@@ -47,7 +47,7 @@ def join(a: Aval, b: Aval) -> Aval | None:
     if a.shape != b.shape:
         return None
     if a.weak and b.weak:
-        return Aval((), weak_dtype(a, b), True)
+        return Aval((), np.result_type(a.dtype, b.dtype), True)
     try:
         return Aval(a.shape, np.result_type(placeholder(a), placeholder(b)))
     except TypeError:

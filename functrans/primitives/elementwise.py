@@ -334,6 +334,7 @@ integer_pow_p = elementwise(
     kinds=NUMBER,
     result=_integer_pow_result,
     partials=_integer_pow_partials,
+    form=Form.POWER,
 )
 erf_p = transcendental("erf", numerics.erf, kinds="f", partials=lambda out, x: [_gaussian(x, 1)])
 erfc_p = transcendental(

@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
 import numpy as np
 
-from functrans.bind import is_evaluating
+from functrans.bind import current_interpreter, is_evaluating
 from functrans.errors import (
     FunctransError,
     UnsupportedError,
@@ -24,6 +24,8 @@ from functrans.errors import (
     where,
 )
 from functrans.ir import Aval
+from functrans.memo import fast
+from functrans.memo.keys import Numbers
 
 Function: TypeAlias = Callable[..., Any]
 P = ParamSpec("P")
@@ -48,19 +50,31 @@ class Declaration:
     counterpart  the NumPy function with the same meaning, or None
     creates      is the result a new array whatever the operands are?
     views        may NumPy's result be a view of the first operand?
+    numbers      which numbers the memo takes for inputs
+    is_index     is the second operand an index?
+    peeks        did it ask for the value of an operand? Then the memo does not know it as one
 
     What follows from the body's signature is found when it is first asked for: there are hundreds
     of declarations, and a program uses few.
     """
 
     def __init__(
-        self, name: str, body: Function, counterpart: Function | None, creates: bool, views: bool
+        self,
+        name: str,
+        body: Function,
+        counterpart: Function | None,
+        creates: bool,
+        views: bool,
+        numbers: Numbers = Numbers.STATIC,
     ) -> None:
         self.name = name
         self.body = body
         self.counterpart = counterpart
         self.creates = creates
         self.views = views
+        self.numbers = numbers
+        self.is_index = False
+        self.peeks = False
 
     @functools.cached_property
     def signature(self) -> inspect.Signature:
@@ -151,25 +165,29 @@ def surface(
     views: bool = False,
     aliases: tuple[Any, ...] = (),
     methods: Mapping[str, Function] | None = None,
+    numbers: Numbers = Numbers.STATIC,
+    quick: fast.Quick = fast.general,
 ) -> Callable[[Callable[P, R]], Declared[P, R]]:
     """Declare a public array function.
 
     `counterpart` is NumPy's function of the same meaning; `aliases` are other NumPy functions
     that mean the same on tracers; `methods` gives the ufunc methods ("reduce", ...) that exist.
+    `numbers` says whether arrays and numbers in operand position are inputs of what was traced: for
+    functions that ask nothing of them but their shapes and dtypes. `quick` makes the fast path.
     Parameters annotated with ArrayLike are operands, the others static. Every declared function
     takes `out=`, which must be an array made inside the traced function.
     """
 
     def declare(body: Callable[P, R]) -> Declared[P, R]:
-        declaration = Declaration(name or body.__name__, body, counterpart, creates, views)
-        staged = _staging(declaration)
+        declaration = Declaration(name or body.__name__, body, counterpart, creates, views, numbers)
+        staged = _quick(declaration, quick, _memoised(declaration, _staging(declaration)))
         for numpy_function in (counterpart, *aliases):
             if numpy_function is not None:
                 NUMPY_TABLE[numpy_function] = staged
         for method, function in (methods or {}).items():
             UFUNC_METHODS[counterpart, method] = function
         DECLARED.append(declaration)
-        return cast(Declared[P, R], _caller(declaration, staged))
+        return cast(Declared[P, R], _caller(declaration, quick, staged))
 
     return declare
 
@@ -215,17 +233,36 @@ def _staging(declaration: Declaration) -> Function:
     return staged
 
 
-def _caller(declaration: Declaration, staged: Function) -> Function:
+def _memoised(declaration: Declaration, recording: Function) -> Function:
+    """What stages a call: the trace in force may know it."""
+
+    @functools.wraps(declaration.body)
+    def staged(*args: Any, **kwargs: Any) -> Any:
+        interpreter: Any = current_interpreter()
+        if interpreter.outermost:
+            return interpreter.call(declaration, recording, args, kwargs)
+        return recording(*args, **kwargs)
+
+    return staged
+
+
+def _quick(declaration: Declaration, quick: fast.Quick, slow: Function) -> Function:
+    """The function with a fast path before it."""
+    call = functools.wraps(declaration.body)(quick(declaration, slow))
+    call.declaration = declaration  # type: ignore[attr-defined]
+    return call
+
+
+def _caller(declaration: Declaration, quick: fast.Quick, staged: Function) -> Function:
     """The function that users call: NumPy's own where nothing is staged."""
     eager = declaration.counterpart or declaration.body
 
-    @functools.wraps(declaration.body)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def either(*args: Any, **kwargs: Any) -> Any:
         return eager(*args, **kwargs) if is_evaluating() else staged(*args, **kwargs)
 
+    call = _quick(declaration, quick, either)
     call.body = declaration.body  # type: ignore[attr-defined]
     call.staged = staged  # type: ignore[attr-defined]
-    call.declaration = declaration  # type: ignore[attr-defined]
     return call
 
 

@@ -17,6 +17,7 @@ from functrans.bind import bind
 from functrans.errors import DtypeError, ShapeError, describe
 from functrans.ir import Aval, aval_of
 from functrans.ir.aval import Shape
+from functrans.memo import fast
 from functrans.primitives import elementwise as e
 from functrans.primitives import indexing as g
 from functrans.primitives import structural as p
@@ -74,7 +75,7 @@ def _with_new_axes(x: Value, new: tuple[int, ...]) -> Value:
     return p.reshape(x, tuple(shape))
 
 
-@surface(operator.getitem)
+@surface(operator.getitem, quick=fast.binary_operator)
 def getitem(x: ArrayLike, index: Index, /) -> Value:
     """x[index], by NumPy's rules: ints, slices, None, ellipsis, integer arrays and masks."""
     x = as_strong(as_operand(x, "indexing"))
@@ -83,6 +84,9 @@ def getitem(x: ArrayLike, index: Index, /) -> Value:
     if not how.basic or (aval_of(result).shape == () and not _has_ellipsis(index)):
         return result
     return hooks.view(result, x, SameView(index))
+
+
+getitem.declaration.is_index = True
 
 
 class SameView:

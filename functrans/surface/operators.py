@@ -14,6 +14,8 @@ import numpy as np
 from functrans.bind import bind
 from functrans.errors import UnsupportedError, describe
 from functrans.ir import Aval, Primitive, aval_of
+from functrans.memo import fast
+from functrans.memo.keys import Numbers
 from functrans.primitives import elementwise as p
 from functrans.primitives.derive import Value
 from functrans.surface import comparisons
@@ -79,7 +81,10 @@ def _declined(name: str, x: Any, y: Any) -> Any:
 def _declared(name: str, function: Function) -> Function:
     function.__name__ = function.__qualname__ = f"__{name}__"
     function.__doc__ = f"The operator method __{name}__, as on ndarray."
-    return surface(name=f"__{name}__")(function).staged
+    numbers = Numbers.STATIC if name in ("pow", "rpow") else Numbers.MET
+    two = function.__code__.co_argcount == 2
+    quick = fast.binary_operator if two else fast.unary_operator
+    return surface(name=f"__{name}__", numbers=numbers, quick=quick)(function).staged
 
 
 def _power(x: Any, y: Any) -> Value:
@@ -105,6 +110,8 @@ def _square_root(x: Value) -> Value:
 
 
 def _divmod(x: Any, y: Any) -> tuple[Value, Value]:
+    if type(x) in SCALARS or isinstance(x, (np.ndarray, np.generic)):
+        return operators["__rfloordiv__"](y, x), operators["__rmod__"](y, x)
     return operators["__floordiv__"](x, y), operators["__mod__"](x, y)
 
 

@@ -13,6 +13,8 @@ import numpy as np
 from functrans.bind import bind
 from functrans.errors import UnsupportedError, user_frame, where
 from functrans.ir import Primitive, aval_of
+from functrans.memo import fast
+from functrans.memo.keys import Numbers
 from functrans.primitives.derive import DType, Value
 from functrans.primitives.structural import select_p
 from functrans.surface.declare import Declared, Function, surface, write_out
@@ -62,6 +64,7 @@ def ufunc(
     *,
     methods: dict[str, Function] | None = None,
     aliases: tuple[Any, ...] = (),
+    numbers: Numbers = Numbers.MET,
 ) -> Declared[..., Value]:
     """Declare the elementwise function that stands for the NumPy ufunc `counterpart`."""
     apply = computes(compute) if isinstance(compute, Primitive) else compute
@@ -85,9 +88,11 @@ def ufunc(
         return apply(*operands_of(counterpart, (x, y)))
 
     body: Function = unary if counterpart.nin == 1 else binary
+    quick = fast.unary if counterpart.nin == 1 else fast.general
     body.__name__ = body.__qualname__ = name
     body.__doc__ = _summary(counterpart)
-    return surface(counterpart, methods=methods, aliases=aliases)(body)
+    declare = surface(counterpart, methods=methods, aliases=aliases, numbers=numbers, quick=quick)
+    return declare(body)
 
 
 def _summary(counterpart: np.ufunc) -> str:

@@ -66,7 +66,16 @@ Found = tuple[Sequence[Part], list[Addition]]
 
 
 def _inside(eqn: Eqn, ins: tuple[Part, ...]) -> Found | None:
-    """The parts of an equation that runs a jaxpr on its operands."""
+    """The parts of an equation that holds jaxprs: a call, a branch or a loop."""
+    if eqn.primitive.follow is not None:
+        found: list[Addition] = []
+
+        def visit(jaxpr: Jaxpr, parts: list[Part]) -> Sequence[Part]:
+            outs, more = additions(jaxpr, tuple(parts))
+            found.extend(more)
+            return outs
+
+        return eqn.primitive.follow(visit, max, list(ins), **eqn.params), found
     inner = eqn.params.get("jaxpr")
     if isinstance(inner, Jaxpr) and len(inner.invars) == len(ins):
         return additions(inner, ins)

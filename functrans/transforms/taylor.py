@@ -2,7 +2,7 @@
 
 A primitive that holds a jaxpr has a rule in its record, `taylor : (curve, coefficients, **params)
 -> coefficients of the results`, where the coefficients of a value are a list of curve.order + 1
-entries, None for zero. What others do follows from their jvp rules: see series.py.
+entries, None for zero. What others do follows from their jvp rules: see expansion.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from functrans.primitives.structural import reduce_sum
 from functrans.recording import stage_walk
 from functrans.transforms.batching import batch_jaxpr, move_to
 from functrans.transforms.cache import derived
-from functrans.transforms.series import Curve, Differential, Expansion, Series, given, single
+from functrans.transforms.expansion import Differential, Expansion, single
+from functrans.transforms.series import Curve, Series, given
 from functrans.transforms.simplify import simplify
 
 Coefficients: TypeAlias = list[Any]
@@ -44,17 +45,13 @@ def _walk_one(
         operands = [expansion.read(env, a) for a in eqn.inputs]
         with bound_at(eqn.source):
             if eqn.primitive.taylor is not None and any(s.moves for s in operands):
-                known = [_listed(s, curve) for s in operands]
+                known = [s.upto(curve.order) for s in operands]
                 outs = eqn.primitive.taylor(curve, known, **eqn.params)
                 found = [given(v.aval, c) for v, c in zip(eqn.outputs, outs, strict=True)]
             else:
-                found = [s.settle(curve.order) for s in expansion.equation_anew(eqn, operands)]
+                found = expansion.settled(eqn, operands, curve.order)
         env.update(zip(eqn.outputs, found, strict=True))
-    return [_listed(expansion.read(env, a), curve) for a in jaxpr.outvars]
-
-
-def _listed(series: Series, curve: Curve) -> Coefficients:
-    return [series[k] for k in range(curve.order + 1)]
+    return [expansion.read(env, a).upto(curve.order) for a in jaxpr.outvars]
 
 
 # -- many curves through one point, whose last coefficients are summed ---------------------------

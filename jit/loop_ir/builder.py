@@ -24,7 +24,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
-from jit.loop_ir.fold import Ranges, simplify
+from jit.loop_ir.fold import Ranges, simplify, simplify_sum
 from jit.loop_ir.nodes import (
     COMPARISONS,
     FLOATS,
@@ -222,6 +222,8 @@ class Builder:
             found = simplify(self.op, self.ranges, dtype, name, args)
             if found is not None:
                 return found
+        elif name == "add" and (zero := simplify_sum(*args)) is not None:
+            return zero
         key = (name, dtype, *[literal_key(a) if type(a) is Const else a for a in args])
         scopes = self.scopes
         level = len(scopes) - 1

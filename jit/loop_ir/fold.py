@@ -1,12 +1,13 @@
-"""Exact rewriting of one new integer or boolean operation, so that index arithmetic stays small.
+"""Exact rewriting of one new operation, so that index arithmetic stays small.
 
 `simplify` gets an operation before it is built and answers a value that equals it for all inputs,
-or None. Floating-point values are never rewritten here. `bounds` is interval arithmetic on i64
-index values, from the static extents of loops.
+or None. Of floating-point operations only sums with zero are rewritten. `bounds` is interval
+arithmetic on i64 index values, from the static extents of loops.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import TypeAlias
@@ -134,6 +135,28 @@ def simplify(
     if name in ("floordiv", "mod", "div", "rem") and kind == "i64" and isinstance(b, Const):
         return simplify_division(build, ranges, name, a, int(b.value))
     return None
+
+
+def simplify_sum(a: Value, b: Value) -> Value | None:
+    """A sum of floats of which one is a zero: the other, unless -0 + 0 would have to become 0."""
+    for zero, other in ((a, b), (b, a)):
+        if isinstance(zero, Const) and zero.value == 0.0:
+            if is_negative_zero(zero) or not may_be_negative_zero(other):
+                return other
+    return None
+
+
+def is_negative_zero(value: Const) -> bool:
+    return math.copysign(1.0, value.value) < 0
+
+
+def may_be_negative_zero(value: Value) -> bool:
+    """Whether -0 is possible, by one look at the operation: a sum is -0 only of two of them."""
+    if isinstance(value, Const):
+        return value.value == 0.0 and is_negative_zero(value)
+    if isinstance(value, Op) and value.name == "add":
+        return not any(isinstance(a, Const) and not may_be_negative_zero(a) for a in value.args)
+    return True
 
 
 def simplify_select(args: tuple[Value, ...]) -> Value | None:

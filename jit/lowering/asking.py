@@ -23,6 +23,8 @@ MOST_ELEMENTS = 64
 """An array of more elements is not unrolled."""
 MOST_CARRIED = 160
 """So many elements a loop may carry from step to step."""
+MOST_FOLDED = 256
+"""A product or sum over more terms in all is sooner computed on vectors."""
 MOST_COST = 3000.0
 """A body of more work, in simple operations, is not unrolled: its code would not be small."""
 DEEP = 8
@@ -188,6 +190,7 @@ class Asker(Scout):
     def element_by_element(self, eqn: Eqn) -> None:
         """Ask the rule of the primitive for each element; it may ask for others of the result."""
         rule, (out,) = element_rule(eqn), eqn.outputs
+        before = self.cost
         done: set[Index] = set()
         while left := [flat for flat in self.points[out] if flat not in done]:
             if len(self.points[out]) > MOST_ELEMENTS:
@@ -196,6 +199,8 @@ class Asker(Scout):
                 done.add(flat)
                 self.cost += 0.1
                 rule(self, eqn, Point(out.aval.shape, flat=flat))
+        if eqn.primitive in REDUCTIONS and self.cost - before > MOST_FOLDED:
+            raise TooLarge(f"{eqn.primitive.name} is long enough for vectors")
         if needs_check(eqn):
             self.check(eqn)
 

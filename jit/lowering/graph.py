@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from functrans.extend import Atom, Eqn, Literal, UnsupportedError, Var
@@ -31,6 +32,44 @@ class Graph:
         for eqn in eqns:
             if not any(eqn.primitive in t for t in (SCALARS, INDEXED, REDUCTIONS, ROOTS)):
                 raise UnsupportedError(f"the native engine cannot compile {eqn.primitive.name}")
+
+    @cached_property
+    def equal_axes(self) -> Mapping[Var, frozenset[int]]:
+        """The axes along which all elements of a variable are known to be equal."""
+        found: dict[Var, frozenset[int]] = {}
+        for eqn in self.eqns:
+            for out in eqn.outputs:
+                found[out] = equal_axes_of(eqn, out, found)
+        return found
+
+
+NONE_EQUAL: frozenset[int] = frozenset()
+
+
+def equal_axes_of(eqn: Eqn, out: Var, known: Mapping[Var, frozenset[int]]) -> frozenset[int]:
+    if eqn.primitive in SCALARS and any(type(a) is Var and not known.get(a) for a in eqn.inputs):
+        return NONE_EQUAL
+    every = frozenset(range(out.aval.ndim))
+    first = eqn.inputs[0] if eqn.inputs else None
+    below = known.get(first, frozenset()) if isinstance(first, Var) else None
+    if eqn.primitive in SCALARS:
+        each = [known.get(a, frozenset()) for a in eqn.inputs if isinstance(a, Var)]
+        return every.intersection(*each)
+    match eqn.primitive.name:
+        case "broadcast":
+            new = frozenset(eqn.params["axes"])
+            own = [axis for axis in range(out.aval.ndim) if axis not in new]
+            return every if below is None else new | {own[axis] for axis in below}
+        case "reshape" if below is not None and first is not None:
+            axes = [axis for axis, n in enumerate(first.aval.shape) if n > 1]
+            moved = [axis for axis, n in enumerate(out.aval.shape) if n > 1]
+            if [first.aval.shape[a] for a in axes] == [out.aval.shape[a] for a in moved]:
+                return frozenset(b for a, b in zip(axes, moved, strict=True) if a in below)
+            return every if below.issuperset(axes) else frozenset()
+        case "transpose" if below is not None:
+            return frozenset(k for k, axis in enumerate(eqn.params["perm"]) if axis in below)
+        case _:
+            return frozenset()
 
 
 # -- strided views ----------------------------------------------------------------------------

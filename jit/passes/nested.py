@@ -37,6 +37,7 @@ from jit.passes.lines import kernel_lines
 from jit.passes.loops import write_program
 from jit.passes.prepare import expand, inline_calls, to_graph
 from jit.passes.sharing import shared_plan
+from jit.passes.spread import gathered, spread_sums
 from jit.passes.updates import changed_by
 
 Taken = tuple[int | None, ...]
@@ -61,15 +62,26 @@ class Nesting:
     def expand(self, eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:
         """The results of a control flow equation in the form that it takes; None for any other."""
         primitive = FORMS.get(eqn.primitive)
-        if primitive is None and eqn.primitive not in IN_REGISTERS:
+        if primitive is None:
             return None
         changes = changes_few(eqn)
         chosen = Form("program", changes) if changes else choose(eqn, self.expanded)
         if isinstance(chosen, RegisterForm):
             return eqs.bind_as(IN_REGISTERS[eqn.primitive], eqn, form=chosen)
-        if primitive is None:
-            return None
+        if eqn.primitive is scan_p and (found := self.in_lanes(eqs, eqn)) is not None:
+            return found
         return eqs.bind_as(primitive, eqn, form=chosen, **self.programs(eqn))
+
+    def in_lanes(self, eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:
+        """The results of a scan that runs in lanes once sums over these are taken apart."""
+        spread = spread_sums(eqs, eqn, flat(eqn.params["jaxpr"]))
+        if spread is None:
+            return None
+        chosen = choose(spread.eqn, self.expanded)
+        if chosen.name != "lanes":
+            return None
+        results = eqs.bind_as(IN_REGISTERS[scan_p], spread.eqn, form=chosen)
+        return gathered(eqs, eqn, spread, results)
 
     def expanded(self, jaxpr: Jaxpr) -> Jaxpr:
         """A body, simplified, without calls, expansions written out; what holds bodies stays."""

@@ -9,6 +9,7 @@ bits depend neither on the tile nor on where the operands were read from.
 from collections.abc import Iterable
 from itertools import product
 
+from jit.names import COLD
 from jit.runtime import gemm_x86_text
 from jit.runtime.gemm_tile import FEW_STEPS, Kind, kernel_signature
 from jit.runtime.writer import Function
@@ -175,7 +176,7 @@ def pack(kind: Kind, name: str, unit: int) -> str:
     transposed for so many lanes at a time, and anything else goes element by element. Missing
     lanes, up to a multiple of `unit`, hold anything.
     """
-    f = Function(pack_signature(name))
+    f = Function(pack_signature(name), COLD)
     call = "(ptr %src, i64 %s_lane, i64 %s_k, i64 %valid, i64 %k, ptr %dst, i64 %lanes)"
     f.choose(
         f.test("eq", "%s_lane", "1"),
@@ -201,12 +202,11 @@ def _pack_copy(kind: Kind, copy: int) -> str:
             f.do(f"call void @llvm.prefetch.p0(ptr {f.at(ty, ahead, lane)}, i32 0, i32 3, i32 1)")
             value = f.load(v, f.at(ty, source, lane), kind.bytes)
             f.store(v, value, f.at(ty, target, lane), kind.bytes)
-    with f.when(f.test("slt", whole, "%valid")):
-        mask = lane_mask(f, copy, f.sub("%valid", whole))
-        with f.loop("0", "%k") as step:
-            source = f.at(ty, "%src", f.add(f.mul(step, "%s_k"), whole))
-            value = masked_load(f, kind, copy, source, mask)
-            f.store(v, value, f.at(ty, "%dst", f.add(f.mul(step, "%lanes"), whole)), kind.bytes)
+    source, target = f.at(ty, "%src", whole), f.at(ty, "%dst", whole)
+    f.do(
+        f"call void @pack_elements_{kind.name}(ptr {source}, i64 1, i64 %s_k, "
+        f"i64 {f.sub('%valid', whole)}, i64 %k, ptr {target}, i64 %lanes)"
+    )
     return f.text()
 
 
@@ -228,32 +228,39 @@ def transpose(f: Function, kind: Kind, rows: list[str], lanes: int) -> list[str]
     return rows
 
 
-def _pack_transpose(kind: Kind, n: int, steps: int) -> str:
-    """`n` lanes at a time, by as many steps, or by twice as many where a vector holds those."""
-    f = Function(pack_signature(f"@pack_transpose_{kind.name}_{n}"))
-    v, ty = kind.vector(n), kind.scalar
-    wide = kind.vector(steps)
-    last = f.sub("%valid", "1")
-    whole = f.sub("%k", f.rem("%k", str(steps)))
+def _pack_transpose(kind: Kind, n: int) -> str:
+    """`n` lanes at a time; the last steps, fewer than n, element by element."""
+    f, ty = Function(pack_signature(f"@pack_transpose_{kind.name}_{n}"), COLD), kind.scalar
+    whole = f.sub("%k", f.rem("%k", str(n)))
     with f.loop("0", "%valid", str(n)) as lane:
-        sources = [
-            f.at(ty, "%src", f.mul(f.min(f.add(lane, str(r)), last), "%s_lane")) for r in range(n)
-        ]
-        with f.loop("0", whole, str(steps)) as step:
-            rows = [f.load(wide, f.at(ty, source, step), kind.bytes) for source in sources]
-            target = f.at(ty, "%dst", f.add(f.mul(step, "%lanes"), lane))
-            found = transpose(f, kind, rows, steps)
-            for part in range(0, steps, n):
-                picks = ", ".join(f"i32 {part + i}" for i in range(n))
-                for row in found:
-                    if steps > n:
-                        row = f(f"shufflevector {wide} {row}, {wide} poison, <{n} x i32> <{picks}>")
-                    f.store(v, row, target, kind.bytes)
-                    target = f.at(ty, target, "%lanes")
-        with f.loop(whole, "%k") as step:
-            target = f.at(ty, "%dst", f.add(f.mul(step, "%lanes"), lane))
-            for r, source in enumerate(sources):
-                f.store(ty, f.load(ty, f.at(ty, source, step)), f.at(ty, target, str(r)))
+        source, target = f.at(ty, "%src", f.mul(lane, "%s_lane")), f.at(ty, "%dst", lane)
+        last = f.sub(f.sub("%valid", lane), "1")
+        f.do(
+            f"call void @transpose_{kind.name}_{n}(ptr {source}, i64 %s_lane, i64 {last}, "
+            f"i64 {whole}, ptr {target}, i64 %lanes)"
+        )
+    source, target = f.at(ty, "%src", whole), f.at(ty, "%dst", f.mul(whole, "%lanes"))
+    f.do(
+        f"call void @pack_elements_{kind.name}(ptr {source}, i64 %s_lane, i64 1, i64 %valid, "
+        f"i64 {f.sub('%k', whole)}, ptr {target}, i64 %lanes)"
+    )
+    return f.text()
+
+
+def _transpose_lanes(kind: Kind, n: int) -> str:
+    """Pack `n` lanes for some multiple of n steps; lane %last serves for those behind it."""
+    v, ty = kind.vector(n), kind.scalar
+    f = Function(
+        f"internal void @transpose_{kind.name}_{n}(ptr noalias %src, i64 %s_lane, i64 %last, "
+        "i64 %steps, ptr noalias %dst, i64 %lanes)"
+    )
+    sources = [f.at(ty, "%src", f.mul(f.min(str(r), "%last"), "%s_lane")) for r in range(n)]
+    with f.loop("0", "%steps", str(n)) as step:
+        rows = [f.load(v, f.at(ty, source, step), kind.bytes) for source in sources]
+        target = f.at(ty, "%dst", f.mul(step, "%lanes"))
+        for row in transpose(f, kind, rows, n):
+            f.store(v, row, target, kind.bytes)
+            target = f.at(ty, target, "%lanes")
     return f.text()
 
 
@@ -349,7 +356,8 @@ def parts(kind: Kind) -> list[str]:
         *(write(kind, r, w, False) for r in (rows, rows // 2) for w in range(1, tile.vectors + 1)),
         edge(kind),
         *(_pack_copy(kind, n) for n in sorted(units)),
-        *(_pack_transpose(kind, n, n) for n in sorted(units)),
+        *(_pack_transpose(kind, n) for n in sorted(units)),
+        *(_transpose_lanes(kind, n) for n in sorted(units)),
         _pack_elements(kind),
         pack(kind, f"@pack_a_{kind.name}", rows),
         *packs,

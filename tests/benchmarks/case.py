@@ -30,6 +30,7 @@ MODULES = (
     "arrays",
     "unjitted",
     "unrolled",
+    "loops",
 )
 CASES: dict[str, Case] = {}
 

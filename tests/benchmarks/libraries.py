@@ -16,7 +16,10 @@ Function = Callable[..., Any]
 
 
 class Library(Protocol):
-    """What a case may use of a library. `np` is its NumPy-like namespace."""
+    """What a case may use of a library. `np` is its NumPy-like namespace.
+
+    `lax` has the loops of functrans and JAX; no other library has it.
+    """
 
     name: str
     np: Any
@@ -75,6 +78,7 @@ class Functrans:
         self.jit, self.grad, self.hessian = self.ft.jit, self.ft.grad, self.ft.hessian
         self.value_and_grad, self.vmap = self.ft.value_and_grad, self.ft.vmap
         self.stop_gradient = self.ft.stop_gradient
+        self.lax = importlib.import_module("functrans.lax")
         self.jet, self.laplacian = self.ft.jet, self.ft.laplacian
 
     def erfc(self, x: Any) -> Any:
@@ -109,7 +113,7 @@ class Jax:
         self.np = importlib.import_module("jax.numpy")
         self.jit, self.grad, self.hessian = self.jax.jit, self.jax.grad, self.jax.hessian
         self.value_and_grad, self.vmap = self.jax.value_and_grad, self.jax.vmap
-        self.stop_gradient = self.jax.lax.stop_gradient
+        self.stop_gradient, self.lax = self.jax.lax.stop_gradient, self.jax.lax
         self.array, self.wait = self.np.asarray, self.jax.block_until_ready
         self.logsumexp, self.erfc = self.jax.nn.logsumexp, self.jax.scipy.special.erfc
         self.top_k = self.jax.lax.top_k

@@ -174,6 +174,19 @@ def grad_of_jit_is_jit_of_grad(s: Subject) -> None:
     s.same(f(*s.args), s.gradient(s.loss)(*s.args), order)
 
 
+def jet_is_jvp_of_jvp(s: Subject) -> None:
+    """The second derivatives along a line, for one program in eight, to save time."""
+    if s.rng.random() > 0.125:
+        return
+    points, dots = tuple(s.points), tuple(random_like(s.rng, x) for x in s.points)
+    slope = lambda *xs: ft.jvp(s.moving, xs, dots)[1]
+    first, second = ft.jvp(slope, points, dots)
+    outs, terms = ft.jet(s.moving, points, [[d, 0] for d in dots])
+    s.same(outs, s.moving(*points), "value under jet")
+    s.same([t[0] for t in terms], first, "first term of jet")
+    s.same([t[1] for t in terms], second, "second term of jet")
+
+
 AGREEMENTS: tuple[Callable[[Subject], None], ...] = (
     numpy_is_evaluated,
     jvp_is_numerical,
@@ -181,6 +194,7 @@ AGREEMENTS: tuple[Callable[[Subject], None], ...] = (
     vmap_is_a_loop,
     compiled_is_evaluated,
     grad_of_jit_is_jit_of_grad,
+    jet_is_jvp_of_jvp,
 )
 
 

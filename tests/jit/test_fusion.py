@@ -10,7 +10,7 @@ import pytest
 import functrans as ft
 import functrans.numpy as fnp
 from functrans.extend import simplify
-from jit.fusion import MOST_READS, Kernel, Plan
+from jit.fusion import MOST_EQUATIONS, MOST_READS, Kernel, Plan
 from jit.passes.prepare import inline_calls, to_graph
 from jit.passes.sharing import shared_plan
 
@@ -109,10 +109,24 @@ def test_deep_chains_do_not_recurse(steps: int) -> None:
             x = fnp.sin(x) + 0.1
         return x
 
-    plan = plan_of(f, ft.ShapeDtypeStruct((8,), np.float64))
+    plan = plan_of(f, ft.ShapeDtypeStruct((1000,), np.float64))
     (kernel,) = plan.steps
     assert isinstance(kernel, Kernel)
     assert len(kernel.nodes) == 1
+
+
+@pytest.mark.parametrize("steps", [100, 1000])
+def test_a_long_program_over_few_elements_is_cut_into_stretches(steps: int) -> None:
+    def f(x: Any, y: Any) -> Any:
+        for _ in range(steps):
+            x, y = x + 0.1 * y, y - 0.1 * fnp.sin(x)
+        return x + y
+
+    plan = plan_of(f, *[ft.ShapeDtypeStruct((), np.float64)] * 2)
+    kernels = [step for step in plan.steps if isinstance(step, Kernel)]
+    assert max(len(kernel.visited) for kernel in kernels) <= 3 * MOST_EQUATIONS
+    evaluated = sum(len(scout.visited) for kernel in kernels for scout in kernel.looks.values())
+    assert evaluated <= 3 * len(plan.graph.eqns)
 
 
 def test_an_expression_reads_in_a_bounded_number_of_places() -> None:

@@ -31,7 +31,18 @@ def chain(steps: int) -> tuple[Function, tuple[Any, ...]]:
             x = fnp.sin(x) * 1.01 + 0.1 * (x - 0.001 * k)
         return fnp.sum(x)
 
-    return f, (np.ones(16),)
+    return f, (np.ones(1000),)
+
+
+def solver(steps: int) -> tuple[Function, tuple[Any, ...]]:
+    """Steps over scalars: kernels of bounded length."""
+
+    def f(x: Any, y: Any) -> Any:
+        for _ in range(4 * steps):
+            x, y = x + 0.1 * y, y - 0.1 * fnp.sin(x)
+        return x + y
+
+    return f, (1.0, 0.0)
 
 
 def recurrent(steps: int) -> tuple[Function, tuple[Any, ...]]:
@@ -63,7 +74,7 @@ def calls(f: Function, args: tuple[Any, ...]) -> int:
     return count
 
 
-@pytest.mark.parametrize("program", [chain, recurrent])
+@pytest.mark.parametrize("program", [chain, solver, recurrent])
 def test_twice_the_steps_take_twice_the_calls(
     program: Callable[[int], tuple[Function, tuple[Any, ...]]],
     monkeypatch: pytest.MonkeyPatch,

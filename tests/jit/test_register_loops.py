@@ -249,6 +249,31 @@ def test_gradients_in_lanes(name: str) -> None:
     check(ft.grad(loss), *args, form="lanes")
 
 
+def relaxed(x: Any, rate: Any, p: Any) -> Any:
+    """A loop over many points that share numbers."""
+
+    def body(i: Any, v: Any) -> Any:
+        return v - rate * (p[0] * v * v - p[1]) + fnp.concatenate([p[2:], -p[:1]])[0] * fnp.sin(v)
+
+    return lax.fori_loop(0, 6, body, x)
+
+
+@pytest.mark.parametrize("count", [9, 1000])
+def test_gradients_of_what_lanes_share(count: int) -> None:
+    """Each lane adds up its own part; the parts are added up after the loop."""
+    x, p = np.linspace(1.0, 2.0, count), np.array([0.5, 2.0, 0.1])
+
+    def loss(x: Any, rate: Any, p: Any) -> Any:
+        return fnp.sum(relaxed(x, rate, p) ** 2)
+
+    check(ft.grad(loss, (0, 1, 2)), x, 0.1, p, form="lanes" if count > 64 else None)
+
+    def rows(s: Any, rates: Any) -> Any:
+        return fnp.sum(lax.scan(lambda c, h: (rk4(c, h) - h * c, None), s, rates)[0])
+
+    check(ft.grad(rows, (0, 1)), RNG.random((count, 3)), np.full(4, 0.01), form=None)
+
+
 def growth(x: Any, rate: Any) -> Any:
     """As many steps as it takes."""
 

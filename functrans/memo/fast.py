@@ -1,0 +1,202 @@
+"""Fast paths: what a declared function does first, where the trace expects exactly this call.
+
+Each compares the call with the step that is expected next, by identity alone, and where it is that
+step moves the trace on: no key is built, and nothing else is looked at. It must never take one
+operation for another; whatever it is not sure of goes to `slow`. A trace that does not follow, that
+is suspended, closed or another thread's expects the step DEAD, which matches nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from functrans.memo.keys import Kind
+from functrans.memo.trie import Step
+
+Function: TypeAlias = Callable[..., Any]
+Quick: TypeAlias = Callable[[Any, Function], Function]
+"""(declaration, what takes the calls that are not expected) -> the function with a fast path."""
+
+COPY_LIMIT = 1 << 20
+"""Captured arrays up to this many bytes are copied; larger ones are held read-only."""
+
+NOTHING = object()
+"""Is no argument of any call: what stands in the place of an operand that there is not."""
+UNKNOWN = object()
+"""Stands for an operand that cannot be told by identity."""
+
+
+class _NoTracer:
+    """Stands for the class of tracers until it is there."""
+
+
+Tracer: Any = _NoTracer
+_new = object.__new__
+_ndarray = np.ndarray
+_EXACT = 1 << 63
+
+
+def provide_tracer_class(cls: type[Any]) -> None:
+    """Say what tracers are: their class lies above."""
+    global Tracer
+    Tracer = cls
+
+
+def unary(fn: Any, slow: Function) -> Function:
+    """A function of one operand."""
+
+    def call(x: Any, /, *rest: Any, **options: Any) -> Any:
+        if type(x) is Tracer:
+            trace = x.recorder
+            step = trace.cursor.next
+            if step.fn is fn and step.a is x.slot and step.b is NOTHING:
+                if not rest and not options:
+                    trace.cursor = step
+                    out = _new(Tracer)
+                    out.recorder = trace
+                    out.slot = step
+                    trace.made.append(out)
+                    return out
+        return slow(x, *rest, **options)
+
+    return call
+
+
+def unary_operator(fn: Any, slow: Function) -> Function:
+    """An operator of one operand, which is a tracer."""
+
+    def call(x: Any) -> Any:
+        trace = x.recorder
+        step = trace.cursor.next
+        if step.fn is fn and step.a is x.slot and step.b is NOTHING:
+            trace.cursor = step
+            out = _new(Tracer)
+            out.recorder = trace
+            out.slot = step
+            trace.made.append(out)
+            return out
+        return slow(x)
+
+    return call
+
+
+def binary_operator(fn: Any, slow: Function) -> Function:
+    """An operator of two operands, of which the first is a tracer."""
+
+    def call(x: Any, y: Any) -> Any:
+        trace = x.recorder
+        step = trace.cursor.next
+        if step.fn is fn and step.a is x.slot:
+            cls = type(y)
+            known = step.b
+            if cls is Tracer:
+                if known is not y.slot or y.recorder is not trace:
+                    return slow(x, y)
+            elif known is cls:
+                if cls is int and not -_EXACT <= y < _EXACT:
+                    return slow(x, y)
+                trace.ins.append(y)
+            elif cls is _ndarray:
+                if type(known) is not Kind:
+                    return slow(x, y)
+                aval = known.aval
+                if y.dtype is not aval.dtype or y.shape != aval.shape or not known.plain:
+                    return slow(x, y)
+                trace.ins.append(y.copy() if y.nbytes <= COPY_LIMIT else trace.keep(y))
+            elif known is not y and not (cls in _PARTS and same(y, known)):
+                return slow(x, y)
+            trace.cursor = step
+            out = _new(Tracer)
+            out.recorder = trace
+            out.slot = step
+            trace.made.append(out)
+            return out
+        return slow(x, y)
+
+    return call
+
+
+def general(fn: Any, slow: Function) -> Function:
+    """A function of any arguments, the first a tracer."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if args:
+            x = args[0]
+            if type(x) is Tracer:
+                trace = x.recorder
+                step = trace.cursor.next
+                if step.fn is fn and step.a is x.slot and matches(trace, step, args, kwargs):
+                    trace.cursor = step
+                    out = _new(Tracer)
+                    out.recorder = trace
+                    out.slot = step
+                    trace.made.append(out)
+                    return out
+        return slow(*args, **kwargs)
+
+    return call
+
+
+def matches(trace: Any, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Are these the arguments of the step? Then numbers among them are inputs from now on."""
+    raws, names = step.raws, step.names
+    if len(args) + len(kwargs) != len(raws):
+        return False
+    if kwargs:
+        if tuple(kwargs) != names:
+            return False
+        args = (*args, *kwargs.values())
+    elif names:
+        return False
+    if len(raws) == 1:
+        return True
+    numbers: list[Any] | None = None
+    parts = step.parts
+    for i in range(1, len(args)):
+        value = args[i]
+        if value is raws[i]:
+            continue
+        cls = type(value)
+        if cls is Tracer:
+            if value.slot is not parts[i] or value.recorder is not trace:
+                return False
+        elif cls is parts[i] and cls is not int:
+            numbers = [value] if numbers is None else [*numbers, value]
+        elif cls not in _PARTS or not same(value, raws[i]):
+            return False
+    if numbers is not None:
+        trace.ins += numbers
+    return True
+
+
+_PARTS = frozenset({slice, tuple})
+
+
+def same(value: Any, known: Any) -> bool:
+    """Are these slices, or tuples of them and of constants, the same? Compared by identity."""
+    cls = type(value)
+    if type(known) is not cls:
+        return False
+    if cls is slice:
+        return value.start is known.start and value.stop is known.stop and value.step is known.step
+    if cls is tuple:
+        return len(value) == len(known) and all(
+            v is k or (type(v) in _PARTS and same(v, k)) for v, k in zip(value, known, strict=True)
+        )
+    return False
+
+
+_ATOMS = (int, float, complex, str, bytes, type(None), type(...), type, np.dtype, np.generic)
+
+
+def lasting(value: Any) -> Any:
+    """The value, if it is immutable all through, so that the same object means the same."""
+    if isinstance(value, tuple):
+        return value if all(lasting(v) is not NOTHING for v in value) else NOTHING
+    if type(value) is slice:
+        parts = (value.start, value.stop, value.step)
+        return value if all(lasting(v) is not NOTHING for v in parts) else NOTHING
+    return value if isinstance(value, _ATOMS) else NOTHING

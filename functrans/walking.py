@@ -1,0 +1,732 @@
+"""Walking: how a trace follows the memo as long as it knows what comes, and notes what is new.
+
+A trace is in one of three states. *Following*, it stands at a step of the trie (`cursor`); known
+operations only move it on, and its tracers have no nodes. *Noting*, it records, and puts each
+outermost operation into the trie (`spot`). *Off the trie* it records only. An operation that is
+not known, or whatever needs nodes, makes a following trace *materialise*: it records the equations
+of the steps it came by, gives its tracers their nodes, and is noting from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from sys import getrefcount
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from functrans import tree
+from functrans.bind import current_interpreter
+from functrans.errors import ThreadError, user_frame, where
+from functrans.ir import Eqn, Jaxpr, Var, intern, prune
+from functrans.memo.fast import NOTHING, UNKNOWN, lasting
+from functrans.memo.keys import Opaque, Reader, read_bind, read_call, read_program
+from functrans.memo.trie import DEAD, Key, Leaf, Recorded, Root, Slot, Step, child
+from functrans.segments import free_inputs, live_outputs
+from functrans.surface.declare import Declaration
+from functrans.tracing import Node, Tracer
+from functrans.treedef import LEAF
+from functrans.views import View, note_view
+
+if TYPE_CHECKING:
+    from functrans.segments import Record
+
+_new = Tracer.__new__
+
+
+class Noted(NamedTuple):
+    """An operation that is put into the trie: how it was called, and the inputs made for it."""
+
+    key: Key
+    reader: Reader
+    args: Sequence[Any]
+    kwargs: dict[str, Any]
+    inputs: list[Tracer]
+
+
+class Walker:
+    """The part of a trace that the memo is concerned with; Trace records.
+
+    cursor    the step a following trace stands at; DEAD while it does not follow, or is suspended
+    parked    where a suspended trace stands
+    spot      the step a noting trace stands at
+    tape      runs the trace segment by segment, where it does; `restarted`: has one been run?
+    older     the tracers of earlier segments that this one reads, and their places among `ins`
+    outermost is what is bound or called next an edge of the trie?
+    made      the tracers that the steps on the way have made; `twins` others for the same values
+    ins       the values from outside that were met on the way
+    """
+
+    cursor: Step = DEAD
+    parked: Step = DEAD
+    spot: Step | None = None
+    outermost = False
+    purpose: str
+    no_grad = False
+    tape: Tape | None = None
+    restarted = False
+    _root: Root | None = None
+
+    if TYPE_CHECKING:
+        # What Trace has.
+        records: list[Record]
+        captured: list[tuple[Any, Tracer]]
+
+        def start_recording(self) -> None: ...
+        def record_all(self, eqns: Sequence[Eqn], env: dict[Any, Any]) -> None: ...
+        def require_usable(self, tracer: Tracer) -> None: ...
+        def captured_input(self, value: Any) -> Tracer: ...
+        def constant(self, value: np.ndarray[Any, Any]) -> Tracer: ...
+        def fill_argument(self, tracer: Tracer, value: Any, name: str | None) -> Node: ...
+        def _keep(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]: ...
+
+    def follow(self, root: Root) -> None:
+        """Start at a root of the trie."""
+        self._root = root
+        self._begin(root)
+
+    def _begin(self, at: Step) -> None:
+        self.cursor = at
+        self.spot = None
+        self.outermost = True
+        self.made: list[Tracer] = []
+        self.ins: list[Any] = []
+        self.given: list[tuple[Tracer, Any, str | None]] = []
+        self.twins: list[Tracer] = []
+        self.older: list[tuple[Tracer, Node, int]] = []
+        self._slots: dict[Var, Slot] = {}
+        self._constants: dict[Var, Any] = {}
+        self._hoisted: list[Node] = []
+        self._noting: Any = None
+
+    def expected_argument(self, value: Any, name: str | None) -> Tracer:
+        """The tracer of the next argument; the memo knows what it is like."""
+        tracer = _new(Tracer)
+        tracer.recorder = self
+        assert self._root is not None
+        tracer.slot = self._root.arguments[len(self.given)]
+        self.given.append((tracer, value, name))
+        return tracer
+
+    @property
+    def follows(self) -> bool:
+        return self.cursor is not DEAD or self.parked is not DEAD
+
+    def suspend(self) -> None:
+        """Another interpreter is put in force: operations on these tracers are its captures."""
+        if self.cursor is not DEAD:
+            self.parked, self.cursor = self.cursor, DEAD
+
+    def resume(self) -> None:
+        """In force again."""
+        if self.parked is not DEAD:
+            self.cursor, self.parked = self.parked, DEAD
+
+    def attribute(self, tracer: Tracer, name: str) -> Any:
+        """An attribute that a tracer has not got, since it was made while following."""
+        slot = tracer.slot
+        if slot is None:  # of an earlier segment
+            return None if name in ("views", "link") else getattr(tracer.node.slot, name)
+        if name == "origin" or name == "scalar":
+            return getattr(slot, name)
+        if name == "views":
+            return None
+        self.require_usable(tracer)
+        self.materialise()
+        return object.__getattribute__(tracer, name)
+
+    def copied(self, tracer: Tracer) -> Tracer:
+        """Another tracer for the same value."""
+        if not self.follows:
+            copy = Tracer(self, tracer.node)
+            copy.slot = tracer.slot
+            if self.tape is not None and copy.slot is not None:
+                self.twins.append(copy)
+            return copy
+        copy = _new(Tracer)
+        copy.recorder, copy.slot = self, tracer.slot
+        if tracer.slot is None:
+            copy.node = tracer.node
+        else:
+            self.twins.append(copy)
+        return copy
+
+    def written(self, tracer: Tracer) -> None:
+        """Note that a tracer, maybe of an earlier segment, stands for a value of this one."""
+        if self.tape is not None:
+            self.twins.append(tracer)
+
+    # -- operations -----------------------------------------------------------------------------
+
+    def call(
+        self, fn: Any, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """A call of a declared function that is the outermost operation.
+
+        Where no key tells what it does, its parts are operations of their own.
+        """
+        try:
+            key, reader = read_call(self, fn, args, kwargs)
+        except Opaque:
+            return body(*args, **kwargs)
+        return self._operate(key, reader, body, args, kwargs)
+
+    def bound(
+        self, run: Callable[..., Any], primitive: Any, args: Sequence[Any], params: dict[str, Any]
+    ) -> Any:
+        """An operation that is bound, as the outermost one."""
+        try:
+            key, reader = read_bind(self, primitive, args, params)
+        except Opaque:
+            self.leave()
+            return run(primitive, args, params)
+        return self._operate(key, reader, lambda *xs: run(primitive, xs, params), args, {})
+
+    def applied(self, run: Callable[..., Any], jaxpr: Jaxpr, args: Sequence[Any]) -> Any:
+        """A program that is applied, as the outermost operation."""
+        try:
+            key, reader = read_program(self, jaxpr, args)
+        except Opaque:
+            self.leave()
+            return run(jaxpr, args)
+        return self._operate(key, reader, lambda *xs: run(jaxpr, xs), args, {})
+
+    def _operate(
+        self,
+        key: Key,
+        reader: Reader,
+        body: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        if self.cursor is not DEAD:
+            step = self.cursor.find(key)
+            if step is not None:
+                return self._advance(step, reader.inputs)
+            self.materialise()
+        return self._note(key, reader, body, args, kwargs)
+
+    def _advance(self, step: Step, inputs: list[Any]) -> Any:
+        """Follow: what the operation returns."""
+        self.cursor = step
+        for slot, value in zip(step.inputs, inputs, strict=True):
+            if type(value) is Tracer and value.recorder is self:
+                self.older.append((value, value.node, len(self.ins)))
+                self.ins.append(value.node.value)
+                value.slot = slot
+            else:
+                self.ins.append(self.keep(value))
+        if step.build is None:
+            return self._made(step)
+        return step.build([self._made(slot) for slot in step.results])
+
+    def _made(self, slot: Slot) -> Tracer:
+        tracer = _new(Tracer)
+        tracer.recorder = self
+        tracer.slot = slot
+        self.made.append(tracer)
+        return tracer
+
+    def keep(self, value: Any) -> Any:
+        """A value from outside, out of reach of later writes to it."""
+        return self._keep(value) if type(value) is np.ndarray else value
+
+    def switch(self, no_grad: bool) -> None:
+        """Turn derivatives off or on: a step of its own."""
+        self.no_grad = no_grad
+        if not self.outermost:
+            return
+        key = ("no_grad", no_grad)
+        if self.cursor is not DEAD:
+            step = self.cursor.find(key)
+            if step is not None:
+                self.cursor = step
+                return
+            self.materialise()
+        assert self.spot is not None
+        step = child("no_grad", self.spot)
+        step.a, step.build = no_grad, _nothing
+        self.spot = self.spot.add(key, step)
+
+    # -- noting -----------------------------------------------------------------------------------
+
+    def _note(
+        self,
+        key: Key,
+        reader: Reader,
+        body: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Record an operation, and put it into the trie."""
+        start, hoisted = len(self.records), len(self._hoisted)
+        given = [self.hoist(self.keep(value)) for value in reader.inputs]
+        xs, options = reader.replaced(args, kwargs, given)
+        slots = [tracer.slot for tracer in reader.own]
+        self.outermost, self._noting = False, key[0]
+        try:
+            result = body(*xs, **options)
+        except BaseException:
+            del self._hoisted[hoisted:]
+            self.older = [old for old in self.older if old[2] < hoisted]
+            self.outermost = self.spot is not None
+            raise
+        finally:
+            self._noting = None
+        if self.spot is None:
+            return result
+        if result is NotImplemented or any(
+            t.slot is not s for t, s in zip(reader.own, slots, strict=True)
+        ):
+            self.leave()
+            return result
+        self.outermost = True
+        noted = Noted(key, reader, args, kwargs, given)
+        return self._noted(noted, result, start)
+
+    def _noted(self, call: Noted, result: Any, start: int) -> Any:
+        """Put the operation that was just recorded into the trie; its result."""
+        assert self.spot is not None
+        result, made, build = _taken_apart(result, call.reader.own)
+        if made is None or self.spot.is_full:
+            self.leave()
+            return result
+        step = child(call.key[0], self.spot)
+        step.inputs = tuple(slot_of(tracer) for tracer in call.inputs)
+        if build is None:
+            describe_slot(step, made[0])
+            if isinstance(step.fn, Declaration):
+                expect(step, call.key, call.args, call.kwargs)
+            step.results = (step,)
+        else:
+            step.results = tuple(slot_of(tracer) for tracer in made)
+            step.build = build
+        for slot, tracer in zip(step.inputs, call.inputs, strict=True):
+            self._slots[tracer.node.var] = slot
+        recorded = self._recorded(start, made)
+        if recorded is None:
+            self.leave()
+            return result
+        step.recorded = recorded
+        known = self.spot.add(call.key, step)
+        for slot, tracer in zip(known.inputs, call.inputs, strict=True):
+            self._slots[tracer.node.var] = slot
+            tracer.slot = slot
+        for slot, tracer in zip(known.results, made, strict=True):
+            tracer.slot = slot
+            self._slots.setdefault(tracer.node.var, slot)
+        self.made += made
+        self.spot = known
+        return result
+
+    def _recorded(self, start: int, made: list[Tracer]) -> Recorded | None:
+        """What was recorded since `start`, over slots; None where it refers to anything else."""
+        eqns = [_copied(r.eqn) for r in self.records[start:]]
+        inside = {v for eqn in eqns for v in eqn.outputs}
+        outs = [tracer.node.var for tracer in made]
+        read = dict.fromkeys([a for eqn in eqns for a in eqn.inputs if type(a) is Var] + outs)
+        free: list[tuple[Var, Slot]] = []
+        constants: list[tuple[Var, Any]] = []
+        for var in read:
+            if var in inside:
+                continue
+            if var in self._slots:
+                free.append((var, self._slots[var]))
+            elif var in self._constants:
+                constants.append((var, self._constants[var]))
+            else:
+                return None
+        views: list[tuple[int, Slot, Callable[[Any], Any]]] = []
+        for i, tracer in enumerate(made):
+            if tracer.link is not None:
+                if tracer.link.parent.slot is None:
+                    return None
+                views.append((i, tracer.link.parent.slot, tracer.link.function))
+        return Recorded(eqns, free, constants, outs, views)
+
+    def hoist(self, value: Any) -> Tracer:
+        """A new input for a value from outside that is out of reach of later writes.
+
+        A value of an earlier segment stays what it is.
+        """
+        own = type(value) is Tracer and value.recorder is self
+        tracer = value if own else self.captured_input(value)
+        if own:
+            self.older.append((tracer, tracer.node, len(self._hoisted)))
+        self._hoisted.append(tracer.node)
+        return tracer
+
+    def leave(self) -> None:
+        """Off the trie: record from now on."""
+        self.materialise()
+        self.spot = None
+        self.outermost = False
+
+    def peeked(self) -> None:
+        """An operation that is being noted asks for a value: its key does not tell what it does."""
+        if self.spot is not None and self._noting is not None:
+            self._noting.peeks = True
+            self.spot = None
+
+    # -- from following to noting -----------------------------------------------------------------
+
+    def materialise(self) -> None:
+        """Record what the steps on the way recorded, and give the tracers their nodes."""
+        place = self.parked if self.cursor is DEAD else self.cursor
+        if place is DEAD:
+            return
+        self.cursor = self.parked = DEAD
+        self.start_recording()
+        nodes: dict[Slot, Node] = {}
+        tracers: dict[Slot, Tracer] = {}
+        for tracer, value, name in self.given:
+            nodes[tracer.slot] = self.fill_argument(tracer, value, name)
+            _fill(tracer, tracer.slot, nodes[tracer.slot])
+            tracers[tracer.slot] = tracer
+        older = {place: tracer for tracer, _, place in self.older}
+        self.older = []
+        ins, made = iter([older.get(i, value) for i, value in enumerate(self.ins)]), iter(self.made)
+        for step in place.path():
+            for slot in step.inputs:
+                inner = self.hoist(next(ins, None))
+                self._slots[inner.node.var] = slot
+                nodes[slot] = inner.node
+            if step.recorded is None:
+                continue
+            self._replay(step.recorded, nodes, step.results)
+            own = [next(made) for _ in step.results]
+            for slot, tracer in zip(step.results, own, strict=True):
+                _fill(tracer, slot, nodes[slot])
+                tracers[slot] = tracer
+            for i, slot, function in step.recorded.views:
+                if own[i].link is None:
+                    note_view(own[i], View(tracers[slot], function))
+        for tracer in self.twins:
+            _fill(tracer, tracer.slot, nodes[tracer.slot])
+        if next(made, None) is not None or next(ins, _NOTHING) is not _NOTHING:
+            raise self.used_at_once()
+        self.spot = place
+        self.outermost = True
+
+    def used_at_once(self) -> ThreadError:
+        """The error where two threads moved the trace on at once."""
+        return ThreadError(
+            f"a function that {self.purpose} transforms used its traced values in two threads at "
+            f"once (in {where(user_frame())}). Apply the transform inside the thread."
+        )
+
+    def _replay(
+        self, recorded: Recorded, nodes: dict[Slot, Node], results: tuple[Slot, ...]
+    ) -> None:
+        """Record the equations of a step anew; adds the nodes of its results."""
+        env: dict[Var, Node] = {var: nodes[slot] for var, slot in recorded.free}
+        for var, value in recorded.constants:
+            env[var] = self.constant(value).node
+        self.record_all(recorded.eqns, env)
+        for slot, var in zip(results, recorded.outs, strict=True):
+            node = nodes[slot] = env[var]
+            self._slots.setdefault(node.var, slot)
+
+    # -- asks ------------------------------------------------------------------------------------
+
+    def is_older(self, tracer: Tracer) -> bool:
+        """Does it stand for a value that an earlier segment computed?"""
+        return self.tape is not None and tracer.node.value is not None
+
+    def run_segment(self) -> None:
+        """Run what was traced since the last ask, and keep what can still be referred to."""
+        suspended = current_interpreter() is not self
+        if suspended:
+            self.resume()
+        if self.cursor is DEAD or not self._run_known():
+            self.materialise()
+            for i, (tracer, *_) in enumerate(self.given):
+                tracer.node.cell = i
+            if self.spot is None:
+                self._run_unknown()
+            else:
+                self._run_noted(self.spot)
+            for tracer in [*self.made, *self.twins, *[t for t, *_ in self.given + self.older]]:
+                tracer.node.slot = tracer.node.slot or tracer.slot
+                tracer.slot = None
+        self.restarted = True
+        assert self._root is not None
+        self._begin(self._root.later(self.no_grad))
+        if suspended:
+            self.suspend()
+
+    def _live(self) -> list[Tracer]:
+        """The tracers of this segment that anything but the trace refers to."""
+        found = [t for t in self.made if getrefcount(t) > 3]
+        if self.twins:
+            found += [t for t in self.twins if getrefcount(t) > 3]
+        return [t for t in found if t.slot is not None]
+
+    def _run_known(self) -> bool:
+        """Run a segment that the memo knows, if it does."""
+        live = self._live()
+        slots = list(dict.fromkeys([t.slot for t in live]))
+        leaf = self.cursor.end(("ask", *slots))
+        if leaf is None or leaf.has_views:
+            return False
+        if len(self.ins) != leaf.inputs:
+            raise self.used_at_once()
+        leaf.hits += 1
+        outs, cell = self._run(leaf, self.ins)
+        nodes: dict[Slot, Node] = {}
+        for i, slot in enumerate(slots):
+            node = nodes[slot] = Node(Var(slot.aval), outs[i], False, slot.active)
+            node.cell, node.slot = cell + i, slot
+        for i, (tracer, value, _) in enumerate(self.given):
+            slot = tracer.slot
+            node = tracer.node = Node(Var(slot.aval), value, False, slot.active)
+            node.cell, node.slot = i, slot
+            tracer.slot = None
+        for tracer in live:
+            tracer.node = nodes[tracer.slot]
+            tracer.slot = None
+        for tracer, *_ in self.older:
+            tracer.slot = None
+        return True
+
+    def _run_noted(self, spot: Step) -> None:
+        """Run a segment that was recorded; the memo knows it from now on."""
+        live = self._live()
+        first: dict[Slot, Tracer] = {}
+        for tracer in live:
+            first.setdefault(tracer.slot, tracer)
+        nodes = [tracer.node for tracer in first.values()]
+        invars = [n.var for n in self._hoisted] + [t.node.var for _, t in self.captured]
+        invars += [t.node.var for t, *_ in self.given]
+        leaf = Leaf(
+            self._segment(invars, nodes), len(self._hoisted), [v for v, _ in self.captured], LEAF
+        )
+        leaf.has_views = any(t.link is not None for t in live)
+        if not spot.is_full:
+            leaf = spot.add_end(("ask", *first), leaf)
+        self._valued(nodes, *self._run(leaf, [n.value for n in self._hoisted]))
+
+    def _run_unknown(self) -> None:
+        """Run a segment that the memo does not know, nor will."""
+        made = {v for r in self.records for v in r.eqn.outputs}
+        free = free_inputs(self.records, made)
+        nodes = live_outputs(self.records)
+        leaf = Leaf(self._segment([n.var for n in free], nodes), len(free), [], LEAF)
+        assert self.tape is not None
+        self._valued(nodes, *self.tape.run(leaf, [n.value for n in free], [n.cell for n in free]))
+
+    def _segment(self, invars: list[Var], nodes: list[Node]) -> Jaxpr:
+        outs = [node.var for node in nodes]
+        return intern(Jaxpr(invars, prune([r.eqn for r in self.records], outs), outs))
+
+    def _valued(self, nodes: list[Node], values: list[Any], cell: int) -> None:
+        for i, node in enumerate(nodes):
+            if node.value is None:
+                node.value, node.cell = values[i], cell + i
+
+    def _run(self, leaf: Leaf, values: list[Any]) -> tuple[list[Any], int]:
+        """The outputs of a segment, and the number of the first one's cell."""
+        assert self.tape is not None
+        cells = [*self.cells(leaf), *range(len(self.given))]
+        given = [value for _, value, _ in self.given]
+        return self.tape.run(leaf, [*values, *leaf.constants, *given], cells)
+
+    def cells(self, leaf: Leaf) -> list[int]:
+        """The cells of the values from outside that a segment takes; -1 for constants."""
+        cells = [-1] * (leaf.inputs + len(leaf.constants))
+        for _, node, place in self.older:
+            cells[place] = node.cell
+        return cells
+
+    @property
+    def is_memoised(self) -> bool:
+        """Is it in the trie, or has it been?"""
+        return self._root is not None
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def end(self, out_tree: tree.PyTreeDef, outputs: Sequence[Any]) -> Leaf | None:
+        """The leaf of a following trace with these results; None where it is not known."""
+        if self.cursor is DEAD:
+            return None
+        try:
+            key, inputs = self._end_key(out_tree, outputs)
+        except Opaque:
+            self.leave()
+            return None
+        leaf = self.cursor.end(key)
+        if leaf is None:
+            return None
+        for value in inputs:
+            if type(value) is Tracer and value.recorder is self:
+                self.older.append((value, value.node, len(self.ins)))
+                self.ins.append(value.node.value)
+            else:
+                self.ins.append(self.keep(value))
+        if len(self.ins) != leaf.inputs:
+            raise self.used_at_once()
+        leaf.hits += 1
+        return leaf
+
+    def from_here(self, outputs: Sequence[Any]) -> list[Any]:
+        """The results as tracers of this segment: all else is an input of its own."""
+        found: dict[int, Tracer] = {}
+        here: list[Any] = []
+        for value in outputs:
+            own = type(value) is Tracer and value.recorder is self
+            if own and value.slot is not None:
+                here.append(value)
+                continue
+            known = found.get(id(value)) if own else None
+            if known is None:
+                known = found[id(value)] = self.hoist(self.keep(value))
+            here.append(known)
+        return here
+
+    def ending(
+        self, out_tree: tree.PyTreeDef, outputs: Sequence[Any]
+    ) -> Callable[[Jaxpr, list[Any]], Leaf] | None:
+        """What puts the end of a noting trace into the memo, and gives the leaf that is there.
+
+        None where it cannot be there.
+        """
+        self.materialise()
+        spot = self.spot
+        if spot is None or spot.is_full:
+            return None
+        try:
+            key, _ = self._end_key(out_tree, outputs)
+        except Opaque:
+            self.leave()
+            return None
+
+        def put(jaxpr: Jaxpr, captured: list[Any]) -> Leaf:
+            count = len(self._hoisted)
+            leaf = Leaf(jaxpr, count, captured[count:], out_tree)
+            return spot.add_end(key, leaf)
+
+        return put
+
+    def _end_key(
+        self, out_tree: tree.PyTreeDef, outputs: Sequence[Any]
+    ) -> tuple[Hashable, list[Any]]:
+        key, reader = read_program(self, out_tree.exact_key, outputs)
+        return key, reader.inputs
+
+
+class Tape(Protocol):
+    """Runs a trace segment by segment, and remembers what its derivative needs."""
+
+    def run(self, leaf: Leaf, values: list[Any], cells: list[int]) -> tuple[list[Any], int]:
+        """The outputs of a segment, and the number of the first one's cell.
+
+        `cells` are the numbers of the inputs among the values so far, -1 for constants.
+        """
+        ...
+
+
+_NOTHING: Any = object()
+
+
+def _nothing(_: list[Any]) -> None:
+    return None
+
+
+def _copied(eqn: Eqn) -> Eqn:
+    return Eqn(eqn.primitive, eqn.inputs, eqn.outputs, eqn.params, eqn.source)
+
+
+def slot_of(tracer: Tracer) -> Slot:
+    """A slot for what a tracer is now."""
+    node = tracer.node
+    return Slot(node.var.aval, tracer.scalar, tracer.origin, node.abstract, node.active)
+
+
+def describe_slot(slot: Slot, tracer: Tracer) -> None:
+    """Say of a slot what a tracer is now."""
+    node = tracer.node
+    slot.aval, slot.scalar, slot.origin = node.var.aval, tracer.scalar, tracer.origin
+    slot.abstract, slot.active = node.abstract, node.active
+
+
+def expect(step: Step, key: Key, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    """Say what fast paths compare a call with that returns one tracer.
+
+    Static arguments are told by the same object, if they are immutable, inputs by their kind.
+    """
+    count = len(args)
+    parts = (*key[1 : 1 + count], *[part for _, part in key[1 + count :]])
+    values = (*args, *kwargs.values())
+    raws = tuple(
+        lasting(value) if type(part) is tuple else NOTHING
+        for part, value in zip(parts, values, strict=True)
+    )
+    step.parts, step.raws, step.names = parts, raws, tuple(kwargs)
+    step.a = parts[0] if parts else None
+    step.b = UNKNOWN
+    if len(parts) == 1:
+        step.b = NOTHING
+    elif len(parts) == 2 and not kwargs:
+        step.b = raws[1] if type(parts[1]) is tuple else parts[1]
+
+
+def _fill(tracer: Tracer, slot: Slot, node: Node) -> None:
+    """Give a tracer that was made while following what it would have had."""
+    tracer.node = node
+    if not has(tracer, "origin"):
+        tracer.origin = slot.origin
+    if not has(tracer, "scalar"):
+        tracer.scalar = slot.scalar
+    if not has(tracer, "views"):
+        tracer.views = None
+    if not has(tracer, "link"):
+        tracer.link = None
+
+
+def has(tracer: Tracer, name: str) -> bool:
+    """Is this attribute of a tracer set?"""
+    try:
+        object.__getattribute__(tracer, name)
+    except AttributeError:
+        return False
+    return True
+
+
+def _taken_apart(
+    result: Any, operands: list[Tracer]
+) -> tuple[Any, list[Tracer] | None, Callable[[list[Any]], Any] | None]:
+    """A result, the tracers in it, and what makes one like it of others.
+
+    The tracers are None where it holds anything that cannot be made again. An operand among them is
+    replaced by another tracer for its value.
+    """
+    if type(result) is Tracer:
+        result = _no_operand(result, operands)
+        return result, [result], None
+    leaves, treedef = tree.flatten(result)
+    leaves = [_no_operand(x, operands) if type(x) is Tracer else x for x in leaves]
+    result = treedef.unflatten(leaves)
+    made = [x for x in leaves if type(x) is Tracer]
+    fixed = [None if type(x) is Tracer else (x,) for x in leaves]
+    if not all(f is None or _can_be_given_again(f[0]) for f in fixed):
+        return result, None, None
+
+    def build(tracers: list[Any]) -> Any:
+        found = iter(tracers)
+        return treedef.unflatten([next(found) if f is None else _again(f[0]) for f in fixed])
+
+    return result, made, build
+
+
+def _no_operand(tracer: Tracer, operands: list[Tracer]) -> Tracer:
+    return tracer.snapshot() if any(tracer is x for x in operands) else tracer
+
+
+def _can_be_given_again(value: Any) -> bool:
+    return isinstance(value, (bool, int, float, complex, str, np.generic)) or (
+        type(value) is np.ndarray and value.dtype != object
+    )
+
+
+def _again(value: Any) -> Any:
+    return value.copy() if type(value) is np.ndarray else value
