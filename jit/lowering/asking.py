@@ -16,17 +16,21 @@ from typing import Any, Protocol, TypeAlias
 from functrans.extend import Atom, Aval, Effect, Eqn, Jaxpr, Primitive, Var
 from jit.lowering.index import Divided, Dynamic, Index, Loop, Point, Shape, constant, ravel, unravel
 from jit.lowering.indexing import check_indices, indices_of
-from jit.lowering.rules import INDEXED, REDUCTIONS, SCALARS, Fold, Walk, needs_check
+from jit.lowering.rules import INDEXED, REDUCTIONS, SCALARS, Fold, Walk, is_complex, needs_check
 from jit.lowering.walk import NOTHING, Scout, scalar_cost
 
 MOST_ELEMENTS = 64
 """An array of more elements is not unrolled."""
 MOST_CARRIED = 160
 """So many elements a loop may carry from step to step."""
-MOST_FOLDED = 256
-"""A product or sum over more terms in all is sooner computed on vectors."""
+WIDE = 24
+"""Work on so many elements at once is sooner done on vectors."""
 MOST_COST = 3000.0
 """A body of more work, in simple operations, is not unrolled: its code would not be small."""
+SIDE_BY_SIDE, LANES = 4, 8
+"""From so many elements on elementary functions run on vectors, of so many or fewer lanes."""
+ELEMENTARY = 10.0
+"""The work, in simple operations, from which on a function counts as one of these."""
 DEEP = 8
 """How many index functions may be looked through, one below the other."""
 
@@ -81,7 +85,9 @@ class Asker(Scout):
 
     `anywhere` are the inputs that can be read at any place when the place is known, as they lie in
     memory; so can index functions of them. Every other variable is computed element by element.
-    `outermost`: what a loop here makes at each step goes to memory.
+    `outermost`: what a loop here makes at each step goes to memory. `cost` is the code that is
+    written, in simple operations; with what is `repeated` in loops it is the work, and `wide` is
+    the part of that on wide arrays.
     """
 
     def __init__(
@@ -94,6 +100,8 @@ class Asker(Scout):
         self.points: dict[Var, Elements] = {}
         self.controls: dict[int, Control] = {}
         self.checks = False
+        self.wide = 0.0
+        self.repeated = 0.0
         self.anywhere = readable(body, anywhere)
 
     # what the rules ask
@@ -159,6 +167,17 @@ class Asker(Scout):
         self.cost += len(terms)
         return NOTHING
 
+    @property
+    def work(self) -> float:
+        """How long it takes, in simple operations."""
+        return self.cost + self.repeated
+
+    def add(self, inner: Asker, copies: int = 1, steps: int = 1) -> None:
+        """Count the work of a body inside this one, and how often a copy of its code runs."""
+        self.cost += copies * inner.cost
+        self.wide += copies * steps * inner.wide
+        self.repeated += copies * (steps * (inner.cost + inner.repeated) - inner.cost)
+
     # the walk
 
     def run(self) -> None:
@@ -183,7 +202,13 @@ class Asker(Scout):
     def scalar(self, eqn: Eqn) -> None:
         """Every operand at the same places."""
         places = {flat: None for out in eqn.outputs for flat in self.elements(out)}
-        self.cost += scalar_cost(eqn) * len(places)
+        count = len(places)
+        if runs_on_vectors(eqn, count, self.limits.lanes):
+            cost = scalar_cost(eqn) * -(-count // LANES) + count
+        else:
+            cost = scalar_cost(eqn) * count
+        self.cost += cost
+        self.wide += cost if count >= WIDE else 0.0
         for atom in eqn.inputs:
             self.ask_all(atom, places)
 
@@ -199,8 +224,9 @@ class Asker(Scout):
                 done.add(flat)
                 self.cost += 0.1
                 rule(self, eqn, Point(out.aval.shape, flat=flat))
-        if eqn.primitive in REDUCTIONS and self.cost - before > MOST_FOLDED:
-            raise TooLarge(f"{eqn.primitive.name} is long enough for vectors")
+        if eqn.primitive in REDUCTIONS:
+            cost = self.cost - before
+            self.wide += cost if cost >= WIDE else 0.0
         if needs_check(eqn):
             self.check(eqn)
 
@@ -209,6 +235,12 @@ class Asker(Scout):
         self.checks = True
         for place in checked_places(self, eqn):
             check_indices(self, eqn, Point(indices_of(eqn)[0].aval.shape, flat=place))
+
+
+def runs_on_vectors(eqn: Eqn, count: int, lanes: Loop | None) -> bool:
+    """Is so much to compute at so many places that it pays to bring them side by side?"""
+    real = all(not is_complex(a.aval.dtype) for a in [*eqn.inputs, *eqn.outputs])
+    return lanes is None and real and count >= SIDE_BY_SIDE and scalar_cost(eqn) >= ELEMENTARY
 
 
 def readable(body: Body, anywhere: Set[Var]) -> Set[Var]:

@@ -157,15 +157,15 @@ class Scan:
         self.anywhere = readable_inputs(asker, self.inputs(), [*self.consts, *self.xs])
         needs = self.closed(asker.limits)
         self.steps = [needs]
-        asker.cost += needs.cost
         if self.needs_memory(asker):
             self.unrolled = self.length * needs.cost <= MOST_UNROLLED
             if not self.unrolled and asker.limits.lanes is not None:
                 raise TooLarge("an inner loop makes arrays for each lane")
         if self.unrolled:
-            asker.cost += (self.length - 1) * needs.cost
+            asker.add(needs, copies=self.length)
             self.ask_unrolled(asker, wanted)
         else:
+            asker.add(needs, steps=1 if asker.outermost else self.length)
             self.ask_rolled(asker, needs)
 
     def inputs(self) -> list[Var]:
@@ -459,7 +459,7 @@ class WhileLane:
             places.update(self.test_needs.elements(var))
         self.needs = self.closed(anywhere, limits)
         for needs in (self.test_needs, self.needs):
-            asker.cost += needs.cost
+            asker.add(needs)
         tested, used, carries = self.cond.invars[:nc], self.body.invars[:nb], self.carried.invars
         self.pass_on(asker, self.test_needs, tested, self.cond_consts, self.cond_dims)
         self.pass_on(asker, self.needs, used, self.body_consts, self.body_dims)
@@ -567,7 +567,7 @@ class Cond:
             needs = Asker(body, readable_inputs(asker, body.invars, self.operands), asker.limits)
             needs.want(body.outvars, self.places)
             pass_on(asker, needs, body.invars, self.operands)
-            asker.cost += needs.cost
+            asker.add(needs)
             self.needs.append(needs)
         asker.ask_all(self.index, ONE)
         short = sum(needs.cost for needs in self.needs) <= SHORT

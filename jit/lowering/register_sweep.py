@@ -60,7 +60,7 @@ class OnePass:
             self.needs.want(self.body.outvars, [*self.carried.places, *noted])
             if not self.carried.grow(self.needs):
                 break
-        asker.cost += self.needs.cost
+        asker.add(self.needs)
         pass_on(asker, self.needs, self.const_vars, self.consts)
         self.carried.ask(asker, self.init)
         return [self.needs.elements(v) for v in self.noted_vars]
@@ -201,7 +201,7 @@ class Sweep:
             if not self.carried.grow(self.needs):
                 break
         for needs in (self.test_needs, self.needs):
-            asker.cost += needs.cost
+            asker.add(needs)
         pass_on(asker, self.test_needs, self.tested, self.cond_consts)
         pass_on(asker, self.needs, self.used, self.body_consts)
         self.carried.ask(asker, self.init)

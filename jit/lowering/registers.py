@@ -57,7 +57,7 @@ class RegisterForm:
     def cost(self) -> float:
         """The work of a step, in simple operations on whole vectors."""
         return sum(
-            part.needs.cost * (1 if part.lanes is None else -(-part.lanes.extent // LEAST_LANES))
+            part.needs.work * (1 if part.lanes is None else -(-part.lanes.extent // LEAST_LANES))
             for part in self.parts
         )
 
@@ -99,6 +99,8 @@ def register_form(eqn: Eqn, expanded: Callable[[Jaxpr], Jaxpr]) -> RegisterForm 
 def in_registers(eqn: Eqn, expanded: Callable[[Jaxpr], Jaxpr]) -> RegisterForm:
     """The form without lanes."""
     part = ask(eqn, expanded, None, {k: every(eqn, k) for k in range(len(eqn.outputs))})
+    if 2 * part.needs.wide > part.needs.work:
+        raise TooLarge("most of its work is on arrays that are wide enough for vectors")
     return made(eqn, "registers", "all that its body computes fits in registers", [part])
 
 
@@ -215,7 +217,7 @@ def lower_register_loop(ctx: RootContext, eqn: Eqn) -> None:
 def write_lanes(ctx: RootContext, eqn: Eqn, part: Part, lanes: Loop) -> None:
     """The lanes outermost."""
     steps = eqn.params["form"].eqn.params.get("length", GUESSED_STEPS)
-    parallel = ctx.parallel(part.needs.cost * steps * lanes.extent)
+    parallel = ctx.parallel(part.needs.work * steps * lanes.extent)
     kind: LoopKind = "parallel_vector" if parallel else "vector"
     opened = ctx.b.for_(lanes.extent, kind, grain=GRAIN if parallel else 1, hint="lane")
     with ctx.walk.loop(lanes, opened):

@@ -12,13 +12,21 @@ from typing import Any, TypeAlias
 
 from functrans.extend import Atom, Aval, Eqn, Literal, Var
 from jit.loop_ir.builder import Builder
-from jit.loop_ir.nodes import Value
+from jit.loop_ir.nodes import Buffer, DType, Value
 from jit.lowering.accumulator import Accumulator
-from jit.lowering.asking import Asker, Body, Elements, candidates, checked_places, element_rule
+from jit.lowering.asking import (
+    Asker,
+    Body,
+    Elements,
+    candidates,
+    checked_places,
+    element_rule,
+    runs_on_vectors,
+)
 from jit.lowering.index import Index, Point, Shape, loops_in, unravel
 from jit.lowering.indexing import check_indices, indices_of
 from jit.lowering.reduction import parts
-from jit.lowering.rules import INDEXED, SCALARS, Element, needs_check
+from jit.lowering.rules import INDEXED, SCALARS, Element, loop_dtype, needs_check
 from jit.lowering.writer import Writer, selected
 
 Source: TypeAlias = Callable[[Index], Element]
@@ -191,14 +199,53 @@ class Unrolled(Writer):
     def scalar(self, eqn: Eqn) -> None:
         """An elementwise equation at every place that is needed of any of its results."""
         places = {flat: None for out in eqn.outputs for flat in self.elements(out)}
+        if runs_on_vectors(eqn, len(places), self.lanes):
+            self.on_vectors(eqn, list(places))
+            return
         for flat in places:
-            if all(self.key(out, flat) in self.known.known for out in eqn.outputs):
+            if self.is_known(eqn, flat):
                 continue
-            operands = [self.value(a, Point(a.aval.shape, flat=flat)) for a in eqn.inputs]
+            operands = self.operands(eqn, flat)
             product = id(eqn) in self.products
             results = [self.b.mul(*operands)] if product else self.apply(eqn, operands)
             for out, made in zip(eqn.outputs, results, strict=True):
                 self.learn(out, flat, made)
+
+    def is_known(self, eqn: Eqn, flat: Index) -> bool:
+        return all(self.key(out, flat) in self.known.known for out in eqn.outputs)
+
+    def operands(self, eqn: Eqn, flat: Index) -> list[Any]:
+        """What an elementwise equation takes at one place."""
+        return [self.value(a, Point(a.aval.shape, flat=flat)) for a in eqn.inputs]
+
+    def on_vectors(self, eqn: Eqn, places: Sequence[Index]) -> None:
+        """An elementary function of several elements: side by side, by way of memory."""
+        b, count = self.b, len(places)
+        if all(self.is_known(eqn, flat) for flat in places):
+            return
+        rows = list(zip(*[self.operands(eqn, flat) for flat in places], strict=True))
+        given = [self.in_memory(row) for row in rows]
+        taken = [self.space(loop_dtype(out.aval.dtype), count) for out in eqn.outputs]
+        with b.for_(count, "vector") as loop:
+            operands = [x if isinstance(x, Value) else b.load(x, loop.i) for x in given]
+            for buffer, made in zip(taken, self.apply(eqn, operands), strict=True):
+                b.store(buffer, loop.i, made)
+        for out, buffer in zip(eqn.outputs, taken, strict=True):
+            for k, flat in enumerate(places):
+                self.learn(out, flat, b.load(buffer, k))
+
+    def in_memory(self, row: Sequence[Value]) -> Buffer | Value:
+        """Values side by side in memory; one value where they are all the same."""
+        if all(value is row[0] for value in row):
+            return row[0]
+        buffer = self.space(row[0].dtype, len(row))
+        for k, value in enumerate(row):
+            self.b.store(buffer, k, value)
+        return buffer
+
+    def space(self, dtype: DType, count: int) -> Buffer:
+        """A few elements on the stack of the kernel."""
+        return self.b.local(f"side{len(self.b.buffers)}", dtype, count)
 
     def element_by_element(self, eqn: Eqn) -> None:
         """Any other: its indices are checked, then its rule makes each element."""

@@ -201,6 +201,17 @@ def test_lanes(name: str) -> None:
     check(f, *args, form="lanes")
 
 
+def test_what_is_wide_runs_on_vectors() -> None:
+    """A body of long products is a program; one of few elements calls functions on vectors."""
+
+    def rnn(w: Any, h: Any) -> Any:
+        return lax.fori_loop(0, 7, lambda i, h: fnp.tanh(w @ h), h)
+
+    check(rnn, RNG.random((6, 6)), RNG.random(6))
+    check(ft.grad(lambda w, h: rnn(w, h).sum(), (0, 1)), RNG.random((6, 6)), RNG.random(6))
+    check(rnn, RNG.random((40, 40)), RNG.random(40), form="program")
+
+
 GRADIENTS = ["recurrence", "lorenz", "branches", "nested", "spilled", "tables", "backwards"]
 
 
