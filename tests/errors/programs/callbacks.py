@@ -118,17 +118,16 @@ def an_argument_that_is_no_array():
 @misuse(TransformTypeError)
 def a_loop_that_would_read_twice():
     """
-    scan holds an io_callback and values that carry a derivative (in loss at HERE), and would have
-    to run again, since a value was asked for after it. Call io_callback outside of it, or apply
-    stop_gradient to what it is given.
+    while holds an io_callback and values that carry a derivative (in loss at HERE), and would have
+    to run again, since its derivative takes the same steps again. Call io_callback outside of it,
+    or apply stop_gradient to what it is given.
     """
     lines = iter(range(100))
 
-    def step(total, x):
-        return total * x + ft.io_callback(lambda: next(lines), F8), None
+    def step(total):
+        return total * 2 + ft.io_callback(lambda: next(lines), F8)
 
     def loss(x):
-        y = lax.scan(step, x, np.ones(3))[0]  # here
-        return y if y > 0 else -y
+        return lax.while_loop(lambda total: total < 10, step, x)  # here
 
     ft.grad(loss)(1.0)
