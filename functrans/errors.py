@@ -106,6 +106,10 @@ class EngineWarning(RuntimeWarning):
     """A program could not be compiled in the background; it is evaluated with NumPy instead."""
 
 
+class BudgetError(FunctransError, MemoryError):
+    """A computation cannot keep to the memory it was given."""
+
+
 class EngineError(FunctransError, RuntimeError):
     """The native engine could not be loaded, or could not compile a program."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -576,3 +577,31 @@ def test_derivatives_of_a_linear_solve_are_solves() -> None:
     )
     same(ft.jacrev(general)(A), np.linalg.inv(W + np.eye(3)))
     same(ft.jacfwd(general)(A), np.linalg.inv(W + np.eye(3)))
+
+
+# -- memory -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("memory", [2_000_000, 600_000, 150_000])
+def test_a_gradient_keeps_to_its_budget_of_memory(memory: int) -> None:
+    """Of 400 carries of 4 kB; a little more is for NumPy's temporaries, and for Python."""
+    w, x = RNG.normal(size=(20, 20)) * 0.1, np.ones((20, 25))
+
+    def loss(w: Any, x: Any) -> Any:
+        return np.sum(lax.fori_loop(0, 400, lambda i, c: np.tanh(w @ c) + 0.5 * c, x))
+
+    gradient = ft.grad(loss, argnums=(0, 1), memory=memory)
+    same(gradient(w, x), ft.grad(loss, argnums=(0, 1))(w, x))
+    tracemalloc.start()
+    gradient(w, x)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < memory + 40_000
+
+
+def test_a_budget_changes_only_what_is_kept() -> None:
+    f = lambda x: np.sum(lax.scan(lambda c, y: (np.sin(c) + y, c * y), x, XS)[1])
+    for memory in (10_000, 700):
+        same(ft.value_and_grad(f, memory=memory)(A), ft.value_and_grad(f)(A))
+    jitted = ft.jit(lambda x: ft.grad(f, memory=700)(x))
+    same(jitted(A), ft.grad(f)(A))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -15,22 +15,24 @@ from functrans.api.border import (
     Staged,
     array_leaf,
     as_typed,
-    conform,
     finish,
     run,
     stage,
     unaliased,
     zeros,
 )
+from functrans.api.gradients import (
+    Gradient,
+    transposed_tangent,
+    value_and_grad_jaxpr,
+    within_memory,
+)
 from functrans.api.tape import Tape, add_bar
 from functrans.bind import eval_jaxpr
 from functrans.errors import ShapeError, TransformTypeError, describe, name_of, where
-from functrans.ir import Aval, Jaxpr, aval_of, is_inexact, same_type
-from functrans.primitives.derive import full
-from functrans.recording import stage_walk
+from functrans.ir import Aval, aval_of, is_inexact, same_type
 from functrans.tracing import Tracer
-from functrans.transforms import Linearized, linearize_jaxpr, simplify, transpose_jaxpr
-from functrans.transforms.cache import derived
+from functrans.transforms import Linearized, linearize_jaxpr
 
 Unused = Literal["zeros", "error"]
 
@@ -41,6 +43,7 @@ def grad(
     has_aux: bool = False,
     holomorphic: bool = False,
     unused: Unused = "zeros",
+    memory: int | None = None,
 ) -> Function:
     """The gradient of a scalar function, by reverse mode.
 
@@ -51,12 +54,18 @@ def grad(
     `holomorphic=True` differentiates a complex function. `unused="error"` refuses arguments that
     f does not depend on, which otherwise get zeros.
 
+    `memory` is how many bytes may be held at once beside arguments and results: scans (fori_loop
+    with fixed bounds too) then keep fewer of their steps and take the others again. A budget that
+    this cannot keep to is a MemoryError which says what is missing.
+
     Raises TypeError when f does not return a real scalar or an argument is not floating.
 
     >>> grad(lambda x: x**3)(2.0)
     12.0
     """
-    value_and_gradient = value_and_grad(f, argnums, has_aux, holomorphic, unused, _what="grad")
+    value_and_gradient = value_and_grad(
+        f, argnums, has_aux, holomorphic, unused, memory, _what="grad"
+    )
 
     @functools.wraps(f, updated=())
     def gradient(*args: Any, **kwargs: Any) -> Any:
@@ -72,6 +81,7 @@ def value_and_grad(
     has_aux: bool = False,
     holomorphic: bool = False,
     unused: Unused = "zeros",
+    memory: int | None = None,
     *,
     _what: str = "value_and_grad",
 ) -> Function:
@@ -99,6 +109,9 @@ def value_and_grad(
         ]
         aux = AuxOutput(f, has_aux, _what)
         tape = Tape([True] * len(leaves))
+        build = value_and_grad_jaxpr
+        if memory is not None:
+            build = functools.partial(within_memory, memory=memory, what=f"{_what} of {name_of(f)}")
         with stage(
             lambda *xs: aux.split_scalar(split.call(f, xs)),
             leaves,
@@ -106,13 +119,13 @@ def value_and_grad(
             purpose=_what,
             active=[True] * len(leaves),
             names=split.names,
-            tape=tape,
+            tape=tape if memory is None else None,
         ) as staged:
             _require_scalar(staged.jaxpr.out_avals[0], f, _what, holomorphic)
             if staged.cells is not None:
                 results, grads = _taped_gradient(staged, staged.cells, tape, leaves)
             else:
-                results, grads = _gradient(staged, leaves)
+                results, grads = _gradient(staged, leaves, build)
         if unused == "error":
             _require_used(grads, split, f, _what)
         grads = [zeros(aval_of(x)) if g is None else g for x, g in zip(leaves, grads, strict=True)]
@@ -122,10 +135,12 @@ def value_and_grad(
     return value_and_gradient
 
 
-def _gradient(staged: Staged, leaves: list[Any]) -> tuple[list[Any], list[Any]]:
+def _gradient(
+    staged: Staged, leaves: list[Any], build: Callable[..., Gradient]
+) -> tuple[list[Any], list[Any]]:
     """The outputs, and the gradient of the first one for each leaf, None where it is zero."""
     active = (False,) * len(staged.captured) + (True,) * len(leaves)
-    program, nonzero = value_and_grad_jaxpr(staged.jaxpr, active)
+    program, nonzero = build(staged.jaxpr, active)
     results = run(program, [*staged.captured, *leaves])
     num_outs = len(staged.jaxpr.outvars)
     given = iter(results[num_outs:])
@@ -159,37 +174,6 @@ def _require_used(grads: list[Any], split: Split, f: Function, what: str) -> Non
             f"{what}: the result does not depend on {name} ({where(f)}), and unused='error' was "
             "asked for. Leave it out of argnums, or use unused='zeros'."
         )
-
-
-@derived
-def value_and_grad_jaxpr(jaxpr: Jaxpr, active: tuple[bool, ...]) -> tuple[Jaxpr, tuple[bool, ...]]:
-    """(inputs) -> outputs and the gradients, of the first output, that are not zero."""
-    linear = linearize_jaxpr(jaxpr, active)
-    nonzero: tuple[bool, ...] = (False,) * sum(active)
-    if not linear.out_nonzero[0]:
-        return linear.primal, nonzero
-    backward, nonzero = transposed_tangent(
-        linear, active, (True, *[False] * (sum(linear.out_nonzero) - 1))
-    )
-    num_outs = len(jaxpr.outvars)
-    in_avals = [a for a, flag in zip(jaxpr.in_avals, active, strict=True) if flag]
-    grad_avals = [a for a, flag in zip(in_avals, nonzero, strict=True) if flag]
-
-    def walk(*inputs: Any) -> list[Any]:
-        results = eval_jaxpr(linear.primal, inputs)
-        outs, residuals = results[:num_outs], results[num_outs:]
-        grads = eval_jaxpr(backward, [*residuals, full(1, jaxpr.out_avals[0])])
-        return [*outs, *[conform(g, a) for g, a in zip(grads, grad_avals, strict=True)]]
-
-    return simplify(stage_walk(walk, jaxpr.in_avals, "grad")), nonzero
-
-
-def transposed_tangent(
-    linear: Linearized, active: tuple[bool, ...], given: tuple[bool, ...]
-) -> tuple[Jaxpr, tuple[bool, ...]]:
-    """The backward program: (residuals, cotangents) -> cotangents of the active inputs."""
-    mask = (False,) * linear.num_residuals + (True,) * sum(active)
-    return transpose_jaxpr(linear.tangent, mask, given)
 
 
 class AuxOutput:

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from functrans.errors import ShapeError
-from functrans.ir import Atom, Aval, Effect, Eqn, Jaxpr, Literal, Source, Var, prune, same_type
+from functrans.ir import Atom, Aval, Eqn, Jaxpr, Literal, Source, Var, prune, same_type
 from functrans.primitives.structural import broadcast_p
-from functrans.segments import without_effects
 from functrans.transforms.cache import derived
 
 Mask = tuple[bool, ...]
@@ -131,12 +130,6 @@ def restricted(jaxpr: Jaxpr, wanted: Mask) -> Jaxpr:
     """The program with only some of its results, and what these and effects need."""
     outvars = chosen(jaxpr.outvars, wanted)
     return Jaxpr(jaxpr.invars, prune(jaxpr.eqns, outvars), outvars)
-
-
-@derived
-def quiet(jaxpr: Jaxpr) -> Jaxpr:
-    """The program less its effects; the program itself where it has none."""
-    return jaxpr if jaxpr.effect is Effect.NONE else without_effects(jaxpr)
 
 
 @derived

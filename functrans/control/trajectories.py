@@ -22,7 +22,6 @@ from functrans.control.bodies import (
     either,
     grown,
     others,
-    quiet,
     reads,
     restricted,
     settled,
@@ -272,13 +271,7 @@ def partial_eval(eqn: Eqn, unknown: tuple[bool, ...]) -> tuple[list[Eqn], list[E
     operands = sweep.cut(eqn.inputs)
     parts = _kept_operands(operands, walk.parts, keeps)
     now = equation(known, parts, known_outs, eqn.source)
-    return [now], [equation(_without_effects(sweep), operands, again, eqn.source)]
-
-
-def _without_effects(sweep: Sweep) -> Sweep:
-    """The sweep less its effects, which take place when what is known runs."""
-    passes = tuple(p._replace(jaxpr=quiet(p.jaxpr)) for p in sweep.passes)
-    return replace(sweep, cond=quiet(sweep.cond), body=quiet(sweep.body), passes=passes)
+    return [now], [later]
 
 
 def _unknown_results(jaxpr: Jaxpr, mask: Mask, num_carry: int) -> Mask:

@@ -57,6 +57,7 @@ def calmed(eqn: Eqn) -> Eqn:
 def _calmed_param(value: Any) -> Any:
     if isinstance(value, Jaxpr):
         return without_effects(value)
-    if isinstance(value, tuple) and not hasattr(value, "_fields"):
-        return tuple([_calmed_param(x) for x in value])
+    if isinstance(value, tuple):
+        parts = [_calmed_param(x) for x in value]
+        return type(value)._make(parts) if hasattr(value, "_fields") else tuple(parts)  # type: ignore[attr-defined]
     return value

@@ -37,7 +37,7 @@ def cond(
     given = _operands(operands, operand, "cond")
     chosen = as_predicate(pred, "cond", None)
     index = cast(chosen, INDEX)
-    return _one_of("cond", index, (false_fun, true_fun), given)
+    return _one_of("cond", index, (true_fun, false_fun), given, last_first=True)
 
 
 def switch(
@@ -91,7 +91,15 @@ def as_predicate(value: Any, what: str, function: Function | None) -> Any:
     return e.ne(cast(leaf, aval.dtype), aval.dtype.type(0))
 
 
-def _one_of(what: str, index: Any, functions: tuple[Function, ...], given: tuple[Any, ...]) -> Any:
+def _one_of(
+    what: str,
+    index: Any,
+    functions: tuple[Function, ...],
+    given: tuple[Any, ...],
+    *,
+    last_first: bool = False,
+) -> Any:
+    """The function that `index` names, counted from the last one with `last_first`."""
     for function in functions:
         require_callable(function, what)
     operands = Leaves.of(given, f"{what}: operand ")
@@ -112,10 +120,11 @@ def _one_of(what: str, index: Any, functions: tuple[Function, ...], given: tuple
             _require_same_tree(what, functions[0], staged[0], f, one)
         avals = _common_types(what, functions, staged)
         consts, branches = sharing_consts(staged, len(operands.values))
+        programs = tuple(_converted(b, avals) for b in branches)
         outs = apply(
             cond_p,
             [index, *consts, *operands.values],
-            branches=tuple(_converted(b, avals) for b in branches),
+            branches=programs[::-1] if last_first else programs,
         )
     return tree.unflatten(staged[0].out_tree, outs)
 

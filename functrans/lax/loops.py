@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from functrans import tree
 from functrans.api.arguments import require_callable
-from functrans.api.border import Function
+from functrans.api.border import Function, Staged
 from functrans.control.blocks import checkpointed, scan_again, scan_unrolled
 from functrans.control.scan import scan_p
 from functrans.control.while_loop import while_p
 from functrans.errors import ShapeError, TransformTypeError, describe, name_of, where
-from functrans.ir import Aval, Jaxpr, aval_of
+from functrans.ir import Aval, aval_of
 from functrans.lax.branches import as_predicate
 from functrans.lax.staging import Leaves, Settling, apply, apply_program, join, stage_abstract
-from functrans.surface.promotion import cast
+from functrans.surface.promotion import BOOL, cast
 
 
 def scan(
@@ -52,7 +53,7 @@ def scan(
     y_tree: list[tree.PyTreeDef] = []
     count = len(carry.values)
 
-    def flat_f(*values: Any) -> list[Any]:
+    def step(*values: Any) -> list[Any]:
         result = f(carry.rebuild(values[:count]), slices.rebuild(values[count:]))
         if not (isinstance(result, tuple) and len(result) == 2):
             raise TransformTypeError(
@@ -64,54 +65,74 @@ def scan(
         y_tree[:] = [ys.treedef]
         return [*left, *[cast(y, aval_of(y).dtype) for y in ys.values]]
 
-    x_avals = [Aval(a.shape[1:], a.dtype) for a in slices.avals]
-    names = [*carry.names, *[f"a slice of {name}" for name in slices.names]]
-    with settling.stage(
-        lambda avals: stage_abstract(flat_f, [*avals, *x_avals], "scan", names, f)
-    ) as staged:
-        outs = _apply_scan(
-            [*staged.captured, *settling.start(), *slices.values],
-            jaxpr=staged.jaxpr,
-            length=steps,
-            reverse=bool(reverse),
-            num_consts=len(staged.captured),
-            num_carry=count,
-            block=_block(unroll, steps, f),
-            checkpoint=_segment(checkpoint, steps, f),
-        )
+    outs = _scan(
+        settling,
+        step,
+        slices=slices,
+        length=steps,
+        reverse=bool(reverse),
+        block=_block("scan", unroll, steps, f),
+        checkpoint=_segment(checkpoint, steps, f),
+    )
     return carry.rebuild(outs[:count]), tree.unflatten(y_tree[0], outs[count:])
+
+
+def _scan(
+    settling: Settling,
+    step: Callable[..., list[Any]],
+    *,
+    first: Sequence[Any] = (),
+    slices: Leaves,
+    length: int,
+    reverse: bool = False,
+    block: int,
+    checkpoint: int,
+) -> list[Any]:
+    """The results of a scan whose `step` takes and leaves flat values.
+
+    `first` are carries that come before those which settle, and keep their types. `block` steps
+    are written out at a time, and every `checkpoint`-th carry is kept (0: all of them).
+    """
+    names = [
+        *["the index"] * len(first),
+        *settling.init.names,
+        *[f"a slice of {name}" for name in slices.names],
+    ]
+    fixed = [aval_of(x) for x in first]
+    x_avals = [Aval(a.shape[1:], a.dtype) for a in slices.avals]
+
+    def trace(avals: list[Aval]) -> Staged:
+        types = [*fixed, *avals, *x_avals]
+        return stage_abstract(step, types, settling.what, names, settling.function)
+
+    with settling.stage(trace) as staged:
+        operands = [*staged.captured, *first, *settling.start(), *slices.values]
+        params = {
+            "jaxpr": checkpointed(staged.jaxpr) if checkpoint == 1 else staged.jaxpr,
+            "length": length,
+            "reverse": reverse,
+            "num_consts": len(staged.captured),
+            "num_carry": len(first) + len(settling.avals),
+        }
+        if checkpoint > 1:
+            return apply_program(lambda *xs: scan_again(xs, [checkpoint], **params), operands)
+        if block > 1:
+            return apply_program(lambda *xs: scan_unrolled(xs, block, **params), operands)
+        return apply(scan_p, operands, **params)
 
 
 Checkpoint: TypeAlias = "bool | int | str"
 
 
-def _apply_scan(
-    operands: list[Any], *, jaxpr: Jaxpr, block: int, checkpoint: int, **params: Any
-) -> list[Any]:
-    """`block` steps are written out at a time; every `checkpoint`-th carry is kept (0: all)."""
-    if checkpoint == 1:
-        jaxpr, checkpoint = checkpointed(jaxpr), 0
-    if block > 1 or checkpoint:
-        params = {"jaxpr": jaxpr, **params}
-        return apply_program(
-            lambda *xs: (
-                scan_again(xs, [checkpoint], **params)
-                if checkpoint
-                else scan_unrolled(xs, block, **params)
-            ),
-            operands,
-        )
-    return apply(scan_p, operands, jaxpr=jaxpr, **params)
-
-
-def _block(unroll: int | bool, steps: int, f: Function) -> int:
+def _block(what: str, unroll: int | bool, steps: int, f: Function) -> int:
     """How many steps to write out at a time."""
     if unroll is True:
         return max(steps, 1)
     if isinstance(unroll, (bool, int, np.integer)) and unroll >= 0:
         return max(int(unroll), 1)
     raise TransformTypeError(
-        f"scan: unroll must be a positive int or a bool, but it is {describe(unroll)} ({where(f)})."
+        f"{what}: unroll must be a positive int or a bool, but it is {describe(unroll)} "
+        f"({where(f)})."
     )
 
 
@@ -165,22 +186,39 @@ def while_loop(cond_fun: Function, body_fun: Function, init_val: Any) -> Any:
     require_callable(body_fun, "while_loop")
     init = Leaves.of(init_val, "init_val")
     settling = Settling("while_loop", body_fun, init)
+    outs = _while(
+        settling,
+        lambda *values: as_predicate(cond_fun(init.rebuild(values)), "while_loop", cond_fun),
+        lambda *values: settling.left(body_fun(init.rebuild(values))),
+        cond_fun,
+    )
+    return init.rebuild(outs)
 
-    def flat_body(*values: Any) -> list[Any]:
-        return settling.left(body_fun(init.rebuild(values)))
 
-    def flat_cond(*values: Any) -> list[Any]:
-        return [as_predicate(cond_fun(init.rebuild(values)), "while_loop", cond_fun)]
+def _while(
+    settling: Settling,
+    test: Callable[..., Any],
+    step: Callable[..., list[Any]],
+    user: Function,
+    first: Sequence[Any] = (),
+) -> list[Any]:
+    """The results of a while whose `test` and `step` take flat values; `first` as in `_scan`."""
+    fixed = [aval_of(x) for x in first]
+    names = [*["the index", "upper"][: len(first)], *settling.init.names]
+    what = settling.what
+
+    def trace(avals: list[Aval]) -> Staged:
+        return stage_abstract(step, [*fixed, *avals], what, names, settling.function)
 
     with (
-        settling.stage(
-            lambda avals: stage_abstract(flat_body, avals, "while_loop", init.names, body_fun)
-        ) as body,
-        stage_abstract(flat_cond, settling.avals, "while_loop", init.names, cond_fun) as cond,
+        settling.stage(trace) as body,
+        stage_abstract(
+            lambda *xs: [test(*xs)], [*fixed, *settling.avals], what, names, user
+        ) as cond,
     ):
-        outs = apply(
+        return apply(
             while_p,
-            [*cond.captured, *body.captured, *settling.start()],
+            [*cond.captured, *body.captured, *first, *settling.start()],
             cond=cond.jaxpr,
             body=body.jaxpr,
             num_cond_consts=len(cond.captured),
@@ -188,7 +226,6 @@ def while_loop(cond_fun: Function, body_fun: Function, init_val: Any) -> Any:
             lanes=None,
             dims=None,
         )
-    return init.rebuild(outs)
 
 
 def fori_loop(
@@ -206,23 +243,29 @@ def fori_loop(
     index = join(aval_of(low), aval_of(high))
     assert index is not None  # integer scalars
     first = cast(low, index.dtype, weak=index.weak)
+    init = Leaves.of(init_val, "init_val")
+    settling = Settling("fori_loop", body_fun, init)
+
+    def step(i: Any, *values: Any) -> list[Any]:
+        return [i + 1, *settling.left(body_fun(i, init.rebuild(values)))]
+
     if _is_number(low) and _is_number(high):
         steps = max(int(high) - int(low), 0)
-
-        def step(carry: Any, _: Any) -> Any:
-            i, val = carry
-            return (i + 1, body_fun(i, val)), None
-
-        block = 1 if unroll is None else unroll
-        (_, val), _ = scan(step, (first, init_val), None, length=steps, unroll=block)
-        return val
+        block = _block("fori_loop", 1 if unroll is None else unroll, steps, body_fun)
+        empty = Leaves.of(None, "")
+        outs = _scan(
+            settling, step, first=[first], slices=empty, length=steps, block=block, checkpoint=0
+        )
+        return init.rebuild(outs[1:])
     last = cast(high, index.dtype, weak=index.weak)
-    _, _, val = while_loop(
-        lambda carry: carry[0] < carry[1],
-        lambda carry: (carry[0] + 1, carry[1], body_fun(carry[0], carry[2])),
-        (first, last, init_val),
+    outs = _while(
+        settling,
+        lambda i, end, *values: cast(i < end, BOOL),
+        lambda i, end, *values: [i + 1, end, *step(i, *values)[1:]],
+        body_fun,
+        first=[first, last],
     )
-    return val
+    return init.rebuild(outs[2:])
 
 
 def _is_number(x: Any) -> bool:

@@ -30,7 +30,7 @@ def _conforming(value: Any, like: Leaves, what: str, function: Function) -> list
     tree.check_structure(
         like.treedef, value, f"{what}: {place} must return the structure it was given, but differs"
     )
-    found = Leaves.of(value, f"{what}: the result of {name_of(function)}")
+    found = Leaves.of(value, "the result")
     for x, aval, name in zip(found.values, like.avals, found.names, strict=True):
         if aval_of(x).shape != aval.shape:
             raise ShapeError(

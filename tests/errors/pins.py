@@ -26,6 +26,7 @@ MODULES = (
     "rules",
     "expansion",
     "callbacks",
+    "loops",
 )
 PROGRAMS: dict[str, Misuse] = {}
 SOURCES: dict[Path, list[str]] = {}
