@@ -56,7 +56,8 @@ def operands_of(eqn: Eqn) -> Operands:
     counts += [n for each in p["passes"] for n in (each.num_consts, each.num_carry)]
     ends = list(accumulate(counts, initial=0))
     groups = [range(start, start + n) for start, n in zip(ends, counts, strict=False)]
-    return Operands(*groups[:3], list(zip(groups[3::2], groups[4::2], strict=True)))
+    passes = list(zip(groups[3::2], groups[4::2], strict=True))
+    return Operands(groups[0], groups[1], groups[2], passes)
 
 
 def sweep_memory(eqn: Eqn) -> list[int]:

@@ -18,7 +18,6 @@ from functrans.extend import (
     cond_p,
     prune,
     scan_p,
-    simplify,
     sweep_p,
     while_p,
 )
@@ -33,9 +32,10 @@ from jit.lowering.loops import (
 )
 from jit.lowering.registers import IN_REGISTERS, RegisterForm
 from jit.lowering.rules import EquationBuilder, runtime_calls
+from jit.passes.fission import taken_out
 from jit.passes.lines import kernel_lines
 from jit.passes.loops import write_program
-from jit.passes.prepare import expand, inline_calls, to_graph
+from jit.passes.prepare import expand, flat, to_graph
 from jit.passes.sharing import shared_plan
 from jit.passes.spread import gathered, spread_sums
 from jit.passes.updates import changed_by
@@ -70,6 +70,8 @@ class Nesting:
             return eqs.bind_as(IN_REGISTERS[eqn.primitive], eqn, form=chosen)
         if eqn.primitive is scan_p and (found := self.in_lanes(eqs, eqn)) is not None:
             return found
+        if eqn.primitive is scan_p and (results := taken_out(eqs, eqn)) is not None:
+            return results
         return eqs.bind_as(primitive, eqn, form=chosen, **self.programs(eqn))
 
     def in_lanes(self, eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:
@@ -137,11 +139,6 @@ class Nesting:
         lines = kernel_lines(plan, written.schedules)
         program = written.program
         return Inner(program, tuple(written.in_place), tuple(calls), tuple(lines), jaxpr.effect)
-
-
-def flat(jaxpr: Jaxpr) -> Jaxpr:
-    """A body with its calls inlined, simplified."""
-    return simplify(inline_calls(jaxpr))
 
 
 def over_carry(body: Jaxpr, first: int, count: int) -> Taken:

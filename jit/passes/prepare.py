@@ -28,6 +28,7 @@ from functrans.extend import (
     linear_solve_p,
     primitives,
     prune,
+    simplify,
 )
 from jit.lowering.copying import stays_p
 from jit.lowering.elementwise import extremes
@@ -97,6 +98,11 @@ def append_call(eqn: Eqn, inputs: list[Atom], eqns: list[Eqn]) -> list[Atom]:
     env: dict[Var, Atom] = dict(zip(inner.invars, inputs, strict=True))
     append_inlined(inner, env, eqns)
     return [renamed(a, env) for a in inner.outvars]
+
+
+def flat(jaxpr: Jaxpr) -> Jaxpr:
+    """A program with its calls inlined, simplified."""
+    return simplify(inline_calls(jaxpr))
 
 
 # -- expansion --------------------------------------------------------------------------------

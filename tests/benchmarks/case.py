@@ -31,6 +31,7 @@ MODULES = (
     "unjitted",
     "unrolled",
     "loops",
+    "recurrent",
 )
 CASES: dict[str, Case] = {}
 

@@ -26,6 +26,7 @@ PROGRAMS = {
     "first_10": "first call of 10 operations",
     "first_mlp": "first call of the MLP",
     "first_rnn100": "first call of an RNN unrolled 100 steps",
+    "first_rnn_scan": "first call of an RNN of 100 steps as scan",
     "first_chain1000": "first call of a chain of 1000 operations",
     "first_taylor10": "first call of 10 derivatives of tanh(sin x)",
     "cached_10": "the same of 10 operations, from the disk",
@@ -38,6 +39,7 @@ _CASES = {
     "10": "grad10_jit",
     "mlp": "mlp",
     "rnn100": "rnn100",
+    "rnn_scan": "rnn_scan",
     "chain1000": "chain1000",
     "taylor10": "taylor10",
 }

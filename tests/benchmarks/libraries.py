@@ -63,6 +63,9 @@ class Library(Protocol):
     def top_k(self, x: Any, k: int) -> Any:
         """The k largest along the last axis, and their places."""
 
+    def sigmoid(self, x: Any) -> Any:
+        """The logistic function."""
+
     def wait(self, result: Any) -> None:
         """Return when the result has been computed."""
 
@@ -75,6 +78,7 @@ class Functrans:
     def __init__(self) -> None:
         self.ft = importlib.import_module("functrans")
         self.np = importlib.import_module("functrans.numpy")
+        self.sigmoid = importlib.import_module("functrans.nn").sigmoid
         self.jit, self.grad, self.hessian = self.ft.jit, self.ft.grad, self.ft.hessian
         self.value_and_grad, self.vmap = self.ft.value_and_grad, self.ft.vmap
         self.stop_gradient = self.ft.stop_gradient
@@ -111,6 +115,7 @@ class Jax:
         self.jax = importlib.import_module("jax")
         self.jax.config.update("jax_enable_x64", True)
         self.np = importlib.import_module("jax.numpy")
+        self.sigmoid = self.jax.nn.sigmoid
         self.jit, self.grad, self.hessian = self.jax.jit, self.jax.grad, self.jax.hessian
         self.value_and_grad, self.vmap = self.jax.value_and_grad, self.jax.vmap
         self.stop_gradient, self.lax = self.jax.lax.stop_gradient, self.jax.lax

@@ -277,6 +277,85 @@ def test_too_many_steps_for_the_memory_are_an_error() -> None:
     ), done.stderr
 
 
+# -- what leaves the loop -------------------------------------------------------------------------
+
+
+def batched(w: Any, v: Any, h: Any, xs: Any) -> Any:
+    """A layer whose input does not depend on the step before."""
+    return lax.scan(lambda h, x: (fnp.tanh(fnp.exp(0.1 * x) @ w + h @ v), h[0]), h, xs)
+
+
+V, H = RNG.normal(size=(N, N)) / N, RNG.normal(size=(6, N))
+BATCHES = RNG.normal(size=(5, 6, N))
+
+
+def outside(lines: list[str]) -> list[str]:
+    """The lines of a report that are not about a loop's body, without their numbers."""
+    return [line.partition(": ")[2] for line in lines if line.partition(":")[0].isdigit()]
+
+
+def test_products_of_slices_are_made_at_once() -> None:
+    agrees(batched, W, V, H, BATCHES)
+    first, product, loop, *_ = outside(report(batched, W, V, H, BATCHES))
+    assert first.endswith("full f64[5,6,70]")
+    assert product == "dot_general"
+    assert loop.startswith("scan as program")
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_sums_of_products_are_made_at_once(reverse: bool) -> None:
+    """Each gradient of a matrix is a product over all steps; only one product stays inside."""
+
+    def loss(w: Any, v: Any, h: Any, xs: Any) -> Any:
+        step = lambda h, x: (fnp.tanh(x @ w + h @ v), None)
+        return fnp.sum(lax.scan(step, h, xs, reverse=reverse)[0] ** 2)
+
+    gradient = ft.grad(loss, (0, 1, 2, 3))
+    agrees(gradient, W, V, H, BATCHES)
+    lines = report(gradient, W, V, H, BATCHES)
+    products = [line for line in lines if line.endswith(": dot_general")]
+    inside = [line for line in products if line not in [f"{k}: dot_general" for k in range(20)]]
+    assert len(inside) == 2  # h @ v, and its transpose
+    assert len(products) - len(inside) == 4  # x @ w, and three gradients
+
+
+def test_sums_of_many_kinds() -> None:
+    """Products beside other terms, transposed and reshaped, of vectors, starting from a value."""
+
+    def step(carry: Any, x: Any) -> Any:
+        a, b, c, d, h = carry
+        h = fnp.tanh(V @ h + x)
+        a = x[:, None] * h[None] * 0.5 + (a + fnp.outer(h, x))
+        b = fnp.outer(h, x).T + b
+        c = c + fnp.outer(x, h).reshape(-1)
+        return (a, b, c, d + fnp.sum(a), h), None
+
+    init = (W, V, fnp.zeros(N * N), 1.0, H[0])
+    agrees(lambda xs: lax.scan(step, init, xs), XS)
+    agrees(lambda xs: lax.scan(step, init, xs, reverse=True), XS)
+
+
+def test_what_depends_on_constants_is_made_once() -> None:
+    def f(w: Any, x: Any) -> Any:
+        return lax.fori_loop(0, 4, lambda i, x: fnp.sin(fnp.exp(w + w.T) @ x), x)
+
+    agrees(f, W, X)
+    first, loop, *_ = outside(report(f, W, X))
+    assert first.endswith("full f64[70,70]")
+    assert loop.startswith("scan as program")
+
+
+def test_what_is_only_larger_is_not_kept() -> None:
+    """Spreading a vector over a matrix is no work, and the matrix is not stored."""
+
+    def f(v: Any, w: Any) -> Any:
+        return lax.fori_loop(0, 4, lambda i, w: fnp.exp(v)[:, None] * fnp.sin(w @ w), w)
+
+    agrees(f, X, W)
+    first, *_ = outside(report(f, X, W))
+    assert first.endswith("full f64[70]")
+
+
 # -- in place -----------------------------------------------------------------------------------
 
 

@@ -1,0 +1,398 @@
+"""Work that need not be done step by step is taken out of a scan.
+
+invariant  what depends on constants alone is computed once, before the loop
+before     products of slices with constants are one product of the stacked operands
+after      products with constants that are results of steps are one product of what the steps leave
+sums       products that are only added up in a carry are one product of what the steps leave
+
+Results are what they were but for the order in which products are summed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from functrans.extend import (
+    Atom,
+    Effect,
+    Eqn,
+    Jaxpr,
+    MappedAxis,
+    Var,
+    batch_jaxpr,
+    jaxprs_in,
+    primitives,
+    prune,
+    scan_p,
+)
+from jit.lowering.contraction import SMALL_PRODUCT, Product
+from jit.lowering.graph import VIEWS
+from jit.lowering.rules import EquationBuilder, element_bytes, needs_check
+from jit.passes.prepare import flat
+
+dot_general_p = primitives.contraction.dot_general_p
+add_p = primitives.elementwise.add_p
+transpose_p = primitives.structural.transpose_p
+reshape_p = primitives.structural.reshape_p
+pow_p = primitives.elementwise.pow_p
+
+LEAST_DEPTH = 8
+"""A product over fewer terms is bound by the memory that its result takes."""
+MOST_WORK = 1 << 24
+"""A product of so many multiplications a step is as quick by itself."""
+MOST_BYTES = 1 << 28
+"""What is kept of all steps for the sake of one product."""
+MOST_GROWTH = 4
+"""A value that depends on constants alone is kept if it is no larger than so many times these."""
+
+Kind: TypeAlias = Literal["constant", "slice", "carried"]
+
+
+class Parts(NamedTuple):
+    """The variables of a body, or the operands of its scan, by what they are."""
+
+    consts: list[Any]
+    carry: list[Any]
+    xs: list[Any]
+
+
+def parts(eqn: Eqn, each: Sequence[Any]) -> Parts:
+    first, last = eqn.params["num_consts"], eqn.params["num_consts"] + eqn.params["num_carry"]
+    return Parts(list(each[:first]), list(each[first:last]), list(each[last:]))
+
+
+def taken_out(eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:
+    """The results of a scan by a scan that does less, with equations around it; None if it is
+    as small as it can be."""
+    if eqn.params["length"] < 2:
+        return None
+    work = Fission(eqs, eqn)
+    work.invariant()
+    work.before()
+    work.after()
+    work.sum_up()
+    return work.results() if work.changed else None
+
+
+@dataclass(eq=False)
+class Sum:
+    """A carry to which each step adds products of its own, and maybe something else.
+
+    `terms` are the products, each with the variable that it is after its axes were moved; `rest`
+    is what is added besides.
+    """
+
+    terms: list[tuple[Eqn, Var]] = field(default_factory=list)
+    rest: list[Atom] = field(default_factory=list)
+
+
+class Fission:
+    """One scan while it is taken apart. The body is rewritten by giving variables other meanings:
+    those in `consts` and `xs` come from outside, as the operands beside them."""
+
+    def __init__(self, eqs: EquationBuilder, eqn: Eqn) -> None:
+        self.eqs = eqs
+        self.eqn = eqn
+        self.body = flat(eqn.params["jaxpr"])
+        self.length: int = eqn.params["length"]
+        own, given = parts(eqn, self.body.invars), parts(eqn, eqn.inputs)
+        self.consts: dict[Var, Atom] = dict(zip(own.consts, given.consts, strict=True))
+        self.xs: dict[Var, Atom] = dict(zip(own.xs, given.xs, strict=True))
+        self.carry: list[Var] = own.carry
+        self.inits: list[Atom] = given.carry
+        self.sums: dict[int, Sum] = {}
+        self.later: dict[int, Var] = {}
+        self.left: dict[Var, int] = {}
+        self.changed = False
+        self.makers = {v: e for e in self.body.eqns for v in e.outputs}
+        self.kinds = kinds_of(self.body, self.consts, self.xs)
+
+    def kind(self, atom: Atom) -> Kind:
+        return self.kinds[atom] if isinstance(atom, Var) else "constant"
+
+    # invariant
+
+    def invariant(self) -> None:
+        """Compute what only depends on constants, where it is used by what does not."""
+        wanted = [
+            a
+            for e in self.body.eqns
+            if any(self.kind(v) != "constant" for v in e.outputs)
+            for a in e.inputs
+            if isinstance(a, Var) and self.kind(a) == "constant" and a in self.makers
+        ]
+        chosen = self.worth_keeping(wanted)
+        if chosen:
+            self.changed = True
+            self.consts.update(zip(chosen, self.computed(chosen), strict=True))
+
+    def worth_keeping(self, wanted: Iterable[Var]) -> list[Var]:
+        """These, or what they are made of where that is smaller, if it is work to make them."""
+        found: dict[Var, None] = {}
+        stack, seen = list(wanted), set[Var]()
+        while stack:
+            var = stack.pop()
+            made = self.makers.get(var)
+            if var in seen or made is None:
+                continue
+            seen.add(var)
+            below = above(self.makers, [var])
+            size = sum(a.aval.size for e in below for a in e.inputs if a in self.consts)
+            safe = not any(can_fail(e) or e.effect is not Effect.NONE for e in below)
+            worth = any(e.primitive.name not in VIEWS and e.inputs for e in below)
+            if safe and worth and var.aval.size <= MOST_GROWTH * max(size, 64):
+                found[var] = None
+            else:
+                stack += [a for a in made.inputs if isinstance(a, Var)]
+        return list(found)
+
+    def computed(self, variables: Sequence[Var]) -> list[Atom]:
+        """Variables that only depend on constants, as equations before the scan."""
+        inner = Jaxpr(list(self.consts), above(self.makers, variables), list(variables))
+        return bound(self.eqs, inner, list(self.consts.values()))
+
+    # before
+
+    def before(self) -> None:
+        """Products of slices with constants, for all steps at once."""
+        found = [
+            e.outputs[0]
+            for e in self.body.eqns
+            if e.primitive is dot_general_p and self.is_free(e) and self.pays(e)
+        ]
+        if found:
+            self.changed = True
+            self.xs.update(zip(found, self.stacked(found), strict=True))
+
+    def is_free(self, eqn: Eqn) -> bool:
+        """Is this a product of a slice, or what is made of one, with a constant?"""
+        if sorted(map(self.kind, eqn.inputs)) != ["constant", "slice"]:
+            return False
+        return not any(can_fail(e) for e in above(self.makers, eqn.outputs, self.known()))
+
+    def known(self) -> set[Var]:
+        return {*self.consts, *self.xs}
+
+    def pays(self, eqn: Eqn) -> bool:
+        """Is it better to multiply once for all steps?"""
+        p, out = Product(eqn), eqn.outputs[0]
+        work = prod(p.batch + p.rows + p.columns + p.depth)
+        deep = prod(p.depth) >= LEAST_DEPTH
+        small = self.length * out.aval.size * element_bytes(out) <= MOST_BYTES
+        return deep and small and work * self.length > SMALL_PRODUCT and work < MOST_WORK
+
+    def stacked(self, variables: Sequence[Var]) -> list[Atom]:
+        """Variables that do not depend on the carry, of all steps."""
+        known = self.known()
+        inner = Jaxpr(
+            [*self.consts, *self.xs], above(self.makers, variables, known), list(variables)
+        )
+        dims = (*[None] * len(self.consts), *[0] * len(self.xs))
+        batched, _ = batch_jaxpr(inner, MappedAxis(self.length), dims, (True,) * len(variables))
+        return bound(self.eqs, batched, [*self.consts.values(), *self.xs.values()])
+
+    # after
+
+    def after(self) -> None:
+        """Find the results of steps that are products with constants, and what is multiplied."""
+        reads = read_counts(self.body)
+        for k, out in enumerate(self.body.outvars[len(self.carry) :]):
+            product = self.product_of(out, reads)
+            if product is not None and self.kind(out) == "carried" and self.pays(product):
+                factors = [a for a in product.inputs if self.kind(a) != "constant"]
+                if len(factors) == 1 and isinstance(factors[0], Var):
+                    self.later[k] = factors[0]
+                    self.changed = True
+
+    def product_of(self, atom: Atom, reads: Mapping[Var, int]) -> Eqn | None:
+        """The product that a variable is, its axes moved maybe, if nothing else reads it."""
+        while isinstance(atom, Var) and reads[atom] == 1 and atom in self.makers:
+            made = self.makers[atom]
+            if made.primitive is dot_general_p:
+                return made
+            if made.primitive is not transpose_p and made.primitive is not reshape_p:
+                return None
+            atom = made.inputs[0]
+        return None
+
+    # sums
+
+    def sum_up(self) -> None:
+        """Find the carries to which products are added that nothing else reads."""
+        reads = read_counts(self.body)
+        for k, carry in enumerate(self.carry):
+            out = self.body.outvars[k]
+            if reads[carry] == 1 and isinstance(out, Var):
+                found = self.sum_of(carry, out, reads)
+                if found is not None:
+                    self.sums[k] = found
+                    self.changed = True
+
+    def sum_of(self, carry: Var, out: Var, reads: Mapping[Var, int]) -> Sum | None:
+        """What is added to a carry, where there are products among it."""
+        found, started = Sum(), False
+        stack: list[Atom] = [out]
+        while stack:
+            atom = stack.pop()
+            made = self.makers.get(atom) if isinstance(atom, Var) and reads[atom] == 1 else None
+            if made is not None and made.primitive is add_p:
+                stack += made.inputs
+            elif atom is carry:
+                started = True
+            else:
+                product = self.product_of(atom, reads)
+                if product is not None and isinstance(atom, Var) and self.pays_later(product):
+                    found.terms.append((product, atom))
+                else:
+                    found.rest.append(atom)
+        return found if started and found.terms else None
+
+    def pays_later(self, eqn: Eqn) -> bool:
+        """Is it better to keep the factors of all steps and multiply once?"""
+        p, out = Product(eqn), eqn.outputs[0]
+        if p.batch or any(self.kind(a) == "constant" for a in eqn.inputs):
+            return False
+        work = prod(p.rows + p.columns + p.depth)
+        kept = sum(a.aval.size for a in eqn.inputs)
+        few = self.length * kept * element_bytes(out) <= MOST_BYTES
+        return few and kept <= 2 * out.aval.size and work * self.length > SMALL_PRODUCT
+
+    # the scan that is left
+
+    def results(self) -> list[Atom]:
+        """Bind what is left of the scan, and what comes after it."""
+        kept = [k for k in range(len(self.carry)) if k not in self.sums or self.sums[k].rest]
+        count = len(self.body.outvars) - len(self.carry)
+        now = [k for k in range(count) if k not in self.later]
+        outs = self.scan(self.left_body(kept, now), kept)
+        first = len(kept) + len(now)
+        carried = dict(zip(kept, outs[: len(kept)], strict=True))
+        ys = dict(zip(now, outs[len(kept) : first], strict=True))
+        for k, factor in self.later.items():
+            out = self.body.outvars[len(self.carry) + k]
+            ys[k] = self.made_later(out, factor, self.of_all_steps(factor, outs[first:]))
+        for k, found in self.sums.items():
+            carried[k] = self.total(found, carried.get(k, self.inits[k]), outs[first:])
+        return [*[carried[k] for k in range(len(self.carry))], *[ys[k] for k in range(count)]]
+
+    def scan(self, body: Jaxpr, kept: Sequence[int]) -> list[Atom]:
+        """The results of a scan of this body, over the carries that are kept."""
+        read = {*[a for e in body.eqns for a in e.inputs], *body.outvars}
+        consts = [v for v in self.consts if v in read]
+        xs = [v for v in self.xs if v in read]
+        carry = [self.carry[k] for k in kept]
+        inner = Jaxpr([*consts, *carry, *xs], body.eqns, body.outvars)
+        counts = {"num_consts": len(consts), "num_carry": len(kept)}
+        operands = [self.consts[v] for v in consts]
+        operands += [*[self.inits[k] for k in kept], *[self.xs[v] for v in xs]]
+        return self.eqs.bind(scan_p, *operands, **self.eqn.params | counts | {"jaxpr": inner})
+
+    def left_body(self, kept: Sequence[int], now: Sequence[int]) -> Jaxpr:
+        """The body without what was taken out: carries, results `now`, what is multiplied later."""
+        known = self.known()
+        eqns = [e for e in self.body.eqns if not any(v in known for v in e.outputs)]
+        outs: list[Atom] = []
+        for k in kept:
+            total, rest = self.body.outvars[k], list[Atom]()
+            if k in self.sums:
+                total, rest = self.carry[k], self.sums[k].rest
+            for atom in rest:
+                new = Var(self.carry[k].aval)
+                eqns.append(Eqn(add_p, [total, atom], [new], {}))
+                total = new
+            outs.append(total)
+        outs += [self.body.outvars[len(self.carry) + k] for k in now]
+        factors = [a for s in self.sums.values() for product, _ in s.terms for a in product.inputs]
+        for factor in [*self.later.values(), *factors]:
+            if isinstance(factor, Var) and factor not in self.xs:
+                self.left.setdefault(factor, len(self.left))
+        outs += self.left
+        return Jaxpr(self.body.invars, prune(eqns, outs), outs)
+
+    # what comes after it
+
+    def of_all_steps(self, factor: Atom, stacks: Sequence[Atom]) -> Atom:
+        """What is multiplied, of all steps; `stacks` are what these leave."""
+        assert isinstance(factor, Var)
+        return self.xs[factor] if factor in self.xs else stacks[self.left[factor]]
+
+    def made_later(self, out: Atom, factor: Var, stack: Atom) -> Atom:
+        """A result of all steps from what is multiplied in all of them."""
+        assert isinstance(out, Var)
+        known = [*self.consts, factor]
+        inner = Jaxpr(known, above(self.makers, [out], known), [out])
+        dims = (*[None] * len(self.consts), 0)
+        batched, _ = batch_jaxpr(inner, MappedAxis(self.length), dims, (True,))
+        return bound(self.eqs, batched, [*self.consts.values(), stack])[0]
+
+    def total(self, found: Sum, start: Atom, stacks: Sequence[Atom]) -> Atom:
+        """A carry and the products of all steps, added up: steps are one more axis to sum over."""
+        for product, out in found.terms:
+            factors = [self.of_all_steps(a, stacks) for a in product.inputs]
+            deep = [(0, *[axis + 1 for axis in axes]) for axes in product.params["contract"]]
+            params = product.params | {"contract": tuple(deep)}
+            (whole,) = self.eqs.bind(dot_general_p, *factors, **params)
+            (result,) = product.outputs
+            moved = Jaxpr([result], above(self.makers, [out], [result]), [out])
+            (start,) = self.eqs.bind(add_p, start, *bound(self.eqs, moved, [whole]))
+        return start
+
+
+def kinds_of(body: Jaxpr, consts: Iterable[Var], xs: Iterable[Var]) -> dict[Atom, Kind]:
+    """What each variable of a body depends on."""
+    kinds: dict[Atom, Kind] = dict.fromkeys(body.invars, "carried")
+    kinds.update(dict.fromkeys(consts, "constant"))
+    kinds.update(dict.fromkeys(xs, "slice"))
+    for eqn in body.eqns:
+        each = {kinds[a] for a in eqn.inputs if isinstance(a, Var)}
+        kind: Kind = "constant"
+        if "carried" in each or eqn.effect is not Effect.NONE or eqn.primitive.opaque:
+            kind = "carried"
+        elif "slice" in each:
+            kind = "slice"
+        kinds.update(dict.fromkeys(eqn.outputs, kind))
+    return kinds
+
+
+def can_fail(eqn: Eqn) -> bool:
+    """May an equation raise, or one in a body that it holds?"""
+    whole = eqn.outputs[0].aval.dtype.kind in "iu" if eqn.outputs else False
+    holds = any(True for _ in jaxprs_in(eqn.params))
+    return holds or needs_check(eqn) or (eqn.primitive is pow_p and whole)
+
+
+def above(
+    makers: Mapping[Var, Eqn], variables: Iterable[Var], known: Iterable[Var] = ()
+) -> list[Eqn]:
+    """The equations that variables are made by, from what is known, in order."""
+    found: dict[int, Eqn] = {}
+    stop = set(known)
+    stack: list[Any] = [v for v in variables if v in makers and v not in stop]
+    while stack:
+        eqn = makers[stack.pop()]
+        if id(eqn) not in found:
+            found[id(eqn)] = eqn
+            stack += [a for a in eqn.inputs if a in makers and a not in stop]
+    order = {id(e): k for k, e in enumerate(dict.fromkeys(makers.values()))}
+    return sorted(found.values(), key=lambda e: order[id(e)])
+
+
+def bound(eqs: EquationBuilder, jaxpr: Jaxpr, args: Sequence[Atom]) -> list[Atom]:
+    """The equations of a jaxpr, appended; its results."""
+    env: dict[Any, Atom] = dict(zip(jaxpr.invars, args, strict=True))
+    for eqn in jaxpr.eqns:
+        outs = eqs.bind(eqn.primitive, *[env.get(a, a) for a in eqn.inputs], **eqn.params)
+        env.update(zip(eqn.outputs, outs, strict=True))
+    return [env.get(a, a) for a in jaxpr.outvars]
+
+
+def read_counts(body: Jaxpr) -> dict[Var, int]:
+    """How many times each variable is read, as a result too."""
+    counts = dict.fromkeys([*body.invars, *[v for e in body.eqns for v in e.outputs]], 0)
+    for atom in [*[a for e in body.eqns for a in e.inputs], *body.outvars]:
+        if isinstance(atom, Var):
+            counts[atom] += 1
+    return counts
