@@ -424,6 +424,31 @@ def test_24_linear_regression(wrap: Any) -> None:
     assert_allclose(params["b"], 0.6310948746341264, rtol=1e-12)
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, ft.jit], ids=["eager", "jit"])
+def test_24_as_one_scan(wrap: Any) -> None:
+    """All epochs as one program, with the optimiser's state in the carry."""
+    xs, ys = np.array([[1.0], [2.0], [3.0]]), np.array([[2.0], [3.0], [4.0]])
+    optimizer = ft.optim.sgd(0.01)
+
+    def loss(params: dict[str, Array]) -> Array:
+        return fnp.mean((xs * params["w"] + params["b"] - ys) ** 2)
+
+    def epoch(carry: Any, _: None) -> Any:
+        params, state = carry
+        value, grads = ft.value_and_grad(loss)(params)
+        return optimizer.update(params, grads, state), value
+
+    def train(params: Any) -> Any:
+        init = (params, optimizer.init(params))
+        (params, _), losses = ft.lax.scan(epoch, init, None, length=100)
+        return params, losses
+
+    params, losses = wrap(train)({"w": 0.0, "b": 0.0})
+    assert_allclose(losses[::10], LOSSES, rtol=1e-11)
+    assert_allclose(params["w"], 1.1622707269398473, rtol=1e-12)
+    assert_allclose(params["b"], 0.6310948746341264, rtol=1e-12)
+
+
 def test_25_a_mean_of_squares() -> None:
     def out(a: Array) -> Array:
         b = a + 3
