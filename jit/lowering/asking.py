@@ -23,8 +23,8 @@ MOST_ELEMENTS = 64
 """An array of more elements is not unrolled."""
 MOST_CARRIED = 160
 """So many elements a loop may carry from step to step."""
-WIDE = 24
-"""Work on so many elements at once is sooner done on vectors."""
+WIDE, WIDE_FOLD = 40, 400
+"""Work on so many elements at once is sooner done on vectors, and folds of so many terms in all."""
 MOST_COST = 3000.0
 """A body of more work, in simple operations, is not unrolled: its code would not be small."""
 SIDE_BY_SIDE, LANES = 4, 8
@@ -87,7 +87,7 @@ class Asker(Scout):
     memory; so can index functions of them. Every other variable is computed element by element.
     `outermost`: what a loop here makes at each step goes to memory. `cost` is the code that is
     written, in simple operations; with what is `repeated` in loops it is the work, and `wide` is
-    the part of that on wide arrays.
+    the part of that on wide arrays. `shared` is the part that is the same in all lanes.
     """
 
     def __init__(
@@ -102,6 +102,7 @@ class Asker(Scout):
         self.checks = False
         self.wide = 0.0
         self.repeated = 0.0
+        self.shared = 0.0
         self.anywhere = readable(body, anywhere)
 
     # what the rules ask
@@ -172,10 +173,14 @@ class Asker(Scout):
         """How long it takes, in simple operations."""
         return self.cost + self.repeated
 
-    def add(self, inner: Asker, copies: int = 1, steps: int = 1) -> None:
-        """Count the work of a body inside this one, and how often a copy of its code runs."""
+    def add(self, inner: Asker, copies: int = 1, steps: int = 1, own: bool = False) -> None:
+        """Count the work of a body inside this one, and how often a copy of its code runs.
+
+        own: the body is that of one lane.
+        """
         self.cost += copies * inner.cost
         self.wide += copies * steps * inner.wide
+        self.shared += 0.0 if own else copies * steps * inner.shared
         self.repeated += copies * (steps * (inner.cost + inner.repeated) - inner.cost)
 
     # the walk
@@ -209,6 +214,7 @@ class Asker(Scout):
             cost = scalar_cost(eqn) * count
         self.cost += cost
         self.wide += cost if count >= WIDE else 0.0
+        self.shared += cost * sum(not flat.terms for flat in places) / max(count, 1)
         for atom in eqn.inputs:
             self.ask_all(atom, places)
 
@@ -226,7 +232,8 @@ class Asker(Scout):
                 rule(self, eqn, Point(out.aval.shape, flat=flat))
         if eqn.primitive in REDUCTIONS:
             cost = self.cost - before
-            self.wide += cost if cost >= WIDE else 0.0
+            self.wide += cost if cost >= WIDE_FOLD else 0.0
+            self.shared += cost * sum(not flat.terms for flat in done) / len(done)
         if needs_check(eqn):
             self.check(eqn)
 

@@ -459,7 +459,7 @@ class WhileLane:
             places.update(self.test_needs.elements(var))
         self.needs = self.closed(anywhere, limits)
         for needs in (self.test_needs, self.needs):
-            asker.add(needs)
+            asker.add(needs, own=bool(self.lane.terms))
         tested, used, carries = self.cond.invars[:nc], self.body.invars[:nb], self.carried.invars
         self.pass_on(asker, self.test_needs, tested, self.cond_consts, self.cond_dims)
         self.pass_on(asker, self.needs, used, self.body_consts, self.body_dims)

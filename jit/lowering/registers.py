@@ -55,9 +55,12 @@ class RegisterForm:
 
     @property
     def cost(self) -> float:
-        """The work of a step, in simple operations on whole vectors."""
+        """The work of a step, in simple operations.
+
+        One on a vector of lanes counts twice, since not all that lanes do is their own.
+        """
         return sum(
-            part.needs.work * (1 if part.lanes is None else -(-part.lanes.extent // LEAST_LANES))
+            part.needs.work * (2 * -(-part.lanes.extent // LEAST_LANES) if part.lanes else 1)
             for part in self.parts
         )
 
@@ -164,6 +167,8 @@ def in_lanes(eqn: Eqn, expanded: Callable[[Jaxpr], Jaxpr], count: int) -> Regist
         else:
             shared[k] = every(eqn, k)
     parts = [ask(eqn, expanded, lanes, own)]
+    if 2 * parts[0].needs.shared > parts[0].needs.work:
+        raise TooLarge("most of the work would be the same")
     if shared:
         parts.append(ask(eqn, expanded, None, shared))
     reason = f"{count} elements that do not depend on each other run the loop in lanes"
