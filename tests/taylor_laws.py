@@ -21,8 +21,8 @@ def taylor_is_nested_jvp(name: str, thorough: bool) -> None:
 
     At kinks and other edges too: what docs/edges.md fixes holds for every order.
     """
-    for case in moving_cases(name, thorough):
-        for bent in (True, False):
+    for i, case in enumerate(moving_cases(name, thorough)):
+        for bent in (True, False) if thorough else (i % 2 == 0,):
             curve = curve_through(case, ORDER, bent)
             label = f"{case.label}: {'bent' if bent else 'straight'}"
             expected = nested(case, curve)
@@ -50,7 +50,7 @@ def many_curves_are_their_sum(name: str, thorough: bool) -> None:
 
 def moving_cases(name: str, thorough: bool) -> Iterator[Case]:
     """Cases in double precision in which something moves."""
-    for case in cases(name, thorough, "fc", ("plain", "one", "scalar", "empty"), few=3):
+    for case in cases(name, thorough, "fc", ("plain", "one", "scalar", "empty"), few=2):
         if case.active and case.dtype == WIDE[case.dtype.kind]:
             yield case
 
