@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -215,6 +217,17 @@ def test_the_cost_grows_with_the_square_of_the_order(f: Function) -> None:
     size = {n: len(ft.make_jaxpr(ft.derivative(f, n))(0.5).eqns) for n in (8, 16, 32)}
     assert size[16] < 4.5 * size[8]
     assert size[32] < 4.5 * size[16]
+
+
+@pytest.mark.parametrize("f", [sp.gammaln, lambda x: x**2.5])
+def test_the_order_is_not_bounded_by_the_stack(f: Function) -> None:
+    """Every derivative of these is another function, so that series rest on series."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 180)
+    try:
+        ft.make_jaxpr(ft.derivative(f, 40))(2.5)
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 # -- laplacian -----------------------------------------------------------------------------------

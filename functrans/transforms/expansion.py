@@ -63,21 +63,19 @@ class Expansion:
         self._depth = 0
 
     def settled(self, eqn: Eqn, operands: Sequence[Series], order: int) -> list[Series]:
-        """The series of an equation of the program itself, each of whose effects takes place.
-
-        What row k rests on is made first, the deepest first: Python's stack need not be as deep as
-        the order.
-        """
+        """The series of an equation of the program itself, each of whose effects takes place."""
         if eqn.effect is not Effect.NONE:
             self._known.pop(_key(eqn, operands), None)
         self._integrals.clear()
-        found = self.equation(eqn, operands)
-        for k in range(order + 1):
-            for integral in reversed(self._integrals):
-                integral.make(k)
-            for series in found:
-                series[k]
-        return [series.settle(order) for series in found]
+        return [series.settle(order) for series in self.equation(eqn, operands)]
+
+    def prepare(self, k: int) -> None:
+        """Make what row k of an equation of the program itself rests on, the deepest first.
+
+        So Python's stack need not be as deep as the order.
+        """
+        for integral in reversed(self._integrals):
+            integral.make(k)
 
     def equation(self, eqn: Eqn, operands: Sequence[Series]) -> list[Series]:
         """The series of an equation's results, found again where the same was expanded before."""
@@ -304,11 +302,13 @@ class _Integral:
 
     def make(self, k: int) -> None:
         """Make the row that row k of an integral at depth 0 rests on: one less at each depth."""
-        if k >= self._depth:
+        if 0 < self._depth <= k:
             self._found(k - self._depth)
 
     def row(self, k: int) -> Row:
         """y_k, for k > 0."""
+        if self._depth == 0:
+            self._expansion.prepare(k)
         if self._slopes is None:
             self._slopes = self._expanded()
         return [None if s is None else _over(s[k - 1], k) for s in self._slopes]
