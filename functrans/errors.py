@@ -87,7 +87,7 @@ class OptionError(FunctransError, ValueError):
 
 
 class RangeError(FunctransError, OverflowError):
-    """A Python int does not fit the dtype it takes."""
+    """A number does not fit the dtype that it takes."""
 
 
 class OutOfBoundsError(FunctransError, IndexError):

@@ -321,6 +321,16 @@ def test_laplacian_through_custom_rules_products_and_orderings() -> None:
     np.testing.assert_allclose(ft.laplacian(f)(x), by_hessian(f, x), rtol=1e-10)
 
 
+def test_laplacian_of_little() -> None:
+    """No entries, one entry, no dependence, a result that is linear."""
+    assert ft.laplacian(lambda x: x.sum())(np.zeros(0)) == 0.0
+    assert ft.laplacian(lambda x: x**3)(2.0) == 12.0
+    assert ft.laplacian(lambda x: 3.0)(np.ones(2)) == 0.0
+    np.testing.assert_array_equal(ft.laplacian(lambda x: 2 * x)(np.ones(2)), [0.0, 0.0])
+    both = ft.laplacian(lambda x, y: (x**2 * y**2).sum(), argnums=(0, 1))
+    assert both(np.ones(2), np.ones(2)) == 8.0
+
+
 def test_no_hessian_is_made() -> None:
     """Nothing in the program is larger than all first derivatives of the widest layer."""
     n, widest = 40, 8

@@ -16,7 +16,7 @@ from functrans.api.forward import require_tuples
 from functrans.api.jacobians import basis
 from functrans.api.reverse import check_tangents, differentiable_leaf
 from functrans.bind import eval_jaxpr
-from functrans.errors import ShapeError, TransformTypeError, describe, name_of
+from functrans.errors import RangeError, ShapeError, TransformTypeError, describe, name_of
 from functrans.ir import Aval, Jaxpr, aval_of, is_inexact
 from functrans.primitives.derive import broadcast_at, full
 from functrans.primitives.elementwise import times
@@ -59,6 +59,7 @@ def jet(f: Function, primals: Sequence[Any], series: Sequence[Sequence[Any]]) ->
         own = [next(leaves) for _ in range(in_tree.num_leaves)]
         columns = [_term(t, k, in_tree, own, f) for k, t in enumerate(terms, 1)]
         coefficients += [list(row) for row in zip(own, *columns, strict=True)]
+    _require_factorial(order, split.leaves, "jet")
     pushed = _push(f, split, "jet", Curve(order), coefficients, _derivatives)
     results = [
         [c[0], *[zeros(a) if x is None else as_typed(x, a) for x in c[1:]]]
@@ -142,6 +143,7 @@ def derivative(
             _require_real(leaves, split, "derivative", remedy)
         remedy = "For many scalars vmap the derivative; for directions use taylor or jet."
         dots = _unit_direction(leaves, split, f, "derivative", remedy)
+        _require_factorial(n, leaves, "derivative")
         pushed = _push(f, split, "derivative", Curve(n), _lines(leaves, dots, n), _highest)
         return pushed.highest(f, "derivative")
 
@@ -207,6 +209,20 @@ def _whole(value: Any, what: str, name: str) -> int:
             f"{what}: {name} must be a whole number, 0 or more, but it is {describe(value)}."
         )
     return int(value)
+
+
+def _require_factorial(order: int, leaves: Sequence[Any], what: str) -> None:
+    """A derivative is a coefficient times a factorial, which must be a number of the dtype."""
+    size = np.asarray(math.gamma(order + 1) if order <= 170 else math.inf)
+    for leaf in leaves:
+        dtype = aval_of(leaf).dtype
+        with np.errstate(over="ignore"):
+            too_large = is_inexact(dtype) and np.isinf(size.astype(dtype))
+        if too_large:
+            raise RangeError(
+                f"{what}: a derivative of order {order} is a Taylor coefficient times {order}!, which "
+                f"is more than {dtype.name} holds. Take the coefficients themselves, by taylor."
+            )
 
 
 def _unit_direction(

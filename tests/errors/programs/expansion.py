@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import functrans as ft
-from functrans.errors import ShapeError, TransformTypeError
+from functrans.errors import RangeError, ShapeError, TransformTypeError
 from tests.errors.pins import misuse
 
 
@@ -146,3 +146,13 @@ def derivative_of_two_numbers_at_once():
     directions use taylor or jet.
     """
     ft.derivative(lambda p: p["a"] * p["b"], 2)({"a": 1.0, "b": 2.0})  # here
+
+
+@misuse(RangeError)
+def derivative_beyond_the_factorials():
+    """
+    derivative: a derivative of order 40 is a Taylor coefficient times 40!, which is more than
+    float32 holds (in derivative_beyond_the_factorials at HERE). Take the coefficients themselves,
+    by taylor.
+    """
+    ft.derivative(curve, 40)(np.float32(1.0))  # here
