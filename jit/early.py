@@ -97,7 +97,8 @@ def load_library() -> None:
 
 
 def compile_something() -> None:
-    """Compile a module of one function."""
+    """Compile a module of one function by each code generator that a first program uses."""
     from jit import codegen, native
 
-    codegen.compiled(PROGRAM, native.host_target(), codegen.RUNTIME)
+    for slot in (codegen.PROGRAMS, codegen.PROGRAMS + 1, codegen.RUNTIME):
+        codegen.compiled(PROGRAM, native.host_target(), slot)

@@ -263,7 +263,8 @@ def bound_equations(graph: Graph, stored: dict[Var, str]) -> None:
 
     What a later stretch reads is stored, but for what is computed again in no time.
     """
-    if len(graph.eqns) <= MOST_EQUATIONS:
+    few = [e for e in graph.eqns if is_inlined(e) and e.outputs[0].aval.size <= FEW]
+    if len(few) <= MOST_EQUATIONS:
         return
     costs = inline_costs(graph, stored)
     stretches: dict[Var, int] = {}

@@ -13,6 +13,7 @@ from jit.conversions import rounded
 from jit.intrinsics import error, exponential, gamma, inverse, logarithm, power, trigonometric
 from jit.intrinsics.algebra import F, Maths
 from jit.loop_ir.nodes import DType
+from jit.names import COLD
 from jit.vectors import Target, Writer, mangled, register, vector
 
 Generator: TypeAlias = Callable[..., F]
@@ -127,14 +128,22 @@ class Intrinsics:
             c_name = name + ("f" if scalar == "float" else "")
             operands = [f"%a{k}" for k in range(arity)]
             result = each_lane(w, c_name, scalar, lanes, operands)
-            self.define(function, w, vector(scalar, lanes), arity, result)
+            self.define(function, w, vector(scalar, lanes), arity, result, COLD)
         return function
 
-    def define(self, function: str, w: Writer, kind: str, arity: int, result: str) -> None:
+    def define(
+        self,
+        function: str,
+        w: Writer,
+        kind: str,
+        arity: int,
+        result: str,
+        attributes: str = "nounwind",
+    ) -> None:
         """Add a function to the module."""
         params = ", ".join([f"{kind} %a{k}" for k in range(arity)])
-        head = f"define internal {self.convention}{kind} @{function}({params}) nounwind {{\nentry:"
-        self.functions.append("\n".join([head, *w.lines, f"  ret {kind} {result}", "}"]))
+        head = f"define internal {self.convention}{kind} @{function}({params}) {attributes} {{"
+        self.functions.append("\n".join([head, "entry:", *w.lines, f"  ret {kind} {result}", "}"]))
 
 
 def each_lane(w: Writer, name: str, scalar: str, lanes: int, operands: list[str]) -> str:
