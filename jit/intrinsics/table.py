@@ -10,7 +10,16 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from jit.conversions import rounded
-from jit.intrinsics import error, exponential, gamma, inverse, logarithm, power, trigonometric
+from jit.intrinsics import (
+    error,
+    exponential,
+    gamma,
+    inverse,
+    logarithm,
+    power,
+    trigonometric,
+    waves,
+)
 from jit.intrinsics.algebra import F, Maths
 from jit.loop_ir.nodes import DType
 from jit.names import COLD
@@ -62,6 +71,16 @@ GENERATORS: dict[str, Generator] = {
     "lgamma": through_double(gamma.lgamma),
     "digamma": through_double(gamma.digamma),
     "cbrt": inverse.cbrt,
+    "exp_cos": through_double(waves.exp_cos),
+    "exp_sin": through_double(waves.exp_sin),
+    "cosh_cos": through_double(waves.cosh_cos),
+    "cosh_sin": through_double(waves.cosh_sin),
+    "sinh_cos": through_double(waves.sinh_cos),
+    "sinh_sin": through_double(waves.sinh_sin),
+    "tanh_re": through_double(waves.tanh_re),
+    "tanh_im": through_double(waves.tanh_im),
+    "norm": through_double(waves.norm),
+    "norm_rest": through_double(waves.norm_rest),
 }
 # Formulas so short that the call and the spills around it show: 15 to 20 % for exp.
 SHORT = frozenset({"exp", "exp2", "log", "log2", "log10", "sin", "cos", "logistic", "atan2"})

@@ -6,6 +6,7 @@ from typing import Never
 
 from jit.loop_ir.nodes import (
     ARITHMETIC,
+    BINARY_INTRINSICS,
     BITWISE,
     COMPARISONS,
     COUNTS,
@@ -44,7 +45,7 @@ from jit.loop_ir.nodes import (
 ARITY = {"fma": 3, "select": 3} | dict.fromkeys(
     ("neg", "abs", "not", "cast", "bitcast", "sqrt", "floor", "ceil", "trunc", "rint")
     + tuple(COUNTS)
-    + tuple(INTRINSICS - {"pow", "atan2"}),
+    + tuple(INTRINSICS - BINARY_INTRINSICS),
     1,
 )
 INTEGER_ONLY = frozenset({"floordiv", "mod"}) | SHIFTS | COUNTS

@@ -84,8 +84,16 @@ COUNTS = frozenset({"popcount", "clz", "ctz"})  # integers; clz(0) = ctz(0) = wi
 COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})  # result bool; ordered, ne unordered
 # select(bool, x, x) -> x; cast(any) -> any as a C cast in NumPy; bitcast between equal sizes.
 CONVERSIONS = frozenset({"select", "cast", "bitcast"})
+# Products that complex functions are made of, and the norm in two parts: f(x, y).
+COMPLEX_PARTS = frozenset(
+    {
+        *("exp_cos", "exp_sin", "cosh_cos", "cosh_sin", "sinh_cos", "sinh_sin"),
+        *("tanh_re", "tanh_im", "norm", "norm_rest"),
+    }
+)
+BINARY_INTRINSICS = COMPLEX_PARTS | {"pow", "atan2"}
 # Elementary functions of floats, result of the same type (float16 and bfloat16 go through f32).
-INTRINSICS = frozenset(
+INTRINSICS = BINARY_INTRINSICS | frozenset(
     {
         "exp",
         "exp2",
@@ -103,14 +111,12 @@ INTRINSICS = frozenset(
         "asin",
         "acos",
         "atan",
-        "atan2",
         "asinh",
         "acosh",
         "atanh",
         "erf",
         "erfc",
         "erfinv",
-        "pow",
         "cbrt",
         "logistic",
         "lgamma",

@@ -1,13 +1,15 @@
 """Complex arithmetic on pairs of real values, with NumPy's meaning at zeros and infinities.
 
-Elementary functions are formulas over the real ones: right to a few ulp away from their branch
-points, on NumPy's side of each branch cut, and where both parts are finite.
+Elementary functions are formulas over the real ones, on NumPy's side of each branch cut; those of
+complex64 are computed in double precision.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
 
 from jit.loop_ir.builder import Builder
 from jit.loop_ir.nodes import DType, Value
@@ -166,28 +168,30 @@ def from_word(b: Builder, x: Value) -> Pair:
 # -- exponentials and logarithms --------------------------------------------------------------
 
 
-class Far(NamedTuple):
-    """Where exponentials come near overflow: beyond `start`, `shift` is taken off the argument."""
+def in_double(function: Callable[..., Pair]) -> Callable[..., Pair]:
+    """A function that is computed in double precision, and rounded once where parts are floats."""
 
-    start: float
-    shift: float
+    @wraps(function)
+    def apply(b: Builder, *args: Any) -> Pair:
+        if args[0].re.dtype == "f64":
+            return function(b, *args)
+        found = function(b, *[Pair(b.cast(z.re, "f64"), b.cast(z.im, "f64")) for z in args])
+        return Pair(b.cast(found.re, "f32"), b.cast(found.im, "f32"))
 
-    @property
-    def factor(self) -> float:
-        return math.exp(self.shift)
+    return apply
 
 
-FAR: dict[DType, Far] = {"f64": Far(700.0, 345.0), "f32": Far(80.0, 40.0)}
+FAR, SHIFT = 700.0, 345.0
+"""Exponentials come near overflow beyond FAR; SHIFT is then taken off the argument."""
 
 
 def shifted(b: Builder, x: Value) -> tuple[Value, Value]:
     """x nearer to 0, and the factor that exp, sinh and cosh of it lack, so that a product with a
     small number need not overflow on the way."""
-    far = FAR[x.dtype]
-    big = b.gt(b.abs(x), far.start)
-    less = b.op("copysign", b.const(x.dtype, far.shift), x)
+    big = b.gt(b.abs(x), FAR)
+    less = b.op("copysign", b.const(x.dtype, SHIFT), x)
     one = b.const(x.dtype, 1.0)
-    return b.sub(x, b.select(big, less, 0.0)), b.select(big, far.factor, one)
+    return b.sub(x, b.select(big, less, 0.0)), b.select(big, math.exp(SHIFT), one)
 
 
 def unbounded(b: Builder, x: Value) -> Value:
@@ -195,26 +199,27 @@ def unbounded(b: Builder, x: Value) -> Value:
     return b.not_(b.lt(b.abs(x), math.inf))
 
 
+@in_double
 def exp(b: Builder, z: Pair) -> Pair:
     """exp(x) (cos y + i sin y); a zero angle leaves a zero even where exp(x) is infinite."""
-    far = FAR[z.re.dtype]
-    big = b.gt(z.re, far.start)
-    size = b.op("exp", b.select(big, b.sub(z.re, far.shift), z.re))
-    factor = b.select(big, far.factor, b.const(z.re.dtype, 1.0))
-    re = b.mul(b.mul(size, b.op("cos", z.im)), factor)
-    im = b.mul(b.mul(size, b.op("sin", z.im)), factor)
-    flat = b.eq(z.im, 0.0)
-    found = Pair(b.select(flat, b.mul(size, factor), re), b.select(flat, z.im, im))
+    big = b.gt(z.re, FAR)
+    x = b.select(big, b.sub(z.re, SHIFT), z.re)
+    factor = b.select(big, math.exp(SHIFT), b.const(x.dtype, 1.0))
+    re = b.mul(b.op("exp_cos", x, z.im), factor)
+    im = b.mul(b.op("exp_sin", x, z.im), factor)
+    found = Pair(re, b.select(b.eq(z.im, 0.0), z.im, im))
     open_angle = unbounded(b, z.im)
     found = Pair(b.select(b.and_(open_angle, b.eq(z.re, math.inf)), math.inf, found.re), found.im)
     gone = b.and_(b.eq(z.re, -math.inf), open_angle)
     return chosen(b, gone, number(b, z, 0), found)
 
 
+@in_double
 def exp2(b: Builder, z: Pair) -> Pair:
     return exp(b, times(b, z, math.log(2)))
 
 
+@in_double
 def expm1(b: Builder, z: Pair) -> Pair:
     """expm1(x) cos(y) - 2 sin(y/2)^2 + i exp(x) sin(y): no cancellation near 0."""
     half = b.op("sin", b.mul(z.im, 0.5))
@@ -222,32 +227,36 @@ def expm1(b: Builder, z: Pair) -> Pair:
     return Pair(re, b.mul(b.op("exp", z.re), b.op("sin", z.im)))
 
 
+@in_double
 def log(b: Builder, z: Pair) -> Pair:
-    """log|z| + i arg z; near |z| = 1 through log1p of |z|^2 - 1."""
+    """log|z| + i arg z, with |z|**2 in two parts; near |z| = 1 through log1p of |z|**2 - 1."""
     angle = b.op("atan2", z.im, z.re)
-    x, y = b.abs(z.re), b.abs(z.im)
-    big, small = b.op("fmax", x, y), b.op("fmin", x, y)
-    # |z| of subnormal parts is not exact, and |z| of the largest is infinite.
-    raised, lowered = (2.0**200, 2.0**-4) if x.dtype == "f64" else (2.0**40, 2.0**-4)
-    tiny, huge = b.lt(big, 1 / raised), b.gt(big, 2.0**1000 if x.dtype == "f64" else 2.0**120)
-    one, zero = b.const(x.dtype, 1.0), b.const(x.dtype, 0.0)
-    scale = b.select(tiny, raised, b.select(huge, lowered, one))
-    shift = b.select(tiny, -math.log(raised), b.select(huge, -math.log(lowered), zero))
-    size = hypot(b, b.mul(z.re, scale), b.mul(z.im, scale))
-    excess = b.fma(b.sub(big, 1.0), b.add(big, 1.0), b.mul(small, small))
-    near = b.mul(b.op("log1p", excess), 0.5)
-    is_near = b.and_(b.and_(b.gt(size, 0.5), b.lt(size, 2.0)), b.eq(scale, 1.0))
-    return Pair(b.select(is_near, near, b.add(b.op("log", size), shift)), angle)
+    big = b.op("fmax", b.abs(z.re), b.abs(z.im))
+    tiny, huge = b.lt(big, 2.0**-400), b.gt(big, 2.0**500)
+    one, zero = b.const(z.re.dtype, 1.0), b.const(z.re.dtype, 0.0)
+    scale = b.select(tiny, 2.0**600, b.select(huge, 2.0**-600, one))
+    shift = 600 * math.log(2)
+    moved = b.select(tiny, -shift, b.select(huge, shift, zero))
+    scaled = times(b, z, scale)
+    norm, rest = (b.op(name, scaled.re, scaled.im) for name in ("norm", "norm_rest"))
+    near = b.mul(b.op("log1p", b.add(b.sub(norm, 1.0), rest)), 0.5)
+    less = b.select(b.eq(norm, 0.0), 0.0, b.div(rest, norm))
+    away = b.add(b.mul(b.add(b.op("log", norm), less), 0.5), moved)
+    is_near = b.and_(b.and_(b.gt(norm, 0.5), b.lt(norm, 2.0)), b.eq(scale, 1.0))
+    return Pair(b.select(is_near, near, away), angle)
 
 
+@in_double
 def log2(b: Builder, z: Pair) -> Pair:
     return times(b, log(b, z), 1 / math.log(2))
 
 
+@in_double
 def log10(b: Builder, z: Pair) -> Pair:
     return times(b, log(b, z), 1 / math.log(10))
 
 
+@in_double
 def log1p(b: Builder, z: Pair) -> Pair:
     """log(1 + z): with |1 + z|^2 - 1 = x (2 + x) + y^2, which keeps a small z."""
     moved = Pair(b.add(z.re, 1.0), z.im)
@@ -261,10 +270,11 @@ def log1p(b: Builder, z: Pair) -> Pair:
 # -- roots and powers -------------------------------------------------------------------------
 
 
+@in_double
 def sqrt(b: Builder, z: Pair) -> Pair:
     """The root with a real part >= 0; its imaginary part has the sign of z's."""
     largest = b.op("fmax", b.abs(z.re), b.abs(z.im))
-    tiny = b.lt(largest, 2.0**-900 if z.re.dtype == "f64" else 2.0**-90)
+    tiny = b.lt(largest, 2.0**-900)
     one = b.const(z.re.dtype, 1.0)
     raised = times(b, z, b.select(tiny, 2.0**100, one))
     x, y = b.abs(raised.re), b.abs(raised.im)
@@ -281,6 +291,7 @@ def sqrt(b: Builder, z: Pair) -> Pair:
     return Pair(re, b.op("copysign", im, z.im))
 
 
+@in_double
 def rsqrt(b: Builder, z: Pair) -> Pair:
     return div(b, number(b, z, 1), sqrt(b, z))
 
@@ -290,13 +301,66 @@ def integer_pow(b: Builder, z: Pair, exponent: int) -> Pair:
     return reciprocal(b, raised) if exponent < 0 else raised
 
 
+MOST_WHOLE, WHOLE_BITS = 100, 7
+"""Smaller whole exponents are products, as in NumPy."""
+
+
+@in_double
 def power(b: Builder, z: Pair, w: Pair) -> Pair:
-    """exp(w log z); 1 where w is 0, and 0 to a power with a positive real part is 0."""
-    general = exp(b, mul(b, w, log(b, z)))
+    """exp(w log z), or products; 1 where w is 0; 0 to a power with a positive real part is 0."""
+    general = exp(b, full_mul(b, w, log(b, z)))
+    whole = b.and_(b.eq(w.im, 0.0), b.eq(b.op("floor", w.re), w.re))
+    whole = b.and_(whole, b.lt(b.abs(w.re), float(MOST_WHOLE)))
+    found = chosen(b, whole, whole_power(b, z, w.re), general)
     nan = number(b, z, complex(math.nan, math.nan))
     at_zero = chosen(b, b.gt(w.re, 0.0), number(b, z, 0), nan)
-    found = chosen(b, is_zero(b, z), at_zero, general)
+    found = chosen(b, is_zero(b, z), at_zero, found)
     return chosen(b, is_zero(b, w), number(b, z, 1), found)
+
+
+def whole_power(b: Builder, z: Pair, n: Value) -> Pair:
+    """z to a whole number below MOST_WHOLE by repeated squaring, the products in NumPy's order."""
+    found, factor, left = number(b, z, 1), z, b.abs(n)
+    for _ in range(WHOLE_BITS):
+        half = b.op("floor", b.mul(left, 0.5))
+        is_odd = b.ne(b.add(half, half), left)
+        found = chosen(b, is_odd, mul(b, found, factor), found)
+        factor, left = mul(b, factor, factor), half
+    found = chosen(b, b.lt(n, 0.0), div(b, number(b, z, 1), found), found)
+    second = mul(b, z, z)
+    for exponent, product in ((1.0, z), (2.0, second), (3.0, mul(b, z, second))):
+        found = chosen(b, b.eq(n, exponent), product, found)
+    return found
+
+
+def full_mul(b: Builder, z: Pair, w: Pair) -> Pair:
+    """The product as C defines it: infinite where a factor is, even beside NaN (C17, G.5.1)."""
+
+    def ends(x: Pair) -> Value:
+        return b.or_(b.eq(b.abs(x.re), math.inf), b.eq(b.abs(x.im), math.inf))
+
+    def boxed(x: Value) -> Value:
+        one = b.const(x.dtype, 1.0)
+        return b.op("copysign", b.select(b.eq(b.abs(x), math.inf), one, 0.0), x)
+
+    def calm(x: Value) -> Value:
+        return b.select(b.ne(x, x), b.op("copysign", b.const(x.dtype, 0.0), x), x)
+
+    def treated(cond: Value, x: Pair, by: Callable[[Value], Value]) -> Pair:
+        return chosen(b, cond, Pair(by(x.re), by(x.im)), x)
+
+    plain = mul(b, z, w)
+    z_ends, w_ends = ends(z), ends(w)
+    parts = [(z.re, w.re), (z.im, w.im), (z.re, w.im), (z.im, w.re)]
+    products = [b.eq(b.abs(b.mul(x, y)), math.inf) for x, y in parts]
+    over = b.or_(b.or_(products[0], products[1]), b.or_(products[2], products[3]))
+    over = b.and_(over, b.not_(b.or_(z_ends, w_ends)))
+    left, right = treated(z_ends, z, boxed), treated(z_ends, w, calm)
+    left, right = treated(w_ends, left, calm), treated(w_ends, right, boxed)
+    again = mul(b, treated(over, left, calm), treated(over, right, calm))
+    lost = b.and_(b.ne(plain.re, plain.re), b.ne(plain.im, plain.im))
+    recovers = b.and_(lost, b.or_(over, b.or_(z_ends, w_ends)))
+    return chosen(b, recovers, times(b, again, math.inf), plain)
 
 
 # -- trigonometric and hyperbolic -------------------------------------------------------------
@@ -312,57 +376,49 @@ def turned_back(b: Builder, z: Pair) -> Pair:
     return Pair(z.im, b.neg(z.re))
 
 
-def swung(b: Builder, sine: Value, size: Value) -> Value:
-    """sine * size; a zero sine gives a zero even when size is infinite."""
-    one = b.const(size.dtype, 1.0)
-    factor = b.select(b.eq(sine, 0.0), b.op("copysign", one, size), size)
-    return b.mul(sine, factor)
-
-
+@in_double
 def sinh(b: Builder, z: Pair) -> Pair:
     """sinh x cos y + i cosh x sin y; zeros of x and y stay zeros beside infinities."""
     x, factor = shifted(b, z.re)
-    re = b.mul(b.mul(b.op("sinh", x), b.op("cos", z.im)), factor)
-    im = b.mul(b.mul(b.op("cosh", x), b.op("sin", z.im)), factor)
-    flat, turning = b.eq(z.im, 0.0), unbounded(b, z.im)
-    re = b.select(flat, b.mul(b.op("sinh", x), factor), re)
+    re = b.mul(b.op("sinh_cos", x, z.im), factor)
+    im = b.mul(b.op("cosh_sin", x, z.im), factor)
+    turning = unbounded(b, z.im)
     re = b.select(b.and_(turning, b.eq(z.re, 0.0)), z.re, re)
     re = b.select(b.and_(turning, b.eq(b.abs(z.re), math.inf)), math.inf, re)
-    return Pair(re, b.select(flat, z.im, im))
+    return Pair(re, b.select(b.eq(z.im, 0.0), z.im, im))
 
 
+@in_double
 def cosh(b: Builder, z: Pair) -> Pair:
     """cosh x cos y + i sinh x sin y; zeros of x and y stay zeros beside infinities."""
     x, factor = shifted(b, z.re)
-    re = b.mul(b.mul(b.op("cosh", x), b.op("cos", z.im)), factor)
-    im = b.mul(b.mul(b.op("sinh", x), b.op("sin", z.im)), factor)
-    flat, turning = b.eq(z.im, 0.0), unbounded(b, z.im)
-    re = b.select(flat, b.mul(b.op("cosh", x), factor), re)
+    re = b.mul(b.op("cosh_cos", x, z.im), factor)
+    im = b.mul(b.op("sinh_sin", x, z.im), factor)
+    turning = unbounded(b, z.im)
     re = b.select(b.and_(turning, b.eq(b.abs(z.re), math.inf)), math.inf, re)
-    signs = b.mul(
-        b.op("copysign", b.const(x.dtype, 1.0), z.re), b.op("copysign", b.const(x.dtype, 1.0), z.im)
-    )
+    one = b.const(x.dtype, 1.0)
+    signs = b.mul(b.op("copysign", one, z.re), b.op("copysign", one, z.im))
     zero = b.op("copysign", b.const(x.dtype, 0.0), signs)
-    nothing = b.or_(flat, b.and_(turning, b.eq(z.re, 0.0)))
+    nothing = b.or_(b.eq(z.im, 0.0), b.and_(turning, b.eq(z.re, 0.0)))
     return Pair(re, b.select(nothing, zero, im))
 
 
+@in_double
 def sin(b: Builder, z: Pair) -> Pair:
     return turned(b, sinh(b, turned_back(b, z)))
 
 
+@in_double
 def cos(b: Builder, z: Pair) -> Pair:
     return cosh(b, turned(b, z))
 
 
+@in_double
 def tanh(b: Builder, z: Pair) -> Pair:
-    """With t = tan y, s = sinh x: (cosh x sinh x (1 + t^2) + i t) / (1 + (1 + t^2) s^2)."""
-    far = b.gt(b.abs(z.re), 20.0 if z.re.dtype == "f64" else 10.0)
+    """By sinh, cosh, sin and cos; far out only the sign of x is left, and a small wave."""
+    far = b.gt(b.abs(z.re), 20.0)
     x = b.select(far, 0.0, z.re)
-    tangent, sine = b.op("tan", z.im), b.op("sinh", x)
-    secant = b.fma(tangent, tangent, 1.0)
-    below = b.fma(b.mul(secant, sine), sine, 1.0)
-    near = Pair(b.div(b.mul(b.mul(b.op("cosh", x), sine), secant), below), b.div(tangent, below))
+    near = Pair(b.op("tanh_re", x, z.im), b.op("tanh_im", x, z.im))
     # At the ends of the real axis nothing is left of the imaginary part but its sign.
     turning = unbounded(b, z.im)
     open_end = b.and_(b.eq(b.abs(z.re), math.inf), turning)
@@ -377,6 +433,7 @@ def tanh(b: Builder, z: Pair) -> Pair:
     return Pair(re, im)
 
 
+@in_double
 def tan(b: Builder, z: Pair) -> Pair:
     return turned_back(b, tanh(b, turned(b, z)))
 
@@ -386,6 +443,7 @@ def across(b: Builder, z: Pair, w: Pair) -> Value:
     return b.sub(b.mul(z.re, w.im), b.mul(z.im, w.re))
 
 
+@in_double
 def asinh(b: Builder, z: Pair) -> Pair:
     """asinh(im(conj sqrt(1-iz) sqrt(1+iz))) + i atan2(im z, re(sqrt(1-iz) sqrt(1+iz))) (Kahan)."""
     # Part by part: a zero part keeps its sign, on which the side of a branch cut depends.
@@ -395,10 +453,12 @@ def asinh(b: Builder, z: Pair) -> Pair:
     return Pair(b.op("asinh", across(b, minus, plus)), b.op("atan2", z.im, along))
 
 
+@in_double
 def asin(b: Builder, z: Pair) -> Pair:
     return turned_back(b, asinh(b, turned(b, z)))
 
 
+@in_double
 def acos(b: Builder, z: Pair) -> Pair:
     """2 atan(re sqrt(1-z) / re sqrt(1+z)) + i asinh(im(conj sqrt(1+z) sqrt(1-z))) (Kahan)."""
     low = sqrt(b, Pair(b.sub(1.0, z.re), b.neg(z.im)))
@@ -407,6 +467,7 @@ def acos(b: Builder, z: Pair) -> Pair:
     return Pair(re, b.op("asinh", across(b, high, low)))
 
 
+@in_double
 def acosh(b: Builder, z: Pair) -> Pair:
     """asinh(re(conj sqrt(z-1) sqrt(z+1))) + 2 i atan(im sqrt(z-1) / re sqrt(z+1)) (Kahan)."""
     low = sqrt(b, Pair(b.sub(z.re, 1.0), z.im))
@@ -415,6 +476,7 @@ def acosh(b: Builder, z: Pair) -> Pair:
     return Pair(b.op("asinh", along), b.mul(b.op("atan2", low.im, high.re), 2.0))
 
 
+@in_double
 def atanh(b: Builder, z: Pair) -> Pair:
     """log1p(4x / ((1-x)^2 + y^2)) / 4 + i atan2(2y, (1-x)(1+x) - y^2) / 2, odd in x."""
     x, y = b.abs(z.re), z.im
@@ -426,5 +488,6 @@ def atanh(b: Builder, z: Pair) -> Pair:
     return Pair(re, b.mul(b.op("atan2", b.mul(y, 2.0), other), 0.5))
 
 
+@in_double
 def atan(b: Builder, z: Pair) -> Pair:
     return turned_back(b, atanh(b, turned(b, z)))

@@ -35,3 +35,31 @@ def test_special_values_are_those_of_numpy(name: str, dtype: str) -> None:
     same = alike(found.real, expected.real, tolerance) & alike(found.imag, expected.imag, tolerance)
     wrong = [tuple(row) for row in np.stack([z, found, expected], 1)[~same][:5]]
     assert not wrong
+
+
+@pytest.mark.parametrize("dtype", ["c16", "c8"])
+def test_special_powers_are_those_of_numpy(dtype: str) -> None:
+    halves = [0.0, 1.0, 0.5, 2.0, 3.0, np.inf]
+    parts = [*halves, *[-x for x in halves], np.nan]
+    every = np.array([complex(a, b) for a in parts for b in parts], dtype)
+    z, w = (grid.ravel() for grid in np.meshgrid(every, every))
+    with np.errstate(all="ignore"):
+        expected = np.power(z, w)
+        size = np.abs(expected)
+    found = np.asarray(ft.jit(fnp.power)(z, w))
+    tolerance = (1e-12 if dtype == "c16" else 1e-4) * np.where(np.isfinite(size), size, 0)
+    same = np.ones(z.shape, bool)
+    for a, b in ((found.real, expected.real), (found.imag, expected.imag)):
+        with np.errstate(all="ignore"):
+            close = np.abs(a - b) <= tolerance
+        same &= (a == b) | close | (np.isnan(a) & np.isnan(b))
+    wrong = [tuple(row) for row in np.stack([z, w, found, expected], 1)[~same][:5]]
+    assert not wrong
+
+
+def test_whole_powers_are_products_in_numpys_order() -> None:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=300) + 1j * rng.normal(size=300)
+    for n in (1, 2, 3, 4, 7, 50, 99, -1, -2, -13):
+        w = np.full(300, n, "c16")
+        np.testing.assert_allclose(ft.jit(fnp.power)(z, w), np.power(z, w), rtol=1e-13)

@@ -313,7 +313,7 @@ def paired(function: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
-def _complex(name: str, *ranges: tuple[float, float], bound: float = 4.0) -> Function:
+def _complex(name: str, *ranges: tuple[float, float], bound: float = 1.5) -> Function:
     domain = [tuple(between(-s, s) for s in pair) for pair in ranges]
     domain += [(around(0.0, 1.0, -1.0), around(0.0, 1.0, -1.0)), (tiny(), tiny())]
     build = paired(getattr(cx, name))
@@ -328,6 +328,6 @@ COMPLEX: dict[str, Function] = {
         _complex("sqrt", (3, 3), (1e10, 1e10)),
         _complex("sin", (3, 3), (100, 80)),
         _complex("cos", (3, 3), (100, 80)),
-        _complex("tanh", (3, 3), (30, 100), bound=5.0),
+        _complex("tanh", (3, 3), (30, 100)),
     ]
 }
