@@ -1,15 +1,14 @@
 """Sweeps: a loop that notes its steps on a stack that grows, and passes over what it noted.
 
 The step writes its new carry straight into the next row of the stack, and passes read and write
-rows where they lie. Invariant: the memory of the stack is freed on every path, failures included;
-until then a status other than 0 only makes what is left to do be skipped.
+rows where they lie. The stack is a grown buffer, given back wherever the function returns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from functrans.extend import Aval, Eqn
 from jit.loop_ir.nodes import Value
@@ -31,9 +30,6 @@ from jit.lowering.loops import (
 from jit.lowering.rules import lowers_root
 from jit.lowering.writer import RootContext
 from jit.names import NO_MEMORY
-
-FIRST_BYTES = 1 << 14
-"""The stack begins with rows of so many bytes."""
 
 
 class Operands(NamedTuple):
@@ -128,137 +124,90 @@ class SweepWriter:
         self.lane = lane
         self.operands = operands_of(eqn)
         self.rows = rows_of(eqn)
-        self.status = ctx.b.local(f"{ctx.name}_status", "i32", 1)
-        self.no_memory = ctx.b.const("i32", ctx.b.error(NO_MEMORY))
-        self.tables = 0
+        self.stack = ctx.b.grown(f"{ctx.name}_stack", "u8")
 
     def write(self) -> None:
-        b = self.b
-        b.store(self.status, 0, b.const("i32", 0))
-        capacity = b.index(max(FIRST_BYTES // self.rows.size, 2))
-        base = self.grown(b.index(0), capacity)
-        with b.if_(self.is_fine()).then():
-            self.copy_carry(base, to_row=True)
-        count, base = self.run_while(base, capacity)
-        with b.if_(self.is_fine()).then():
-            self.copy_carry(self.row(base, count), to_row=False)
+        self.make_room(self.b.index(1))
+        self.copy_carry(self.b.index(0), to_row=True)
+        count = self.run_while()
+        self.copy_carry(count, to_row=False)
         for number in range(len(self.eqn.params["passes"])):
-            self.run_pass(number, base, count)
-        b.call("free", base)
-        b.leave(b.load(self.status, 0))
+            self.run_pass(number, count)
 
     # the stack
 
-    def grown(self, base: Value, capacity: Value) -> Value:
-        """The stack with room for so many rows; as it was, and a status, where there is none."""
-        b = self.b
-        moved = b.call("realloc", base, b.mul(capacity, self.rows.size), result="i64")
-        assert moved is not None
-        fails = b.eq(moved, 0)
-        b.store(self.status, 0, self.no_memory, fails)
-        return b.select(fails, base, moved)
+    def make_room(self, rows: Value) -> None:
+        self.b.grow(self.stack, self.b.mul(rows, self.rows.size), NO_MEMORY)
 
-    def row(self, base: Value, k: Value) -> Value:
-        return self.b.add(base, self.b.mul(k, self.rows.size))
+    def slot(self, k: Value, place: int) -> Value:
+        """The address of a value in row k, until the stack grows."""
+        at = self.b.add(self.b.mul(k, self.rows.size), self.rows.places[place])
+        return self.b.address(self.stack, at)
 
-    def put_row(self, table: Table, start: int, row: Value, slots: Sequence[int]) -> None:
-        """The addresses of slots of a row."""
+    def put_row(self, table: Table, start: int, k: Value, slots: Sequence[int]) -> None:
+        """The addresses of values in row k, in a table from a place on."""
         for place, slot in enumerate(slots, start):
-            table.put(place, self.b.add(row, self.rows.places[slot]))
+            table.put(place, self.slot(k, slot))
 
-    def copy_carry(self, row: Value, *, to_row: bool) -> None:
-        """The carry of the while from where the results are to a row, or back."""
+    def copy_carry(self, k: Value, *, to_row: bool) -> None:
+        """The carry of the while from where the results are to row k, or back."""
         b, count = self.b, self.eqn.params["num_carry"]
-        for k, aval in enumerate(self.eqn.params["body"].out_avals[:count]):
+        for place, aval in enumerate(self.eqn.params["body"].out_avals[:count]):
             if aval.size:
-                home = home_address(self.ctx, self.eqn.outputs[k], self.lane)
-                slot = b.add(row, self.rows.places[k])
+                home = home_address(self.ctx, self.eqn.outputs[place], self.lane)
+                slot = self.slot(k, place)
                 ends = (slot, home) if to_row else (home, slot)
                 b.call("memcpy", *ends, aval.size * aval.dtype.itemsize)
 
     # running
 
-    def is_fine(self) -> Value:
-        return self.b.eq(self.b.load(self.status, 0), 0)
+    def run(self, inner: Inner, ins: Table, outs: Table) -> None:
+        self.b.run(inner.program, ins.buffer, outs.buffer, self.space.arena)
 
-    def table(self, count: int) -> Table:
-        self.tables += 1
-        return Table(self.ctx, f"table{self.tables}", count)
-
-    def run(self, inner: Inner, ins: Table, outs: Table) -> Value:
-        """Run a program; is everything fine after it?"""
-        b = self.b
-        status = b.status_of(inner.program, ins.buffer, outs.buffer, self.space.arena)
-        b.store(self.status, 0, status)
-        return b.eq(status, 0)
-
-    def run_while(self, base: Value, capacity: Value) -> tuple[Value, Value]:
-        """Steps as long as the condition holds; how many there were, and the stack."""
+    def run_while(self) -> Value:
+        """Steps as long as the condition holds; how many there were."""
         b, (cond, body, *_) = self.b, inner_programs(self.eqn)
         asked, start = len(self.operands.cond_consts), len(self.operands.body_consts)
-        carry = range(len(self.operands.carry))
-        noted = range(self.rows.widths[0])
-        asks, answer = self.table(asked + len(carry)), self.table(1)
-        ins, outs = self.table(start + len(carry)), self.table(len(noted))
+        carry, noted = range(len(self.operands.carry)), range(self.rows.widths[0])
+        asks, answer = Table(self.ctx, "asks", asked + len(carry)), Table(self.ctx, "answer", 1)
+        ins, outs = Table(self.ctx, "ins", start + len(carry)), Table(self.ctx, "outs", len(noted))
         truth = b.local(f"{self.ctx.name}_truth", "bool", 1)
         answer.put(0, b.address(truth))
         asks.put_operands(self.eqn, self.operands.cond_consts, self.lane)
         ins.put_operands(self.eqn, self.operands.body_consts, self.lane)
-        with b.while_([b.index(0), base, capacity]) as loop:
-            k, base, capacity = loop.carries
-            go = b.if_(self.is_fine())
-            with go.then():
-                self.put_row(asks, asked, self.row(base, k), carry)
-                go.yield_(b.and_(self.run(cond, asks, answer), b.load(truth, 0)))
-            with go.orelse():
-                go.yield_(b.const("bool", False))
-            loop.test(go.results[0])
-            base, capacity = self.with_room(base, capacity, b.add(k, 2))
-            step = b.if_(self.is_fine())
-            with step.then():
-                here, after = self.row(base, k), self.row(base, b.add(k, 1))
-                self.put_row(ins, start, here, carry)
-                self.put_row(outs, 0, after, carry)
-                self.put_row(outs, len(carry), here, noted[len(carry) :])
-                step.yield_(b.select(self.run(body, ins, outs), b.add(k, 1), k))
-            with step.orelse():
-                step.yield_(k)
-            loop.yield_(step.results[0], base, capacity)
-        count, base, _ = loop.results
-        return count, base
+        with b.while_([b.index(0)]) as loop:
+            (k,) = loop.carries
+            self.put_row(asks, asked, k, carry)
+            self.run(cond, asks, answer)
+            loop.test(b.load(truth, 0))
+            after = b.add(k, 1)
+            self.make_room(b.add(k, 2))
+            self.put_row(ins, start, k, carry)
+            self.put_row(outs, 0, after, carry)
+            self.put_row(outs, len(carry), k, noted[len(carry) :])
+            self.run(body, ins, outs)
+            loop.yield_(after)
+        return loop.results[0]
 
-    def with_room(self, base: Value, capacity: Value, wanted: Value) -> tuple[Value, Value]:
-        """The stack, twice as large where it has no room for so many rows."""
-        b = self.b
-        grows = b.if_(b.lt(capacity, wanted))
-        with grows.then():
-            twice = b.mul(capacity, 2)
-            grows.yield_(self.grown(base, twice), twice)
-        with grows.orelse():
-            grows.yield_(base, capacity)
-        return grows.results[0], grows.results[1]
-
-    def run_pass(self, number: int, base: Value, count: Value) -> None:
-        """A pass over the rows, as long as all is fine."""
+    def run_pass(self, number: int, count: Value) -> None:
+        """A pass over the rows."""
         b, each = self.b, self.eqn.params["passes"][number]
-        inner: Any = inner_programs(self.eqn)[2 + number]
+        inner = inner_programs(self.eqn)[2 + number]
         consts, _ = self.operands.passes[number]
         known = sum(self.rows.widths[: number + 1])
         emitted = range(known, known + self.rows.widths[number + 1])
         carries = Carries(self.ctx, self.eqn, self.space, self.lane, number)
         start, width = len(consts), len(carries.homes)
-        ins, outs = self.table(start + width + known), self.table(width + len(emitted))
+        ins = Table(self.ctx, f"ins{number}", start + width + known)
+        outs = Table(self.ctx, f"outs{number}", width + len(emitted))
         ins.put_operands(self.eqn, consts, self.lane)
         carries.put_fixed((ins, start), (outs, 0))
-        with b.while_([b.index(0), *carries.places()]) as loop:
-            i, *places = loop.carries
-            loop.test(b.and_(b.lt(i, count), self.is_fine()))
-            k = b.sub(b.sub(count, 1), i) if each.reverse else i
-            row = self.row(base, k)
-            carries.put_read(ins, start, places)
-            carries.put_written(outs, 0, places)
-            self.put_row(ins, start + width, row, range(known))
-            self.put_row(outs, width, row, emitted)
+        with b.for_(count, "serial", carries.places()) as loop:
+            k = b.sub(b.sub(count, 1), loop.i) if each.reverse else loop.i
+            carries.put_read(ins, start, loop.carries)
+            carries.put_written(outs, 0, loop.carries)
+            self.put_row(ins, start + width, k, range(known))
+            self.put_row(outs, width, k, emitted)
             self.run(inner, ins, outs)
-            loop.yield_(b.add(i, 1), *swapped(places))
-        carries.come_home(loop.results[1:])
+            loop.yield_(*swapped(loop.carries))
+        carries.come_home(loop.results)
