@@ -36,6 +36,7 @@ class Dispatcher:
     taken[j] is the number of the argument whose memory result j takes (None: fresh memory). If
     `in_place[j]` the program writes there itself, else the result is copied there afterwards.
     `refused[i]` says why the memory of argument i was not taken, the last time that it was not.
+    `loops`: does it hold loops, which may run for long on little memory?
     `turn`, where it is set, gives the dispatcher of a program on the transposes of some arguments.
     """
 
@@ -47,12 +48,14 @@ class Dispatcher:
         arena_bytes: int,
         taken: Sequence[int | None],
         in_place: Sequence[bool],
+        loops: bool = False,
     ) -> None:
         self.program = program
         self.in_types = [(a.shape, a.dtype) for a in in_avals]
         self.out_types = [(a.shape, a.dtype) for a in out_avals]
         self.taken = list(taken)
         self.in_place = list(in_place)
+        self.loops = loops
         self.donates = any(t is not None for t in taken)
         self.refused: dict[int, Refusal] = {}
         self.turn: Callable[[tuple[int, ...]], Dispatcher | None] | None = None

@@ -188,6 +188,7 @@ def compile_jaxpr(jaxpr: Jaxpr, donate: Sequence[int] = ()) -> Executable:
         written.program.arena_bytes,
         taken,
         written.in_place,
+        any("form" in eqn.params for eqn in graph.eqns),
     )
     report = report_of(timer, plan, written)
     return Executable(prepared, written.program, loaded, dispatcher, report)

@@ -48,6 +48,7 @@ def entry_of(made: Executable) -> tuple[Any, ...]:
         made.program.arena_bytes,
         tuple(made.dispatch.taken),
         tuple(made.dispatch.in_place),
+        made.dispatch.loops,
         tuple(made.report.kernels),
         tuple(made.report.stored),
     )
@@ -66,6 +67,7 @@ class Restored:
         arena_bytes: int,
         taken: tuple[int | None, ...],
         in_place: tuple[bool, ...],
+        loops: bool,
         kernels: tuple[str, ...],
         stored: tuple[str, ...],
     ) -> None:
@@ -75,7 +77,7 @@ class Restored:
         find = finder(symbols.addresses(externals))
         native = NativeProgram(code_cache.unpacked(code), find, externals, errors)
         avals = jaxpr.in_avals, jaxpr.out_avals
-        self.dispatch = Dispatcher(native, *avals, arena_bytes, taken, in_place)
+        self.dispatch = Dispatcher(native, *avals, arena_bytes, taken, in_place, loops)
         self._seconds = time.perf_counter() - start
 
     @property

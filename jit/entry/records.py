@@ -22,7 +22,7 @@ from jit.entry.tables import Unsuited, Words
 from jit.entry.words import DONATE, HOLD, RELEASE, Build, Guard, Output, Record
 
 RELEASE_BYTES = 1 << 15
-"""A program that touches more memory runs without the GIL, which costs 40 ns."""
+"""A program that touches more memory, or loops, runs without the GIL, which costs 40 ns."""
 
 
 class Arguments(NamedTuple):
@@ -91,7 +91,7 @@ def write_record(
     arena = dispatcher.arenas.size if dispatcher.arenas else 0
     types = (*dispatcher.in_types, *dispatcher.out_types)
     touched = arena + sum(prod(shape) * dtype.itemsize for shape, dtype in types)
-    releases = touched > RELEASE_BYTES
+    releases = touched > RELEASE_BYTES or dispatcher.loops
     flags = (RELEASE if releases else 0) | (HOLD if releases or guards.customs else 0)
     flags |= DONATE if dispatcher.donates else 0
 

@@ -20,6 +20,8 @@ from jit.lowering.writer import RootContext
 ALIGNMENT = 64
 SLOTS = 8
 """Lanes run in so many parts, on threads, where their bodies are worth it."""
+GUESSED_STEPS = 10
+"""So many steps a loop is taken to run whose number is not known."""
 Offset: TypeAlias = int | Value
 
 
@@ -27,7 +29,8 @@ class Inner(NamedTuple):
     """A body as a program.
 
     in_place[j]: result j is written over the operand that it may take, not to a place of its own.
-    calls: the functions of the runtime that it needs; kernels: the lines of a report about it.
+    calls: the functions of the runtime that it needs; kernels: the lines of a report about it;
+    cost: its work, in simple operations, as far as that is known.
     """
 
     program: Program
@@ -35,6 +38,7 @@ class Inner(NamedTuple):
     calls: tuple[str, ...]
     kernels: tuple[str, ...]
     effect: Effect
+    cost: float
 
 
 def inner_programs(eqn: Eqn) -> tuple[Inner, ...]:
@@ -418,6 +422,14 @@ def changed_inits(eqn: Eqn, inits: Sequence[int]) -> list[tuple[int, int]]:
     return [(k, j) for j, (k, init, home) in enumerate(sizes) if init == home]
 
 
+def cost_of(eqn: Eqn) -> float:
+    """The work of a loop or a branch, in simple operations."""
+    costs = [inner.cost for inner in inner_programs(eqn)]
+    if eqn.primitive is program_cond_p:
+        return max(costs)
+    return sum(costs) * eqn.params.get("length", GUESSED_STEPS * (lanes_of(eqn) or 1))
+
+
 def lane_slots(eqn: Eqn) -> int:
     """How many lanes may run at the same time."""
     lanes = lanes_of(eqn) or 1
@@ -464,7 +476,7 @@ def in_lanes(ctx: RootContext, eqn: Eqn, write: Callable[[Space, Value | None], 
         write(Space(ctx, eqn), None)
         return
     height = -(-lanes // slots)
-    with b.for_(slots, "parallel" if slots > 1 else "serial") as slot:
+    with b.for_(slots, "parallel" if ctx.parallel(cost_of(eqn)) else "serial") as slot:
         space = Space(ctx, eqn, b.mul(slot.i, loop_workspace(eqn)), slots)
         first = b.mul(slot.i, height)
         with b.for_(b.min(b.sub(lanes, first), height)) as lane:

@@ -21,10 +21,13 @@ from functrans.extend import (
     sweep_p,
     while_p,
 )
+from jit.fusion import Kernel, Step
 from jit.lowering.asking import MOST_ELEMENTS
 from jit.lowering.forms import Form, choose
 from jit.lowering.loops import (
     Inner,
+    cost_of,
+    inner_programs,
     program_cond_p,
     program_scan_p,
     program_sweep_p,
@@ -138,7 +141,20 @@ class Nesting:
         written = write_program(plan, name, taken, self.callback, self.errors)
         lines = kernel_lines(plan, written.schedules)
         program = written.program
-        return Inner(program, tuple(written.in_place), tuple(calls), tuple(lines), jaxpr.effect)
+        places, cost = tuple(written.in_place), sum(map(step_cost, plan.steps))
+        return Inner(program, places, tuple(calls), tuple(lines), jaxpr.effect, cost)
+
+
+def step_cost(step: Step) -> float:
+    """The work of a kernel or a root, in simple operations."""
+    if isinstance(step, Kernel):
+        return sum((look.cost + 1) * node.size for node, look in step.looks.items())
+    if inner_programs(step.eqn):
+        return cost_of(step.eqn)
+    if step.eqn.primitive.name == "dot_general" and len(step.eqn.inputs) == 2:
+        x, y, out = [a.aval.size for a in (*step.eqn.inputs, *step.eqn.outputs)]
+        return (x * y * out) ** 0.5
+    return float(sum(a.aval.size for a in (*step.eqn.inputs, *step.eqn.outputs)))
 
 
 def over_carry(body: Jaxpr, first: int, count: int) -> Taken:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -513,6 +514,25 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
         threads.set_num_threads(before)
     for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_other_threads_run_during_a_loop() -> None:
+    f = ft.jit(lambda x: lax.fori_loop(0, 20_000_000, lambda i, x: 3.7 * x * (1 - x), x))
+    f(0.1), f(0.2)
+    ran: list[float] = []
+
+    def run() -> None:
+        begin = time.perf_counter()
+        f(0.3)
+        ran.append(time.perf_counter() - begin)
+
+    worker = threading.Thread(target=run)
+    before, longest = time.perf_counter(), 0.0
+    worker.start()
+    while worker.is_alive():
+        now = time.perf_counter()
+        before, longest = now, max(longest, now - before)
+    assert longest < ran[0] / 2
 
 
 def test_texts_of_every_stage_hold_the_bodies() -> None:
