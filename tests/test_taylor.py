@@ -387,6 +387,7 @@ def test_control_flow(f: Function, x: float) -> None:
     exact([ft.derivative(f, n)(x) for n in range(4)], expected)
     exact(ft.jit(ft.derivative(f, 3))(x), expected[3])
     exact(ft.derivative(ft.grad(f), 2)(x), expected[3])
+    exact(ft.derivative(ft.grad(ft.grad(f)))(x), expected[3])
     exact(ft.grad(ft.derivative(f, 2))(x), expected[3])
     exact(ft.derivative(ft.checkpoint(ft.jit(f)), 3)(x), expected[3])
     xs = np.array([x, x + 0.3])

@@ -220,8 +220,8 @@ def _require_factorial(order: int, leaves: Sequence[Any], what: str) -> None:
             too_large = is_inexact(dtype) and np.isinf(size.astype(dtype))
         if too_large:
             raise RangeError(
-                f"{what}: a derivative of order {order} is a Taylor coefficient times {order}!, which "
-                f"is more than {dtype.name} holds. Take the coefficients themselves, by taylor."
+                f"{what}: a derivative of order {order} is a Taylor coefficient times {order}!, "
+                f"which is more than {dtype.name} holds. Take the coefficients, by taylor."
             )
 
 

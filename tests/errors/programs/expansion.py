@@ -152,7 +152,6 @@ def derivative_of_two_numbers_at_once():
 def derivative_beyond_the_factorials():
     """
     derivative: a derivative of order 40 is a Taylor coefficient times 40!, which is more than
-    float32 holds (in derivative_beyond_the_factorials at HERE). Take the coefficients themselves,
-    by taylor.
+    float32 holds (in derivative_beyond_the_factorials at HERE). Take the coefficients, by taylor.
     """
     ft.derivative(curve, 40)(np.float32(1.0))  # here
