@@ -14,7 +14,9 @@ from functrans import lax
 from functrans.bind import eval_jaxpr
 from functrans.errors import OutOfBoundsError
 from jit.pipeline import Executable, compile_jaxpr
+from jit.runtime import threads
 from tests.agreement import TOLERANCE
+from tests.jit.loop_programs import run, targets
 
 RNG = np.random.default_rng(5)
 
@@ -87,6 +89,16 @@ def branches(x: Any) -> Any:
     return lax.scan(body, x, np.arange(9.0))
 
 
+def apart(x: Any) -> Any:
+    """Branches that are none of each other's business read what is computed for them."""
+    y, n = fnp.exp(0.1 * x), 3
+
+    def walk(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        return lambda y: lax.fori_loop(0, n, lambda i, c: f(c) * y, y)
+
+    return lax.cond(x > 0.5, walk(fnp.sin), walk(lambda c: fnp.cos(c) + 1.0), y), y
+
+
 def nested(a: Any) -> Any:
     def outer(c: Any, x: Any) -> Any:
         d = lax.fori_loop(0, 5, lambda i, d: 0.5 * d + x[i % 3], c)
@@ -151,6 +163,7 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "recurrence": (recurrence, (1.5,)),
     "lorenz": (trajectory, (np.array([1.0, 2.0, 3.0]),)),
     "branches": (branches, (0.3,)),
+    "apart": (apart, (0.25,)),
     "nested": (nested, (np.arange(12.0).reshape(4, 3),)),
     "spilled": (spilled, (RNG.random((3, 40)),)),
     "halvings": (halvings, (1000.0,)),
@@ -191,7 +204,35 @@ LANES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "float32": (newton, (np.linspace(1.0, 3.0, 77, dtype=np.float32),)),
     "complex": (orbit, (RNG.random(19) * 0.1j,)),
     "large": (newton, (np.linspace(1.0, 3.0, 40_000),)),
+    "stopped": (lambda a: ft.vmap(cube_root)(a), (np.linspace(-3.0, 90.0, 29),)),
 }
+
+
+@pytest.mark.parametrize("kind", ["avx2", "sse2"])
+@pytest.mark.parametrize("name", ["lorenz", "spilled", "kinds", "newton", "rows", "stopped"])
+def test_other_targets(name: str, kind: str) -> None:
+    """The same with shorter vectors, and without masks."""
+    f, args = (PROGRAMS | LANES)[name]
+    executable, inputs = compiled(f, *args)
+    for got, value in zip(
+        run(executable.program, inputs, targets()[kind]), executable(inputs), strict=True
+    ):
+        close(got.reshape(np.shape(value)), value)
+
+
+def test_one_thread_or_more_make_the_same_bits() -> None:
+    """Lanes are cut into chunks that do not depend on the number of threads."""
+    f = ft.jit(ft.value_and_grad(lambda x, k: fnp.sum(newton(x * k)), (0, 1)))
+    x = np.linspace(1.0, 3.0, 40_000)
+    first = ft.tree.leaves(f(x, 1.5))
+    before = threads.num_threads()
+    try:
+        threads.set_num_threads(1)
+        second = ft.tree.leaves(f(x, 1.5))
+    finally:
+        threads.set_num_threads(before)
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("name", LANES)
