@@ -13,15 +13,19 @@ from tests.mutants.mutate import Mutant
 from tests.mutants.targets import served
 
 FAR = 1000
+CONVOLUTIONS = ("test_conv_layout", "test_conv")
 BESIDE = {
-    "conv": "test_conv",
-    "window": "test_conv",
-    "padded": "test_conv",
-    "indexing": "test_scatter",
-    "selection": "test_selection",
-    "contraction": "test_products",
-    "complex": "test_complex_edges",
-    "ordering": "test_sort",
+    "conv": CONVOLUTIONS,
+    "window": CONVOLUTIONS,
+    "padded": CONVOLUTIONS,
+    "indexing": ("test_scatter", "test_apart"),
+    "selection": ("test_selection", "test_apart"),
+    "reduction": ("test_apart",),
+    "contraction": ("test_products",),
+    "complex": ("test_complex_edges",),
+    "ordering": ("test_sort",),
+    "gammas": ("test_gammas",),
+    "elementwise": ("test_edges",),
 }
 """The tests of what a file whose name contains the first word makes."""
 
@@ -35,7 +39,8 @@ class Near:
 
 
 def near(mutant: Mutant) -> Near:
-    beside = {test for word, test in BESIDE.items() if word in Path(mutant.file).stem}
+    stem = Path(mutant.file).stem
+    beside = {test for word, found in BESIDE.items() if word in stem for test in found}
     return Near(tuple(served(mutant)), frozenset(beside))
 
 
