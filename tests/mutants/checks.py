@@ -64,6 +64,11 @@ class Check:
             return self.of
         return f"{self.kind} {self.of}" + " thorough" * self.thorough
 
+    @property
+    def compiles(self) -> bool:
+        """May it run native code?"""
+        return self.kind not in laws.LAWS or self.kind.startswith("compiled_")
+
 
 def all_checks(items: list[pytest.Item]) -> list[Check]:
     """Every check; `items` are pytest's own, of the files of `test_files`."""

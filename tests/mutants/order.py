@@ -34,6 +34,7 @@ BESIDE = {
 class Near:
     """What lies near a mutant: the primitives that it serves, the nearest first, and tests."""
 
+    folder: str
     primitives: tuple[str, ...]
     tests: frozenset[str]
 
@@ -41,7 +42,7 @@ class Near:
 def near(mutant: Mutant) -> Near:
     stem = Path(mutant.file).stem
     beside = {test for word, found in BESIDE.items() if word in stem for test in found}
-    return Near(tuple(served(mutant)), frozenset(beside))
+    return Near(str(Path(mutant.file).parent), tuple(served(mutant)), frozenset(beside))
 
 
 def in_order(
