@@ -100,7 +100,10 @@ class Lane:
     def seconds(self, check: Check) -> float:
         """The CPU time of a check on the unchanged tree, or a guess."""
         known = self.reach.get(check.id) if self.reach else None
-        return known.seconds if known else 0.1 + check.compiles + 4 * check.thorough
+        if known:
+            return known.seconds
+        heavy = check.kind == "program" or check.kind.startswith("compiled_")
+        return 0.1 + heavy + 4 * check.thorough
 
     def _task(self, mutant: Mutant, plan: list[Check]) -> Task:
         prepare(mutant.file)

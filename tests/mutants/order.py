@@ -13,6 +13,7 @@ from tests.mutants.mutate import Mutant
 from tests.mutants.targets import served
 
 FAR = 1000
+MOMENT = 0.5
 CONVOLUTIONS = ("test_conv_layout", "test_conv")
 BESIDE = {
     "conv": CONVOLUTIONS,
@@ -61,10 +62,25 @@ def in_order(
 def _in_rounds(
     checks: Iterable[Check], key: Callable[[Check], tuple[int, float, str]]
 ) -> Iterator[Check]:
-    """The first of each kind, then the second of each kind, and so on."""
+    """In each round some of each kind: one, or as many as take a moment."""
     kinds = defaultdict[str, list[Check]](list)
     for check in sorted(checks, key=key):
         kinds[check.kind].append(check)
     by_cost = sorted(kinds.values(), key=lambda group: key(group[0])[1])
-    for round_of in zip_longest(*by_cost):
-        yield from (c for c in round_of if c is not None)
+    for round_of in zip_longest(*(_slices(group, key) for group in by_cost), fillvalue=[]):
+        for some in round_of:
+            yield from some
+
+
+def _slices(
+    group: Iterable[Check], key: Callable[[Check], tuple[int, float, str]]
+) -> Iterator[list[Check]]:
+    """The checks of a kind, in pieces that take a moment each."""
+    piece, total = list[Check](), 0.0
+    for check in group:
+        if piece and total + key(check)[1] > MOMENT:
+            yield piece
+            piece, total = [], 0.0
+        piece.append(check)
+        total += key(check)[1]
+    yield piece
