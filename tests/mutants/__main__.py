@@ -44,8 +44,11 @@ def main() -> int:
     judged = {verdict.id for verdict in verdicts}
     left = [m for m in chosen if m.id not in judged]
 
-    def judge(checks: list[Check]) -> None:
-        lane = Lane(checks, made, known_reach(checks, made, len(left), options), options.budget)
+    def judge(found: list[Check]) -> None:
+        checks = [c for c in found if any(text in c.id for text in options.by)]
+        whole = len(checks) == len(found) and options.budget >= BUDGET
+        known = known_reach(checks, made, options) if whole and len(left) > FEW else None
+        lane = Lane(checks, made, known, options.budget, whole)
         verdicts.extend(run(lane, left, options.jobs, store.caught_by(), store.add, tell))
 
     if left:
@@ -64,16 +67,17 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--store", type=Path, help="keep verdicts here, and go on from them")
     parser.add_argument("--reach", type=Path, help="keep here what the checks evaluate")
     parser.add_argument("--budget", type=float, default=BUDGET, help="CPU seconds for each")
+    parser.add_argument("--by", nargs="+", default=[""], help="only by checks with such a text")
     parser.add_argument("--jobs", type=int, default=2)
     return parser.parse_args()
 
 
 def known_reach(
-    checks: Sequence[Check], made: Sequence[Mutant], judged: int, options: argparse.Namespace
-) -> reach.Reach | None:
-    """What the checks evaluate: kept in a file, or recorded now where many are to be judged."""
+    checks: Sequence[Check], made: Sequence[Mutant], options: argparse.Namespace
+) -> reach.Reach:
+    """What the checks evaluate: kept in a file, or recorded now."""
     kept = reach.load(options.reach) if options.reach else None
-    if kept is not None or judged <= FEW or options.budget < BUDGET:
+    if kept is not None:
         return kept
     begin = time.monotonic()
     found = reach.record(checks, made, options.jobs, tell_failure)

@@ -30,8 +30,8 @@ class Verdict:
     """What became of a mutant, and by what.
 
     The outcome is "caught", "survived", "not applicable", or "undecided": something from outside
-    ended its process, or the budget was small. `check` is the check that caught it; `text` is the
-    digest of the function that the mutant changes.
+    ended its process, or only some checks were to be tried. `check` is the check that caught it;
+    `text` is the digest of the function that the mutant changes.
     """
 
     mutant: str
@@ -44,7 +44,10 @@ class Verdict:
 
 
 class Lane:
-    """Judges mutants one after the other, and learns which checks catch those of a function."""
+    """Judges mutants one after the other, and learns which checks catch those of a function.
+
+    Only where `whole`, the checks being all there are, has one survived that none notices.
+    """
 
     def __init__(
         self,
@@ -52,11 +55,13 @@ class Lane:
         made: Sequence[Mutant],
         reach: Reach | None,
         budget: float = BUDGET,
+        whole: bool = True,
     ) -> None:
         self.checks = {check.id: check for check in checks}
         self.bits = {mutant.id: i for i, mutant in enumerate(made)}
         self.reach = reach
         self.budget = budget
+        self.survived = "survived" if whole else "undecided"
         self.orders: dict[Near, list[Check]] = {}
         self.caught = defaultdict[tuple[str, str], dict[str, float]](dict)
 
@@ -118,8 +123,7 @@ class Lane:
             begin = time.process_time()
             for passed, check in enumerate(plan):
                 if time.process_time() - begin > self.budget:
-                    outcome = "survived" if self.budget >= BUDGET else "undecided"
-                    tell((outcome, f"{passed} of {len(plan)} checks that evaluate it", ""))
+                    tell((self.survived, f"{passed} of {len(plan)} checks that evaluate it", ""))
                     return
                 tell(("caught", "a crash", check.id))
                 allow(LEAST_SECONDS + TIMES * self.seconds(check))
@@ -127,7 +131,7 @@ class Lane:
                 if error:
                     tell(("caught", error, check.id))
                     return
-            tell(("survived", f"all {len(plan)} checks that evaluate it", ""))
+            tell((self.survived, f"all {len(plan)} checks that evaluate it", ""))
 
         return task
 
