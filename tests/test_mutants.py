@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.laws import LAWS
+from tests.mutants.checks import Check, failure
 from tests.mutants.equivalent import EQUIVALENT
+from tests.mutants.forks import Task, Tell, allow, forked
+from tests.mutants.lane import Lane
 from tests.mutants.mutate import ROOT, mutants
+from tests.mutants.reach import record
+from tests.mutants.store import Store
 
 HANDFUL, SEED = 25, 1139
 SHARE = 0.98
@@ -63,3 +70,62 @@ def test_exemptions_are_used() -> None:
     """What is said to change nothing is still there to be said of."""
     made = mutants()
     assert [e for e in EQUIVALENT if not any(map(e.covers, made))] == []
+
+
+def law(kind: str, name: str) -> Check:
+    return Check(kind, name, False, lambda: LAWS[kind](name, False))
+
+
+ORDERING = ("functrans/primitives/ordering.py",)
+
+
+def test_a_check_meets_what_it_evaluates() -> None:
+    """The sites that a check evaluates are recorded, and only their mutants are tried by it."""
+    made = mutants(ORDERING)
+    checks = [law("impl_is_its_definition", "top_k"), law("jvp_is_the_derivative", "sin")]
+    found = record(checks, made, 1, lambda id, error: pytest.fail(f"{id}: {error}"))
+    top_k, sin = (found[check.id] for check in checks)
+    assert {m.function for i, m in enumerate(made) if top_k.places >> i & 1} >= {"_top_k_impl"}
+    assert top_k.seconds > 0
+    assert sin.places == 0
+    lane = Lane(checks, made, found)
+    inside = [m for m in made if m.function == "_top_k_impl"]
+    assert [lane.plan(m, "") for m in inside] == [checks[:1]] * len(inside)
+    assert "caught" in {v.outcome for v in lane.judge(inside, 1, {})}
+    assert failure(checks[0]) == ""  # nothing of it stays in this process
+
+
+def test_verdicts_count_until_something_changes(tmp_path: Path) -> None:
+    made = [m for m in mutants(ORDERING) if m.function == "_top_k_impl"][:2]
+    lane = Lane([law("impl_is_its_definition", "top_k")], made, None)
+    store = Store(tmp_path / "verdicts")
+    for verdict in lane.judge(made, 1, {}):
+        store.add(verdict)
+    again = Store(tmp_path / "verdicts")
+    assert {v.id for v in again.valid(made)} == {m.id for m in made}
+    changed = [replace(m, text="of another function") for m in made]
+    assert again.valid(changed) == []
+    assert set(again.caught_by()) == {m.id for m in made}
+
+
+def test_processes_are_held_to_limits() -> None:
+    """Of CPU time: one that computes for ever is ended, and one that fails says so."""
+
+    def endless(tell: Tell) -> None:
+        tell("begun")
+        allow(0.1)
+        while True:
+            pass
+
+    def failing(tell: Tell) -> None:
+        raise ValueError
+
+    tasks: list[tuple[str, Task]] = [
+        ("done", lambda tell: tell([1, "a"])),
+        ("endless", endless),
+        ("failing", failing),
+    ]
+    ends = dict(forked(tasks, 2))
+    assert (ends["done"].told, ends["done"].by) == ([[1, "a"]], "")
+    assert (ends["endless"].told, ends["endless"].by) == (["begun"], "it does not end")
+    assert (ends["failing"].told, ends["failing"].by) == ([], "an exception")
