@@ -12,7 +12,7 @@ go from the last slice to the first.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -22,33 +22,25 @@ from functrans.control.bodies import (
     Mask,
     Visit,
     arranged,
-    both,
     chosen,
     cut,
     grown,
-    inlined,
-    others,
-    reads,
     require_types,
-    restricted,
     settled,
     spread,
     stacked,
     with_zeros,
 )
 from functrans.control.expanding import expanded, turned
-from functrans.control.keeping import between, keep
+from functrans.control.scan_narrow import scan_narrow
+from functrans.control.scan_reverse import scan_partial_eval, scan_transpose
 from functrans.errors import ShapeError
-from functrans.ir import Atom, Aval, Effect, Eqn, Jaxpr, Linear, MappedAxis, Primitive, Var, prune
-from functrans.primitives.derive import full, instantiate
-from functrans.primitives.elementwise import add
-from functrans.recording import stage_walk
+from functrans.ir import Aval, Effect, Jaxpr, MappedAxis, Primitive
+from functrans.primitives.derive import instantiate, provide
 from functrans.transforms.batching import Dims, batch_jaxpr, move_to
 from functrans.transforms.cache import derived
 from functrans.transforms.jvp import jvp_jaxpr
-from functrans.transforms.partial_eval import partial_eval_jaxpr
 from functrans.transforms.series import Curve
-from functrans.transforms.simplify import simplify
 from functrans.transforms.taylor import (
     Coefficients,
     Orders,
@@ -58,7 +50,6 @@ from functrans.transforms.taylor import (
     taylor_jaxpr,
     unpacked,
 )
-from functrans.transforms.transpose import transpose_jaxpr
 
 # -- meaning ------------------------------------------------------------------------------------
 
@@ -217,186 +208,6 @@ def _orders_of_body(
     return (tuple(consts), settled, tuple(xs)), (settled, step(settled)[num_carry:])
 
 
-# -- partial evaluation -------------------------------------------------------------------------
-
-
-class _Split(NamedTuple):
-    """A body in two, by the consts, carries and xs that are known.
-
-    known   : const* carry* x*  ->  carry* y* noted*
-    waiting : const* hoisted* (unknown const)* (unknown carry)* x* noted* (unknown x)*
-              ->  (unknown carry)* (unknown y)*
-
-    Of the known consts and xs, `waiting` takes those that the masks mark. `hoisted`, from all known
-    consts, gives what is the same at every step.
-    """
-
-    known: Jaxpr
-    waiting: Jaxpr
-    hoisted: Jaxpr
-    consts: Mask
-    xs: Mask
-    unknown: Mask
-    out_unknown: Mask
-    noted: list[Aval]
-
-
-@derived
-def _split_body(jaxpr: Jaxpr, unknown: Mask, num_consts: int, num_carry: int) -> _Split:
-    u_consts, u_carry, u_xs = cut(unknown, num_consts, num_carry)
-    no_ys = (False,) * (len(jaxpr.outvars) - num_carry)
-
-    def step(carry: Mask) -> Sequence[bool]:
-        mask = (*u_consts, *carry, *u_xs)
-        return partial_eval_jaxpr(jaxpr, mask, (*carry, *no_ys)).out_unknown[:num_carry]
-
-    settled = grown(step, u_carry)
-    unknown = (*u_consts, *settled, *u_xs)
-    known, waiting, out_unknown, count = partial_eval_jaxpr(jaxpr, unknown, (*settled, *no_ys))
-    results, residuals = cut(known.outvars, len(known.outvars) - count)
-    consts, _, xs = cut(known.invars, num_consts - sum(u_consts), num_carry - sum(settled))
-    invariant = _invariant(known.eqns, consts)
-    free = dict.fromkeys([*consts, *xs, *invariant], 0)
-    kept = keep(known.eqns, known.invars, residuals, free)
-    hoisted = [v for v in kept.values if v in invariant]
-    noted = [v for v in kept.values if v not in free]
-    kept_consts, kept_xs = ([v for v in kept.values if v in vs] for vs in (set(consts), set(xs)))
-    w_consts, w_carry, w_xs = cut(waiting.invars[count:], sum(u_consts), sum(settled))
-    inputs = [*kept_consts, *hoisted, *w_consts, *w_carry, *kept_xs, *noted, *w_xs]
-    outs = [*results, *noted]
-    return _Split(
-        Jaxpr(known.invars, prune(known.eqns, outs), outs),
-        simplify(Jaxpr(inputs, [*kept.again, *waiting.eqns], waiting.outvars), collect=True),
-        Jaxpr(consts, between(known.eqns, consts, set(hoisted)), hoisted),
-        tuple(v in kept_consts for v in consts),
-        tuple(v in kept_xs for v in xs),
-        unknown,
-        out_unknown,
-        [v.aval for v in noted],
-    )
-
-
-def _invariant(eqns: list[Eqn], consts: list[Var]) -> set[Var]:
-    """What is computed from the consts alone; what comes from literals alone costs nothing."""
-    fixed, found = set(consts), set[Var]()
-    for eqn in eqns:
-        given = [a for a in eqn.inputs if isinstance(a, Var)]
-        if given and fixed.issuperset(given) and eqn.effect is Effect.NONE:
-            fixed.update(eqn.outputs)
-            found.update(eqn.outputs)
-    return found
-
-
-def scan_partial_eval(eqn: Eqn, unknown: tuple[bool, ...]) -> tuple[list[Eqn], list[Eqn]]:
-    """A scan of what is known, which notes what the scan of what waits needs of each step.
-
-    A carry that any step makes unknown is unknown from the start.
-    """
-    num_consts, num_carry = eqn.params["num_consts"], eqn.params["num_carry"]
-    length = eqn.params["length"]
-    split = _split_body(eqn.params["jaxpr"], unknown, num_consts, num_carry)
-    consts, carry, xs = cut(eqn.inputs, num_consts, num_carry)
-    u_consts, u_carry, u_xs = cut(split.unknown, num_consts, num_carry)
-    known_consts, known_xs = others(consts, u_consts), others(xs, u_xs)
-    outside, hoisted = inlined(split.hoisted, known_consts, eqn.source)
-    noted = [Var(stacked(length, a)) for a in split.noted]
-
-    def make(jaxpr: Jaxpr, groups: Sequence[Sequence[Atom]], outs: list[Var]) -> Eqn:
-        counts = {"num_consts": len(groups[0]), "num_carry": len(groups[1])}
-        inputs = [a for group in groups for a in group]
-        return Eqn(scan_p, inputs, outs, {**eqn.params, "jaxpr": jaxpr, **counts}, eqn.source)
-
-    now = make(
-        split.known,
-        [known_consts, others(carry, u_carry), known_xs],
-        [*others(eqn.outputs, split.out_unknown), *noted],
-    )
-    later = make(
-        split.waiting,
-        [
-            [*chosen(known_consts, split.consts), *hoisted, *chosen(consts, u_consts)],
-            chosen(carry, u_carry),
-            [*chosen(known_xs, split.xs), *noted, *chosen(xs, u_xs)],
-        ],
-        chosen(eqn.outputs, split.out_unknown),
-    )
-    acts = bool(now.outputs) or now.effect is not Effect.NONE
-    return [*outside, *[now] * acts], [later]
-
-
-# -- reverse mode -------------------------------------------------------------------------------
-
-
-def scan_transpose(
-    cts: list[Any],
-    *operands: Any,
-    jaxpr: Jaxpr,
-    length: int,
-    reverse: bool,
-    num_consts: int,
-    num_carry: int,
-) -> list[Any]:
-    """The steps the other way round; what they say of a linear const is added up in the carry."""
-    linear = tuple(isinstance(o, Linear) for o in operands)
-    turned, reached = _transposed_body(jaxpr, linear, num_consts, num_carry)
-    consts, _, xs = cut(operands, num_consts, num_carry)
-    lin_consts, lin_carry, lin_xs = cut(linear, num_consts, num_carry)
-    to_consts, to_xs = cut(reached, sum(lin_consts))
-    sums = [full(0, o.aval) for o in chosen(chosen(consts, lin_consts), to_consts)]
-    carry_cts, y_cts = cut(cts, num_carry)
-    outs = bind(
-        scan_p,
-        *others(consts, lin_consts),
-        *carry_cts,
-        *sums,
-        *others(xs, lin_xs),
-        *y_cts,
-        jaxpr=turned,
-        length=length,
-        reverse=not reverse,
-        num_consts=num_consts - sum(lin_consts),
-        num_carry=num_carry + len(sums),
-    )
-    carry_bars, const_bars, x_bars = cut(outs, num_carry, len(sums))
-    return [
-        *spread(spread(const_bars, to_consts), lin_consts),
-        *[bar if flag else None for bar, flag in zip(carry_bars, lin_carry, strict=True)],
-        *spread(spread(x_bars, to_xs), lin_xs),
-    ]
-
-
-@derived
-def _transposed_body(
-    jaxpr: Jaxpr, linear: Mask, num_consts: int, num_carry: int
-) -> tuple[Jaxpr, Mask]:
-    """const* (carry_bar* sum*) (x* y_bar*) -> carry_bar* sum* x_bar*, and a mask.
-
-    The mask says which linear consts, then which linear xs, have a cotangent. The whole carry
-    counts as linear: partial evaluation has left nothing else.
-    """
-    lin_consts, _, lin_xs = cut(linear, num_consts, num_carry)
-    mask = (*lin_consts, *[True] * num_carry, *lin_xs)
-    turned, nonzero = transpose_jaxpr(jaxpr, mask, (True,) * len(jaxpr.outvars))
-    to_consts, to_carry, to_xs = cut(nonzero, sum(lin_consts), num_carry)
-    consts, carry, xs = cut(jaxpr.in_avals, num_consts, num_carry)
-    sums = chosen(chosen(consts, lin_consts), to_consts)
-    fixed, moving = others(consts, lin_consts), others(xs, lin_xs)
-    y_avals = jaxpr.out_avals[num_carry:]
-
-    def walk(*args: Any) -> list[Any]:
-        given, bars, so_far, slices, y_bars = cut(
-            args, len(fixed), num_carry, len(sums), len(moving)
-        )
-        results = eval_jaxpr(turned, [*given, *slices, *bars, *y_bars])
-        more, carry_bars, x_bars = cut(results, len(sums), sum(to_carry))
-        whole = spread(carry_bars, to_carry)
-        filled = [full(0, a) if b is None else b for b, a in zip(whole, carry, strict=True)]
-        return [*filled, *[add(a, b) for a, b in zip(so_far, more, strict=True)], *x_bars]
-
-    staged = stage_walk(walk, [*fixed, *carry, *sums, *moving, *y_avals], "transpose")
-    return simplify(staged, collect=True), (*to_consts, *to_xs)
-
-
 # -- batching -----------------------------------------------------------------------------------
 
 
@@ -477,91 +288,19 @@ def scan_follow(
     return [*carry, *ys]
 
 
-# -- what nobody uses ---------------------------------------------------------------------------
-
-
-class _Narrowed(NamedTuple):
-    """A body without what nobody uses, and which parts of the old one are left.
-
-    `fixed` marks the carries that no step changes: they come last among the new body's consts.
-    """
-
-    jaxpr: Jaxpr
-    consts: Mask
-    carry: Mask
-    fixed: Mask
-    xs: Mask
-    passed: Mask
-
-
-def scan_narrow(eqn: Eqn, used: Mask) -> tuple[list[Eqn], dict[Var, Atom]]:
-    """The scan without dead carries, ys and operands; a carry that stays the same is a const."""
-    num_consts, num_carry = eqn.params["num_consts"], eqn.params["num_carry"]
-    consts, carry, xs = cut(eqn.inputs, num_consts, num_carry)
-    out_carry, ys = cut(eqn.outputs, num_carry)
-    alike = tuple(a.aval == v.aval for a, v in zip(carry, out_carry, strict=True))
-    found = _narrowed_body(eqn.params["jaxpr"], tuple(used), alike, num_consts, num_carry)
-    aliases = dict(zip(chosen(out_carry, found.passed), chosen(carry, found.passed), strict=True))
-    if found.jaxpr is eqn.params["jaxpr"]:
-        return [eqn], aliases
-    outputs = [*chosen(out_carry, found.carry), *chosen(ys, used[num_carry:])]
-    if not outputs and eqn.effect is Effect.NONE:
-        return [], aliases
-    new_consts = [*chosen(consts, found.consts), *chosen(carry, found.fixed)]
-    counts = {"num_consts": len(new_consts), "num_carry": sum(found.carry)}
-    params = {**eqn.params, "jaxpr": found.jaxpr, **counts}
-    inputs = [*new_consts, *chosen(carry, found.carry), *chosen(xs, found.xs)]
-    return [Eqn(scan_p, inputs, outputs, params, eqn.source)], aliases
-
-
-@derived
-def _narrowed_body(
-    jaxpr: Jaxpr, used: Mask, alike: Mask, num_consts: int, num_carry: int
-) -> _Narrowed:
-    """`alike` says which initial carries may stand for the last ones, if no step changes them."""
-    body = simplify(jaxpr)
-    used_carry, used_ys = cut(used, num_carry)
-    still = tuple(
-        same and out is var
-        for same, var, out in zip(
-            alike, body.invars[num_consts : num_consts + num_carry], body.outvars, strict=False
-        )
+scan_p = provide(
+    Primitive(
+        name="scan",
+        abstract_eval=scan_abstract_eval,
+        impl=scan_impl,
+        jvp=scan_jvp,
+        transpose=scan_transpose,
+        batch=scan_batch,
+        partial_eval=scan_partial_eval,
+        taylor=scan_taylor,
+        follow=scan_follow,
+        narrow=scan_narrow,
+        effects=scan_effects,
+        cheap=False,
     )
-    moving = tuple(not s for s in still)
-
-    def step(carry: Mask) -> Mask:
-        read = cut(reads(restricted(body, (*carry, *used_ys))), num_consts, num_carry)[1]
-        return both(read, moving)
-
-    carry = grown(step, both(used_carry, moving))
-    part = simplify(restricted(body, (*carry, *used_ys)))
-    read_consts, read_carry, read_xs = map(tuple, cut(reads(part), num_consts, num_carry))
-    fixed, passed = both(read_carry, still), both(used_carry, still)
-    if all((*read_consts, *carry, *read_xs, *used)):
-        return _Narrowed(body, read_consts, carry, fixed, read_xs, passed)
-    consts, carries, xs = cut(part.invars, num_consts, num_carry)
-    inputs = [
-        *chosen(consts, read_consts),
-        *chosen(carries, fixed),
-        *chosen(carries, carry),
-        *chosen(xs, read_xs),
-    ]
-    made = Jaxpr(inputs, part.eqns, part.outvars)
-    made.simple = True
-    return _Narrowed(made, read_consts, carry, fixed, read_xs, passed)
-
-
-scan_p = Primitive(
-    name="scan",
-    abstract_eval=scan_abstract_eval,
-    impl=scan_impl,
-    jvp=scan_jvp,
-    transpose=scan_transpose,
-    batch=scan_batch,
-    partial_eval=scan_partial_eval,
-    taylor=scan_taylor,
-    follow=scan_follow,
-    narrow=scan_narrow,
-    effects=scan_effects,
-    cheap=False,
 )

@@ -17,7 +17,15 @@ A sweep is what the transpose of a while is; its own jvp and transpose are sweep
 
 from __future__ import annotations
 
-from functrans.control import curves, stepping, trajectories
+from functrans.control import (
+    curves,
+    stepping,
+    sweep_batch,
+    sweep_forward,
+    sweep_narrow,
+    sweep_reverse,
+    trajectories,
+)
 from functrans.ir import Primitive
 from functrans.primitives.derive import provide
 
@@ -26,13 +34,13 @@ sweep_p = provide(
         name="sweep",
         abstract_eval=stepping.abstract_eval,
         impl=stepping.impl,
-        jvp=trajectories.jvp,
-        transpose=trajectories.transpose,
-        batch=trajectories.batch,
-        partial_eval=trajectories.partial_eval,
+        jvp=sweep_forward.jvp,
+        transpose=sweep_reverse.transpose,
+        batch=sweep_batch.batch,
+        partial_eval=sweep_forward.partial_eval,
         taylor=curves.taylor,
         follow=trajectories.follow,
-        narrow=trajectories.narrow,
+        narrow=sweep_narrow.narrow,
         effects=stepping.effects,
         cheap=False,
     )

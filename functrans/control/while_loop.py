@@ -17,7 +17,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from functrans.control import curves, stepping, trajectories
+from functrans.control import (
+    curves,
+    stepping,
+    sweep_batch,
+    sweep_forward,
+    sweep_narrow,
+    sweep_reverse,
+    trajectories,
+)
 from functrans.ir import Effect, Jaxpr, MappedAxis, Primitive
 from functrans.primitives.derive import provide
 from functrans.transforms.series import Curve
@@ -41,17 +49,17 @@ def while_impl(*operands: Any, **params: Any) -> list[Any]:
 def while_jvp(
     primals: list[Any], tangents: list[Any], **params: Any
 ) -> tuple[list[Any], list[Any]]:
-    return trajectories.jvp(primals, tangents, **_as_sweep(len(primals), **params))
+    return sweep_forward.jvp(primals, tangents, **_as_sweep(len(primals), **params))
 
 
 def while_transpose(cts: list[Any], *operands: Any, **params: Any) -> list[Any]:
-    return trajectories.transpose(cts, *operands, **_as_sweep(len(operands), **params))
+    return sweep_reverse.transpose(cts, *operands, **_as_sweep(len(operands), **params))
 
 
 def while_batch(
     axis: MappedAxis, operands: list[Any], dims: list[int | None], /, **params: Any
 ) -> tuple[list[Any], list[int | None]]:
-    return trajectories.batch(axis, operands, dims, **_as_sweep(len(operands), **params))
+    return sweep_batch.batch(axis, operands, dims, **_as_sweep(len(operands), **params))
 
 
 def while_taylor(
@@ -76,10 +84,10 @@ while_p = provide(
         jvp=while_jvp,
         transpose=while_transpose,
         batch=while_batch,
-        partial_eval=trajectories.partial_eval,
+        partial_eval=sweep_forward.partial_eval,
         taylor=while_taylor,
         follow=while_follow,
-        narrow=trajectories.narrow,
+        narrow=sweep_narrow.narrow,
         effects=while_effects,
         cheap=False,
     )

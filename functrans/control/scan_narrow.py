@@ -1,0 +1,90 @@
+"""Scans without dead carries, ys and operands."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from functrans.control.bodies import (
+    Mask,
+    both,
+    chosen,
+    cut,
+    grown,
+    reads,
+    restricted,
+)
+from functrans.ir import Atom, Effect, Eqn, Jaxpr, Var
+from functrans.primitives.derive import provided
+from functrans.transforms.cache import derived
+from functrans.transforms.simplify import simplify
+
+
+class _Narrowed(NamedTuple):
+    """A body without what nobody uses, and which parts of the old one are left.
+
+    `fixed` marks the carries that no step changes: they come last among the new body's consts.
+    """
+
+    jaxpr: Jaxpr
+    consts: Mask
+    carry: Mask
+    fixed: Mask
+    xs: Mask
+    passed: Mask
+
+
+def scan_narrow(eqn: Eqn, used: Mask) -> tuple[list[Eqn], dict[Var, Atom]]:
+    """The scan without dead carries, ys and operands; a carry that stays the same is a const."""
+    num_consts, num_carry = eqn.params["num_consts"], eqn.params["num_carry"]
+    consts, carry, xs = cut(eqn.inputs, num_consts, num_carry)
+    out_carry, ys = cut(eqn.outputs, num_carry)
+    alike = tuple(a.aval == v.aval for a, v in zip(carry, out_carry, strict=True))
+    found = _narrowed_body(eqn.params["jaxpr"], tuple(used), alike, num_consts, num_carry)
+    aliases = dict(zip(chosen(out_carry, found.passed), chosen(carry, found.passed), strict=True))
+    if found.jaxpr is eqn.params["jaxpr"]:
+        return [eqn], aliases
+    outputs = [*chosen(out_carry, found.carry), *chosen(ys, used[num_carry:])]
+    if not outputs and eqn.effect is Effect.NONE:
+        return [], aliases
+    new_consts = [*chosen(consts, found.consts), *chosen(carry, found.fixed)]
+    counts = {"num_consts": len(new_consts), "num_carry": sum(found.carry)}
+    params = {**eqn.params, "jaxpr": found.jaxpr, **counts}
+    inputs = [*new_consts, *chosen(carry, found.carry), *chosen(xs, found.xs)]
+    return [Eqn(provided("scan"), inputs, outputs, params, eqn.source)], aliases
+
+
+@derived
+def _narrowed_body(
+    jaxpr: Jaxpr, used: Mask, alike: Mask, num_consts: int, num_carry: int
+) -> _Narrowed:
+    """`alike` says which initial carries may stand for the last ones, if no step changes them."""
+    body = simplify(jaxpr)
+    used_carry, used_ys = cut(used, num_carry)
+    still = tuple(
+        same and out is var
+        for same, var, out in zip(
+            alike, body.invars[num_consts : num_consts + num_carry], body.outvars, strict=False
+        )
+    )
+    moving = tuple(not s for s in still)
+
+    def step(carry: Mask) -> Mask:
+        read = cut(reads(restricted(body, (*carry, *used_ys))), num_consts, num_carry)[1]
+        return both(read, moving)
+
+    carry = grown(step, both(used_carry, moving))
+    part = simplify(restricted(body, (*carry, *used_ys)))
+    read_consts, read_carry, read_xs = map(tuple, cut(reads(part), num_consts, num_carry))
+    fixed, passed = both(read_carry, still), both(used_carry, still)
+    if all((*read_consts, *carry, *read_xs, *used)):
+        return _Narrowed(body, read_consts, carry, fixed, read_xs, passed)
+    consts, carries, xs = cut(part.invars, num_consts, num_carry)
+    inputs = [
+        *chosen(consts, read_consts),
+        *chosen(carries, fixed),
+        *chosen(carries, carry),
+        *chosen(xs, read_xs),
+    ]
+    made = Jaxpr(inputs, part.eqns, part.outvars)
+    made.simple = True
+    return _Narrowed(made, read_consts, carry, fixed, read_xs, passed)

@@ -1,0 +1,183 @@
+"""Whiles and sweeps without dead carries, notes and operands."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from functrans.control.bodies import (
+    Mask,
+    both,
+    chosen,
+    cut,
+    either,
+    grown,
+    reads,
+    restricted,
+    without_inputs,
+)
+from functrans.control.stepping import Parts, Pass, Sweep
+from functrans.control.trajectories import (
+    equation,
+    sweep_of,
+)
+from functrans.ir import (
+    Atom,
+    Effect,
+    Eqn,
+    Jaxpr,
+    Var,
+)
+from functrans.transforms.cache import derived
+from functrans.transforms.simplify import simplify
+
+
+def narrow(eqn: Eqn, used: Mask) -> tuple[list[Eqn], dict[Var, Atom]]:
+    """The sweep without dead carries, notes and operands; a carry that stays is a const."""
+    sweep = sweep_of(eqn)
+    parts, outs = sweep.cut(eqn.inputs), sweep.cut_results(eqn.outputs)
+    dims = sweep.dims or (None,) * len(eqn.inputs)
+    alike = tuple(
+        a.aval == v.aval and not (sweep.lanes is not None and d is None)
+        for a, v, d in zip(parts.carry, outs[0], sweep.cut(dims).carry, strict=True)
+    )
+    found = _narrowed(sweep.body, sweep, tuple(used), alike)
+    flags = sweep.cut_results(used)[0]
+    passed = both(flags, found.still)
+    aliases = dict(zip(chosen(outs[0], passed), chosen(parts.carry, passed), strict=True))
+    if found.sweep == sweep:
+        return [eqn], aliases
+    made = found.sweep
+    outputs = [
+        v for group, flags in zip(outs, found.carries, strict=True) for v in chosen(group, flags)
+    ]
+    if not outputs and eqn.effect is Effect.NONE:
+        return [], aliases
+    if sweep.dims is not None:
+        made = replace(made, dims=tuple(found.operands(sweep.cut(sweep.dims)).flat))
+    return [equation(made, found.operands(parts), outputs, eqn.source)], aliases
+
+
+class _Narrowed(NamedTuple):
+    """A sweep without what nobody uses (its dims aside), and what of the operands is left.
+
+    `still` marks the carries that no step changes. Those that are read become consts: of cond
+    where `cond_reads` says so, of body where `body_reads` does, after the other consts.
+    """
+
+    sweep: Sweep
+    still: Mask
+    cond_consts: Mask
+    body_consts: Mask
+    cond_reads: Mask
+    body_reads: Mask
+    passes: list[tuple[Mask, Mask] | None]
+    carries: list[Mask]
+
+    def operands(self, parts: Parts) -> Parts:
+        """What is left, of the operands or of anything there is one of for each."""
+        pairs = zip(parts.passes, self.passes, strict=True)
+        return Parts(
+            [*chosen(parts.cond_consts, self.cond_consts), *chosen(parts.carry, self.cond_reads)],
+            [*chosen(parts.body_consts, self.body_consts), *chosen(parts.carry, self.body_reads)],
+            chosen(parts.carry, self.carries[0]),
+            [(chosen(c, m[0]), chosen(a, m[1])) for (c, a), m in pairs if m is not None],
+        )
+
+
+@derived
+def _narrowed(jaxpr: Jaxpr, sweep: Sweep, used: Mask, alike: Mask) -> _Narrowed:
+    body, cond = simplify(jaxpr), simplify(sweep.cond)
+    flags = sweep.cut_results(used)
+    noted: list[Mask] = [(False,) * n for n in sweep.widths]
+    kept: list[tuple[Mask, Mask] | None] = [None] * len(sweep.passes)
+    wanted: list[Mask] = [()] * len(sweep.passes)
+    for i in reversed(range(len(sweep.passes))):
+        each = sweep.passes[i]
+        carry = _live_carry(each.jaxpr, each.num_consts, tuple(flags[i + 1]), noted[i + 2])
+        wanted[i] = (*carry, *noted[i + 2])
+        if any(wanted[i]) or each.jaxpr.effect is not Effect.NONE:
+            read = reads(simplify(restricted(each.jaxpr, wanted[i])))
+            sizes = (each.num_consts, each.num_carry, *sweep.widths[: i + 2])
+            consts, _, *history = cut(read, *sizes)[:-1]
+            kept[i] = (tuple(consts), carry)
+            noted[: i + 2] = [either(*pair) for pair in zip(noted[: i + 2], history, strict=True)]
+    start = sweep.num_body_consts
+    # The carry before each step is noted: what passes read of it stays a carry.
+    still = tuple(
+        same and out is var and not seen
+        for same, var, out, seen in zip(
+            alike, body.invars[start:], body.outvars, noted[0], strict=False
+        )
+    )
+    moving = tuple(not s for s in still)
+    in_cond = tuple(cut(reads(cond), sweep.num_cond_consts)[1])
+    live = both(either(either(flags[0], in_cond), noted[0]), moving)
+    carry = both(_live_carry(body, start, live, noted[1], moving), moving)
+    part = simplify(restricted(body, (*carry, *noted[1])))
+    body_consts, body_carry = map(tuple, cut(reads(part), start))
+    cond_consts = tuple(cut(reads(cond), sweep.num_cond_consts)[0])
+    cond_reads, body_reads = both(in_cond, still), both(body_carry, still)
+    noted[0] = carry
+    passes = [
+        Pass(
+            _with_kept(
+                restricted(p.jaxpr, w), (*m[0], *m[1], *[f for n in noted[: i + 2] for f in n])
+            ),
+            p.reverse,
+            sum(m[0]),
+            sum(m[1]),
+        )
+        for i, (p, m, w) in enumerate(zip(sweep.passes, kept, wanted, strict=True))
+        if m is not None
+    ]
+    made = Sweep(
+        _reordered(cond, sweep.num_cond_consts, cond_consts, cond_reads, carry),
+        _reordered(part, start, body_consts, body_reads, carry),
+        sum(cond_consts) + sum(cond_reads),
+        sum(body_consts) + sum(body_reads),
+        sum(carry),
+        tuple(passes),
+        sweep.lanes,
+        sweep.dims,
+    )
+    carries = [
+        carry,
+        *[
+            (False,) * p.num_carry if m is None else m[1]
+            for p, m in zip(sweep.passes, kept, strict=True)
+        ],
+    ]
+    return _Narrowed(made, still, cond_consts, body_consts, cond_reads, body_reads, kept, carries)
+
+
+def _live_carry(
+    jaxpr: Jaxpr,
+    num_consts: int,
+    used: Mask,
+    noted: Mask,
+    moving: Mask | None = None,
+) -> Mask:
+    """The carries that are used, or that those which are live are computed from."""
+
+    def step(carry: Mask) -> Mask:
+        read = cut(reads(restricted(jaxpr, (*carry, *noted))), num_consts, len(used))[1]
+        return tuple(read) if moving is None else both(read, moving)
+
+    return grown(step, used)
+
+
+def _with_kept(jaxpr: Jaxpr, kept: Mask) -> Jaxpr:
+    """The simplified program, less the inputs not kept."""
+    return without_inputs(simplify(jaxpr), kept)
+
+
+def _reordered(jaxpr: Jaxpr, num_consts: int, consts: Mask, still: Mask, carry: Mask) -> Jaxpr:
+    """const* (carry that stays)* carry*: the program itself where nothing changes."""
+    own, carried = cut(jaxpr.invars, num_consts)
+    invars = [*chosen(own, consts), *chosen(carried, still), *chosen(carried, carry)]
+    if invars == jaxpr.invars:
+        return jaxpr
+    made = Jaxpr(invars, jaxpr.eqns, jaxpr.outvars)
+    made.simple = jaxpr.simple
+    return made
