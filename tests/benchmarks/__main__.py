@@ -23,7 +23,8 @@ from tests.benchmarks.case import Case, load_cases
 from tests.benchmarks.libraries import KINDS, installed
 
 OURS = "functrans"
-MULTIPLY_WITH_NUMPY = ("autograd",)
+NUMPY = "numpy"
+MULTIPLY_WITH_NUMPY = ("autograd", NUMPY)
 
 
 @dataclass
@@ -37,8 +38,9 @@ class Row:
 
 
 def ratio(seconds: dict[str, float], peer: str | None = None) -> float | None:
-    """Our time over the best peer's, or over that of one peer."""
-    peers = [s for name, s in seconds.items() if name != OURS and peer in (None, name)]
+    """Our time over the best peer's, or over that of one library; NumPy is no peer."""
+    chosen = (peer,) if peer else [name for name in seconds if name not in (OURS, NUMPY)]
+    peers = [seconds[name] for name in chosen if name in seconds]
     return seconds[OURS] / min(peers) if OURS in seconds and peers else None
 
 
@@ -77,7 +79,7 @@ def measure_fresh(rows: dict[str, Row], cases: dict[str, Case], options: Options
     """Programs in fresh processes, interleaved."""
     for program in [name for name in rows if name in fresh.PROGRAMS]:
         case = cases.get(fresh.case_of(program) or "")
-        left_out = {"torch.compile", *(case.without if case else ())}
+        left_out = {"torch.compile", NUMPY, *(case.without if case else ())}
         libraries = [name for name in options.libraries if name not in left_out]
         times: dict[str, list[float]] = {name: [] for name in libraries}
         row = rows[program]
@@ -108,14 +110,14 @@ def format_row(name: str, row: Row, options: Options) -> list[str]:
         "fault" if library in row.faults else format_seconds(row.together.get(library))
         for library in options.libraries
     ]
-    ratios = [ratio(row.together), ratio(row.together, "jax")]
+    ratios = [ratio(row.together), ratio(row.together, "jax"), ratio(row.together, NUMPY)]
     ratios += [ratio(row.alone)] if options.alone else []
     return [f"{name}: {row.text}", *times, *("-" if r is None else f"{r:.2f}" for r in ratios)]
 
 
 def format_table(rows: dict[str, Row], options: Options) -> str:
     """The rows as aligned text, and below them what went wrong."""
-    heads = ["case", *options.libraries, "ratio", "to jax"] + ["alone"] * options.alone
+    heads = ["case", *options.libraries, "ratio", "to jax", "to numpy"] + ["alone"] * options.alone
     table = [heads, *(format_row(name, row, options) for name, row in rows.items())]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = []

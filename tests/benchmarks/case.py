@@ -43,7 +43,8 @@ class Case:
     `products`: NumPy's BLAS threads would spin on and slow the others down, so that libraries
     which multiply with NumPy are timed apart. `small`: a call takes microseconds, so that the
     wait for the result is done once for a block of calls. `tolerance`: the greatest difference
-    between two libraries, relative to the greatest entry.
+    between two libraries, relative to the greatest entry. `eager`: it asks for no derivative, so
+    that NumPy itself can run it.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Case:
     products: bool = False
     small: bool = False
     tolerance: float = 1e-9
+    eager: bool = False
     without: tuple[str, ...] = ()
     better: dict[str, Program] = field(default_factory=dict)
 
@@ -64,6 +66,10 @@ class Case:
             return program
 
         return declare
+
+    def runs_in(self, library: str) -> bool:
+        """Is this library timed?"""
+        return library not in self.without and (self.eager or library != "numpy")
 
     def function(self, library: Library) -> Function:
         """The workload in this library's form."""

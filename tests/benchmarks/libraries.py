@@ -250,12 +250,29 @@ class Autograd:
         pass
 
 
+class Eager:
+    """NumPy itself, operation by operation: for cases without derivatives."""
+
+    name = "numpy"
+    np = np
+
+    def array(self, x: np.ndarray) -> Any:
+        return x
+
+    def jit(self, f: Function) -> Function:
+        return f
+
+    def wait(self, result: Any) -> None:
+        pass
+
+
 KINDS: dict[str, tuple[str, Callable[[], Library]]] = {
     "functrans": ("functrans", Functrans),
     "jax": ("jax", Jax),
     "torch": ("torch", Torch),
     "torch.compile": ("torch", TorchCompile),
     "autograd": ("autograd", Autograd),
+    "numpy": ("numpy", Eager),
 }
 
 

@@ -53,7 +53,7 @@ def main() -> None:
     cases = load_cases()
     for name in request["cases"]:
         case = cases[name]
-        chosen = [library for library in libraries if library.name not in case.without]
+        chosen = [library for library in libraries if case.runs_in(library.name)]
         sys.stdout.write(json.dumps(measure(case, chosen, request["rounds"])) + "\n")
         sys.stdout.flush()
 

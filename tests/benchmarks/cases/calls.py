@@ -5,15 +5,17 @@ from __future__ import annotations
 from tests.benchmarks.case import case
 
 COMPILED = {"small": True, "without": ("torch", "autograd")}
+PLAIN = {**COMPILED, "eager": True}
+"""NumPy itself beside them: what the same operations cost without a compiled function."""
 
 
 @case("call_vector", "call of jit(f), f = sin(x)*2, 3-vector", lambda rng: (rng.normal(size=3),),
-      **COMPILED)  # fmt: skip
+      **PLAIN)  # fmt: skip
 def call_vector(lib):
     return lib.jit(lambda x: lib.np.sin(x) * 2.0)
 
 
-@case("call_number", "call of jit(f), float to float", lambda rng: (1.5,), **COMPILED)
+@case("call_number", "call of jit(f), float to float", lambda rng: (1.5,), **PLAIN)
 def call_number(lib):
     return lib.jit(lambda x: x * 2.0 + 1.0)
 
@@ -22,12 +24,12 @@ def six_arrays(rng):
     return ({name: rng.normal(size=4) for name in "abcdef"},)
 
 
-@case("call_dict", "call of jit(f), dict of 6 arrays to dict", six_arrays, **COMPILED)
+@case("call_dict", "call of jit(f), dict of 6 arrays to dict", six_arrays, **PLAIN)
 def call_dict(lib):
     return lib.jit(lambda p: {name: 2.0 * x for name, x in p.items()})
 
 
-@case("call_tuple", "call of jit(f), dict of 6 arrays to tuple", six_arrays, **COMPILED)
+@case("call_tuple", "call of jit(f), dict of 6 arrays to tuple", six_arrays, **PLAIN)
 def call_tuple(lib):
     return lib.jit(lambda p: tuple([2.0 * x for x in p.values()]))
 
