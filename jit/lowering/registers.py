@@ -254,8 +254,15 @@ def write_part(ctx: RootContext, eqn: Eqn, part: Part) -> None:
 
 
 def fused(ctx: RootContext, atom: Any) -> Source:
-    """An operand whose elements are computed here."""
-    return lambda flat: ctx.walk.value(atom, Point(atom.aval.shape, flat=flat))
+    """An operand whose elements are computed here, in front of the branches and loops inside: the
+    walk knows of none of them, and remembers what it computed."""
+    level = len(ctx.b.scopes) - 1
+
+    def source(flat: Index) -> Element:
+        with ctx.walk.hoisted(level):
+            return ctx.walk.value(atom, Point(atom.aval.shape, flat=flat))
+
+    return source
 
 
 def from_memory(ctx: RootContext, atom: Any) -> Source:
