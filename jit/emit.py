@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jit.loop_facts import FAR_BYTES, STREAM_BYTES, buffers_read
+from jit.loop_facts import FAR_BYTES, STREAM_BYTES, buffers_read, is_straight
 from jit.loop_ir.alike import Family, families
 from jit.loop_ir.nodes import ITEMSIZE, Buffer, Kernel, Program
 from jit.loops import FunctionEmitter
@@ -122,6 +122,8 @@ def constant_text(prefix: str, buffer: Buffer) -> str:
 def emit_kernel(module: Module, name: str, kernel: Kernel, told: Told | None) -> FunctionEmitter:
     """Write one kernel."""
     function = FunctionEmitter(module, name, None, told)
+    # An inner program runs in a loop.
+    module.intrinsics.once = is_straight(kernel.body) and not module.prefix
     function.block(kernel.body)
     function.leaving()
     function.w.do("ret i32 0")

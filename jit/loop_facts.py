@@ -73,6 +73,20 @@ def inner_blocks(stmt: object) -> tuple[Block, ...]:
             return ()
 
 
+def is_straight(block: Block) -> bool:
+    """Does a block run each of its statements once at most?"""
+    for stmt in block.stmts:
+        match stmt:
+            case For() | While():
+                return False
+            case If():
+                if not (is_straight(stmt.then) and is_straight(stmt.orelse)):
+                    return False
+            case _:
+                pass
+    return True
+
+
 def volume(stmt: For) -> float:
     """Roughly the number of instructions that a loop runs; infinite where that is not known."""
     n = static_extent(stmt)

@@ -86,8 +86,15 @@ GENERATORS: dict[str, Generator] = {
 SHORT = frozenset({"exp", "exp2", "log", "log2", "log10", "sin", "cos", "logistic", "atan2"})
 
 
+# C functions that are right to one unit everywhere: what runs once is not worth compiling another.
+LIBRARY = frozenset({"exp", "exp2", "log", "log2", "sin", "cos", "pow"})
+
+
 class Intrinsics:
-    """Internal functions `ft.<name>.<type>` of one module, each written when first called."""
+    """Internal functions `ft.<name>.<type>` of one module, each written when first called.
+
+    `once`: the function that is being written evaluates each of its calls once.
+    """
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -99,6 +106,7 @@ class Intrinsics:
         self.functions: list[str] = []
         self.declares: set[str] = set()
         self.externals: set[str] = set()
+        self.once = False
         self._written: set[str] = set()
 
     def call(
@@ -115,6 +123,9 @@ class Intrinsics:
         With `inline` a short formula is written in place instead of called.
         """
         scalar = register(dtype, 1)
+        if self.once and name in LIBRARY:
+            found = w.external(scalar, c_name(name, scalar), *[(scalar, a) for a in args])
+            return rounded(w, dtype, 1, found)
         if inline and name in SHORT:
             m = Maths(w, scalar, lanes, self)
             found = GENERATORS[name](m, *[F(m, a) for a in args])
@@ -144,9 +155,8 @@ class Intrinsics:
         if function not in self._written:
             self._written.add(function)
             w = Writer(self.target, self.declares, self.externals)
-            c_name = name + ("f" if scalar == "float" else "")
             operands = [f"%a{k}" for k in range(arity)]
-            result = each_lane(w, c_name, scalar, lanes, operands)
+            result = each_lane(w, c_name(name, scalar), scalar, lanes, operands)
             self.define(function, w, vector(scalar, lanes), arity, result, COLD)
         return function
 
@@ -163,6 +173,11 @@ class Intrinsics:
         params = ", ".join([f"{kind} %a{k}" for k in range(arity)])
         head = f"define internal {self.convention}{kind} @{function}({params}) {attributes} {{"
         self.functions.append("\n".join([head, "entry:", *w.lines, f"  ret {kind} {result}", "}"]))
+
+
+def c_name(name: str, scalar: str) -> str:
+    """A function of the C library, by its name for doubles."""
+    return name + ("f" if scalar == "float" else "")
 
 
 def each_lane(w: Writer, name: str, scalar: str, lanes: int, operands: list[str]) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
+import functrans as ft
+import functrans.numpy as fnp
 from jit.intrinsics.table import GENERATORS
 from jit.loop_ir.nodes import BINARY_INTRINSICS, COMPLEX_PARTS, INTRINSICS, DType
 from tests.jit.loop_programs import NUMPY, elementwise, targets
@@ -234,3 +237,15 @@ def test_a_value_does_not_depend_on_its_neighbours() -> None:
     beside = elementwise("sin", [mixed], "f64", lambda b, v: b.op("sin", v))
     keep = np.arange(64) % 5 != 0
     assert (alone[keep] == beside[keep]).all()
+
+
+def test_what_runs_once_calls_the_c_library_and_loops_have_formulas() -> None:
+    def f(x: Any) -> Any:
+        return fnp.sin(x) * fnp.exp(-x) + fnp.log(x + 2.0) ** x
+
+    once = ft.jit(f).lower(0.5).as_text("llvm")
+    assert "define internal" not in once.replace("define internal i32 @k", "")
+    assert all(f"call double @{name}(" in once for name in ("sin", "exp", "log", "pow"))
+    looped = ft.jit(f).lower(np.full(8, 0.5)).as_text("llvm")
+    assert not any(f"@{name}(" in looped for name in ("exp", "log"))
+    np.testing.assert_allclose(ft.jit(f)(0.5), ft.jit(f)(np.full(8, 0.5))[0], rtol=1e-15)
