@@ -455,15 +455,32 @@ def test_edges_are_those_of_nested_grads(name: str) -> None:
 
 
 def test_effects_take_place_once(capfd: pytest.CaptureFixture[str]) -> None:
+    """Those of the function itself; rules for derivatives take place where there is no function."""
+
+    @ft.custom_jvp
+    def loud(x: Any) -> Any:
+        ft.debug.print("loud")
+        return 2.0 * x
+
+    @loud.defjvp
+    def loud_jvp(primals: Any, tangents: Any) -> Any:
+        ft.debug.print("rule")
+        return loud(primals[0]), 2.0 * tangents[0]
+
     def f(x: Any) -> Any:
+        def step(c: Any, _: Any) -> Any:
+            ft.debug.print("step")
+            return np.sin(c), None
+
+        c, _ = lax.scan(step, loud(x), None, length=2)
         ft.debug.print("at {}", x)
         ft.debug.print("at {}", x)
-        return np.sin(x)
+        return c
 
     for g in (lambda x: ft.taylor(f, x, 3), ft.laplacian(f), ft.derivative(f, 4)):
         for call in (g, ft.jit(g)):
             call(np.float64(0.5))
-            assert capfd.readouterr().out == "at 0.5\nat 0.5\n"
+            assert capfd.readouterr().out == "loud\nstep\nstep\nat 0.5\nat 0.5\n"
 
 
 def test_no_grad_makes_constants() -> None:

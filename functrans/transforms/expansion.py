@@ -34,6 +34,7 @@ from functrans.ir import (
     intern,
     is_inexact,
     prune,
+    without_effects,
 )
 from functrans.primitives.derive import add_all, full_like
 from functrans.primitives.elementwise import div, mul, reciprocal, square
@@ -202,7 +203,8 @@ def _value(eqn: Eqn, operands: Sequence[Series]) -> Row:
 class Along(NamedTuple):
     """T of one equation for one choice of operands that move: (operands, tangents) -> tangents.
 
-    `nonzero` says which results have one. `affine`: T does not read the operands that move.
+    `nonzero` says which results have one. `affine`: T does not read the operands that move. What
+    only has an effect is left out: it takes place once, with the value.
     """
 
     program: Jaxpr
@@ -242,7 +244,8 @@ def single(eqn: Eqn) -> Jaxpr:
 def _along(jaxpr: Jaxpr, moving: Mask) -> Along:
     pushed, nonzero = jvp_jaxpr(jaxpr, moving)
     outs = pushed.outvars[len(nonzero) :]
-    program = simplify(Jaxpr(pushed.invars, prune(pushed.eqns, outs), outs))
+    part = Jaxpr(pushed.invars, prune(pushed.eqns, outs), outs)
+    program = simplify(without_effects(part))
     primals = zip(program.invars, moving, strict=False)
     return Along(program, nonzero, _is_affine(program, {v for v, flag in primals if flag}))
 
