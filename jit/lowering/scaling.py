@@ -106,10 +106,14 @@ def makers_of(writer: Unrolled, atoms: Iterable[Atom]) -> set[int]:
 def ordinary(b: Builder, factors: Sequence[Value]) -> Value:
     """Are all of these finite, and none of them 0? Their products may say no where it is so."""
     holds: Value = b.const("bool", True)
-    for first in range(0, len(factors), GROUP):
-        product = factors[first]
-        for factor in factors[first + 1 : first + GROUP]:
-            product = b.mul(product, factor)
-        size = b.abs(product)
-        holds = b.and_(holds, b.and_(b.gt(size, 0.0), b.lt(size, math.inf)))
+    alike: dict[str, list[Value]] = {}
+    for factor in factors:
+        alike.setdefault(factor.dtype, []).append(factor)
+    for group in alike.values():
+        for first in range(0, len(group), GROUP):
+            product = group[first]
+            for factor in group[first + 1 : first + GROUP]:
+                product = b.mul(product, factor)
+            size = b.abs(product)
+            holds = b.and_(holds, b.and_(b.gt(size, 0.0), b.lt(size, math.inf)))
     return holds
