@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.agree import check
-from tests.fuzz.generate import generate
+from tests.fuzz.generate import LOOPS_FROM, generate
 from tests.fuzz.program import shrink
 from tests.fuzz.report import FEATURES, Report, keep, kept, read, run
 
 PROGRAMS = 300
 SLICES = 10
 REACHED = 5
+LOOPING = 24
+LOOPING_SLICES = 3
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,15 @@ def test_programs_agree(part: int, reports: dict[int, Report]) -> None:
     """No program of this slice fails; one that does is printed shrunk, as source that runs."""
     report = result(reports, part)
     assert not report.failures, "\n\n".join(report.failures)
+
+
+@pytest.mark.parametrize("part", range(LOOPING_SLICES))
+def test_programs_with_loops_agree(part: int) -> None:
+    """Loops and branches around functions that hold more of them, and transforms."""
+    size = LOOPING // LOOPING_SLICES
+    report = run(range(LOOPS_FROM + part * size, LOOPS_FROM + (part + 1) * size))
+    assert not report.failures, "\n\n".join(report.failures)
+    assert {"scan", "while", "cond"} <= set(report.reached)
 
 
 def test_every_primitive_is_reached(

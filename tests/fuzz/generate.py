@@ -13,7 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from tests.fuzz.operations import ASKED_IN, ASKING, CHOSEN, OPERATIONS, TRANSFORMS, Operation
+from tests.fuzz.operations import (
+    ASKED_IN,
+    ASKING,
+    CHOSEN,
+    LOOPING,
+    OPERATIONS,
+    TRANSFORMS,
+    Operation,
+)
 from tests.fuzz.program import Input, Program, Step, data, without_unused
 
 MARGIN = 0.03
@@ -24,6 +32,8 @@ IN_TURN = 5
 ASKING_EVERY = 6
 """One program of so many asks for values."""
 DEPTH = 3
+LOOPS_FROM = 300
+"""Programs from this number on hold loops and branches, nested like other transforms."""
 
 MAKERS = {"i": "to_int", "b": "greater_than"}
 """What turns floats of the stack into integers and booleans, so that those depend on the inputs."""
@@ -41,7 +51,10 @@ def generate(number: int) -> Program:
         maker.insist(CHOSEN[(number * IN_TURN + k) % len(CHOSEN)])
     if number % 2:
         maker.insist(TRANSFORMS[(number // 2) % len(TRANSFORMS)])
-    maker.asking = number % ASKING_EVERY == ASKING_EVERY - 1
+    maker.looping = number >= LOOPS_FROM
+    if maker.looping:
+        maker.insist(LOOPING[number % len(LOOPING)])
+    maker.asking = not maker.looping and number % ASKING_EVERY == ASKING_EVERY - 1
     if maker.asking:
         maker.insist(TRANSFORMS[(number // ASKING_EVERY) % len(TRANSFORMS)])
         maker.insist(ASKING[(number // ASKING_EVERY) % len(ASKING)])
@@ -85,6 +98,7 @@ class Maker:
         self.traced = set(range(num_inputs))
         self.made = 0
         self.asking = False
+        self.looping = False
 
     # -- what rules ask -------------------------------------------------------------------------
 
@@ -205,12 +219,14 @@ class Maker:
         ]
         inner = Maker(self.rng, self.dtype, worlds, 1, self.depth - 1)
         inner.asking = self.asking and step.op in ASKED_IN
+        inner.looping = self.looping
         if inner.asking:
             inner.insist(ASKING[int(self.rng.integers(0, len(ASKING)))], tries=3)
         for _ in range(int(self.rng.integers(1, 4))):
             inner.insist(CHOSEN[int(self.rng.integers(0, len(CHOSEN)))], tries=3)
         if inner.depth and self.rng.random() < 0.5:
-            inner.insist(TRANSFORMS[int(self.rng.integers(0, len(TRANSFORMS)))], tries=3)
+            nested = LOOPING if self.looping and self.rng.random() < 0.5 else TRANSFORMS
+            inner.insist(nested[int(self.rng.integers(0, len(nested)))], tries=3)
         result = inner.finish(kind)
         if result is None:
             return None

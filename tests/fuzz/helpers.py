@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 import functrans as ft
+from functrans import lax
+from functrans import numpy as fnp
 from functrans.bind import bind
 from functrans.ir import Aval
 from functrans.primitives import ALL
@@ -15,14 +17,20 @@ from tests.fuzz.program import data
 from tests.samples import Polynomial
 
 __all__ = [
+    "accumulated",
     "const",
     "custom_jvp_of",
     "custom_vjp_of",
     "data",
+    "either",
+    "lax",
     "ones_for",
     "polynomial",
     "prim",
     "pulled",
+    "scanned",
+    "some_rows",
+    "switched",
     "total",
 ]
 
@@ -86,3 +94,43 @@ def custom_vjp_of(g: Callable[..., Any]) -> Callable[..., Any]:
     f = ft.custom_vjp(g)
     f.defvjp(lambda x: (g(x), x), lambda x, ct: ft.vjp(g, x)[1](ct))
     return f
+
+
+# -- loops and branches around a function of rows, or of the whole --------------------------------
+
+
+def scanned(g: Callable[..., Any], x: Any, reverse: bool) -> Any:
+    """g of every row, each by what those before it came to."""
+
+    def step(carry: Any, row: Any) -> Any:
+        y = g(row)
+        return np.sin(carry) * 0.5 + np.mean(y), y * (1 + carry)
+
+    carry, ys = lax.scan(step, 0.25, x, reverse=reverse)
+    return ys + carry
+
+
+def accumulated(g: Callable[..., Any], x: Any) -> Any:
+    """A fixed number of steps, which read the rows by their numbers."""
+    return lax.fori_loop(0, len(x), lambda i, y: np.cos(y) * 0.5 + g(fnp.array(x)[i]), g(x[0]))
+
+
+def some_rows(g: Callable[..., Any], x: Any) -> Any:
+    """As many steps as the values say: between one and the number of rows."""
+    count = 1 + np.sum(x > 0) % len(x)
+
+    def step(carry: Any) -> Any:
+        i, y = carry
+        return i + 1, np.sin(y) * 0.5 + g(fnp.array(x)[i])
+
+    return lax.while_loop(lambda carry: carry[0] < count, step, (0, g(x[0])))[1]
+
+
+def either(g: Callable[..., Any], x: Any) -> Any:
+    """g of x, and something else of that where x sums up to less than nothing."""
+    return lax.cond(np.sum(x) > 0, g, lambda x: np.sin(g(x)) + 1, x)
+
+
+def switched(g: Callable[..., Any], x: Any) -> Any:
+    """One of three functions, by the number of positive elements."""
+    return lax.switch(np.sum(x > 0), [g, lambda x: g(x) * 2, lambda x: np.cos(g(x))], x)

@@ -296,6 +296,11 @@ operation('out_argument', '{out} = np.empty_like({0} + {1})\nnp.multiply({0}, {1
 operation('fill_diagonal', '{out} = np.eye({n}) * {0}.sum()\n{out}[np.arange({n}), np.arange({n})] += 1', one('f', lambda x: x.dtype == np.float64, n=lambda rng, x: int(rng.integers(1, 4))))
 operation('loop_writes', '{out} = np.zeros_like({0})\nfor i in range(len({0})):\n    {out}[i] = {out}[i - 1] * 0.5 + {0}[i]', one('f', has_axis))
 
+# -- folds -------------------------------------------------------------------------------------------------------
+
+operation('associative_scan', 'lax.associative_scan(np.{fold}, {0}, reverse={reverse}, axis={axis})', one('f', has_axis, fold=lambda rng, x: ['add', 'multiply'][int(rng.integers(0, 2))], reverse=flag, axis=axis))
+operation('reduce', 'lax.reduce({0}, 1.0, lambda a, b: a * b + np.sin(a * b) * 0, (0,))', one('f', has_axis))
+
 # -- effects and named axes ----------------------------------------------------------------------------------
 
 operation('debug_callback', "{out} = {0} * 2\nprim('debug_callback', {out}, callback=lambda x: None, ordered={ordered})", one('f', ordered=flag))
@@ -326,13 +331,22 @@ operation('jit', 'ft.jit({g})({0})', _argument, body='float')
 operation('checkpoint', 'ft.checkpoint({g})({0})', _argument, body='float')
 operation('custom_jvp', 'custom_jvp_of({g})({0})', _argument, body='closed')
 operation('custom_vjp', 'custom_vjp_of({g})({0})', _argument, body='closed')
+_few_rows = one("f", lambda x: has_axis(x) and x.shape[0] <= 4)
+operation('scan', 'scanned({g}, {0}, {reverse})', one('f', lambda x: has_axis(x) and x.shape[0] <= 4, reverse=flag), body='member')
+operation('fori', 'accumulated({g}, {0})', _few_rows, body='member')
+operation('while', 'some_rows({g}, {0})', _few_rows, lambda x: tie(x, 0), body='member')
+operation('map', 'lax.map({g}, {0}, batch_size={n})', one('f', lambda x: has_axis(x) and x.shape[0] <= 4, n=lambda rng, x: [None, 1, 2][int(rng.integers(0, 3))]), body='member')
+operation('cond', 'either({g}, {0})', _argument, lambda x: tie(np.sum(x), 0), body='float')
+operation('switch', 'switched({g}, {0})', _argument, lambda x: tie(x, 0), body='float')
 operation('call_twice', '{g}({0}) + {g}({1})', lambda stack: two_small_operands(stack), body='float')
 
 # -- constants (put on the stack by the rules above) -------------------------------------------------------------
 
 operation('const', 'const({seed}, {shape}, {dtype}, {low}, {high})', lambda stack: None)
 
-CHOSEN = [name for name in OPERATIONS if name != "const"]
+LOOPING = ["scan", "fori", "while", "map", "cond", "switch", "associative_scan", "reduce"]
+"""Loops, branches and folds by functions of the library: only some programs hold them."""
+CHOSEN = [name for name in OPERATIONS if name != "const" and name not in LOOPING]
 TRANSFORMS = [name for name in CHOSEN if OPERATIONS[name].body]
 
 # -- what asks for values ------------------------------------------------------------------------------
