@@ -104,6 +104,26 @@ def interpreting(interpreter: Interpreter) -> Generator[None]:
         outer.resume()
 
 
+def enter(trace: Interpreter) -> Interpreter:
+    """Put a trace in force in this thread; the interpreter in force before, for `leave`."""
+    outer = _context.interpreter
+    if outer.parent is not None:
+        outer.suspend()
+    _context.interpreter = trace
+    with _counting:
+        TRACING[0] += 1
+    return outer
+
+
+def leave(outer: Interpreter) -> None:
+    """Undo `enter`: the trace has ended."""
+    with _counting:
+        TRACING[0] -= 1
+    _context.interpreter = outer
+    if outer.parent is not None:
+        outer.resume()
+
+
 _EVALUATOR = Evaluator()
 
 

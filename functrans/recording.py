@@ -76,6 +76,10 @@ def provide_hooks(hooks: Hooks) -> None:
     _hooks[:] = [hooks]
 
 
+_NOTHING: list[Any] = []
+"""What a trace has recorded that does not record."""
+
+
 class Argument(NamedTuple):
     """An input of a trace: what Trace.argument takes."""
 
@@ -125,6 +129,14 @@ class Trace(Walker):
     will ask for a value. With a `root` it follows the memo from there.
     """
 
+    axis: MappedAxis | None = None
+    copies = True
+    live = False
+    walks = False
+    open = True
+    holds: Sequence[Callable[[], None]] = ()
+    records: list[Record] = _NOTHING
+
     def __init__(
         self,
         purpose: str,
@@ -137,25 +149,24 @@ class Trace(Walker):
     ) -> None:
         self.parent: Interpreter | None = current_interpreter()
         self.purpose = purpose
-        self.axis = axis
-        self.copies = copies
-        self.live = live
-        self.walks = walks
         self.thread = threading.get_ident()
-        self.open = True
-        self._holds: list[Callable[[], None]] = []
-        if root is None:
-            self.start_recording()
-        else:
+        if axis is not None:
+            self.axis = axis
+        if root is not None:
             self.follow(root)
+            return
+        self.copies, self.live, self.walks = copies, live, walks
+        self.start_recording()
 
     def start_recording(self) -> None:
         """Make room for what is recorded."""
         self.closed_eqns: list[Eqn] = []
-        self.records: list[Record] = []
+        self.records = []
         self.captured: list[tuple[Any, Tracer]] = []
         self._captured_by_id: dict[int, tuple[Any, Tracer]] = {}
         self._hoisted: list[Node] = []
+        self._slots: dict[Var, Slot] = {}
+        self._constants: dict[Var, Any] = {}
         self._names: dict[Var, str] = {}
         self._copied: int | None = None
 
@@ -428,7 +439,7 @@ class Trace(Walker):
             return array
         if array.nbytes <= COPY_LIMIT:
             return array.copy()
-        self._holds.append(hold(array))
+        self.holds = [*self.holds, hold(array)]
         return array
 
     # -- asking for values --------------------------------------------------------------------
@@ -611,19 +622,29 @@ class Trace(Walker):
         return [lasting(kept, inner) for kept, inner in self.captured]
 
     def close(self) -> None:
-        """End the trace: its tracers are leaked from now on, and its records are dropped."""
+        """End the trace: its tracers are leaked from now on, and its records are dropped.
+
+        With them goes what refers to its tracers, which refer to it.
+        """
         self.open = False
         self.cursor = self.parked = DEAD
         self.outermost = False
-        self.records = []
-        self.closed_eqns = []
-        self._captured_by_id = {}
+        if self._root is not None:
+            self.made.clear()
+            self.twins.clear()
+            self.given.clear()
+            self.older.clear()
+        if self.records is not _NOTHING:
+            self.records = []
+            self.closed_eqns = []
+            self.captured = []
+            self._captured_by_id = {}
 
     def release(self) -> None:
         """Give large captured arrays their writeable flag back, once the run has ended."""
-        for undo in self._holds:
+        for undo in self.holds:
             undo()
-        self._holds = []
+        self.holds = ()
 
 
 _KEEP_OUT = {

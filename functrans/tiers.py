@@ -100,6 +100,12 @@ def run(jaxpr: Jaxpr, args: Sequence[Any], evaluate: Evaluate) -> list[Any]:
     return outs
 
 
+def native_of(jaxpr: Jaxpr) -> Program | None:
+    """What runs a jaxpr natively, if that is there and wanted."""
+    tier = jaxpr.cache.get("tier")
+    return None if tier is None or config.unjitted == "interpreted" else tier.native
+
+
 def compile_now(jaxpr: Jaxpr, tier: Tier) -> None:
     """Compile in this thread. A program that native code cannot express stays where it is."""
     tier.settled = True

@@ -65,11 +65,15 @@ class Walker:
     no_grad = False
     tape: Tape | None = None
     restarted = False
+    _noting: Any = None
     _root: Root | None = None
 
     if TYPE_CHECKING:
         # What Trace has.
         records: list[Record]
+        _hoisted: list[Node]
+        _slots: dict[Var, Slot]
+        _constants: dict[Var, Any]
         captured: list[tuple[Any, Tracer]]
 
         def start_recording(self) -> None: ...
@@ -94,10 +98,6 @@ class Walker:
         self.given: list[tuple[Tracer, Any, str | None]] = []
         self.twins: list[Tracer] = []
         self.older: list[tuple[Tracer, Node, int]] = []
-        self._slots: dict[Var, Slot] = {}
-        self._constants: dict[Var, Any] = {}
-        self._hoisted: list[Node] = []
-        self._noting: Any = None
 
     def expected_argument(self, value: Any, name: str | None) -> Tracer:
         """The tracer of the next argument; the memo knows what it is like."""

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from functrans import tree
-from functrans.bind import bind, current_interpreter, eval_jaxpr
+from functrans import tiers, tree
+from functrans.bind import bind, current_interpreter, eval_jaxpr, is_evaluating
 from functrans.config import config
 from functrans.errors import DtypeError, TransformTypeError, describe, where
 from functrans.ir import Aval, Jaxpr, MappedAxis, aval_of, intern
@@ -125,24 +125,29 @@ def stage(
     try:
         with tracing(trace):
             arguments = [trace.argument(*argument) for argument in given]
-            out_leaves, out_tree = tree.flatten(function(*arguments))
-            checked = [_output_leaf(x, user or function, purpose) for x in out_leaves]
-            leaf = trace.end(out_tree, checked)
-            if leaf is not None:
-                jaxpr, captured = leaf.jaxpr, trace.ins + leaf.constants
-            else:
-                end = trace.ending(out_tree, checked)
-                jaxpr, captured = trace.finish(arguments, checked)
-                jaxpr = simplify(intern(jaxpr))
-                if end is not None:
-                    leaf = end(jaxpr, captured)
-                    jaxpr = leaf.jaxpr
-            cells = None
-            if trace.restarted:
-                cells = trace.free_cells if leaf is None else trace.cells(leaf)
+            return ended(trace, arguments, function(*arguments), user or function)
     except BaseException:
         trace.release()
         raise
+
+
+def ended(trace: Trace, arguments: Sequence[Tracer], out: Any, user: Function) -> Staged:
+    """What was staged by a trace in force whose function has returned `out`."""
+    out_leaves, out_tree = tree.flatten(out)
+    checked = [_output_leaf(x, user, trace.purpose) for x in out_leaves]
+    leaf = trace.end(out_tree, checked)
+    if leaf is not None:
+        jaxpr, captured = leaf.jaxpr, trace.ins + leaf.constants
+    else:
+        end = trace.ending(out_tree, checked)
+        jaxpr, captured = trace.finish(arguments, checked)
+        jaxpr = simplify(intern(jaxpr))
+        if end is not None:
+            leaf = end(jaxpr, captured)
+            jaxpr = leaf.jaxpr
+    cells = None
+    if trace.restarted:
+        cells = trace.free_cells if leaf is None else trace.cells(leaf)
     return Staged(jaxpr, captured, out_tree, trace.release, cells)
 
 
@@ -159,7 +164,27 @@ def _output_leaf(value: Any, function: Function, purpose: str) -> Any:
 
 def run(jaxpr: Jaxpr, inputs: Sequence[Any]) -> list[Any]:
     """Evaluate under the interpreter in force; at the outermost level, finish the outputs."""
+    if is_evaluating():
+        native = tiers.native_of(jaxpr)
+        if native is not None:
+            try:
+                return tidied(native(list(inputs)), jaxpr)
+            except (IndexError, ValueError, ArithmeticError):
+                pass  # the evaluator raises the same error, and names the user's line
     return finish(eval_jaxpr(jaxpr, inputs), jaxpr.out_avals, inputs)
+
+
+def tidied(outputs: list[Any], jaxpr: Jaxpr) -> list[Any]:
+    """The fresh outputs of a native program: those without axes may be 0-d arrays still."""
+    places = jaxpr.cache.get("scalars")
+    if places is None:
+        avals = jaxpr.out_avals
+        places = jaxpr.cache["scalars"] = [i for i, a in enumerate(avals) if not a.shape]
+    for i in places:
+        value = outputs[i]
+        if type(value) is np.ndarray:
+            outputs[i] = value.item() if jaxpr.outvars[i].aval.weak else value[()]
+    return outputs
 
 
 def finish(outputs: Sequence[Any], avals: Sequence[Aval], inputs: Sequence[Any]) -> list[Any]:

@@ -75,7 +75,13 @@ class custom_jvp(Custom):
             )
             if nested:
                 captured: list[Any] = []
-                rule = Rule(lambda: self._late(stage_rule, primal.captured, num_args))
+                (rule,) = self._late_once(
+                    lambda: (Rule(lambda: self._late(stage_rule, primal.captured, num_args)),),
+                    fixed,
+                    treedef,
+                    leaves,
+                    primal,
+                )
             else:
                 staged = stage_rule(known=True)
                 captured = staged.captured

@@ -14,10 +14,12 @@ from functrans import tree
 from functrans.api.arguments import positions
 from functrans.api.border import Function, array_leaf, conform, stage
 from functrans.bind import is_evaluating
+from functrans.control.custom import Rule
 from functrans.errors import ShapeError, TransformTypeError, describe, name_of, where
 from functrans.ir import Aval, Jaxpr, Var, aval_of, is_inexact
 from functrans.primitives.derive import full
 from functrans.tracing import Tracer
+from functrans.transforms.cache import derived
 
 
 class _InRules(threading.local):
@@ -41,6 +43,7 @@ class Custom(ABC):
                 f"{self._what} takes a function, but got {describe(f)}. Use it as a decorator."
             )
         self.f = f
+        self._staged_late = 0
         self.nondiff_argnums = positions(nondiff_argnums, f"{self._what}: nondiff_argnums")
         functools.update_wrapper(self, f, updated=())
 
@@ -102,7 +105,7 @@ class Custom(ABC):
         staged = stage(flat_f, leaves, purpose=self._what, **options)
         staged.release()
         for value in staged.captured:
-            if type(value) is Tracer and value.node.active:
+            if type(value) is Tracer and value.active:
                 raise TransformTypeError(
                     f"{self._what}: {name_of(self.f)} or its rule uses a traced "
                     f"{describe(value)} that is being differentiated but is not among its "
@@ -111,8 +114,28 @@ class Custom(ABC):
                 )
         return staged
 
+    def _late_once(
+        self,
+        make: Callable[[], tuple[Rule, ...]],
+        fixed: list[Any],
+        treedef: tree.PyTreeDef,
+        leaves: list[Any],
+        primal: Any,
+    ) -> tuple[Rule, ...]:
+        """Rules that are staged when a derivative needs them: the same for calls alike, so that the
+        memo knows such a call. Once one was staged, later calls get others, since what its function
+        reads from outside may have changed."""
+        if fixed:
+            return make()
+        key = ("late rules", self, self._staged_late, treedef, tuple(map(aval_of, leaves)))
+        found = primal.jaxpr.cache.get(key)
+        if found is None:
+            found = primal.jaxpr.cache[key] = make()
+        return found
+
     def _late(self, stage_rule: Callable[..., Any], captured: Sequence[Any], count: int) -> Jaxpr:
         """A rule staged when a derivative needs it, when there are no values to ask for."""
+        self._staged_late += 1
         staged = stage_rule(known=False)
         if staged.captured:
             raise TransformTypeError(
@@ -192,11 +215,14 @@ def with_unused(jaxpr: Jaxpr, before: Sequence[Any], after: Sequence[Any], num_a
 
     So the function and its rules can share one list of operands: all captured values first.
     """
+    types = tuple(map(aval_of, before)), tuple(map(aval_of, after))
+    return _with_inputs(jaxpr, *types, num_args)
+
+
+@derived
+def _with_inputs(
+    jaxpr: Jaxpr, before: tuple[Aval, ...], after: tuple[Aval, ...], num_args: int
+) -> Jaxpr:
     own = len(jaxpr.invars) - num_args
-    invars = [
-        *[Var(aval_of(x)) for x in before],
-        *jaxpr.invars[:own],
-        *[Var(aval_of(x)) for x in after],
-        *jaxpr.invars[own:],
-    ]
+    invars = [*map(Var, before), *jaxpr.invars[:own], *map(Var, after), *jaxpr.invars[own:]]
     return Jaxpr(invars, jaxpr.eqns, jaxpr.outvars)

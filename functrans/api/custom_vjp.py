@@ -14,6 +14,7 @@ from functrans.bind import bind, eval_jaxpr
 from functrans.control.custom import Rule, custom_vjp_call_p
 from functrans.errors import TransformTypeError, describe, name_of, where
 from functrans.ir import Aval, Jaxpr, aval_of, is_inexact
+from functrans.transforms.cache import derived
 
 
 class custom_vjp(Custom):
@@ -53,10 +54,16 @@ class custom_vjp(Custom):
         primal = self._stage_primal(fixed, leaves, treedef, len(args))
         with self._staging_rules() as nested:
             if nested:
-                rules = self._late_rules(fixed, leaves, treedef, len(args), primal)
+                captured: list[Any] = []
+                fwd, bwd = self._late_once(
+                    lambda: self._late_rules(fixed, leaves, treedef, len(args), primal),
+                    fixed,
+                    treedef,
+                    leaves,
+                    primal,
+                )
             else:
-                rules = self._rules(fixed, leaves, treedef, len(args), primal)
-        captured, fwd, bwd = rules
+                captured, fwd, bwd = self._rules(fixed, leaves, treedef, len(args), primal)
         consts = [*primal.captured, *captured]
         outs = bind(
             custom_vjp_call_p,
@@ -86,7 +93,7 @@ class custom_vjp(Custom):
 
     def _late_rules(
         self, fixed: list[Any], leaves: list[Any], treedef: tree.PyTreeDef, count: int, primal: Any
-    ) -> tuple[list[Any], Rule, Rule]:
+    ) -> tuple[Rule, Rule]:
         """The rules of a call inside these rules: staged when a derivative needs them."""
         res_tree: list[tree.PyTreeDef] = []
 
@@ -106,7 +113,7 @@ class custom_vjp(Custom):
 
         fwd = Rule(lambda: self._late(stage_fwd, primal.captured, len(leaves)))
         bwd = Rule(lambda: self._late(stage_bwd, [], 0))
-        return [], fwd, bwd
+        return fwd, bwd
 
     def _stage_fwd(
         self,
@@ -191,6 +198,7 @@ class custom_vjp(Custom):
         return [b for b, a in zip(bars, avals, strict=True) if is_inexact(a.dtype)]
 
 
+@derived
 def _passing_on(fwd: Jaxpr, start: int, count: int, num_outs: int) -> Jaxpr:
     """fwd with what bwd captured among its residuals, first."""
     extra = fwd.invars[start : start + count]

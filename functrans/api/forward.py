@@ -9,7 +9,8 @@ from functrans import tree
 from functrans.api.arguments import require_callable, split_arguments
 from functrans.api.border import Function, array_leaf, as_typed, run, stage, zeros
 from functrans.api.inspecting import shaped
-from functrans.api.reverse import AuxOutput, check_tangents, run_primal
+from functrans.api.results import AuxOutput
+from functrans.api.reverse import check_tangents, run_primal
 from functrans.bind import is_evaluating
 from functrans.errors import TransformTypeError, describe, name_of, where
 from functrans.ir import Aval, Jaxpr, aval_of, is_inexact

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from functrans import tree
-from functrans.api.arguments import Argnums, Split, split_arguments
+from functrans.api.arguments import Argnums, split_arguments
 from functrans.api.border import (
     Function,
     Staged,
@@ -27,10 +27,14 @@ from functrans.api.gradients import (
     value_and_grad_jaxpr,
     within_memory,
 )
+from functrans.api.quick import Quick, Signature
+from functrans.api.results import AuxOutput
 from functrans.api.tape import Tape, add_bar
-from functrans.bind import eval_jaxpr
+from functrans.bind import eval_jaxpr, is_evaluating
+from functrans.config import config
 from functrans.errors import ShapeError, TransformTypeError, describe, name_of, where
 from functrans.ir import Aval, aval_of, is_inexact, same_type
+from functrans.memo.trie import Leaf
 from functrans.tracing import Tracer
 from functrans.transforms import Linearized, linearize_jaxpr
 
@@ -100,8 +104,15 @@ def value_and_grad(
             f"call the result: {_what}(f)(x)."
         )
 
+    short = type(argnums) is int and argnums >= 0 and memory is None
+    quick = Quick(f, argnums, _what) if short else None  # type: ignore[arg-type]
+
     @functools.wraps(f, updated=())
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
+        if quick is not None and not kwargs and is_evaluating():
+            known = quick.given(args) if config.memo else None
+            if known is not None:
+                return quick_value_and_gradient(quick, *known, args)
         split = split_arguments(f, argnums, args, kwargs, _what)
         leaves = [
             differentiable_leaf(x, n, _what, holomorphic)
@@ -122,23 +133,94 @@ def value_and_grad(
             tape=tape if memory is None else None,
         ) as staged:
             _require_scalar(staged.jaxpr.out_avals[0], f, _what, holomorphic)
-            if staged.cells is not None:
-                results, grads = _taped_gradient(staged, staged.cells, tape, leaves)
+            results, grads = gradient_of(staged, tape, leaves, build)
+        if quick is not None and not kwargs and is_evaluating():
+            quick.learn(args[quick.place], split.names)
+        return given_back(results, grads, leaves, split.names, aux if has_aux else None, split.pick)
+
+    def quick_value_and_gradient(
+        quick: Quick,
+        signature: Signature,
+        leaves: list[Any],
+        treedef: tree.PyTreeDef | None,
+        args: tuple[Any, ...],
+    ) -> Any:
+        aux = AuxOutput(f, has_aux, _what) if has_aux else None
+        flat = None if aux is None else aux.split_scalar
+        trace, tape, found = quick.trace(signature, leaves, treedef, args, flat)
+        try:
+            if type(found) is Leaf:
+                ready = found.ready.get(_what)
+                if ready is None:
+                    _require_scalar(found.jaxpr.out_avals[0], f, _what, holomorphic)
+                    ready = found.ready[_what] = ReadyGradient(found, leaves)
+                outs = run(ready.program, [*trace.ins, *found.constants, *leaves])
+                if ready.is_whole:
+                    value = outs.pop(0)
+                    return value, outs[0] if treedef is None else treedef.unflatten(outs)
+                results, grads = outs[:1], ready.spread(outs[1:])
             else:
-                results, grads = _gradient(staged, leaves, build)
+                assert type(found) is Staged
+                _require_scalar(found.jaxpr.out_avals[0], f, _what, holomorphic)
+                results, grads = gradient_of(found, tape, leaves, value_and_grad_jaxpr)
+        finally:
+            if trace.holds:
+                trace.release()
+        pick = treedef.unflatten if treedef is not None else _first
+        return given_back(results, grads, leaves, signature.names, aux, pick)
+
+    def given_back(
+        results: list[Any],
+        grads: list[Any],
+        leaves: list[Any],
+        names: list[str],
+        aux: AuxOutput | None,
+        pick: Callable[[list[Any]], Any],
+    ) -> Any:
         if unused == "error":
-            _require_used(grads, split, f, _what)
+            _require_used(grads, names, f, _what)
         grads = [zeros(aval_of(x)) if g is None else g for x, g in zip(leaves, grads, strict=True)]
-        value = (results[0], aux.join(results[1:])) if has_aux else results[0]
-        return value, split.pick(grads)
+        value = (results[0], aux.join(results[1:])) if aux is not None else results[0]
+        return value, pick(grads)
 
     return value_and_gradient
+
+
+def _first(values: list[Any]) -> Any:
+    return values[0]
+
+
+class ReadyGradient:
+    """The gradient of a leaf of the memo: its program, and which gradients are not zero.
+
+    `is_whole`: are all of them given, of a function without aux?
+    """
+
+    __slots__ = ("is_whole", "nonzero", "program")
+
+    def __init__(self, leaf: Leaf, leaves: list[Any]) -> None:
+        active = (False,) * (leaf.inputs + len(leaf.constants)) + (True,) * len(leaves)
+        self.program, self.nonzero = value_and_grad_jaxpr(leaf.jaxpr, active)
+        self.is_whole = all(self.nonzero)
+
+    def spread(self, grads: list[Any]) -> list[Any]:
+        """A gradient for each leaf, None where it is zero."""
+        given = iter(grads)
+        return [next(given) if flag else None for flag in self.nonzero]
+
+
+def gradient_of(
+    staged: Staged, tape: Tape, leaves: list[Any], build: Callable[..., Gradient]
+) -> tuple[list[Any], list[Any]]:
+    """The outputs, and the gradient of the first one for each leaf, None where it is zero."""
+    if staged.cells is not None:
+        return _taped_gradient(staged, staged.cells, tape, leaves)
+    return _gradient(staged, leaves, build)
 
 
 def _gradient(
     staged: Staged, leaves: list[Any], build: Callable[..., Gradient]
 ) -> tuple[list[Any], list[Any]]:
-    """The outputs, and the gradient of the first one for each leaf, None where it is zero."""
     active = (False,) * len(staged.captured) + (True,) * len(leaves)
     program, nonzero = build(staged.jaxpr, active)
     results = run(program, [*staged.captured, *leaves])
@@ -167,75 +249,13 @@ def _taped_gradient(
     return results[:num_outs], [by_cell.get(i) for i in range(len(leaves))]
 
 
-def _require_used(grads: list[Any], split: Split, f: Function, what: str) -> None:
+def _require_used(grads: list[Any], names: list[str], f: Function, what: str) -> None:
     if any(g is None for g in grads):
-        name = next(n for n, g in zip(split.names, grads, strict=True) if g is None)
+        name = next(n for n, g in zip(names, grads, strict=True) if g is None)
         raise TransformTypeError(
             f"{what}: the result does not depend on {name} ({where(f)}), and unused='error' was "
             "asked for. Leave it out of argnums, or use unused='zeros'."
         )
-
-
-class AuxOutput:
-    """Separates the outputs of `f` from its aux, both pytrees."""
-
-    def __init__(self, f: Function, has_aux: bool, what: str) -> None:
-        self.f, self.has_aux, self.what = f, has_aux, what
-        self.tree: tree.PyTreeDef = tree.structure(None)
-        self.count = 0
-        self._kept: list[Any] = []
-        self._aux_tree = self.tree
-
-    def split(self, result: Any) -> list[Any]:
-        if not self.has_aux:
-            leaves, self.tree = tree.flatten(result)
-            return leaves
-        if not (isinstance(result, tuple) and len(result) == 2):
-            raise TransformTypeError(
-                f"{self.what}: with has_aux=True the function must return (result, aux), but it "
-                f"returned {describe(result)} ({where(self.f)}). Return a tuple of two, or drop "
-                "has_aux."
-            )
-        leaves, self.tree = tree.flatten(result[0])
-        aux_leaves, self._aux_tree = tree.flatten(result[1])
-        self._kept = [None if _is_array(x) else (x,) for x in aux_leaves]
-        arrays = [x for x in aux_leaves if _is_array(x)]
-        self.count = len(arrays)
-        return [*leaves, *arrays]
-
-    def split_scalar(self, result: Any) -> list[Any]:
-        """As `split`, for a function whose result must be one leaf."""
-        flat = self.split(result)
-        value = result[0] if self.has_aux else result
-        _require_one_leaf(self.tree, value, self.f, self.what)
-        return flat
-
-    def join(self, outputs: list[Any]) -> Any:
-        """The aux pytree, from the outputs that belong to it."""
-        given = iter(outputs)
-        leaves = [next(given) if k is None else k[0] for k in self._kept]
-        return tree.unflatten(self._aux_tree, leaves)
-
-
-def _is_array(value: Any) -> bool:
-    return type(value) is Tracer or isinstance(value, (np.ndarray, np.generic, int, float, complex))
-
-
-def _require_one_leaf(out_tree: tree.PyTreeDef, result: Any, f: Function, what: str) -> None:
-    if not tree.treedef_is_leaf(out_tree):
-        raise TransformTypeError(
-            f"{what}: the function must return a scalar, but it returned {describe(result)} "
-            f"({where(f)}). {_one_number(result)}"
-        )
-
-
-def _one_number(result: Any) -> str:
-    """What to do about a result that is not one leaf."""
-    if result is None:
-        return "Is a return statement missing?"
-    if isinstance(result, tuple) and len(result) == 2:
-        return "Return one number, or give has_aux=True if the second one needs no derivative."
-    return "Return one number; what needs no derivative can be returned through has_aux=True."
 
 
 def _require_scalar(aval: Aval, f: Function, what: str, holomorphic: bool) -> None:

@@ -31,8 +31,11 @@ class Rule:
 
     @classmethod
     def staged(cls, jaxpr: Jaxpr) -> Rule:
-        """A rule that is staged already."""
-        return cls(lambda: jaxpr)
+        """A rule that is staged already; the same for the same program."""
+        rule = jaxpr.cache.get("rule")
+        if rule is None:
+            rule = jaxpr.cache["rule"] = cls(lambda: jaxpr)
+        return rule
 
     @property
     def jaxpr(self) -> Jaxpr:

@@ -120,15 +120,17 @@ def binary_operator(fn: Any, slow: Function) -> Function:
 
 
 def general(fn: Any, slow: Function) -> Function:
-    """A function of any arguments, the first a tracer."""
+    """A function of any arguments, the first or the last a tracer."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if args:
             x = args[0]
+            if type(x) is not Tracer:
+                x = args[-1]
             if type(x) is Tracer:
                 trace = x.recorder
                 step = trace.cursor.next
-                if step.fn is fn and step.a is x.slot and matches(trace, step, args, kwargs):
+                if step.fn is fn and matches(trace, step, args, kwargs):
                     trace.cursor = step
                     out = _new(Tracer)
                     out.recorder = trace
@@ -141,34 +143,35 @@ def general(fn: Any, slow: Function) -> Function:
 
 
 def matches(trace: Any, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Are these the arguments of the step? Then numbers among them are inputs from now on."""
-    raws, names = step.raws, step.names
-    if len(args) + len(kwargs) != len(raws):
+    """Are these the arguments of the step? Then those from outside are inputs from now on."""
+    raws = step.raws
+    if len(args) + len(kwargs) != len(raws) or step.a is None:
         return False
     if kwargs:
-        if tuple(kwargs) != names:
+        if tuple(kwargs) != step.names:
             return False
         args = (*args, *kwargs.values())
-    elif names:
+    elif step.names:
         return False
-    if len(raws) == 1:
-        return True
-    numbers: list[Any] | None = None
-    parts = step.parts
-    for i in range(1, len(args)):
-        value = args[i]
-        if value is raws[i]:
-            continue
+    inputs: list[Any] = []
+    for value, part, raw in zip(args, step.parts, raws, strict=True):
         cls = type(value)
         if cls is Tracer:
-            if value.slot is not parts[i] or value.recorder is not trace:
+            if value.slot is not part or value.recorder is not trace:
                 return False
-        elif cls is parts[i] and cls is not int:
-            numbers = [value] if numbers is None else [*numbers, value]
-        elif cls not in _PARTS or not same(value, raws[i]):
+        elif value is raw:
+            pass
+        elif cls is part and cls is not int:
+            inputs.append(value)
+        elif cls is _ndarray and type(part) is Kind:
+            aval = part.aval
+            if value.dtype is not aval.dtype or value.shape != aval.shape or not part.plain:
+                return False
+            inputs.append(value)
+        elif cls not in _PARTS or not same(value, raw):
             return False
-    if numbers is not None:
-        trace.ins += numbers
+    for value in inputs:
+        trace.ins.append(trace.keep(value))
     return True
 
 

@@ -25,14 +25,16 @@ class Numbers(Enum):
     """Which numbers in operand position are inputs of the program.
 
     STATIC  none, and arrays make the operation opaque
-    MET     floats, complex numbers and NumPy scalars; ints where they meet floating arrays, so that
-            no range needs to be checked later
+    ARRAYS  none, but arrays are
+    MET     those given by position: floats, complex numbers and NumPy scalars; ints where they
+            meet floating arrays, so that no range needs to be checked later
     EXACT   all: the operation asks for nothing but their avals
     """
 
     STATIC = 0
-    MET = 1
-    EXACT = 2
+    ARRAYS = 1
+    MET = 2
+    EXACT = 3
 
 
 class Kind:
@@ -137,17 +139,17 @@ class Reader:
     """Reads the arguments of one operation.
 
     `inputs` are the values from outside, in order, and `places` their numbers among all values
-    that were read; `own` are the trace's own tracers.
+    that were read; `own` are the trace's own tracers. While `nested`, numbers are static.
     """
 
     __slots__ = (
         "_args",
-        "_nested",
         "_numbers",
         "_older",
         "_tracer",
         "count",
         "inputs",
+        "nested",
         "own",
         "places",
         "trace",
@@ -158,7 +160,7 @@ class Reader:
         self._numbers = numbers
         self._args = args
         self._tracer = _tracer[0]
-        self._nested = False
+        self.nested = False
         self.count = 0
         self.own: list[Any] = []
         self._older: dict[int, int] = {}
@@ -169,9 +171,9 @@ class Reader:
         """What of the key an argument is."""
         cls = type(value)
         if cls is tuple or cls is list:
-            outer, self._nested = self._nested, True
+            outer, self.nested = self.nested, True
             parts = (cls, *[self.part(v) for v in value])
-            self._nested = outer
+            self.nested = outer
             return parts
         self.count += 1
         if cls is self._tracer:
@@ -212,7 +214,7 @@ class Reader:
     def _is_input(self, value: Any, cls: type[Any]) -> bool:
         """Is it a number that is an input? Inside sequences numbers do not promote as operands
         do: there they are static."""
-        if self._numbers is Numbers.STATIC or self._nested:
+        if self.nested or self._numbers is Numbers.STATIC or self._numbers is Numbers.ARRAYS:
             return False
         if cls is float or cls is complex:
             return True
@@ -258,6 +260,7 @@ def read_call(
     reader = Reader(trace, fn.numbers, args)
     parts = [reader.part(a) for a in args]
     if kwargs:
+        reader.nested = True
         parts += [(name, reader.part(value)) for name, value in kwargs.items()]
     if fn.is_index or fn.views:
         _require_plain_view(fn, args, reader)

@@ -11,6 +11,7 @@ import numpy as np
 from functrans.bind import bind
 from functrans.errors import OptionError, ShapeError, describe
 from functrans.ir import aval_of
+from functrans.memo.keys import Numbers
 from functrans.primitives import elementwise as e
 from functrans.primitives import structural as p
 from functrans.primitives.contraction import dot_general_p
@@ -66,7 +67,7 @@ def _mismatch(name: str, x: Value, y: Value, m: int, n: int) -> ShapeError:
     )
 
 
-@surface(np.matmul)
+@surface(np.matmul, numbers=Numbers.ARRAYS)
 def matmul(x: ArrayLike, y: ArrayLike, /, *, dtype: DTypeLike = None) -> Value:
     """The matrix product over the last axis of x and the last but one of y; rest broadcasts."""
     x, y = matrices("matmul", x, y, dtype)
@@ -93,7 +94,7 @@ def _batched_matmul(x: Value, y: Value) -> Value:
     return contract(x, y, ((n + 1,), (n,)), (axes, axes))
 
 
-@surface(np.dot)
+@surface(np.dot, numbers=Numbers.ARRAYS)
 def dot(a: ArrayLike, b: ArrayLike) -> Value:
     """The product over the last axis of a and the last but one of b; of scalars, a * b."""
     x, y = matrices("dot", a, b)
@@ -112,7 +113,7 @@ def _check_pair(name: str, x: Value, y: Value, pair: tuple[Dims, Dims]) -> None:
             raise _mismatch(name, x, y, m, n)
 
 
-@surface(np.vdot)
+@surface(np.vdot, numbers=Numbers.ARRAYS)
 def vdot(a: ArrayLike, b: ArrayLike, /) -> Value:
     """The inner product of the flattened arrays, the first one conjugated."""
     x, y = matrices("vdot", a, b)
@@ -125,7 +126,7 @@ def _conjugated(x: Value) -> Value:
     return p.conj(x) if aval_of(x).dtype.kind == "c" else x
 
 
-@surface(np.inner)
+@surface(np.inner, numbers=Numbers.ARRAYS)
 def inner(a: ArrayLike, b: ArrayLike, /) -> Value:
     """The product over the last axes of both."""
     x, y = matrices("inner", a, b)
@@ -136,7 +137,7 @@ def inner(a: ArrayLike, b: ArrayLike, /) -> Value:
     return contract(x, y, pair, ((), ()))
 
 
-@surface(np.outer)
+@surface(np.outer, numbers=Numbers.ARRAYS)
 def outer(a: ArrayLike, b: ArrayLike) -> Value:
     """Every product of an element of a with one of b, both flattened."""
     x, y = (p.reshape(v, (aval_of(v).size,)) for v in matrices("outer", a, b))
@@ -144,7 +145,7 @@ def outer(a: ArrayLike, b: ArrayLike) -> Value:
     return product(p.broadcast(x, shape, (1,)), p.broadcast(y, shape, (0,)))
 
 
-@surface(np.vecdot)
+@surface(np.vecdot, numbers=Numbers.ARRAYS)
 def vecdot(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Value:
     """The inner products along one axis, the first operand conjugated; the rest broadcasts."""
     x, y = (_axis_last(v, axis) for v in matrices("vecdot", x1, x2))
@@ -162,7 +163,7 @@ def _axis_last(x: Value, axis: int) -> Value:
     return p.transpose(x, (*(i for i in range(ndim) if i != place), place))
 
 
-@surface(getattr(np, "matvec", None))
+@surface(getattr(np, "matvec", None), numbers=Numbers.ARRAYS)
 def matvec(x1: ArrayLike, x2: ArrayLike, /) -> Value:
     """Matrices times vectors; the rest broadcasts."""
     y = array_of(x2, "matvec")
@@ -170,7 +171,7 @@ def matvec(x1: ArrayLike, x2: ArrayLike, /) -> Value:
     return p.reshape(product_, aval_of(product_).shape[:-1])
 
 
-@surface(getattr(np, "vecmat", None))
+@surface(getattr(np, "vecmat", None), numbers=Numbers.ARRAYS)
 def vecmat(x1: ArrayLike, x2: ArrayLike, /) -> Value:
     """Vectors, conjugated, times matrices; the rest broadcasts."""
     x = _conjugated(array_of(x1, "vecmat"))
@@ -179,7 +180,7 @@ def vecmat(x1: ArrayLike, x2: ArrayLike, /) -> Value:
     return p.reshape(product_, (*shape[:-2], shape[-1]))
 
 
-@surface(np.tensordot)
+@surface(np.tensordot, numbers=Numbers.ARRAYS)
 def tensordot(a: ArrayLike, b: ArrayLike, axes: Any = 2) -> Value:
     """The product summed over pairs of axes: a count, or one list of axes for each operand."""
     x, y = matrices("tensordot", a, b)
@@ -197,7 +198,7 @@ def tensordot(a: ArrayLike, b: ArrayLike, axes: Any = 2) -> Value:
     return contract(x, y, (left, right), ((), ()))
 
 
-@surface(np.kron)
+@surface(np.kron, numbers=Numbers.ARRAYS)
 def kron(a: ArrayLike, b: ArrayLike) -> Value:
     """Every element of a times the whole of b, laid out as blocks."""
     x, y = matrices("kron", a, b)
@@ -212,7 +213,7 @@ def kron(a: ArrayLike, b: ArrayLike) -> Value:
     return p.reshape(blocks, tuple(i * j for i, j in zip(m, n, strict=True)))
 
 
-@surface(np.trace)
+@surface(np.trace, numbers=Numbers.ARRAYS)
 def trace(
     a: ArrayLike, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: DTypeLike = None
 ) -> Value:
@@ -223,7 +224,7 @@ def trace(
 # -- einsum -----------------------------------------------------------------------------------
 
 
-@surface(np.einsum)
+@surface(np.einsum, numbers=Numbers.ARRAYS)
 def einsum(
     subscripts: Any, /, *operands: ArrayLike, optimize: Any = True, dtype: DTypeLike = None
 ) -> Value:

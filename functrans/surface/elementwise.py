@@ -13,6 +13,7 @@ import numpy as np
 from functrans.bind import bind
 from functrans.errors import DtypeError, OptionError
 from functrans.ir import Primitive, aval_of, is_inexact
+from functrans.memo.keys import Numbers
 from functrans.primitives import elementwise as p
 from functrans.primitives.derive import Value, full, full_like
 from functrans.primitives.structural import complex as complex_of
@@ -321,7 +322,7 @@ def heaviside(x: ArrayLike, at_zero: ArrayLike, /) -> Value:
     return choose(bind(p.is_nan_p, x)[0], x, step)
 
 
-@surface(np.where)
+@surface(np.where, numbers=Numbers.MET)
 def where(condition: ArrayLike, x: ArrayLike | None = None, y: ArrayLike | None = None, /) -> Value:
     """x where the condition holds, y elsewhere, broadcast together.
 
@@ -336,7 +337,7 @@ def where(condition: ArrayLike, x: ArrayLike | None = None, y: ArrayLike | None 
     return choose(*broadcast_together("where", condition, x, y))
 
 
-@surface(np.clip)
+@surface(np.clip, numbers=Numbers.MET)
 def clip(
     a: ArrayLike,
     a_min: ArrayLike | None = None,

@@ -11,6 +11,7 @@ import numpy as np
 
 from functrans.errors import ShapeError
 from functrans.ir import aval_of
+from functrans.memo.keys import Numbers
 from functrans.primitives import structural as p
 from functrans.primitives.derive import Value
 from functrans.surface.axes import as_shape, normal_axes, normal_axis
@@ -55,7 +56,7 @@ def join(items: Sequence[Value], axis: int, name: str) -> Value:
     return p.concatenate(items, place)
 
 
-@surface(np.concatenate, aliases=(np.concat,))
+@surface(np.concatenate, aliases=(np.concat,), numbers=Numbers.ARRAYS)
 def concatenate(
     arrays: Sequence[ArrayLike], axis: int | None = 0, *, dtype: DTypeLike = None
 ) -> Value:
@@ -71,7 +72,7 @@ def concatenate(
 concat = concatenate
 
 
-@surface(np.stack)
+@surface(np.stack, numbers=Numbers.ARRAYS)
 def stack(arrays: Sequence[ArrayLike], axis: int = 0, *, dtype: DTypeLike = None) -> Value:
     """Arrays of one shape, stacked along a new axis."""
     items = members(arrays, "stack")
@@ -88,26 +89,26 @@ def stack(arrays: Sequence[ArrayLike], axis: int = 0, *, dtype: DTypeLike = None
     return p.concatenate([insert_axes(x, (place,)) for x in items], place)
 
 
-@surface(np.vstack)
+@surface(np.vstack, numbers=Numbers.ARRAYS)
 def vstack(tup: Sequence[ArrayLike], *, dtype: DTypeLike = None) -> Value:
     """The arrays as rows, one below another."""
     return concatenate.body([atleast_2d.body(x) for x in members(tup, "vstack")], 0, dtype=dtype)
 
 
-@surface(np.hstack)
+@surface(np.hstack, numbers=Numbers.ARRAYS)
 def hstack(tup: Sequence[ArrayLike], *, dtype: DTypeLike = None) -> Value:
     """The arrays side by side: along axis 1, or 0 for one-dimensional ones."""
     items = [atleast_1d.body(x) for x in members(tup, "hstack")]
     return concatenate.body(items, 0 if aval_of(items[0]).ndim == 1 else 1, dtype=dtype)
 
 
-@surface(np.dstack)
+@surface(np.dstack, numbers=Numbers.ARRAYS)
 def dstack(tup: Sequence[ArrayLike]) -> Value:
     """The arrays stacked along the third axis."""
     return concatenate.body([atleast_3d.body(x) for x in members(tup, "dstack")], 2)
 
 
-@surface(np.column_stack)
+@surface(np.column_stack, numbers=Numbers.ARRAYS)
 def column_stack(tup: Sequence[ArrayLike]) -> Value:
     """One-dimensional arrays as the columns of a matrix, others side by side."""
     items = members(tup, "column_stack")
@@ -115,7 +116,7 @@ def column_stack(tup: Sequence[ArrayLike]) -> Value:
     return join(columns, 1, "column_stack")
 
 
-@surface(np.append)
+@surface(np.append, numbers=Numbers.ARRAYS)
 def append(arr: ArrayLike, values: ArrayLike, axis: int | None = None) -> Value:
     """`values` after `arr`, both flattened when no axis is given."""
     return concatenate.body([arr, values], axis)

@@ -12,6 +12,7 @@ import numpy as np
 from functrans.bind import bind
 from functrans.errors import ShapeError, describe
 from functrans.ir import Aval, Primitive, aval_of, is_inexact
+from functrans.memo.keys import Numbers
 from functrans.primitives import elementwise as e
 from functrans.primitives import reduction as r
 from functrans.primitives import structural as p
@@ -105,7 +106,7 @@ def _folded(
     return keep_axes(result, axes, bool(is_given(keepdims) and keepdims))
 
 
-@surface(np.sum)
+@surface(np.sum, numbers=Numbers.ARRAYS)
 def sum(  # NumPy's name
     a: ArrayLike,
     axis: Axes = None,
@@ -123,7 +124,7 @@ def _reduce_prod(x: Value, axes: tuple[int, ...]) -> Value:
     return bind(r.reduce_prod_p, x, axes=axes)[0] if axes else x
 
 
-@surface(np.prod)
+@surface(np.prod, numbers=Numbers.ARRAYS)
 def prod(
     a: ArrayLike,
     axis: Axes = None,
@@ -137,7 +138,7 @@ def prod(
     return _folded("prod", _reduce_prod, e.mul_p, 1, a, axis, dtype, keepdims, initial, where)
 
 
-@surface(np.mean)
+@surface(np.mean, numbers=Numbers.ARRAYS)
 def mean(
     a: ArrayLike,
     axis: Axes = None,
@@ -178,7 +179,7 @@ def divided(x: Value, number: Any) -> Value:
     return bind(e.div_p, x, stretch(divisor, aval.shape))[0]
 
 
-@surface(np.var)
+@surface(np.var, numbers=Numbers.ARRAYS)
 def var(
     a: ArrayLike,
     axis: Axes = None,
@@ -241,7 +242,7 @@ def square_length(x: Value) -> Value:
     return bind(e.add_p, *(bind(e.square_p, part)[0] for part in parts))[0]
 
 
-@surface(np.std)
+@surface(np.std, numbers=Numbers.ARRAYS)
 def std(
     a: ArrayLike,
     axis: Axes = None,
@@ -346,7 +347,7 @@ _MAX = Extreme("max", r.reduce_max_p, r.reduce_or_p, e.max_p, e.or_p, lowest)
 _MIN = Extreme("min", r.reduce_min_p, r.reduce_and_p, e.min_p, e.and_p, highest)
 
 
-@surface(np.max, aliases=(np.amax,))
+@surface(np.max, aliases=(np.amax,), numbers=Numbers.ARRAYS)
 def max(  # NumPy's name
     a: ArrayLike,
     axis: Axes = None,
@@ -363,7 +364,7 @@ def max(  # NumPy's name
     return _extreme(_MAX, a, axis, keepdims, initial, where)
 
 
-@surface(np.min, aliases=(np.amin,))
+@surface(np.min, aliases=(np.amin,), numbers=Numbers.ARRAYS)
 def min(  # NumPy's name
     a: ArrayLike,
     axis: Axes = None,
