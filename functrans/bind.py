@@ -198,10 +198,15 @@ def _evaluate(jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any]:
             except Exception as error:
                 add_source(error, eqn.source)
                 raise
-            env.update(zip(eqn.outputs, outs, strict=True))
+            for var, out in zip(eqn.outputs, outs, strict=True):
+                # What a program inside it gives natively may be a Python number.
+                env[var] = np.asarray(out) if type(out) in _NUMBERS else out
             for var in dying:
                 env.pop(var, None)
     return [env[a] for a in jaxpr.outvars]
+
+
+_NUMBERS = frozenset({bool, int, float, complex})
 
 
 def _literal_arrays(jaxpr: Jaxpr) -> dict[Literal, np.ndarray[Any, Any]]:

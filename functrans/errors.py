@@ -168,6 +168,11 @@ def definition_of(f: Callable[..., Any]) -> Source | None:
     return Source(code.co_filename, code.co_firstlineno, name_of(f))
 
 
+def code_of(f: Any) -> Any:
+    """The code of a function, which all made by the same `def` share; None where there is none."""
+    return getattr(_unwrap(f), "__code__", None)
+
+
 def name_of(f: Any) -> str:
     """The name to call a function by: `loss`, `<lambda>`, the name of a class."""
     inner = _unwrap(f)

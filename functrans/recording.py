@@ -32,6 +32,7 @@ from functrans.errors import (
     NonLinearError,
     ThreadError,
     TransformTypeError,
+    code_of,
     describe,
     user_frame,
     where,
@@ -114,7 +115,7 @@ def root_of(
     """Where traces of this function with arguments like these begin in the memo."""
     slots = [argument.slot() for argument in arguments]
     kinds = [kind_for(s.aval, s.scalar, s.abstract, s.active) for s in slots]
-    place = getattr(function, "__code__", None) or type(function)
+    place = code_of(function) or type(function)
     around = () if parent.parent is None else ambient_axes()
     return root_at((place, purpose, axis, around, *kinds), lambda: Root(slots))
 

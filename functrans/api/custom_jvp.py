@@ -121,7 +121,7 @@ class custom_jvp(Custom):
         flags = [known] * len(leaves) + [False] * len(moving)
         stand_ins = [*leaves, *[leaves[i] for i in moving]]
         types = [*avals, *[avals[i].strengthen() for i in moving]]
-        return self._stage(flat_rule, stand_ins, avals=types, known=flags)
+        return self._stage(flat_rule, stand_ins, avals=types, known=flags, user=self._rule)
 
     def _checked(self, pair: Any, primal: Any) -> list[Any]:
         name = name_of(self.f)

@@ -99,7 +99,7 @@ class Custom(ABC):
         def flat_f(*xs: Any) -> Any:
             return self.f(*self._with_fixed(fixed, tree.unflatten(treedef, xs), count))
 
-        return self._stage(flat_f, leaves, known=True)
+        return self._stage(flat_f, leaves, known=True, user=self.f)
 
     def _stage(self, flat_f: Function, leaves: list[Any], **options: Any) -> Any:
         staged = stage(flat_f, leaves, purpose=self._what, **options)

@@ -144,7 +144,7 @@ class custom_vjp(Custom):
             return [*outs, *flat]
 
         types = [aval_of(x) for x in leaves]
-        return self._stage(flat_fwd, leaves, avals=types, known=known), res_tree[0]
+        return self._stage(flat_fwd, leaves, avals=types, known=known, user=self._fwd), res_tree[0]
 
     def _stage_bwd(
         self,
@@ -176,7 +176,8 @@ class custom_vjp(Custom):
 
         flags = [known] * count + [False] * len(ct_avals)
         stand_ins = [*residuals, *[np.zeros((), a.dtype)[()] for a in ct_avals]]
-        return self._stage(flat_bwd, stand_ins, avals=[*res_avals, *ct_avals], known=flags)
+        types = [*res_avals, *ct_avals]
+        return self._stage(flat_bwd, stand_ins, avals=types, known=flags, user=self._bwd)
 
     def _checked(self, results: Any, leaves: list[Any], treedef: tree.PyTreeDef) -> list[Any]:
         """The cotangents of inexact leaves; None for an argument stands for zeros."""

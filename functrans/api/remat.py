@@ -55,7 +55,7 @@ def checkpoint(
             filled, keywords = tree.unflatten(treedef, xs)
             return f(*[filled.get(i, a) for i, a in enumerate(args)], **keywords)
 
-        with stage(flat_f, leaves, purpose="checkpoint") as staged:
+        with stage(flat_f, leaves, purpose="checkpoint", user=f) as staged:
             outs = bind(checkpoint_p, *staged.captured, *leaves, jaxpr=staged.jaxpr, policy=policy)
         return tree.unflatten(staged.out_tree, outs)
 
