@@ -241,10 +241,6 @@ def write_part(ctx: RootContext, eqn: Eqn, part: Part) -> None:
         outs[k]: sink(ctx, eqn.outputs[k]) for k in range(len(outs)) if is_stacked(form.eqn, k)
     }
     writer = Unrolled(ctx.b, needs, sources, sinks=sinks)
-    for k, var in enumerate(needs.body.invars):
-        if k not in form.memory:  # what computes them knows nothing of the loops to come
-            for flat in needs.elements(var):
-                writer.element(var, flat)
     writer.run()
     for k, places in part.places.items():
         if not is_stacked(form.eqn, k):

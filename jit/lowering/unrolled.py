@@ -23,7 +23,7 @@ from jit.lowering.asking import (
     element_rule,
     runs_on_vectors,
 )
-from jit.lowering.index import Index, Point, Shape, loops_in, unravel
+from jit.lowering.index import Dynamic, Index, Point, Shape, loops_in, unravel
 from jit.lowering.indexing import check_indices, indices_of
 from jit.lowering.reduction import parts
 from jit.lowering.rules import INDEXED, SCALARS, Element, loop_dtype, needs_check
@@ -174,6 +174,10 @@ class Unrolled(Writer):
         self, point: Point, shape: Shape, multi: Sequence[Index], where: Any = True
     ) -> Point:
         return Point(shape, multi=multi)
+
+    def dynamic(self, key: object, value: Value, bounds: tuple[int, int], at: Index) -> Index:
+        """Also where the value turns out to be a literal: that was not known when it was asked."""
+        return Index(0, {Dynamic(key, bounds, at, value): 1})
 
     def depth(self, index: Index, mask: Value | None = None) -> int:
         return max((loop.level for loop in loops_in(index)), default=0)

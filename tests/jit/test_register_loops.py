@@ -99,6 +99,15 @@ def apart(x: Any) -> Any:
     return lax.cond(x > 0.5, walk(fnp.sin), walk(lambda c: fnp.cos(c) + 1.0), y), y
 
 
+def mixed(x: Any) -> Any:
+    """Single and double precision in one body."""
+
+    def body(c: Any, k: Any) -> Any:
+        return c * 0.5 + fnp.sin(k).astype(np.float64) * c, fnp.cos(c).astype(np.float32) * k
+
+    return lax.scan(body, x, np.linspace(0.0, 1.0, 5, dtype=np.float32))
+
+
 def nested(a: Any) -> Any:
     def outer(c: Any, x: Any) -> Any:
         d = lax.fori_loop(0, 5, lambda i, d: 0.5 * d + x[i % 3], c)
@@ -164,6 +173,7 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "lorenz": (trajectory, (np.array([1.0, 2.0, 3.0]),)),
     "branches": (branches, (0.3,)),
     "apart": (apart, (0.25,)),
+    "mixed": (mixed, (0.75,)),
     "nested": (nested, (np.arange(12.0).reshape(4, 3),)),
     "spilled": (spilled, (RNG.random((3, 40)),)),
     "halvings": (halvings, (1000.0,)),
@@ -253,7 +263,16 @@ def test_what_is_wide_runs_on_vectors() -> None:
     check(rnn, RNG.random((40, 40)), RNG.random(40), form="program")
 
 
-GRADIENTS = ["recurrence", "lorenz", "branches", "nested", "spilled", "tables", "backwards"]
+GRADIENTS = [
+    "mixed",
+    "recurrence",
+    "lorenz",
+    "branches",
+    "nested",
+    "spilled",
+    "tables",
+    "backwards",
+]
 
 
 @pytest.mark.parametrize("name", GRADIENTS)
