@@ -23,21 +23,19 @@ from functrans.extend import (
     MappedAxis,
     Var,
     batch_jaxpr,
-    jaxprs_in,
     primitives,
     prune,
     scan_p,
 )
 from jit.lowering.contraction import SMALL_PRODUCT, Product
-from jit.lowering.graph import VIEWS
-from jit.lowering.rules import EquationBuilder, element_bytes, needs_check
+from jit.lowering.rules import EquationBuilder, element_bytes
+from jit.passes.invariants import above, before, bound, can_fail, invariants
 from jit.passes.prepare import flat
 
 dot_general_p = primitives.contraction.dot_general_p
 add_p = primitives.elementwise.add_p
 transpose_p = primitives.structural.transpose_p
 reshape_p = primitives.structural.reshape_p
-pow_p = primitives.elementwise.pow_p
 
 LEAST_DEPTH = 8
 """A product over fewer terms is bound by the memory that its result takes."""
@@ -45,8 +43,6 @@ MOST_WORK = 1 << 24
 """A product of so many multiplications a step is as quick by itself."""
 MOST_BYTES = 1 << 28
 """What is kept of all steps for the sake of one product."""
-MOST_GROWTH = 4
-"""A value that depends on constants alone is kept if it is no larger than so many times these."""
 
 Kind: TypeAlias = Literal["constant", "slice", "carried"]
 
@@ -117,42 +113,11 @@ class Fission:
 
     def invariant(self) -> None:
         """Compute what only depends on constants, where it is used by what does not."""
-        wanted = [
-            a
-            for e in self.body.eqns
-            if any(self.kind(v) != "constant" for v in e.outputs)
-            for a in e.inputs
-            if isinstance(a, Var) and self.kind(a) == "constant" and a in self.makers
-        ]
-        chosen = self.worth_keeping(wanted)
+        chosen = invariants(self.body, self.consts)
         if chosen:
             self.changed = True
-            self.consts.update(zip(chosen, self.computed(chosen), strict=True))
-
-    def worth_keeping(self, wanted: Iterable[Var]) -> list[Var]:
-        """These, or what they are made of where that is smaller, if it is work to make them."""
-        found: dict[Var, None] = {}
-        stack, seen = list(wanted), set[Var]()
-        while stack:
-            var = stack.pop()
-            made = self.makers.get(var)
-            if var in seen or made is None:
-                continue
-            seen.add(var)
-            below = above(self.makers, [var])
-            size = sum(a.aval.size for e in below for a in e.inputs if a in self.consts)
-            safe = not any(can_fail(e) or e.effect is not Effect.NONE for e in below)
-            worth = any(e.primitive.name not in VIEWS and e.inputs for e in below)
-            if safe and worth and var.aval.size <= MOST_GROWTH * max(size, 64):
-                found[var] = None
-            else:
-                stack += [a for a in made.inputs if isinstance(a, Var)]
-        return list(found)
-
-    def computed(self, variables: Sequence[Var]) -> list[Atom]:
-        """Variables that only depend on constants, as equations before the scan."""
-        inner = Jaxpr(list(self.consts), above(self.makers, variables), list(variables))
-        return bound(self.eqs, inner, list(self.consts.values()))
+            made = before(self.eqs, self.body, chosen, self.consts)
+            self.consts.update(zip(chosen, made, strict=True))
 
     # before
 
@@ -355,38 +320,6 @@ def kinds_of(body: Jaxpr, consts: Iterable[Var], xs: Iterable[Var]) -> dict[Atom
             kind = "slice"
         kinds.update(dict.fromkeys(eqn.outputs, kind))
     return kinds
-
-
-def can_fail(eqn: Eqn) -> bool:
-    """May an equation raise, or one in a body that it holds?"""
-    whole = eqn.outputs[0].aval.dtype.kind in "iu" if eqn.outputs else False
-    holds = any(True for _ in jaxprs_in(eqn.params))
-    return holds or needs_check(eqn) or (eqn.primitive is pow_p and whole)
-
-
-def above(
-    makers: Mapping[Var, Eqn], variables: Iterable[Var], known: Iterable[Var] = ()
-) -> list[Eqn]:
-    """The equations that variables are made by, from what is known, in order."""
-    found: dict[int, Eqn] = {}
-    stop = set(known)
-    stack: list[Any] = [v for v in variables if v in makers and v not in stop]
-    while stack:
-        eqn = makers[stack.pop()]
-        if id(eqn) not in found:
-            found[id(eqn)] = eqn
-            stack += [a for a in eqn.inputs if a in makers and a not in stop]
-    order = {id(e): k for k, e in enumerate(dict.fromkeys(makers.values()))}
-    return sorted(found.values(), key=lambda e: order[id(e)])
-
-
-def bound(eqs: EquationBuilder, jaxpr: Jaxpr, args: Sequence[Atom]) -> list[Atom]:
-    """The equations of a jaxpr, appended; its results."""
-    env: dict[Any, Atom] = dict(zip(jaxpr.invars, args, strict=True))
-    for eqn in jaxpr.eqns:
-        outs = eqs.bind(eqn.primitive, *[env.get(a, a) for a in eqn.inputs], **eqn.params)
-        env.update(zip(eqn.outputs, outs, strict=True))
-    return [env.get(a, a) for a in jaxpr.outvars]
 
 
 def read_counts(body: Jaxpr) -> dict[Var, int]:

@@ -36,6 +36,7 @@ from jit.lowering.loops import (
 from jit.lowering.registers import IN_REGISTERS, RegisterForm
 from jit.lowering.rules import EquationBuilder, runtime_calls
 from jit.passes.fission import taken_out
+from jit.passes.invariants import hoisted
 from jit.passes.lines import kernel_lines
 from jit.passes.loops import write_program
 from jit.passes.prepare import expand, flat, to_graph
@@ -73,7 +74,8 @@ class Nesting:
             return eqs.bind_as(IN_REGISTERS[eqn.primitive], eqn, form=chosen)
         if eqn.primitive is scan_p and (found := self.in_lanes(eqs, eqn)) is not None:
             return found
-        if eqn.primitive is scan_p and (results := taken_out(eqs, eqn)) is not None:
+        results = less(eqs, eqn)
+        if results is not None:
             return results
         return eqs.bind_as(primitive, eqn, form=chosen, **self.programs(eqn))
 
@@ -143,6 +145,13 @@ class Nesting:
         program = written.program
         places, cost = tuple(written.in_place), sum(map(step_cost, plan.steps))
         return Inner(program, places, tuple(calls), tuple(lines), jaxpr.effect, cost)
+
+
+def less(eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:
+    """The results of a loop by one that does less; None where all must be done step by step."""
+    if eqn.primitive is cond_p:
+        return None
+    return taken_out(eqs, eqn) if eqn.primitive is scan_p else hoisted(eqs, eqn)
 
 
 def step_cost(step: Step) -> float:

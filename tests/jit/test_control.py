@@ -346,6 +346,29 @@ def test_what_depends_on_constants_is_made_once() -> None:
     assert loop.startswith("scan as program")
 
 
+def test_what_depends_on_constants_is_made_once_for_whiles() -> None:
+    """In condition, body and derivative; but not what can fail, nor what each lane has."""
+
+    def f(w: Any, x: Any, i: Any) -> Any:
+        def step(c: Any) -> Any:
+            return fnp.sin(fnp.exp(w + w.T) @ c[0] / N) + w[i], c[1] + 1
+
+        goes_on = lambda c: c[1] * fnp.max(fnp.cos(w)) < 3.5
+        return lax.while_loop(goes_on, step, (x, 0))[0]
+
+    agrees(f, W, X, 5)
+    lines = report(f, W, X, 5)
+    assert any("full f64[70,70]" in line for line in outside(lines))
+    assert not any("70,70" in line for line in lines if line not in lines[: len(outside(lines))])
+    agrees(lambda w, x, i: lax.cond(False, lambda: f(w, x, i), lambda: x), W, X, 500)
+    with pytest.raises(OutOfBoundsError):
+        ft.jit(f)(W, X, 500)
+    agrees(ft.grad(lambda w, x: fnp.sum(f(w, x, 5)), (0, 1)), W, X)
+    ws = RNG.normal(size=(3, N, N)) / N
+    agrees(ft.vmap(lambda w, x: f(w, x, 5), (0, None)), ws, X)
+    agrees(ft.vmap(lambda w, x: f(w, x, 5), (None, 0)), W, XS)
+
+
 def test_what_is_only_larger_is_not_kept() -> None:
     """Spreading a vector over a matrix is no work, and the matrix is not stored."""
 
