@@ -1,4 +1,4 @@
-"""Taylor mode: ten derivatives at a point, and the Laplacian of a network."""
+"""Taylor mode: ten derivatives at a point, Laplacians of networks, and what trains on those."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.benchmarks.case import case
 
 ONLY_JAX = ("torch", "torch.compile", "autograd")
 ORDER = 10
-SIZES = (100, 64, 64, 1)
+HIDDEN = (64, 64)
 
 
 def bent(lib):
@@ -29,8 +29,8 @@ def taylor10(lib):
     return lib.jit(lambda x: lib.jet(bent(lib), (x,), (terms,)))
 
 
-def weights(rng):
-    shapes = itertools.pairwise(SIZES)
+def weights(rng, dimensions):
+    shapes = itertools.pairwise((dimensions, *HIDDEN, 1))
     return [[rng.normal(size=s) / np.sqrt(s[0]), rng.normal(size=s[1])] for s in shapes]
 
 
@@ -44,10 +44,25 @@ def network(lib, x, layers):
 @case(
     "laplacian",
     "Laplacian of a 3-layer network, 100-d",
-    lambda rng: (rng.normal(size=SIZES[0]), weights(rng)),
+    lambda rng: (rng.normal(size=100), weights(rng, 100)),
     products=True,
     small=True,
     without=ONLY_JAX,
 )
 def laplacian(lib):
     return lib.jit(lambda x, layers: lib.laplacian(lambda x: network(lib, x, layers))(x))
+
+
+@case(
+    "poisson",
+    "gradient of the residual of Poisson's equation, 3-layer network, 256 points, 10-d",
+    lambda rng: (weights(rng, 10), rng.normal(size=(256, 10))),
+    products=True,
+    without=ONLY_JAX,
+)
+def poisson(lib):
+    def loss(layers, points):
+        laplacian = lib.laplacian(lambda x: network(lib, x, layers))
+        return lib.np.mean((lib.vmap(laplacian)(points) - 1.0) ** 2)
+
+    return lib.jit(lib.grad(loss))
