@@ -176,8 +176,11 @@ class Unrolled(Writer):
         return Point(shape, multi=multi)
 
     def dynamic(self, key: object, value: Value, bounds: tuple[int, int], at: Index) -> Index:
-        """Also where the value turns out to be a literal: that was not known when it was asked."""
-        return Index(0, {Dynamic(key, bounds, at, value): 1})
+        """Of this writer alone: one body may be written several times, with other values.
+
+        Also where the value turns out to be a literal: that was not known when it was asked.
+        """
+        return Index(0, {Dynamic((self.own, key), bounds, at, value): 1})
 
     def depth(self, index: Index, mask: Value | None = None) -> int:
         return max((loop.level for loop in loops_in(index)), default=0)
