@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from jit import native
 from jit.image import POSIX
+from jit.names import COLD
 from jit.native import Loadable
 from jit.target import Target
 
@@ -106,7 +107,7 @@ def side_by_side(jobs: Sequence[Callable[[], T]]) -> list[T]:
 
 
 def divided(text: str, count: int) -> list[str]:
-    """The text of a module as up to `count` modules of about one length.
+    """The text of a module as up to `count` modules of about one weight.
 
     Functions begin and end on lines of their own. A module that shows data to others, or whose
     data takes more than a line, stays whole.
@@ -116,10 +117,11 @@ def divided(text: str, count: int) -> list[str]:
         return [text]
     groups: list[list[int]] = [[] for _ in range(min(count, len(functions)))]
     loads = [0] * len(groups)
-    for number in sorted(range(len(functions)), key=lambda k: -len(functions[k])):
+    weights = [weight(function) for function in functions]
+    for number in sorted(range(len(functions)), key=lambda k: -weights[k]):
         group = loads.index(min(loads))
         groups[group].append(number)
-        loads[group] += len(functions[number])
+        loads[group] += weights[number]
     if len(groups) < 2:
         return [text]
     owned = [line.replace(" = internal ", " = hidden ", 1) for line in given]
@@ -133,6 +135,12 @@ def divided(text: str, count: int) -> list[str]:
         lines += [visible(functions[number]) for number in sorted(own)]
         texts.append("\n".join(lines) + "\n")
     return texts
+
+
+def weight(function: str) -> int:
+    """How long LLVM takes for a function, in thirds of lines; assembly is one line."""
+    lines = function.count("\n")
+    return lines if COLD in function[: function.index("{")] else 3 * lines
 
 
 def parsed(text: str) -> tuple[list[str], list[str], list[str]]:
