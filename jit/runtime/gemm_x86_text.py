@@ -16,6 +16,8 @@ STACK = {
     name: f"[rsp + {8 * (len(SAVED) + 1 + place)}]"
     for place, name in enumerate(("ldb", "c", "ldc", "more", "packed"))
 }
+START, STEP, STORE = (f"${{:private}}{name}${{:uid}}" for name in ("start", "step", "store"))
+"""Labels that no object file shows, unique in a module."""
 A_ROWS = (A, "rbx", "rbp", "r12", "r13", "r14", "r15", "r11")
 
 
@@ -70,12 +72,12 @@ def row_pointers(kind: Kind, rows: int) -> list[str]:
 
 def fetch(kind: Kind, rows: int, w: int) -> list[str]:
     """Fetch the tile of C while it is computed, where that takes long enough."""
-    lines = [f"cmp {STEPS}, {FEW_STEPS}", "jle .Lstart${:uid}"]
+    lines = [f"cmp {STEPS}, {FEW_STEPS}", f"jle {START}"]
     lines += [f"mov rax, {STACK['c']}", f"mov r10, {STACK['ldc']}", scaled(kind, "r10")]
     for _ in range(rows):
         lines += [f"prefetchw [rax + {j * kind.tile.width}]" for j in range(w)]
         lines += ["add rax, r10"]
-    return [*lines, ".Lstart${:uid}:"]
+    return [*lines, f"{START}:"]
 
 
 def steps(kind: Kind, rows: int, w: int, packs: bool) -> list[str]:
@@ -88,7 +90,7 @@ def steps(kind: Kind, rows: int, w: int, packs: bool) -> list[str]:
     lines = [f"mov r8, {STACK['ldb']}", scaled(kind, "r8"), "xor eax, eax"]
     lines += [f"mov r10, {STACK['packed']}"] * packs
     lines += [f"{clear} {cell}, {cell}, {cell}" for row in use.cells for cell in row]
-    lines += [".Lstep${:uid}:"]
+    lines += [f"{STEP}:"]
     lines += [f"vmovups {vector}, [{B} + {j * width}]" for j, vector in enumerate(use.b)]
     if packs:
         lines += [f"vmovups [r10 + {j * width}], {vector}" for j, vector in enumerate(use.b)]
@@ -99,7 +101,7 @@ def steps(kind: Kind, rows: int, w: int, packs: bool) -> list[str]:
             f"vfmadd231p{letter} {cell}, {use.a}, {vector}"
             for cell, vector in zip(row, use.b, strict=True)
         ]
-    return [*lines, f"add rax, {A_STEP}", f"add {B}, r8", f"dec {STEPS}", "jg .Lstep${:uid}"]
+    return [*lines, f"add rax, {A_STEP}", f"add {B}, r8", f"dec {STEPS}", f"jg {STEP}"]
 
 
 def results(kind: Kind, rows: int, w: int) -> list[str]:
@@ -107,12 +109,12 @@ def results(kind: Kind, rows: int, w: int) -> list[str]:
     cells, width = registers(kind, rows, w).cells, kind.tile.width
     add = "vaddps" if kind.bytes == 4 else "vaddpd"
     lines = [f"mov rdx, {STACK['ldc']}", scaled(kind, "rdx")]
-    lines += [f"test byte ptr {STACK['more']}, 1", "jz .Lstore${:uid}"]
+    lines += [f"test byte ptr {STACK['more']}, 1", f"jz {STORE}"]
     lines += [f"mov rax, {STACK['c']}"]
     for row in cells:
         lines += [f"{add} {cell}, {cell}, [rax + {j * width}]" for j, cell in enumerate(row)]
         lines += ["add rax, rdx"]
-    lines += [".Lstore${:uid}:", f"mov rax, {STACK['c']}"]
+    lines += [f"{STORE}:", f"mov rax, {STACK['c']}"]
     for row in cells:
         lines += [f"vmovups [rax + {j * width}], {cell}" for j, cell in enumerate(row)]
         lines += ["add rax, rdx"]
