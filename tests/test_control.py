@@ -443,6 +443,57 @@ def test_what_costs_much_is_kept() -> None:
     assert "cos" not in names
 
 
+def test_products_of_all_steps_are_one_product() -> None:
+    """The cotangent of a large matrix is not added up step by step; the values are the same."""
+    w, x, v = (RNG.normal(size=shape) * 0.2 for shape in ((24, 24), (6, 24), (24, 24)))
+
+    def loss(w: Any, v: Any, x: Any, unroll: Any = 1) -> Any:
+        def step(h: Any, row: Any) -> Any:
+            h = np.tanh(w @ h + row @ v + w @ row)
+            return h, np.tensordot(h, v, 1)
+
+        h, ys = lax.scan(step, x[0], x, unroll=unroll)
+        return np.sum(h) + np.sum(ys**2)
+
+    gradient = ft.grad(loss, argnums=(0, 1, 2))
+    written_out = ft.grad(lambda w, v, x: loss(w, v, x, True), argnums=(0, 1, 2))
+    same(gradient(w, v, x), written_out(w, v, x))
+    same(
+        ft.vmap(gradient, (None, 0, 0))(w, np.stack([v, -v]), np.stack([x, x + 1]))[0][1],
+        written_out(w, -v, x + 1)[0],
+    )
+    eqns = ft.make_jaxpr(gradient)(w, v, x).jaxpr.eqns
+    assert [e.primitive.name for e in eqns].count("dot_general") >= 4
+    backward = [e for e in eqns if e.primitive.name == "scan"][-1]
+    carries = backward.inputs[backward.params["num_consts"] :][: backward.params["num_carry"]]
+    assert all(a.aval.size < 24 * 24 for a in carries)
+
+
+def test_cotangents_of_what_is_read_in_places_are_added_in_place() -> None:
+    """No step of the backward pass makes an array as large as the one that is read."""
+    table = np.linspace(0, 1, 50)
+
+    def f(table: Any, n: Any) -> Any:
+        table = fnp.array(table)
+        step = lambda i, c: np.sin(c) + table[i] * lax.dynamic_slice(table, (2 * i,), (3,))[1]
+        return lax.fori_loop(0, n, step, 0.0)
+
+    expected = ft.grad(lambda t: _walked(t, 7))(table)
+    same(ft.grad(lambda t: f(t, 7))(table), expected)
+    same(ft.grad(f)(table, np.array(7)), expected)
+    jaxpr = ft.make_jaxpr(ft.grad(lambda t: f(t, 7)))(table).jaxpr
+    body = [e for e in jaxpr.eqns if e.primitive.name == "scan"][-1].params["jaxpr"]
+    large = {e.primitive.name for e in body.eqns if any(v.aval.shape == (50,) for v in e.outputs)}
+    assert large == {"scatter_add", "dynamic_update_slice"}
+
+
+def _walked(table: Any, n: int) -> Any:
+    c = 0.0
+    for i in range(n):
+        c = np.sin(c) + table[i] * table[2 * i + 1]
+    return c
+
+
 def test_dead_and_unchanged_carries_are_dropped() -> None:
     def step(c: Any, x: Any) -> Any:
         used, dead, fixed = c

@@ -17,6 +17,7 @@ from functrans.control.bodies import (
     stacked,
 )
 from functrans.control.keeping import between, keep
+from functrans.control.products import PutOff, done_at_once, put_off
 from functrans.ir import Atom, Aval, Effect, Eqn, Jaxpr, Linear, Var, prune
 from functrans.primitives.derive import full, provided
 from functrans.primitives.elementwise import add
@@ -145,28 +146,36 @@ def scan_transpose(
     num_consts: int,
     num_carry: int,
 ) -> list[Any]:
-    """The steps the other way round; what they say of a linear const is added up in the carry."""
+    """The steps the other way round; what they say of a linear const is added up in the carry.
+
+    Sums of large products are put off to the end: see products.py.
+    """
     linear = tuple(isinstance(o, Linear) for o in operands)
-    turned, reached = _transposed_body(jaxpr, linear, num_consts, num_carry)
+    (turned, products), reached = _transposed_body(jaxpr, linear, num_consts, num_carry, length)
     consts, _, xs = cut(operands, num_consts, num_carry)
     lin_consts, lin_carry, lin_xs = cut(linear, num_consts, num_carry)
     to_consts, to_xs = cut(reached, sum(lin_consts))
-    sums = [full(0, o.aval) for o in chosen(chosen(consts, lin_consts), to_consts)]
+    stays = [p is None for p in products]
+    sums = [full(0, o.aval) for o in chosen(chosen(chosen(consts, lin_consts), to_consts), stays)]
     carry_cts, y_cts = cut(cts, num_carry)
+    slices = [*others(xs, lin_xs), *y_cts]
     outs = bind(
         provided("scan"),
         *others(consts, lin_consts),
         *carry_cts,
         *sums,
-        *others(xs, lin_xs),
-        *y_cts,
+        *slices,
         jaxpr=turned,
         length=length,
         reverse=not reverse,
         num_consts=num_consts - sum(lin_consts),
         num_carry=num_carry + len(sums),
     )
-    carry_bars, const_bars, x_bars = cut(outs, num_carry, len(sums))
+    carry_bars, added_up, x_bars, noted = cut(outs, num_carry, len(sums), sum(to_xs))
+    const_bars = [
+        done_at_once(p, slices, noted) if p is not None else bar
+        for p, bar in zip(products, spread(added_up, stays), strict=True)
+    ]
     return [
         *spread(spread(const_bars, to_consts), lin_consts),
         *[bar if flag else None for bar, flag in zip(carry_bars, lin_carry, strict=True)],
@@ -176,8 +185,8 @@ def scan_transpose(
 
 @derived
 def _transposed_body(
-    jaxpr: Jaxpr, linear: Mask, num_consts: int, num_carry: int
-) -> tuple[Jaxpr, Mask]:
+    jaxpr: Jaxpr, linear: Mask, num_consts: int, num_carry: int, length: int
+) -> tuple[PutOff, Mask]:
     """const* (carry_bar* sum*) (x* y_bar*) -> carry_bar* sum* x_bar*, and a mask.
 
     The mask says which linear consts, then which linear xs, have a cotangent. The whole carry
@@ -203,4 +212,5 @@ def _transposed_body(
         return [*filled, *[add(a, b) for a, b in zip(so_far, more, strict=True)], *x_bars]
 
     staged = stage_walk(walk, [*fixed, *carry, *sums, *moving, *y_avals], "transpose")
-    return simplify(staged, collect=True), (*to_consts, *to_xs)
+    simple = simplify(staged, collect=True)
+    return put_off(simple, len(fixed), num_carry, len(sums), length), (*to_consts, *to_xs)

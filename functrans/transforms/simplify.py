@@ -119,6 +119,10 @@ class _Simplifier:
         kept = origin if same else Eqn(primitive, inputs, [var], params, origin.source)
         return self._keep_or_merge(kept)[0]
 
+    def keep(self, eqn: Eqn) -> Var:
+        """The result of a new equation that has one, or what holds it already."""
+        return self._keep_or_merge(eqn)[0]
+
     def _keep_or_merge(self, eqn: Eqn) -> list[Var]:
         key, outputs = eqn_key(eqn), eqn.outputs
         if key is not None:
@@ -235,7 +239,60 @@ def _add(work: _Simplifier, origin: Eqn, inputs: list[Atom], params: dict[str, A
     negated = work.defined_by(x, "neg")
     if negated is not None:
         return _make(work, origin, "sub", y, negated.inputs[0])
+    if work.collect:
+        found = _added_in_place(work, origin, x, y) or _added_in_place(work, origin, y, x)
+        if found is not None:
+            return found
     return _like_terms(work, origin, x, y)
+
+
+def _added_in_place(work: _Simplifier, origin: Eqn, total: Atom, part: Atom) -> Atom | None:
+    """A total plus what is zero but in a few places: these are added to it, and nothing else read.
+
+    So the cotangent of an array that a loop reads in places costs those places at each step.
+    """
+    places = _places(work, part)
+    if not places or constant(work, total) is not None:
+        return None
+    for eqn, update in places:
+        if eqn.primitive.name == "scatter_add":
+            total = work.apply(origin, eqn.primitive, [total, *eqn.inputs[1:]], eqn.params)
+            continue
+        starts, aval = eqn.inputs[2:], update.aval.strengthen()
+        sizes = {"sizes": aval.shape}
+        take = Eqn(ALL["dynamic_slice"], [total, *starts], [Var(aval)], sizes, origin.source)
+        more = Eqn(ALL["add"], [work.keep(take), update], [Var(aval)], {}, origin.source)
+        total = work.apply(origin, eqn.primitive, [total, work.keep(more), *starts], {})
+    return total
+
+
+def _places(work: _Simplifier, atom: Atom) -> list[tuple[Eqn, Atom]] | None:
+    """The equations that add to zeros in places, in order, and what each adds; None otherwise."""
+    found: list[tuple[Eqn, Atom]] = []
+    while not _is(constant(work, atom), 0):
+        eqn = work.definition.get(atom) if isinstance(atom, Var) else None
+        if eqn is None or eqn.primitive.name not in ("scatter_add", "dynamic_update_slice"):
+            return None
+        base, update = eqn.inputs[:2]
+        if eqn.primitive.name == "dynamic_update_slice" and not _is(constant(work, base), 0):
+            added = _added_to_slice(work, eqn)
+            if added is None:
+                return None
+            update = added
+        found.append((eqn, update))
+        atom = base
+    return found[::-1]
+
+
+def _added_to_slice(work: _Simplifier, eqn: Eqn) -> Atom | None:
+    """What an update adds to the part that it replaces; None where it is no such update."""
+    base, update, *starts = eqn.inputs
+    sums = work.defined_by(update, "add")
+    for i in (0, 1) if sums is not None else ():
+        part = work.defined_by(sums.inputs[i], "dynamic_slice")  # type: ignore[union-attr]
+        if part is not None and part.inputs == [base, *starts]:
+            return sums.inputs[1 - i]  # type: ignore[union-attr]
+    return None
 
 
 def _sub(work: _Simplifier, origin: Eqn, inputs: list[Atom], params: dict[str, Any]) -> Atom | None:
