@@ -48,6 +48,7 @@ from functrans.engine import start_early
 from functrans.errors import FunctransError
 from functrans.extend import jit, plug
 from functrans.ir import Array
+from functrans.memo.info import memo_info
 from functrans.surface.declare import hooks
 
 __version__ = "0.1.0"
@@ -121,6 +122,7 @@ __all__ = [
     "linear_transpose",
     "linearize",
     "make_jaxpr",
+    "memo_info",
     "no_grad",
     "pure_callback",
     "remat",

@@ -95,8 +95,11 @@ def run(jaxpr: Jaxpr, args: Sequence[Any], evaluate: Evaluate) -> list[Any]:
     outs = evaluate(jaxpr, args)
     tier.seconds -= perf_counter() - begin
     if tier.seconds < 0.0 and not tier.settled:
-        tier.settled = True
-        compile_later(jaxpr, tier)
+        if config.background:
+            tier.settled = True
+            compile_later(jaxpr, tier)
+        else:
+            compile_now(jaxpr, tier)
     return outs
 
 

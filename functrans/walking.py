@@ -370,12 +370,19 @@ class Walker:
 
     # -- from following to noting -----------------------------------------------------------------
 
+    def known(self) -> None:
+        """Count a trace, or a segment, that the memo knew."""
+        assert self._root is not None
+        self._root.hits += 1
+
     def materialise(self) -> None:
         """Record what the steps on the way recorded, and give the tracers their nodes."""
         place = self.parked if self.cursor is DEAD else self.cursor
         if place is DEAD:
             return
         self.cursor = self.parked = DEAD
+        assert self._root is not None
+        self._root.misses += 1
         self.start_recording()
         nodes: dict[Slot, Node] = {}
         tracers: dict[Slot, Tracer] = {}
@@ -471,7 +478,7 @@ class Walker:
             return False
         if len(self.ins) != leaf.inputs:
             raise self.used_at_once()
-        leaf.hits += 1
+        self.known()
         outs, cell = self._run(leaf, self.ins)
         nodes: dict[Slot, Node] = {}
         for i, slot in enumerate(slots):
@@ -565,7 +572,7 @@ class Walker:
                 self.ins.append(self.keep(value))
         if len(self.ins) != leaf.inputs:
             raise self.used_at_once()
-        leaf.hits += 1
+        self.known()
         return leaf
 
     def from_here(self, outputs: Sequence[Any]) -> list[Any]:

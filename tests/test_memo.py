@@ -253,6 +253,44 @@ def check(call: Callable[..., Any], *args: Any, then: Callable[[Any], Any] = lam
         agree(result, expected)
 
 
+def test_what_the_memo_holds() -> None:
+    assert ft.memo_info() == (0, 0, 0, 0, 0, 0)
+    ft.config.unjitted = "compiled"
+    for x in (1.0, 2.0, 3.0):
+        ft.grad(lambda x: np.sin(x) * x * x)(x)
+    info = ft.memo_info()
+    assert (info.hits, info.misses, info.leaves, info.compiled) == (2, 1, 1, 1)
+    assert info.steps == 4
+    assert 0 < info.memory < 50_000
+    ft.grad(steps_then)(1.0)
+    later = ft.memo_info()
+    assert later.hits > 30
+    assert later.misses <= 6
+    assert later.leaves <= 6
+
+
+def test_switches() -> None:
+    ft.config.memo = False
+    ft.grad(FUNCTIONS["layer"])(X)
+    assert ft.memo_info().steps == 0
+    with pytest.raises(ft.FunctransError, match=r"config\.memo must be True or False"):
+        ft.config.memo = 1  # type: ignore[assignment]
+    with pytest.raises(ft.FunctransError, match=r"config\.memo_steps must be a positive int"):
+        ft.config.memo_steps = 0
+    assert "memo=False" in repr(ft.config)
+    ft.config.memo, ft.config.background = True, False
+    try:
+        function = lambda x: np.sum(np.exp(np.sin(x) * np.cos(x) * 0.25) ** 2 / x)
+        for _ in range(5000):
+            ft.grad(function)(X)
+            if ft.memo_info().compiled:
+                break
+        assert ft.memo_info().compiled == 1
+        assert not tiers._working
+    finally:
+        ft.config.background = True
+
+
 # -- the traps -----------------------------------------------------------------------------------
 
 

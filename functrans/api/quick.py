@@ -112,7 +112,7 @@ class Quick:
                 if type(result) is Tracer and result.recorder is trace and not trace.restarted:
                     leaf = trace.cursor.end((_ONE, result.slot))
                     if leaf is not None and len(trace.ins) == leaf.inputs:
-                        leaf.hits += 1
+                        trace.known()
                         return trace, tape, leaf
                 flat = AuxOutput(self._f, False, self._purpose).split_scalar
             return trace, tape, ended(trace, tracers, flat(result), self._f)

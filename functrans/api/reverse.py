@@ -134,7 +134,7 @@ def value_and_grad(
         ) as staged:
             _require_scalar(staged.jaxpr.out_avals[0], f, _what, holomorphic)
             results, grads = gradient_of(staged, tape, leaves, build)
-        if quick is not None and not kwargs and is_evaluating():
+        if quick is not None and not kwargs and config.memo and is_evaluating():
             quick.learn(args[quick.place], split.names)
         return given_back(results, grads, leaves, split.names, aux if has_aux else None, split.pick)
 

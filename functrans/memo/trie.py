@@ -178,7 +178,7 @@ DEAD.next = DEAD
 
 
 class Leaf:
-    """The end of a trace: its program, and how often it was met.
+    """The end of a trace or of a segment: its program.
 
     `inputs` is how many values from outside are met on the way; they come first among those of the
     program. `constants` are captured values that are the same whenever a trace comes this way; they
@@ -186,7 +186,7 @@ class Leaf:
     `ready` is what transforms keep of it, by what they are.
     """
 
-    __slots__ = ("constants", "has_views", "hits", "inputs", "jaxpr", "out_tree", "ready")
+    __slots__ = ("constants", "has_views", "inputs", "jaxpr", "out_tree", "ready")
 
     def __init__(
         self, jaxpr: Jaxpr, inputs: int, constants: list[Any], out_tree: PyTreeDef
@@ -196,14 +196,16 @@ class Leaf:
         self.constants = constants
         self.out_tree = out_tree
         self.has_views = False
-        self.hits = 0
         self.ready: dict[Hashable, Any] = {}
 
 
 class Root(Step):
-    """Where the traces of one function with arguments of one kind begin."""
+    """Where the traces of one function with arguments of one kind begin.
 
-    __slots__ = ("_later", "arguments", "kept", "size", "started")
+    `hits` and `misses` count the traces, and segments of traces, that were known and that were not.
+    """
+
+    __slots__ = ("_later", "arguments", "hits", "kept", "misses", "size")
 
     def __init__(self, arguments: list[Slot]) -> None:
         super().__init__("root", None, None)
@@ -212,7 +214,8 @@ class Root(Step):
         self.arguments = arguments
         self.size = 1
         self.kept = True
-        self.started = 0
+        self.hits = 0
+        self.misses = 0
         self._later: dict[bool, Step] = {}
 
     def later(self, no_grad: bool) -> Step:
@@ -269,7 +272,6 @@ def root_at(key: Hashable, make: Callable[[], Root]) -> Root:
             _make_room()
         else:
             _roots.move_to_end(key)
-    root.started += 1
     return root
 
 
