@@ -99,6 +99,18 @@ def apart(x: Any) -> Any:
     return lax.cond(x > 0.5, walk(fnp.sin), walk(lambda c: fnp.cos(c) + 1.0), y), y
 
 
+def shifted(x: Any) -> Any:
+    """An unrolled loop reads memory, and registers, at another place in each of its steps."""
+
+    def outer(c: Any, k: Any) -> Any:
+        y = x[:3] * c
+        step = lambda d, j: (d * 0.5 + x[(j + k) % 5] + y[(j * k) % 3], d)
+        d, ds = lax.scan(step, c, np.arange(3))
+        return 0.1 * d, ds
+
+    return lax.scan(outer, 1.0, np.arange(4))
+
+
 def mixed(x: Any) -> Any:
     """Single and double precision in one body."""
 
@@ -173,6 +185,7 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "lorenz": (trajectory, (np.array([1.0, 2.0, 3.0]),)),
     "branches": (branches, (0.3,)),
     "apart": (apart, (0.25,)),
+    "shifted": (shifted, (RNG.random(5),)),
     "mixed": (mixed, (0.75,)),
     "nested": (nested, (np.arange(12.0).reshape(4, 3),)),
     "spilled": (spilled, (RNG.random((3, 40)),)),
@@ -264,6 +277,7 @@ def test_what_is_wide_runs_on_vectors() -> None:
 
 
 GRADIENTS = [
+    "shifted",
     "mixed",
     "recurrence",
     "lorenz",
