@@ -15,16 +15,17 @@ from functrans.extend import Atom, Eqn, Jaxpr, Var, sweep_p
 from jit.loop_ir.nodes import Buffer, DType, Value
 from jit.lowering import scaling
 from jit.lowering.asking import CONTROLS, Asker, Body, Elements, Limits, TooLarge
-from jit.lowering.index import ZERO, Index, Point
-from jit.lowering.reduction import joined, parts
-from jit.lowering.register_control import (
+from jit.lowering.carried import (
     ONE,
     Carried,
+    closed,
     from_outside,
     pass_on,
     read_ahead,
     readable_inputs,
 )
+from jit.lowering.index import ZERO, Index, Point
+from jit.lowering.reduction import joined, parts
 from jit.lowering.rules import Element, is_complex, loop_dtype
 from jit.lowering.unrolled import Unrolled
 
@@ -55,11 +56,7 @@ class OnePass:
         anywhere = readable_inputs(asker, self.const_vars, self.consts)
         self.noted = noted
         self.carried = Carried(self.carry_vars, [asker.elements(v) for v in results])
-        while True:
-            self.needs = Asker(self.body, anywhere, asker.limits)
-            self.needs.want(self.body.outvars, [*self.carried.places, *noted])
-            if not self.carried.grow(self.needs):
-                break
+        self.needs = closed(self.body, anywhere, asker.limits, self.carried, noted)
         asker.add(self.needs)
         pass_on(asker, self.needs, self.const_vars, self.consts)
         self.carried.ask(asker, self.init)
@@ -195,11 +192,7 @@ class Sweep:
             places.update(self.test_needs.elements(var))
         anywhere = readable_inputs(asker, self.used, self.body_consts)
         notes = self.noted[self.count : self.count + len(self.notes)]
-        while True:
-            self.needs = Asker(self.body, anywhere, asker.limits)
-            self.needs.want(self.body.outvars, [*self.carried.places, *notes])
-            if not self.carried.grow(self.needs):
-                break
+        self.needs = closed(self.body, anywhere, asker.limits, self.carried, notes)
         for needs in (self.test_needs, self.needs):
             asker.add(needs)
         pass_on(asker, self.test_needs, self.tested, self.cond_consts)
