@@ -14,7 +14,7 @@ import pytest
 
 import functrans as ft
 import functrans.numpy as fnp
-from functrans import nn
+from functrans import lax, nn
 
 FOLDER = Path(__file__).parent / "snapshots"
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -54,7 +54,22 @@ def linear_model(w: Any, x: Any, y: Any) -> Any:
     return (np.logaddexp(0.0, z) - y * z).mean()
 
 
+def damped(x: Any, k: Any) -> Any:
+    """A loop of known length: what its backward pass keeps, and how it goes back."""
+    step = lambda i, c: (c[0] + 0.1 * c[1], c[1] - 0.1 * k * c[0])
+    return lax.fori_loop(0, 20, step, (x, 0.0))[0]
+
+
+def halved(x: Any, n: Any) -> Any:
+    """A loop that ends when it is done, with a choice in it."""
+    step = lambda x: lax.cond(x > n, lambda: x * 0.5, lambda: np.sin(x))
+    return lax.while_loop(lambda x: x > 1, step, x)
+
+
 PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+    "scan_grad": (ft.grad(damped, argnums=(0, 1)), (struct(()), struct(()))),
+    "while_grad": (ft.grad(halved), (struct(()), struct(()))),
+    "while_vmap": (ft.vmap(halved, in_axes=(0, None)), (struct((3,)), struct(()))),
     "sine_grad": (ft.grad(lambda x: np.sin(x) * x), (struct(()),)),
     "tanh_third": (ft.grad(ft.grad(ft.grad(np.tanh))), (struct(()),)),
     "masked_log_grad": (ft.grad(masked_log), (struct((5,)),)),

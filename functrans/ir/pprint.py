@@ -97,9 +97,17 @@ def _format_param(value: Any) -> str:
         return short_dtype(value)
     if isinstance(value, Jaxpr):
         return format_jaxpr(value)
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return f"{type(value).__name__}{_format_params(value._asdict())}"  # type: ignore[attr-defined]
     if isinstance(value, tuple):
-        inner = ",".join(_format_param(v) for v in value)
-        return f"({inner}{',' if len(value) == 1 else ''})"
+        return _format_tuple([_format_param(v) for v in value])
     if callable(value):
         return getattr(value, "__name__", type(value).__name__)
     return str(value)
+
+
+def _format_tuple(parts: list[str]) -> str:
+    """`(a,b)`; a part of several lines begins a line."""
+    if any("\n" in part for part in parts):
+        return "(" + "".join("\n  " + part.replace("\n", "\n  ") + "," for part in parts) + "\n)"
+    return f"({','.join(parts)}{',' if len(parts) == 1 else ''})"

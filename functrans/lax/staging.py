@@ -93,22 +93,25 @@ class Settling:
 
         Raises where its structure or a shape differs from the initial carry's.
         """
-        f = f"{name_of(self.function)} ({where(self.function)})"
-        tree.check_structure(
-            self.init.treedef,
-            carry,
-            f"{self.what}: {f} must return a carry with the structure of the initial one, but it "
-            "differs",
-        )
-        found = Leaves.of(carry, f"{self.what}: the carry that {name_of(self.function)} returns")
+        values, treedef = tree.flatten(carry)
+        if treedef != self.init.treedef:
+            tree.check_structure(
+                self.init.treedef,
+                carry,
+                f"{self.what}: {name_of(self.function)} ({where(self.function)}) must return a "
+                "carry with the structure of the initial one, but it differs",
+            )
+        if any(type(x) is not Tracer for x in values):
+            what = f"{self.what}: the carry that {name_of(self.function)} returns"
+            values = Leaves.of(carry, what).values
+        avals = [aval_of(x) for x in values]
         self._wanted = [
             self._joined(a, b, name)
-            for a, b, name in zip(self.avals, found.avals, self.init.names, strict=True)
+            for a, b, name in zip(self.avals, avals, self.init.names, strict=True)
         ]
         if self._wanted != self.avals:
-            return found.values
-        pairs = zip(found.values, self.avals, strict=True)
-        return [cast(x, a.dtype, weak=a.weak) for x, a in pairs]
+            return values
+        return [cast(x, a.dtype, weak=a.weak) for x, a in zip(values, self.avals, strict=True)]
 
     def _joined(self, before: Aval, after: Aval, name: str) -> Aval:
         joined = join(before, after)
