@@ -138,7 +138,7 @@ TABLE: dict[str, tuple[Function, Any, Any, Any]] = {
     "clamp at the lower bound": (lambda x: e.clamp(np.float64(0), x, np.float64(1)), 0.0, 1.0, 0.0),
     "clamp at the upper bound": (lambda x: e.clamp(np.float64(0), x, np.float64(1)), 1.0, 1.0, 0.0),
     "clamp outside": (lambda x: e.clamp(np.float64(0), x, np.float64(1)), 1.5, 0.0, 0.0),
-    "division by a literal": (lambda x: e.div(x, np.float64(4)), 2.0, 0.25, 0.0),
+    "mean, a division by a literal": (np.mean, [1.0, 2.0, 6.0], 1 / 3, 0.0),
     "division by a literal zero": (lambda x: e.div(x, np.float64(0)), 2.0, np.inf, 0.0),
     "division of a literal": (lambda x: e.div(np.float64(4), x), 2.0, -1.0, 1.0),
     "product with one zero": (
