@@ -155,7 +155,7 @@ def polygamma(x: Array, n: int) -> Array:
             value = _polygamma_upper(upper, n)
             cotangent = 1 / np.tan(math.pi * part)
             bend = math.pi ** (n + 1) * _polynomial(cotangent, cotangent_derivative(n))
-            sign = (-1.0) ** (n + 1)
+            sign = 1.0 if n % 2 else -1.0
             found = np.where(low, -value - bend, sign * value)
             pole = low & (part == 0)
             return np.where(pole, math.inf if n % 2 else math.nan, found)

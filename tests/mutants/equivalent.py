@@ -39,6 +39,7 @@ EQUIVALENT: tuple[Equivalent, ...] = (
     Equivalent("Writer.branch", "len(self.b.scopes) - 1", "less is computed ahead", "(len(self"),
     Equivalent("Windows.padded", "n - 1", "a longer copy holds the same windows", "(n, 1)"),
     Equivalent("Windows.__init__", "MOST_SLOTS //", "it decides how the same sum is cut"),
+    Equivalent("steps_of_polygamma", "STEPS + n", "a dozen terms are enough", "(STEPS,"),
     Equivalent("convolve", "c.work / 8", "it decides about threads, which change no bits"),
     Equivalent("VectorLoop.full", "icmp sgt i64 {count}, 0", "no steps are no steps either way"),
     Equivalent("VectorLoop.masked", "n < self.lanes", "a mask of all lanes masks nothing"),
