@@ -418,6 +418,29 @@ def all_equations(jaxpr: Jaxpr) -> list[Any]:
     return [*jaxpr.eqns, *inner]
 
 
+def test_loops_and_calls_in_rules() -> None:
+    """The derivative of x^3 by a loop over the tangent, that of exp by a call on the result."""
+
+    @ft.custom_jvp
+    def cube(x: Any) -> Any:
+        return x**3
+
+    @cube.defjvp
+    def cube_jvp(primals: Any, tangents: Any) -> Any:
+        (x,), (t,) = primals, tangents
+        return cube(x), lax.fori_loop(0, 2, lambda i, y: y * x, 3.0 * t)
+
+    @ft.custom_jvp
+    def exponential(x: Any) -> Any:
+        return np.exp(x)
+
+    times = ft.jit(lambda a, b: a * b)
+    exponential.defjvps(lambda t, out, x: times(out, t))
+    for n in range(5):
+        found = ft.derivative(lambda x: exponential(cube(x)), n)(0.7)
+        np.testing.assert_allclose(found, nested(lambda x: np.exp(x**3), n)(0.7), rtol=1e-12)
+
+
 @pytest.mark.parametrize(("f", "name"), [(solver, "scan"), (root, "while")])
 def test_a_loop_stays_one_loop(f: Function, name: str) -> None:
     """Its body is expanded once, whatever the order."""
