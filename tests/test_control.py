@@ -494,6 +494,27 @@ def _walked(table: Any, n: int) -> Any:
     return c
 
 
+def test_what_every_step_would_compute_alike_is_computed_before() -> None:
+    def f(w: Any, x: Any) -> Any:
+        return np.sum(lax.fori_loop(0, 6, lambda i, c: np.tanh(np.cos(w).T @ c) + np.exp(w[0]), x))
+
+    same(f(W, A), np.sum(_stepped(W, A)))
+    same(
+        ft.grad(f, argnums=(0, 1))(W, A), ft.grad(lambda w, x: np.sum(_stepped(w, x)), (0, 1))(W, A)
+    )
+    for g in (f, ft.grad(f)):
+        for eqn in ft.make_jaxpr(g)(W, A).jaxpr.eqns:
+            if eqn.primitive.name == "scan":
+                inside = {e.primitive.name for e in eqn.params["jaxpr"].eqns}
+                assert not inside & {"cos", "exp"}
+
+
+def _stepped(w: Any, c: Any) -> Any:
+    for _ in range(6):
+        c = np.tanh(np.cos(w).T @ c) + np.exp(w[0])
+    return c
+
+
 def test_dead_and_unchanged_carries_are_dropped() -> None:
     def step(c: Any, x: Any) -> Any:
         used, dead, fixed = c
