@@ -35,12 +35,14 @@ def partial_eval_jaxpr(jaxpr: Jaxpr, unknown: Mask, instantiate: Mask | None = N
     waiting_vars = {v for v, flag in zip(jaxpr.invars, unknown, strict=True) if flag}
     known_eqns: list[Eqn] = []
     waiting_eqns: list[Eqn] = []
+    as_they_were = True
     for eqn in jaxpr.eqns:
         flags = tuple(a in waiting_vars for a in eqn.inputs)
         if not any(flags):
             known_eqns.append(eqn)
             continue
         now, later = split_eqn(eqn, flags)
+        as_they_were = as_they_were and not now
         known_eqns += now
         waiting_eqns += later
         waiting_vars.update(v for e in later for v in e.outputs)
@@ -48,7 +50,10 @@ def partial_eval_jaxpr(jaxpr: Jaxpr, unknown: Mask, instantiate: Mask | None = N
     out_unknown = tuple(
         must or a in waiting_vars for a, must in zip(jaxpr.outvars, forced, strict=True)
     )
-    return _assemble(jaxpr, unknown, known_eqns, waiting_eqns, out_unknown)
+    parts = _assemble(jaxpr, unknown, known_eqns, waiting_eqns, out_unknown)
+    # Some of the equations of a simplified program, those that are needed, are one.
+    parts.known.simple = jaxpr.simple and as_they_were
+    return parts
 
 
 def split_eqn(eqn: Eqn, unknown: Mask) -> tuple[list[Eqn], list[Eqn]]:
