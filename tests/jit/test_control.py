@@ -495,6 +495,21 @@ def test_callbacks_are_called_at_each_step_in_order() -> None:
     np.testing.assert_allclose([s for _, s in seen][:2], [X.sum(), (W @ X).sum()])
 
 
+def test_callbacks_keep_their_order_around_updates() -> None:
+    """The second sees the update, and what it waits for is not moved before the first."""
+    seen: list[float] = []
+
+    def step(i: Any, x: Any) -> Any:
+        ft.debug.callback(lambda v: seen.append(float(v)), x[0], ordered=True)
+        y = x.at[0].set(x[0] + 1.0)
+        ft.debug.callback(lambda v: seen.append(float(v)), y[0] * 10, ordered=True)
+        ft.debug.callback(lambda v: seen.append(float(v)), x[0] * 100, ordered=True)
+        return y
+
+    ft.jit(lambda x: lax.fori_loop(0, 2, step, x))(np.zeros(500))
+    assert seen == [0.0, 10.0, 0.0, 1.0, 20.0, 100.0]
+
+
 def test_an_exception_in_a_callback_stops_the_loop() -> None:
     seen: list[int] = []
 
@@ -525,14 +540,27 @@ def wide(w: Any, xs: Any) -> Any:
     return lax.scan(step, xs[0], xs)
 
 
-def test_results_do_not_depend_on_the_number_of_threads() -> None:
+def side_by_side(w: Any, xs: Any, limits: Any) -> Any:
+    """Lanes that are worth threads of their own."""
+    return ft.vmap(powers, (None, 0, 0))(w, xs, limits)
+
+
+@pytest.mark.parametrize("name", ["inside a body", "lanes", "sweeps in lanes"])
+def test_results_do_not_depend_on_the_number_of_threads(name: str) -> None:
     w, xs = RNG.normal(size=(300, 300)) / 17, RNG.normal(size=(4, 400, 300))
-    f = ft.jit(ft.value_and_grad(lambda w: fnp.sum(wide(w, xs)[1])))
+    lanes, limits = RNG.normal(size=(40, N)), np.arange(40) % 7
+    f, args = {
+        "inside a body": (ft.value_and_grad(lambda w: fnp.sum(wide(w, xs)[1])), (w,)),
+        "lanes": (side_by_side, (W, lanes, limits)),
+        "sweeps in lanes": (ft.vmap(ft.grad(settled, (0, 1)), (None, 0, 0)), (W, lanes, limits)),
+    }[name]
+    compiled = ft.jit(f)
+    assert "parallel" in compiled.lower(*args).as_text("loops")
     before, results = threads.num_threads(), []
     try:
         for count in (1, 2):
             threads.set_num_threads(count)
-            results.append(f(w))
+            results.append(ft.tree.leaves(compiled(*args)))
     finally:
         threads.set_num_threads(before)
     for a, b in zip(*results, strict=True):
