@@ -108,11 +108,18 @@ def carry_groups(eqn: Eqn) -> list[Group]:
         return [Group(outs, bodies[1])]
     if eqn.primitive is not program_sweep_p:
         return []
-    found, start = list[Group](), eqn.params["num_carry"]
-    for each, body in zip(eqn.params["passes"], bodies[2:], strict=True):
-        found.append(Group(outs[start : start + each.num_carry], body))
-        start += each.num_carry
+    found: list[Group] = []
+    for number, (plan, body) in enumerate(zip(eqn.params["plans"], bodies[2:], strict=True)):
+        homes = homes_of_pass(eqn, number)
+        found.append(Group([homes[k] for k in plan.kept], body))
     return found
+
+
+def homes_of_pass(eqn: Eqn, number: int) -> list[Var]:
+    """The results of a sweep that are the carries of a pass."""
+    counts = [each.num_carry for each in eqn.params["passes"]]
+    start = eqn.params["num_carry"] + sum(counts[:number])
+    return eqn.outputs[start : start + counts[number]]
 
 
 def spare_places(eqn: Eqn) -> tuple[list[dict[int, int]], int]:

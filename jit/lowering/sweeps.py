@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from functrans.extend import Aval, Eqn
+from functrans.extend import Aval, Eqn, Jaxpr, Var
 from jit.loop_ir.nodes import Value
+from jit.lowering.contraction import GEMMS
 from jit.lowering.loops import (
     Carries,
     Inner,
@@ -21,10 +22,12 @@ from jit.lowering.loops import (
     calls_of,
     changed_inits,
     home_address,
+    homes_of_pass,
     in_lanes,
     inner_programs,
     lanes_workspace,
     program_sweep_p,
+    slice_units,
     swapped,
 )
 from jit.lowering.rules import lowers_root
@@ -66,6 +69,40 @@ def sweep_overwrites(eqn: Eqn) -> list[tuple[int, int]]:
     return changed_inits(eqn, operands_of(eqn).inits)
 
 
+class Factor(NamedTuple):
+    """A factor of a product of rows: which value of a row, its length along the axis that stays,
+    and how many elements apart it goes along that axis, and along the one that is summed.
+    """
+
+    slot: int
+    length: int
+    step: int
+    deep: int
+
+
+class Total(NamedTuple):
+    """A product of all rows that is added to a carry of a pass when that is over.
+
+    `depth` is how long the summed axis is in a row.
+    """
+
+    carry: int
+    left: Factor
+    right: Factor
+    depth: int
+
+
+class PassPlan(NamedTuple):
+    """How a pass runs: its program, for which of its carries, the values that it notes for the
+    sake of `totals`, which follow those of all passes in a row, and what is added at the end.
+    """
+
+    jaxpr: Jaxpr
+    kept: tuple[int, ...]
+    private: tuple[Aval, ...]
+    totals: tuple[Total, ...]
+
+
 class Rows(NamedTuple):
     """What a row of the stack holds, and where in it, in bytes.
 
@@ -86,6 +123,7 @@ def rows_of(eqn: Eqn) -> Rows:
         emitted = each.jaxpr.out_avals[each.num_carry :]
         noted = [*noted, *emitted]
         widths.append(len(emitted))
+    noted = [*noted, *[aval for plan in p["plans"] for aval in plan.private]]
     ends = list(accumulate([slot_bytes(aval) for aval in noted], initial=0))
     return Rows(ends[:-1], widths, max(ends[-1], 8))
 
@@ -196,10 +234,13 @@ class SweepWriter:
         consts, _ = self.operands.passes[number]
         known = sum(self.rows.widths[: number + 1])
         emitted = range(known, known + self.rows.widths[number + 1])
+        plans: Sequence[PassPlan] = self.eqn.params["plans"]
+        first = sum(self.rows.widths) + sum(len(plan.private) for plan in plans[:number])
+        private = range(first, first + len(plans[number].private))
         carries = Carries(self.ctx, self.eqn, self.space, self.lane, number)
         start, width = len(consts), len(carries.homes)
         ins = Table(self.ctx, f"ins{number}", start + width + known)
-        outs = Table(self.ctx, f"outs{number}", width + len(emitted))
+        outs = Table(self.ctx, f"outs{number}", width + len(emitted) + len(private))
         ins.put_operands(self.eqn, consts, self.lane)
         carries.put_fixed((ins, start), (outs, 0))
         with b.for_(count, "serial", carries.places()) as loop:
@@ -207,7 +248,31 @@ class SweepWriter:
             carries.put_read(ins, start, loop.carries)
             carries.put_written(outs, 0, loop.carries)
             self.put_row(ins, start + width, k, range(known))
-            self.put_row(outs, width, k, emitted)
+            self.put_row(outs, width, k, [*emitted, *private])
             self.run(inner, ins, outs)
             loop.yield_(*swapped(loop.carries))
         carries.come_home(loop.results)
+        if plans[number].totals:
+            with b.if_(b.gt(count, 0)).then():
+                for total in plans[number].totals:
+                    self.add_total(total, homes_of_pass(self.eqn, number)[total.carry], count)
+
+    def add_total(self, total: Total, home: Var, count: Value) -> None:
+        """home += the product of two values of all rows."""
+        b, left, right = self.b, total.left, total.right
+        size = home.aval.dtype.itemsize
+        symbol = f"ft_gemm_{GEMMS[home.aval.dtype.name]}"
+        row, places = self.rows.size // size, self.rows.places
+        lane = 0 if self.lane is None else b.mul(self.lane, slice_units(home))
+        for k in range(total.depth):
+            b.call(
+                symbol,
+                *(left.length, right.length, count),
+                b.ref(self.stack, places[left.slot] + k * left.deep * size),
+                *(left.step, row),
+                b.ref(self.stack, places[right.slot] + k * right.deep * size),
+                *(row, right.step),
+                b.ref(self.ctx.buffer(home), lane),
+                right.length,
+                *(1, 0, 0, 0, 1),
+            )

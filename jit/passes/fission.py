@@ -10,7 +10,7 @@ Results are what they were but for the order in which products are summed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -165,23 +165,12 @@ class Fission:
         """Find the results of steps that are products with constants, and what is multiplied."""
         reads = read_counts(self.body)
         for k, out in enumerate(self.body.outvars[len(self.carry) :]):
-            product = self.product_of(out, reads)
+            product = product_of(self.makers, reads, out)
             if product is not None and self.kind(out) == "carried" and self.pays(product):
                 factors = [a for a in product.inputs if self.kind(a) != "constant"]
                 if len(factors) == 1 and isinstance(factors[0], Var):
                     self.later[k] = factors[0]
                     self.changed = True
-
-    def product_of(self, atom: Atom, reads: Mapping[Var, int]) -> Eqn | None:
-        """The product that a variable is, its axes moved maybe, if nothing else reads it."""
-        while isinstance(atom, Var) and reads[atom] == 1 and atom in self.makers:
-            made = self.makers[atom]
-            if made.primitive is dot_general_p:
-                return made
-            if made.primitive is not transpose_p and made.primitive is not reshape_p:
-                return None
-            atom = made.inputs[0]
-        return None
 
     # sums
 
@@ -191,29 +180,10 @@ class Fission:
         for k, carry in enumerate(self.carry):
             out = self.body.outvars[k]
             if reads[carry] == 1 and isinstance(out, Var):
-                found = self.sum_of(carry, out, reads)
+                found = sum_of(self.makers, reads, carry, out, lambda p, _: self.pays_later(p))
                 if found is not None:
                     self.sums[k] = found
                     self.changed = True
-
-    def sum_of(self, carry: Var, out: Var, reads: Mapping[Var, int]) -> Sum | None:
-        """What is added to a carry, where there are products among it."""
-        found, started = Sum(), False
-        stack: list[Atom] = [out]
-        while stack:
-            atom = stack.pop()
-            made = self.makers.get(atom) if isinstance(atom, Var) and reads[atom] == 1 else None
-            if made is not None and made.primitive is add_p:
-                stack += made.inputs
-            elif atom is carry:
-                started = True
-            else:
-                product = self.product_of(atom, reads)
-                if product is not None and isinstance(atom, Var) and self.pays_later(product):
-                    found.terms.append((product, atom))
-                else:
-                    found.rest.append(atom)
-        return found if started and found.terms else None
 
     def pays_later(self, eqn: Eqn) -> bool:
         """Is it better to keep the factors of all steps and multiply once?"""
@@ -260,15 +230,7 @@ class Fission:
         known = self.known()
         eqns = [e for e in self.body.eqns if not any(v in known for v in e.outputs)]
         outs: list[Atom] = []
-        for k in kept:
-            total, rest = self.body.outvars[k], list[Atom]()
-            if k in self.sums:
-                total, rest = self.carry[k], self.sums[k].rest
-            for atom in rest:
-                new = Var(self.carry[k].aval)
-                eqns.append(Eqn(add_p, [total, atom], [new], {}))
-                total = new
-            outs.append(total)
+        outs += [with_sums(eqns, self.carry, self.body.outvars, self.sums, k) for k in kept]
         outs += [self.body.outvars[len(self.carry) + k] for k in now]
         factors = [a for s in self.sums.values() for product, _ in s.terms for a in product.inputs]
         for factor in [*self.later.values(), *factors]:
@@ -320,6 +282,62 @@ def kinds_of(body: Jaxpr, consts: Iterable[Var], xs: Iterable[Var]) -> dict[Atom
             kind = "slice"
         kinds.update(dict.fromkeys(eqn.outputs, kind))
     return kinds
+
+
+def product_of(makers: Mapping[Var, Eqn], reads: Mapping[Var, int], atom: Atom) -> Eqn | None:
+    """The product that a variable is, its axes moved maybe, if nothing else reads it."""
+    while isinstance(atom, Var) and reads[atom] == 1 and atom in makers:
+        made = makers[atom]
+        if made.primitive is dot_general_p:
+            return made
+        if made.primitive is not transpose_p and made.primitive is not reshape_p:
+            return None
+        atom = made.inputs[0]
+    return None
+
+
+def sum_of(
+    makers: Mapping[Var, Eqn],
+    reads: Mapping[Var, int],
+    carry: Var,
+    out: Var,
+    pays: Callable[[Eqn, Var], bool],
+) -> Sum | None:
+    """What is added to a carry, where there are products among it that pay."""
+    found, started = Sum(), False
+    stack: list[Atom] = [out]
+    while stack:
+        atom = stack.pop()
+        made = makers.get(atom) if isinstance(atom, Var) and reads[atom] == 1 else None
+        if made is not None and made.primitive is add_p:
+            stack += made.inputs
+        elif atom is carry:
+            started = True
+        else:
+            product = product_of(makers, reads, atom)
+            if product is not None and isinstance(atom, Var) and pays(product, atom):
+                found.terms.append((product, atom))
+            else:
+                found.rest.append(atom)
+    return found if started and found.terms else None
+
+
+def with_sums(
+    eqns: list[Eqn],
+    carry: Sequence[Var],
+    outvars: Sequence[Atom],
+    sums: Mapping[int, Sum],
+    k: int,
+) -> Atom:
+    """What a step makes of carry k without the products that are added later."""
+    if k not in sums:
+        return outvars[k]
+    total: Atom = carry[k]
+    for atom in sums[k].rest:
+        new = Var(carry[k].aval)
+        eqns.append(Eqn(add_p, [total, atom], [new], {}))
+        total = new
+    return total
 
 
 def read_counts(body: Jaxpr) -> dict[Var, int]:

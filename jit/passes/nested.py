@@ -42,6 +42,7 @@ from jit.passes.loops import write_program
 from jit.passes.prepare import expand, flat, to_graph
 from jit.passes.sharing import shared_plan
 from jit.passes.spread import gathered, spread_sums
+from jit.passes.totals import pass_plans
 from jit.passes.updates import changed_by
 
 Taken = tuple[int | None, ...]
@@ -110,13 +111,14 @@ class Nesting:
         if eqn.primitive is while_p:
             taken = over_carry(body, params["num_body_consts"], len(body.outvars))
             return {"programs": (test, self.inner(body, taken, "step"))}
+        plans = pass_plans(eqn)
         passes = [
-            self.inner(p.jaxpr, over_carry(p.jaxpr, p.num_consts, p.num_carry), "pass")
-            for p in params["passes"]
+            self.inner(q.jaxpr, over_carry(q.jaxpr, p.num_consts, len(q.kept)), "pass")
+            for p, q in zip(params["passes"], plans, strict=True)
         ]
         # A step of a sweep writes the next row of its stack.
         step = self.inner(body, (None,) * len(body.outvars), "step")
-        return {"programs": (test, step, *passes)}
+        return {"programs": (test, step, *passes), "plans": tuple(plans)}
 
     def branches(self, bodies: Sequence[Jaxpr]) -> dict[str, Any]:
         """The programs of a cond, and which operands all of them may write results over."""
