@@ -127,9 +127,8 @@ def leave(outer: Interpreter) -> None:
 _EVALUATOR = Evaluator()
 
 
-@contextmanager
-def at_rest() -> Generator[None]:
-    """Compute inside this block, whatever is being staged around it in this thread."""
+def rest() -> tuple[Interpreter, int]:
+    """Compute from now on, whatever is being staged around it in this thread; for `go_on`."""
     outer, depth = _context.interpreter, 0
     around = outer
     while around.parent is not None:
@@ -137,12 +136,15 @@ def at_rest() -> Generator[None]:
     outer.suspend()
     _context.interpreter = _EVALUATOR
     _count(-depth)
-    try:
-        yield
-    finally:
-        _count(depth)
-        _context.interpreter = outer
-        outer.resume()
+    return outer, depth
+
+
+def go_on(resting: tuple[Interpreter, int]) -> None:
+    """Undo `rest`."""
+    outer, depth = resting
+    _count(depth)
+    _context.interpreter = outer
+    outer.resume()
 
 
 def _count(change: int) -> None:

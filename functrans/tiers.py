@@ -25,7 +25,7 @@ Evaluate: TypeAlias = Callable[[Jaxpr, Sequence[Any]], list[Any]]
 
 BASE_SECONDS, SECONDS_PER_EQUATION = 4e-3, 4e-4
 """What compiling costs, as far as it can be told before."""
-FEWEST = 3
+FEWEST = 1
 """Programs of fewer equations are done before a call of native code is."""
 SECONDS_PER_STEP = 2e-6
 """What evaluating an equation costs at least; one inside of a loop, at every step."""

@@ -55,7 +55,7 @@ class Quick:
         cls = type(value)
         leaves: list[Any] = [value]
         treedef = None
-        if cls is float:
+        if cls is float or cls is np.float64:
             key: Any = cls
         elif cls is np.ndarray:
             key = (value.dtype, value.shape)

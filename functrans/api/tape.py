@@ -7,12 +7,13 @@ program run many times. Values are numbered: a cell is the number of one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from functrans.api.border import unaliased
-from functrans.bind import at_rest, eval_jaxpr
+from functrans.bind import eval_jaxpr, go_on, rest
 from functrans.errors import ConcretizationError
 from functrans.ir import Jaxpr, is_inexact
 from functrans.memo.trie import Leaf
@@ -21,17 +22,42 @@ from functrans.transforms import Linearized, linearize_jaxpr, transpose_jaxpr
 Flags = tuple[bool, ...]
 
 
-class Program(NamedTuple):
+class Back(NamedTuple):
+    """The backward program for some of the results, and the inputs whose cotangents it gives."""
+
+    jaxpr: Jaxpr
+    places: list[int]
+
+
+class Program:
     """How a segment runs where derivatives are wanted of some inputs.
 
     `moving` says which results carry a derivative. `linear` is None where the derivative cannot be
     staged yet, as that of a custom rule inside the rule itself: it is tried again if it is needed.
     """
 
-    jaxpr: Jaxpr
-    active: Flags
-    linear: Linearized | None
-    moving: Flags
+    __slots__ = ("_backs", "active", "jaxpr", "linear", "moves", "moving")
+
+    def __init__(self, jaxpr: Jaxpr, active: Flags) -> None:
+        self.jaxpr, self.active = jaxpr, active
+        self.linear: Linearized | None = None
+        self.moving = tuple(is_inexact(a.dtype) for a in jaxpr.out_avals)
+        with suppress(ConcretizationError):
+            self.linear = linearize_jaxpr(jaxpr, active)
+            self.moving = self.linear.out_nonzero
+        self.moves = [i for i, flag in enumerate(self.moving) if flag]
+        self._backs: dict[Flags, Back] = {}
+
+    def back(self, linear: Linearized, given: Flags) -> Back:
+        """The backward program for these of the results that may move."""
+        found = self._backs.get(given)
+        if found is None:
+            flags = (False,) * linear.num_residuals + (True,) * sum(self.active)
+            jaxpr, nonzero = transpose_jaxpr(linear.tangent, flags, given)
+            inputs = [i for i, flag in enumerate(self.active) if flag]
+            places = [i for i, flag in zip(inputs, nonzero, strict=True) if flag]
+            found = self._backs[given] = Back(jaxpr, places)
+        return found
 
 
 class Run(NamedTuple):
@@ -46,6 +72,8 @@ class Run(NamedTuple):
 class Tape:
     """Runs segments; `active` says which values so far, arguments first, carry a derivative."""
 
+    __slots__ = ("active", "runs")
+
     def __init__(self, active: Sequence[bool]) -> None:
         self.active = list(active)
         self.runs: list[Run] = []
@@ -56,18 +84,18 @@ class Tape:
         active = tuple([c >= 0 and known[c] for c in cells])
         program: Program | None = leaf.ready.get(active)
         if program is None:
-            program = leaf.ready[active] = prepared(leaf.jaxpr, active)
-        linear = program.linear
-        known.extend(program.moving)
-        with at_rest():
-            if linear is None:
-                residuals, raw = values, eval_jaxpr(leaf.jaxpr, values)
-            else:
-                raw = eval_jaxpr(linear.primal, values)
-                residuals = unaliased(raw[len(program.moving) :], values)
-        if any(program.moving):
+            program = leaf.ready[active] = Program(leaf.jaxpr, active)
+        known += program.moving
+        linear, count = program.linear, len(program.moving)
+        resting = rest()
+        try:
+            raw = eval_jaxpr(leaf.jaxpr if linear is None else linear.primal, values)
+        finally:
+            go_on(resting)
+        if program.moves:
+            residuals = values if linear is None else unaliased(raw[count:], values)
             self.runs.append(Run(program, cells, first, residuals))
-        return raw[: len(program.moving)], first
+        return raw[:count], first
 
     def pull(self, bars: dict[int, Any]) -> dict[int, Any]:
         """The cotangents of the arguments, by cell, from those of any values; no zeros."""
@@ -77,37 +105,25 @@ class Tape:
         return bars
 
 
-def prepared(jaxpr: Jaxpr, active: Flags) -> Program:
-    """The program of a segment for derivatives with respect to some inputs."""
-    try:
-        linear = linearize_jaxpr(jaxpr, active)
-    except ConcretizationError:
-        moving = tuple(is_inexact(a.dtype) for a in jaxpr.out_avals)
-        return Program(jaxpr, active, None, moving)
-    return Program(jaxpr, active, linear, linear.out_nonzero)
-
-
 def pull_one(run: Run, bars: dict[int, Any]) -> None:
     """Replace the cotangents of a segment's results by what they add to those of its inputs."""
-    program = run.program
-    found = [
-        bars.pop(run.first + i, None) if moves else None for i, moves in enumerate(program.moving)
-    ]
-    if all(bar is None for bar in found):
+    program, cells, first, residuals = run
+    found = [bars.pop(first + i, None) for i in program.moves]
+    given = [bar for bar in found if bar is not None]
+    if not given:
         return
-    linear, residuals = program.linear, run.residuals
+    linear = program.linear
     if linear is None:
         linear = linearize_jaxpr(program.jaxpr, program.active)
         residuals = eval_jaxpr(linear.primal, residuals)[len(program.moving) :]
-    given = [bar for bar, moves in zip(found, linear.out_nonzero, strict=True) if moves]
-    flags = tuple([bar is not None for bar in given])
-    mask = (False,) * linear.num_residuals + (True,) * sum(program.active)
-    backward, nonzero = transpose_jaxpr(linear.tangent, mask, flags)
-    pulled = iter(eval_jaxpr(backward, [*residuals, *[b for b in given if b is not None]]))
-    wanted = iter(nonzero)
-    for cell, active in zip(run.cells, program.active, strict=True):
-        if active and next(wanted):
-            add_bar(bars, cell, next(pulled))
+        pairs = zip(program.moves, found, strict=True)
+        found = [bar for i, bar in pairs if linear.out_nonzero[i]]
+        given = [bar for bar in found if bar is not None]
+    back = program.back(linear, tuple([bar is not None for bar in found]))
+    for place, bar in zip(back.places, eval_jaxpr(back.jaxpr, [*residuals, *given]), strict=True):
+        cell = cells[place]
+        known = bars.get(cell)
+        bars[cell] = bar if known is None else known + bar
 
 
 def add_bar(bars: dict[int, Any], cell: int, bar: Any) -> None:
