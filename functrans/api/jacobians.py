@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +11,20 @@ import numpy as np
 
 from functrans import tree
 from functrans.api.arguments import Argnums, Split, split_arguments
-from functrans.api.border import Function
+from functrans.api.border import Function, Staged, run
 from functrans.api.forward import jvp, linearize
+from functrans.api.gradients import value_and_grad_jaxpr
 from functrans.api.mapping import vmap
+from functrans.api.quick import Quick, Signature
 from functrans.api.reverse import differentiable_leaf, grad, vjp
-from functrans.errors import TransformTypeError, describe, name_of, where
-from functrans.ir import aval_of, is_inexact
+from functrans.bind import eval_jaxpr, is_evaluating
+from functrans.config import config
+from functrans.errors import TransformTypeError, argument_name, describe, name_of, where
+from functrans.ir import Aval, Jaxpr, MappedAxis, aval_of, is_inexact
+from functrans.primitives import structural
+from functrans.recording import stage_walk
+from functrans.transforms import batch_jaxpr, linearize_jaxpr, simplify
+from functrans.transforms.cache import derived
 
 
 def jacfwd(
@@ -91,12 +100,103 @@ def hessian(
     array([[ 6.,  0.],
            [ 0., 12.]])
     """
-    return jacfwd(
+    whole = jacfwd(
         jacrev(f, argnums, has_aux=has_aux, holomorphic=holomorphic),
         argnums,
         has_aux=has_aux,
         holomorphic=holomorphic,
     )
+    if has_aux or holomorphic or type(argnums) is not int or argnums < 0:
+        return whole
+    quick, place = Quick(f, argnums, "hessian"), argnums
+
+    @functools.wraps(f, updated=())
+    def hessian_of(*args: Any, **kwargs: Any) -> Any:
+        if kwargs or not config.memo or not is_evaluating():
+            return whole(*args, **kwargs)
+        known = quick.given(args)
+        if known is None:
+            result = whole(*args)
+            if _is_plain_hessian(result, args[place]):
+                quick.learn(args[place], [f"{argument_name(f, place)} of {name_of(f)}"])
+            return result
+        found = _quick_hessian(quick, known[0], known[1], args)
+        return whole(*args) if found is None else found
+
+    return hessian_of
+
+
+def _is_plain_hessian(result: Any, x: Any) -> bool:
+    """Is this the matrix of second derivatives of a number by one array?"""
+    return (
+        type(x) is np.ndarray
+        and type(result) is np.ndarray
+        and x.dtype.kind == "f"
+        and result.shape == x.shape * 2
+    )
+
+
+def _quick_hessian(
+    quick: Quick, signature: Signature, leaves: list[Any], args: tuple[Any, ...]
+) -> Any:
+    """The Hessian by one program, of a call like an earlier one; None where that cannot be."""
+    treedefs: list[tree.PyTreeDef] = []
+
+    def flat(result: Any) -> list[Any]:
+        outs, treedef = tree.flatten(result)
+        treedefs.append(treedef)
+        return outs
+
+    trace, _, found = quick.trace(signature, leaves, None, args, flat)
+    try:
+        assert type(found) is Staged
+        program = None
+        if found.cells is None and tree.treedef_is_leaf(treedefs[0]):
+            out = found.jaxpr.out_avals[0]
+            program = None if out.shape or out.dtype.kind != "f" else hessian_jaxpr(found.jaxpr)
+        if program is None:
+            quick.refuse(args[quick.place])
+            return None
+        basis = _unit_vectors(leaves[0].shape, leaves[0].dtype)
+        return run(program, [*found.captured, leaves[0], basis])[0]
+    finally:
+        trace.release()
+
+
+@functools.lru_cache(maxsize=64)
+def _unit_vectors(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    size = math.prod(shape)
+    basis = np.eye(size, dtype=dtype).reshape(size, *shape)
+    basis.flags.writeable = False
+    return basis
+
+
+@derived
+def hessian_jaxpr(jaxpr: Jaxpr) -> Jaxpr | None:
+    """(inputs, unit vectors) -> the second derivatives of the result by the last input.
+
+    None where there are none.
+    """
+    active = (False,) * (len(jaxpr.invars) - 1) + (True,)
+    gradient, nonzero = value_and_grad_jaxpr(jaxpr, active)
+    if not nonzero[0]:
+        return None
+    linear = linearize_jaxpr(gradient, active)
+    if not linear.out_nonzero[1]:
+        return None
+    aval = jaxpr.in_avals[-1]
+    axis = MappedAxis(aval.size)
+    dims = (*[None] * linear.num_residuals, 0)
+    columns, _ = batch_jaxpr(linear.tangent, axis, dims, (True,) * sum(linear.out_nonzero))
+    basis = Aval((aval.size, *aval.shape), aval.dtype)
+
+    def walk(*inputs: Any) -> list[Any]:
+        residuals = eval_jaxpr(linear.primal, inputs[:-1])[2:]
+        moved = eval_jaxpr(columns, [*residuals, inputs[-1]])[-1]
+        turned = structural.transpose(moved, (*range(1, aval.ndim + 1), 0))
+        return [structural.reshape(turned, aval.shape * 2)]
+
+    return simplify(stage_walk(walk, [*jaxpr.in_avals, basis], "hessian"))
 
 
 def hvp(f: Function, primals: Any, tangents: Any, has_aux: bool = False) -> Any:

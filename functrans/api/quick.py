@@ -13,13 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from functrans import tree
-from functrans.api.border import Function, Staged, ended
+from functrans.api.border import Function, Staged, ended, is_scalar
 from functrans.api.results import AuxOutput
 from functrans.api.tape import Tape
 from functrans.bind import current_interpreter, enter, leave
+from functrans.errors import code_of
 from functrans.ir import aval_of
+from functrans.memo.keys import kind_of
 from functrans.memo.trie import Leaf, Root
-from functrans.recording import Argument, Trace, root_of
+from functrans.recording import Argument, Trace, ambient_axes, root_of
 from functrans.tracing import Tracer
 
 _ONE = tree.structure([0]).exact_key
@@ -42,7 +44,13 @@ class Quick:
     def __init__(self, f: Function, place: int, purpose: str) -> None:
         self.place = place
         self._f, self._purpose = f, purpose
-        self._known: dict[Any, Signature] = {}
+        if len(_known) >= MOST_FUNCTIONS:
+            _known.clear()
+        function = (code_of(f) or f, purpose, place)
+        try:
+            self._known: dict[Any, Signature | None] = _known.setdefault(function, {})
+        except TypeError:
+            self._known = {}
 
     def given(
         self, args: tuple[Any, ...]
@@ -59,6 +67,8 @@ class Quick:
             key: Any = cls
         elif cls is np.ndarray:
             key = (value.dtype, value.shape)
+        elif cls is Tracer:
+            key = _tracer_key(value)
         else:
             leaves, treedef = tree.flatten(value)
             key = _tree_key(leaves, treedef)
@@ -70,16 +80,25 @@ class Quick:
     def learn(self, value: Any, names: list[str]) -> None:
         """Note a call that went well."""
         leaves, treedef = tree.flatten(value)
-        key: Any = _tree_key(leaves, treedef)
-        if key is None:
+        if type(value) is Tracer:
+            key: Any = _tracer_key(value)
+        else:
+            key = _tree_key(leaves, treedef)
+            if key is None:
+                return
+            if treedef is tree.structure(0):
+                key = key[1]
+        if key in self._known and self._known[key] is None:
             return
-        if treedef is tree.structure(0):
-            key = key[1]
         if len(self._known) >= MOST_SIGNATURES:
             self._known.clear()
-        arguments = [Argument(aval_of(x), x, True, type(x) is not np.ndarray, None) for x in leaves]
+        arguments = [Argument(aval_of(x), x, True, is_scalar(x), None) for x in leaves]
         root = root_of(self._f, self._purpose, arguments, None, current_interpreter())
         self._known[key] = Signature(root, names, [True] * len(leaves))
+
+    def refuse(self, array: np.ndarray[Any, Any]) -> None:
+        """No call with an array like this one is to be like an earlier one."""
+        self._known[array.dtype, array.shape] = None
 
     def trace(
         self,
@@ -92,8 +111,10 @@ class Quick:
         """Trace the call: its leaf in the memo, or the staged program. `flat` takes the result
         apart; None where it must be one leaf."""
         trace = Trace(self._purpose, root=signature.root)
-        tape = trace.tape = Tape(signature.flags)
+        tape = Tape(signature.flags)
         outer = enter(trace)
+        if outer.parent is None:
+            trace.tape = tape
         try:
             if treedef is None:
                 tracers = [trace.expected_argument(leaves[0], signature.names[0])]
@@ -124,7 +145,15 @@ class Quick:
             leave(outer)
 
 
-MOST_SIGNATURES = 64
+MOST_SIGNATURES, MOST_FUNCTIONS = 64, 4096
+_known: dict[Any, dict[Any, Signature | None]] = {}
+"""The signatures that were met, by the code of the function: one made anew at each call has the
+same."""
+
+
+def _tracer_key(tracer: Tracer) -> Any:
+    """What decides where the traces of a nested transform begin."""
+    return kind_of(tracer), ambient_axes()
 
 
 def _tree_key(leaves: Sequence[Any], treedef: tree.PyTreeDef) -> tuple[Any, ...] | None:

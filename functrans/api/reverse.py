@@ -30,11 +30,12 @@ from functrans.api.gradients import (
 from functrans.api.quick import Quick, Signature
 from functrans.api.results import AuxOutput
 from functrans.api.tape import Tape, add_bar
-from functrans.bind import eval_jaxpr, is_evaluating
+from functrans.bind import current_interpreter, eval_jaxpr
 from functrans.config import config
 from functrans.errors import ShapeError, TransformTypeError, describe, name_of, where
 from functrans.ir import Aval, aval_of, is_inexact, same_type
 from functrans.memo.trie import Leaf
+from functrans.recording import may_follow
 from functrans.tracing import Tracer
 from functrans.transforms import Linearized, linearize_jaxpr
 
@@ -109,8 +110,8 @@ def value_and_grad(
 
     @functools.wraps(f, updated=())
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
-        if quick is not None and not kwargs and is_evaluating():
-            known = quick.given(args) if config.memo else None
+        if quick is not None and not kwargs and config.memo and may_follow(current_interpreter()):
+            known = quick.given(args)
             if known is not None:
                 return quick_value_and_gradient(quick, *known, args)
         split = split_arguments(f, argnums, args, kwargs, _what)
@@ -134,7 +135,7 @@ def value_and_grad(
         ) as staged:
             _require_scalar(staged.jaxpr.out_avals[0], f, _what, holomorphic)
             results, grads = gradient_of(staged, tape, leaves, build)
-        if quick is not None and not kwargs and config.memo and is_evaluating():
+        if quick is not None and not kwargs and config.memo and may_follow(current_interpreter()):
             quick.learn(args[quick.place], split.names)
         return given_back(results, grads, leaves, split.names, aux if has_aux else None, split.pick)
 
