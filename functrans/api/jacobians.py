@@ -112,34 +112,28 @@ def hessian(
 
     @functools.wraps(f, updated=())
     def hessian_of(*args: Any, **kwargs: Any) -> Any:
-        if kwargs or not config.memo or not is_evaluating():
+        if kwargs or not config.memo or not is_evaluating() or not _takes_array(args, place):
             return whole(*args, **kwargs)
         known = quick.given(args)
         if known is None:
-            result = whole(*args)
-            if _is_plain_hessian(result, args[place]):
-                quick.learn(args[place], [f"{argument_name(f, place)} of {name_of(f)}"])
-            return result
-        found = _quick_hessian(quick, known[0], known[1], args)
-        return whole(*args) if found is None else found
+            quick.learn(args[place], [f"{argument_name(f, place)} of {name_of(f)}"])
+            known = quick.given(args)
+        return whole(*args) if known is None else _hessian_by_array(f, quick, known[0], args)
 
     return hessian_of
 
 
-def _is_plain_hessian(result: Any, x: Any) -> bool:
-    """Is this the matrix of second derivatives of a number by one array?"""
-    return (
-        type(x) is np.ndarray
-        and type(result) is np.ndarray
-        and x.dtype.kind == "f"
-        and result.shape == x.shape * 2
-    )
+def _takes_array(args: tuple[Any, ...], place: int) -> bool:
+    """Is the argument a plain floating array?"""
+    x = args[place] if place < len(args) else None
+    return type(x) is np.ndarray and x.dtype.kind == "f" and x.dtype.isnative and x.itemsize <= 8
 
 
-def _quick_hessian(
-    quick: Quick, signature: Signature, leaves: list[Any], args: tuple[Any, ...]
+def _hessian_by_array(
+    f: Function, quick: Quick, signature: Signature, args: tuple[Any, ...]
 ) -> Any:
-    """The Hessian by one program, of a call like an earlier one; None where that cannot be."""
+    """The Hessian by one array: by one program where f returns a number."""
+    x = args[quick.place]
     treedefs: list[tree.PyTreeDef] = []
 
     def flat(result: Any) -> list[Any]:
@@ -147,18 +141,21 @@ def _quick_hessian(
         treedefs.append(treedef)
         return outs
 
-    trace, _, found = quick.trace(signature, leaves, None, args, flat)
+    trace, _, found = quick.trace(signature, [x], None, args, flat, taped=False)
     try:
         assert type(found) is Staged
-        program = None
-        if found.cells is None and tree.treedef_is_leaf(treedefs[0]):
-            out = found.jaxpr.out_avals[0]
-            program = None if out.shape or out.dtype.kind != "f" else hessian_jaxpr(found.jaxpr)
-        if program is None:
-            quick.refuse(args[quick.place])
-            return None
-        basis = _unit_vectors(leaves[0].shape, leaves[0].dtype)
-        return run(program, [*found.captured, leaves[0], basis])[0]
+        jaxpr, captured = found.jaxpr, found.captured
+        if tree.treedef_is_leaf(treedefs[0]):
+            out = jaxpr.out_avals[0]
+            program = hessian_jaxpr(jaxpr) if not out.shape and out.dtype.kind == "f" else None
+            if program is not None:
+                return run(program, [*captured, x, _unit_vectors(x.shape, x.dtype)])[0]
+
+        @functools.wraps(f, updated=())
+        def staged(x: Any) -> Any:
+            return tree.unflatten(treedefs[0], eval_jaxpr(jaxpr, [*captured, x]))
+
+        return jacfwd(jacrev(staged))(x)
     finally:
         trace.release()
 

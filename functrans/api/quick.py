@@ -48,7 +48,7 @@ class Quick:
             _known.clear()
         function = (code_of(f) or f, purpose, place)
         try:
-            self._known: dict[Any, Signature | None] = _known.setdefault(function, {})
+            self._known: dict[Any, Signature] = _known.setdefault(function, {})
         except TypeError:
             self._known = {}
 
@@ -88,17 +88,11 @@ class Quick:
                 return
             if treedef is tree.structure(0):
                 key = key[1]
-        if key in self._known and self._known[key] is None:
-            return
         if len(self._known) >= MOST_SIGNATURES:
             self._known.clear()
         arguments = [Argument(aval_of(x), x, True, is_scalar(x), None) for x in leaves]
         root = root_of(self._f, self._purpose, arguments, None, current_interpreter())
         self._known[key] = Signature(root, names, [True] * len(leaves))
-
-    def refuse(self, array: np.ndarray[Any, Any]) -> None:
-        """No call with an array like this one is to be like an earlier one."""
-        self._known[array.dtype, array.shape] = None
 
     def trace(
         self,
@@ -107,13 +101,14 @@ class Quick:
         treedef: tree.PyTreeDef | None,
         args: tuple[Any, ...],
         flat: Callable[[Any], list[Any]] | None,
+        taped: bool = True,
     ) -> tuple[Trace, Tape, Leaf | Staged]:
         """Trace the call: its leaf in the memo, or the staged program. `flat` takes the result
-        apart; None where it must be one leaf."""
+        apart; None where it must be one leaf. Not `taped`, what is run for an ask is traced too."""
         trace = Trace(self._purpose, root=signature.root)
         tape = Tape(signature.flags)
         outer = enter(trace)
-        if outer.parent is None:
+        if taped and outer.parent is None:
             trace.tape = tape
         try:
             if treedef is None:
@@ -146,7 +141,7 @@ class Quick:
 
 
 MOST_SIGNATURES, MOST_FUNCTIONS = 64, 4096
-_known: dict[Any, dict[Any, Signature | None]] = {}
+_known: dict[Any, dict[Any, Signature]] = {}
 """The signatures that were met, by the code of the function: one made anew at each call has the
 same."""
 

@@ -62,3 +62,50 @@ def network200(lib):
 @case("network200_jit", "the same, jitted", deep_network, small=True, without=("torch", "autograd"))
 def network200_jit(lib):
     return lib.jit(lib.value_and_grad(deep_loss(lib), (0, 1)))
+
+
+@case("chain200", "un-jitted grad of 200 multiplies and adds on 3 numbers",
+      lambda rng: (rng.normal(size=3),), small=True)  # fmt: skip
+def chain200(lib):
+    def f(x):
+        for _ in range(100):
+            x = x * 1.01 + 0.1
+        return lib.np.sum(x)
+
+    return lib.grad(f)
+
+
+@case("tanh4", "fourth derivative of tanh by four nested un-jitted grads",
+      lambda rng: (rng.normal(size=()),), small=True)  # fmt: skip
+def tanh4(lib):
+    f = lib.np.tanh
+    for _ in range(4):
+        f = lib.grad(f)
+    return f
+
+
+@case("hessian10", "un-jitted hessian of Rosenbrock, 10-d", lambda rng: (rng.normal(size=10),),
+      small=True)  # fmt: skip
+def hessian10(lib):
+    def f(x):
+        return lib.np.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2)
+
+    return lib.hessian(f)
+
+
+@case("vmap_grad", "un-jitted vmap of grad of 10 operations, 10 members",
+      lambda rng: (rng.normal(size=10),), small=True, without=("autograd",))  # fmt: skip
+def vmap_grad(lib):
+    return lib.vmap(lib.grad(scalar_function(lib)))
+
+
+@case("while1000", "un-jitted grad through a while loop of about 1000 steps that depend on values",
+      lambda rng: (rng.uniform(2.0, 3.0, size=()),), without=("jax",))  # fmt: skip
+def while1000(lib):
+    def f(x):
+        y = x
+        while y > 1e-3:
+            y = y * 0.993 - 1e-6 * lib.np.sin(x) * y
+        return y * x
+
+    return lib.grad(f)
