@@ -252,7 +252,8 @@ class Varying:
         for stmt in block.stmts:
             match stmt:
                 case Op():
-                    self.add_if(self.any(*stmt.args), stmt)
+                    same = stmt.name in ("lanes", "most")
+                    self.add_if(not same and self.any(*stmt.args), stmt)
                 case Load():
                     self.add_if(self.any(stmt.offset, stmt.where, stmt.other), stmt)
                 case For():

@@ -16,6 +16,7 @@ from jit.loop_ir.alike import Site
 from jit.loop_ir.nodes import (
     FLOATS,
     ITEMSIZE,
+    LANEWISE,
     UNSIGNED,
     Address,
     Block,
@@ -284,6 +285,9 @@ class StatementEmitter:
             regs = [self.offset(op, a) for a in op.args]
         else:
             regs = [self.reg(a) for a in op.args]
+        if op.name in LANEWISE:
+            self.env[op] = self.lanewise(op, regs[0])
+            return
         if self.lanes == 1:
             self.env[op] = Reg(self.write(op, 1, tuple([r.scalar for r in regs])))
             return
@@ -295,6 +299,18 @@ class StatementEmitter:
         else:
             made = self.vector_op(op, regs)
         self.env[op] = made
+
+    def lanewise(self, op: Op, found: Reg) -> Reg:
+        """Which lane this is, how many there are, or the greatest value of all."""
+        if op.name == "lane":
+            return Reg("0", 0 if self.lanes == 1 else 1, "", True)
+        if op.name == "lanes":
+            return Reg(str(self.lanes))
+        if found.stride == 0:
+            return found
+        kind = vector("i64", self.lanes)
+        name = f"llvm.vector.reduce.smax.v{self.lanes}i64"
+        return Reg(self.w.call("i64", name, (kind, self.widened(found, "i64"))), inside=True)
 
     def vector_op(self, op: Op, regs: Sequence[Reg]) -> Reg:
         """An operation on vectors."""

@@ -15,6 +15,7 @@ from jit.loop_ir.nodes import (
     INTEGERS,
     INTRINSICS,
     ITEMSIZE,
+    LANEWISE,
     OPS,
     SHIFTS,
     Address,
@@ -45,7 +46,8 @@ from jit.loop_ir.nodes import (
 ARITY = {"fma": 3, "select": 3} | dict.fromkeys(
     ("neg", "abs", "not", "cast", "bitcast", "sqrt", "floor", "ceil", "trunc", "rint")
     + tuple(COUNTS)
-    + tuple(INTRINSICS - BINARY_INTRINSICS),
+    + tuple(INTRINSICS - BINARY_INTRINSICS)
+    + tuple(LANEWISE),
     1,
 )
 INTEGER_ONLY = frozenset({"floordiv", "mod"}) | SHIFTS | COUNTS
@@ -183,12 +185,16 @@ class Checker:
                 self.while_loop(stmt, context)
             case If():
                 self.branch(stmt, context)
-            case CallExtern() | Callback() | Address() | Run() | Grow() | Leave():
+            case Grow():
+                self.code(stmt.code)
+                self.use(stmt.count, "i64")
+                self.require(stmt.buffer.kind == "grown", f"{stmt.buffer.name} does not grow")
+            case CallExtern() | Callback() | Address() | Run() | Leave():
                 name = type(stmt).__name__
                 self.require(context == "scalar", f"{name} inside a vector loop")
                 self.scalar_only(stmt)
 
-    def scalar_only(self, stmt: CallExtern | Callback | Address | Run | Grow | Leave) -> None:
+    def scalar_only(self, stmt: CallExtern | Callback | Address | Run | Leave) -> None:
         """The statements that a vector loop cannot hold."""
         match stmt:
             case CallExtern():
@@ -209,10 +215,6 @@ class Checker:
                 self.defined.add(stmt)
             case Run():
                 self.run_program(stmt)
-            case Grow():
-                self.code(stmt.code)
-                self.use(stmt.count, "i64")
-                self.require(stmt.buffer.kind == "grown", f"{stmt.buffer.name} does not grow")
             case Leave():
                 self.use(stmt.status, "i32")
 
@@ -302,6 +304,8 @@ def is_operand(name: str, dtype: DType) -> bool:
     """Whether the operation is defined on the type."""
     if name in FLOAT_NAMES:
         return dtype in FLOATS
+    if name in LANEWISE:
+        return dtype == "i64"
     if name in INTEGER_ONLY:
         return dtype in INTEGERS
     if name in BITWISE:

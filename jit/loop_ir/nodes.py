@@ -15,7 +15,7 @@ The grammar, which check.py enforces and pprint.py prints:
               | callback index(pointer ...)               not inside a vector loop
               | value := address buffer[offset]           not inside a vector loop
               | value := run program(pointer, pointer, pointer)   not inside a vector loop
-              | grow buffer to value                      not inside a vector loop
+              | grow buffer to value
               | fail code when value                      leaves the program with that status
               | leave value                               the same with a status that is not 0
 
@@ -123,7 +123,21 @@ INTRINSICS = BINARY_INTRINSICS | frozenset(
         "digamma",
     }
 )
-OPS = ARITHMETIC | FLOAT_ONLY | BITWISE | SHIFTS | COUNTS | COMPARISONS | CONVERSIONS | INTRINSICS
+# Of an i64 in a vector loop, what is known only when it is emitted: lane(its variable), which lane
+# of its vector an iteration is; lanes(its variable), how many there are; most(x), the greatest x of
+# all lanes, the same in each. Elsewhere 0, 1 and x.
+LANEWISE = frozenset({"lane", "lanes", "most"})
+OPS = (
+    ARITHMETIC
+    | FLOAT_ONLY
+    | BITWISE
+    | SHIFTS
+    | COUNTS
+    | COMPARISONS
+    | CONVERSIONS
+    | INTRINSICS
+    | LANEWISE
+)
 
 
 class Buffer(NamedTuple):

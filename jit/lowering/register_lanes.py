@@ -25,7 +25,7 @@ def with_lanes(one: Callable[[Eqn], Control]) -> Callable[[Eqn], Control]:
 class OneLane(NamedTuple):
     """The loop of one lane: where it lies, what it needs, and which elements of its results."""
 
-    index: Index
+    lane: Index
     needs: Asker
     places: Sequence[Elements]
 
@@ -69,12 +69,12 @@ class EachLane:
         return {self.place(lane, var, flat): None for flat in places}
 
     def write(self, writer: Unrolled) -> None:
-        for lane in self.lanes:
-            inner = writer.inner(lane.needs, self.sources(writer, lane.index))
+        for lane, needs, wanted in self.lanes:
+            inner = writer.inner(needs, self.sources(writer, lane))
             inner.run()
-            for out, own, places in zip(self.eqn.outputs, self.outputs, lane.places, strict=True):
+            for out, own, places in zip(self.eqn.outputs, self.outputs, wanted, strict=True):
                 for flat in places:
-                    writer.learn(out, lane.index * own.aval.size + flat, inner.element(own, flat))
+                    writer.learn(out, lane * own.aval.size + flat, inner.element(own, flat))
 
     def sources(self, writer: Unrolled, lane: Index) -> dict[Var, Source]:
         """Where the elements of a lane's inputs come from."""

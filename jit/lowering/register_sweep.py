@@ -14,7 +14,7 @@ from typing import Any
 from functrans.extend import Atom, Eqn, Jaxpr, Var, sweep_p
 from jit.loop_ir.nodes import Buffer, DType, Value
 from jit.lowering import scaling
-from jit.lowering.asking import CONTROLS, Asker, Body, Elements, Limits, TooLarge
+from jit.lowering.asking import CONTROLS, Asker, Body, Elements, Limits
 from jit.lowering.carried import (
     ONE,
     Carried,
@@ -26,6 +26,7 @@ from jit.lowering.carried import (
 )
 from jit.lowering.index import ZERO, Index, Point
 from jit.lowering.reduction import joined, parts
+from jit.lowering.register_lanes import with_lanes
 from jit.lowering.rules import Element, is_complex, loop_dtype
 from jit.lowering.unrolled import Unrolled
 
@@ -63,21 +64,33 @@ class OnePass:
         return [self.needs.elements(v) for v in self.noted_vars]
 
     def write(self, writer: Unrolled, count: Value, rows: Rows, results: Sequence[Var]) -> None:
-        """A loop over the steps that were noted."""
-        b = writer.b
+        """A loop over the steps that were noted; a lane takes part in its own."""
+        b, steps = writer.b, rows.latest(count)
         read_ahead(writer, self.needs, self.const_vars, self.consts)
-        opened = b.for_(count, "serial", self.carried.read(writer, self.init), hint="k")
+        opened = b.for_(steps, "serial", self.carried.read(writer, self.init), hint="k")
         with opened, writer.known.block():
-            k = b.sub(b.sub(count, 1), opened.i) if self.reverse else opened.i
-            sources = from_outside(writer, self.const_vars, self.consts)
-            for number, var in enumerate(self.noted_vars):
-                sources[var] = partial(rows.load, k, number)
-            inner = writer.inner(self.needs, sources)
-            self.carried.learn(inner, self.carry_vars, opened.carries)
-            opened.yield_(*self.step(inner, k, rows))
+            k = b.sub(b.sub(steps, 1), opened.i) if self.reverse else opened.i
+            if rows.lane is None:
+                opened.yield_(*self.one_step(writer, k, rows, opened.carries))
+            else:
+                branch = b.if_(b.lt(k, count))
+                with branch.then(), writer.known.block():
+                    branch.yield_(*self.one_step(writer, k, rows, opened.carries))
+                with branch.orelse():
+                    branch.yield_(*opened.carries)
+                opened.yield_(*branch.results)
         self.carried.learn(writer, results, opened.results)
 
-    def step(self, inner: Unrolled, k: Value, rows: Rows) -> Sequence[Value]:
+    def one_step(
+        self, writer: Unrolled, k: Value, rows: Rows, carry: Sequence[Value]
+    ) -> Sequence[Value]:
+        """The carry after step k."""
+        sources = from_outside(writer, self.const_vars, self.consts)
+        for number, var in enumerate(self.noted_vars):
+            sources[var] = partial(rows.load, k, number)
+        inner = writer.inner(self.needs, sources)
+        self.carried.learn(inner, self.carry_vars, carry)
+
         def finish() -> Sequence[Value]:
             rows.note(inner, k, len(self.noted_vars), self.notes, self.noted)
             return self.carried.read(inner, self.next)
@@ -86,10 +99,14 @@ class OnePass:
 
 
 class Rows:
-    """What is noted at each step: a place in a row for each needed element of each noted value."""
+    """What is noted at each step: a place in a row for each needed element of each noted value.
+
+    In a loop over lanes a place holds a number for each lane of the vector.
+    """
 
     def __init__(self, writer: Unrolled, atoms: Sequence[Atom], noted: Sequence[Elements]) -> None:
         self.b = writer.b
+        self.lane = None if writer.lanes is None else writer.lanes.value
         self.kinds: list[tuple[DType, bool]] = [
             (loop_dtype(a.aval.dtype), is_complex(a.aval.dtype)) for a in atoms
         ]
@@ -110,13 +127,24 @@ class Rows:
     def make_room(self, steps: Value) -> None:
         """For so many steps."""
         for dtype, buffer in self.buffers.items():
-            self.b.grow(buffer, self.b.mul(steps, self.widths[dtype]), NO_MEMORY)
+            self.b.grow(buffer, self.of_lanes(self.b.mul(steps, self.widths[dtype])), NO_MEMORY)
+
+    def of_lanes(self, places: Value) -> Value:
+        """How many numbers so many places hold."""
+        return places if self.lane is None else self.b.mul(places, self.b.op("lanes", self.lane))
+
+    def latest(self, k: Value) -> Value:
+        """The greatest of all lanes' steps: while a lane runs, its own."""
+        return k if self.lane is None else self.b.op("most", k)
 
     def at(self, k: Value, number: int, flat: Index, part: int) -> tuple[Buffer, Value]:
         """Where part of an element of a noted value lies at step k."""
         dtype, _ = self.kinds[number]
         start = self.b.mul(k, self.widths[dtype])
-        return self.buffers[dtype], self.b.add(start, self.places[number][flat] + part)
+        place = self.of_lanes(self.b.add(start, self.places[number][flat] + part))
+        if self.lane is not None:
+            place = self.b.add(place, self.b.op("lane", self.lane))
+        return self.buffers[dtype], place
 
     def load(self, k: Value, number: int, flat: Index) -> Element:
         """An element noted at step k."""
@@ -157,8 +185,6 @@ class Sweep:
     def ask(self, asker: Asker) -> None:
         """The passes from the last to the first, then the while, which notes what they read."""
         limits = asker.limits
-        if limits.lanes is not None or self.params["lanes"] is not None:
-            raise TooLarge("each lane would note its own steps")
         self.cond, self.body = self.bodies(limits, "cond"), self.bodies(limits, "body")
         self.passes = [
             OnePass(Body(limits.expanded(p.jaxpr)), p.reverse, consts, init)
@@ -222,15 +248,16 @@ class Sweep:
             used = from_outside(writer, self.used, self.body_consts)
             inner = writer.inner(self.needs, used)
             carried.learn(inner, carried.invars, phis)
-            rows.make_room(b.add(k, 1))
-            rows.note(inner, k, 0, carried.invars, self.noted[: self.count])
+            step = rows.latest(k)
+            rows.make_room(b.add(step, 1))
+            rows.note(inner, step, 0, carried.invars, self.noted[: self.count])
             inner.run()
             notes = self.noted[self.count : self.count + len(self.notes)]
-            rows.note(inner, k, self.count, self.notes, notes)
+            rows.note(inner, step, self.count, self.notes, notes)
             opened.yield_(*carried.read(inner, self.next), b.add(k, 1))
         *finals, count = opened.results
         carried.learn(writer, self.results[0], finals)
         return count
 
 
-CONTROLS[sweep_p] = Sweep
+CONTROLS[sweep_p] = with_lanes(Sweep)

@@ -385,6 +385,21 @@ def test_gradients_of_while_loops() -> None:
     np.testing.assert_allclose(ft.jit(ft.grad(count))(1.5), ft.jit(ft.grad(scanned))(1.5), 1e-10)
 
 
+@pytest.mark.parametrize("count", [9, 33])
+def test_gradients_of_while_loops_in_lanes(count: int) -> None:
+    """Each lane goes back over its own steps, some over none."""
+    xs, rates = np.linspace(1.0, 120.0, count), np.linspace(1.5, 1.9, count)
+    both = ft.grad(growth, (0, 1))
+    check(ft.vmap(both), xs, rates, form="lanes")
+    check(ft.vmap(both, (0, None)), xs, 1.5, form="lanes")
+    check(ft.vmap(ft.grad(ft.grad(growth))), xs, rates, form=None)
+    executable, inputs = compiled(ft.vmap(both), xs, rates)
+    for target in targets().values():
+        found = run(executable.program, inputs, target)
+        for got, value in zip(found, executable(inputs), strict=True):
+            close(got, value)
+
+
 def cube_root(a: Any) -> Any:
     """Newton's method until it stands; nothing to do for 0."""
 
