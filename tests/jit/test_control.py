@@ -597,7 +597,8 @@ def test_results_do_not_depend_on_the_number_of_threads(name: str) -> None:
 
 def test_other_threads_run_during_a_loop() -> None:
     f = ft.jit(lambda x: lax.fori_loop(0, 20_000_000, lambda i, x: 3.7 * x * (1 - x), x))
-    f(0.1), f(0.2)
+    f(0.1)
+    f(0.2)
     ran: list[float] = []
 
     def run() -> None:
