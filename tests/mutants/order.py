@@ -15,13 +15,15 @@ from tests.mutants.targets import served
 FAR = 1000
 MOMENT = 0.5
 CONVOLUTIONS = ("test_conv_layout", "test_conv")
+CONTROL = ("test_control", "test_register_loops")
 BESIDE = {
-    "conv": CONVOLUTIONS,
-    "window": CONVOLUTIONS,
-    "padded": CONVOLUTIONS,
+    **dict.fromkeys(("conv", "window", "padded"), CONVOLUTIONS),
     "indexing": ("test_scatter", "test_apart"),
     "selection": ("test_selection", "test_apart"),
     "reduction": ("test_apart",),
+    **dict.fromkeys(("taylor", "series", "expansion", "expanding", "curves"), ("test_taylor",)),
+    **dict.fromkeys(("cond", "scan", "while", "trajectories", "keeping", "stepping"), CONTROL),
+    **dict.fromkeys(("loops", "register", "sweep", "unrolled", "asking", "copying"), CONTROL),
     "contraction": ("test_products",),
     "complex": ("test_complex_edges",),
     "ordering": ("test_sort",),
