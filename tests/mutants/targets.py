@@ -134,10 +134,11 @@ def served(mutant: Mutant) -> list[str]:
     folder = str(Path(mutant.file).parent)
     if folder in ("functrans/transforms", "jit"):
         return list(CORE)
-    if Path(mutant.file).stem in EVERYWHERE:
-        return list(dict.fromkeys(REACHING))
     start = mutant.function.split(".")[0]
     names = {n.strip() for n in start.strip("()").split(",")}
+    if Path(mutant.file).stem in EVERYWHERE:
+        own = [records()[n + "_p"] for n in sorted(names) if n + "_p" in records()]
+        return list(dict.fromkeys([*(n for n in own if n in sampled()), *REACHING]))
     near = _reached(folder, Path(mutant.file).stem, names)
     known = [n for n in near if n in sampled()]
     if len(known) <= MOST:
