@@ -293,6 +293,20 @@ def test_a_lane_that_has_stopped_reads_nothing_more() -> None:
     same(ft.vmap(total)(np.array([3, 0, 1]))[1], np.array([7.0, 0.0, 1.0]))
 
 
+def test_a_branch_that_is_not_taken_reads_nothing() -> None:
+    """Nor does it for those members of vmap that take the other one."""
+
+    def f(table: Any, i: Any) -> Any:
+        table = fnp.array(table)
+        return lax.cond(i < 3, lambda: table[i] ** 2, lambda: table[0])
+
+    table, places = np.array([1.0, 2.0, 4.0]), np.array([0, 2, 5])
+    same(ft.vmap(f, (None, 0))(table, places), np.array([1.0, 16.0, 1.0]))
+    total = lambda table: np.sum(ft.vmap(f, (None, 0))(table, places))
+    same(ft.grad(total)(table), np.array([3.0, 0.0, 8.0]))
+    same(ft.jit(ft.grad(total))(table), np.array([3.0, 0.0, 8.0]))
+
+
 def test_gradients_of_masked_lanes_are_numbers() -> None:
     """One lane divides by zero if it goes on too long."""
 

@@ -44,6 +44,7 @@ from functrans.ir import (
     Primitive,
     Var,
     aval_of,
+    jaxprs_in,
 )
 from functrans.primitives import elementwise as e
 from functrans.primitives.derive import full, move_axis
@@ -218,19 +219,28 @@ def cond_batch(
 ) -> tuple[list[Any], list[int | None]]:
     """With one index for all members, a cond of batched branches; else all, and a choice.
 
-    Where branches have effects, each member runs its own, one after the other.
+    Where branches have effects, or indices that may be out of bounds, each member runs its own
+    branch alone, one after the other.
     """
     index, *given = operands
     if dims[0] is None:
         batched, out_dims = _batched(branches, axis, tuple(dims[1:]))
         return bind(cond_p, index, *given, branches=batched), list(out_dims)
-    if cond_effects(branches=branches) is not Effect.NONE:
+    if cond_effects(branches=branches) is not Effect.NONE or any(map(_may_raise, branches)):
         outs = _one_by_one(axis, operands, dims, branches)
         return outs, [0] * len(outs)
     every = (True,) * len(branches[0].outvars)
     results = [eval_jaxpr(batch_jaxpr(b, axis, tuple(dims[1:]), every)[0], given) for b in branches]
     outs = [choose(index, list(cases)) for cases in zip(*results, strict=True)]
     return outs, [0] * len(outs)
+
+
+def _may_raise(jaxpr: Jaxpr) -> bool:
+    """Is there an index that must lie inside of its axis?"""
+    return any(
+        eqn.params.get("mode") == "raise" or any(map(_may_raise, jaxprs_in(eqn.params)))
+        for eqn in jaxpr.eqns
+    )
 
 
 def _one_by_one(
