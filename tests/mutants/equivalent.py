@@ -23,6 +23,7 @@ class Equivalent:
 
 EQUIVALENT: tuple[Equivalent, ...] = (
     Equivalent("_patches", "min(hi, 0)", "what is cut at the far end lies behind the last window"),
+    Equivalent("given", "len(coefficients) - 1", "given coefficients end in zeros", "(len("),
     Equivalent("reduction", "a < dim", "shifted axes never equal the mapped one"),
     Equivalent("_position", "moved < dim", "shifted axes never equal the mapped one"),
     Equivalent("_gather_batch", "a < dim", "shifted axes never equal the mapped one"),
