@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from functrans.memo.keys import Kind
+from functrans.memo.keys import Kind, slot_kind
 from functrans.memo.trie import Step
 
 Function: TypeAlias = Callable[..., Any]
@@ -114,9 +114,35 @@ def binary_operator(fn: Any, slow: Function) -> Function:
             out.slot = step
             trace.made.append(out)
             return out
+        if x.slot is None and step.fn is fn and type(step.a) is Kind:
+            return older_operand(trace, step, slow, x, y)
         return slow(x, y)
 
     return call
+
+
+def older_operand(trace: Any, step: Step, slow: Function, x: Any, y: Any) -> Any:
+    """An operator whose first operand is a value of an earlier segment: an input of this one."""
+    node = x.node
+    if trace.tape is None or node.slot is None or slot_kind(node.slot) is not step.a:
+        return slow(x, y)
+    cls = type(y)
+    if cls is Tracer:
+        if step.b is not y.slot or y.recorder is not trace or y.slot is None:
+            return slow(x, y)
+    elif step.b is not y and (step.b is not cls or cls is int):
+        return slow(x, y)
+    trace.older.append((x, node, len(trace.ins)))
+    trace.ins.append(node.value)
+    x.slot = step.inputs[0]
+    if step.b is cls:
+        trace.ins.append(y)
+    trace.cursor = step
+    out = _new(Tracer)
+    out.recorder = trace
+    out.slot = step
+    trace.made.append(out)
+    return out
 
 
 def general(fn: Any, slow: Function) -> Function:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from functrans.ir import Aval, is_inexact
-from functrans.memo.trie import Key
+from functrans.memo.trie import Key, Slot
 
 
 class Opaque(Exception):
@@ -68,8 +68,16 @@ def kind_for(aval: Aval, scalar: bool, abstract: bool, active: bool) -> Kind:
     return found
 
 
+def slot_kind(slot: Slot) -> Kind:
+    """The kind of a slot, found once."""
+    kind = slot.kind
+    if kind is None:
+        kind = slot.kind = kind_for(slot.aval, slot.scalar, slot.abstract, slot.active)
+    return kind
+
+
 def kind_of(value: Any) -> Kind:
-    """The kind of a tracer or of a slot."""
+    """The kind of a tracer."""
     return kind_for(value.aval, value.scalar, value.abstract, value.active)
 
 
@@ -208,7 +216,7 @@ class Reader:
             return ("older", seen)
         self._older[id(value)] = len(self.inputs)
         slot = value.node.slot
-        kind = kind_of(value) if slot is None else kind_of(slot)
+        kind = kind_of(value) if slot is None else slot_kind(slot)
         return self._input(value, kind)
 
     def _is_input(self, value: Any, cls: type[Any]) -> bool:

@@ -34,7 +34,7 @@ class Slot:
     scalar, origin, abstract and active mean what they mean for tracers and their nodes.
     """
 
-    __slots__ = ("abstract", "active", "aval", "origin", "scalar")
+    __slots__ = ("abstract", "active", "aval", "kind", "origin", "scalar")
 
     def __init__(self, aval: Aval, scalar: bool, origin: str, abstract: bool, active: bool) -> None:
         self.aval = aval
@@ -42,6 +42,7 @@ class Slot:
         self.origin = origin
         self.abstract = abstract
         self.active = active
+        self.kind: Any = None
 
 
 _NO_AVAL = Aval((), np.dtype(np.bool_))
