@@ -113,13 +113,25 @@ class Writer(BaseWalk):
                 return known[var, flat]
         buffer = self.buffers[var]
         place = self.rows.get(var)
-        if place is not None:
-            flat = place(flat)
-        return self.load(buffer, var.aval, flat, point.mask)
+        if place is None:
+            return self.load(buffer, var.aval, flat, point.mask)
+        # A row's memory holds another row in each turn of the loops over rows: the load stays in
+        # them, even where its place in the row is the same in all.
+        return self.load(buffer, var.aval, place(flat), point.mask, flat)
 
-    def load(self, buffer: Buffer, aval: Aval, flat: Index, mask: Value | None) -> Element:
-        """An element of a buffer, loaded in the outermost loop where its place is known."""
-        with self.hoisted(self.depth(flat, mask)):
+    def load(
+        self,
+        buffer: Buffer,
+        aval: Aval,
+        flat: Index,
+        mask: Value | None,
+        varies: Index | None = None,
+    ) -> Element:
+        """An element of a buffer, loaded in the outermost loop where its place is known.
+
+        `varies` is what its contents depend on, where that is more than the place.
+        """
+        with self.hoisted(self.depth(flat if varies is None else varies, mask)):
             if is_complex(aval.dtype):
                 twice = flat * 2
                 return Pair(

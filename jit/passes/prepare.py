@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from functrans.extend import (
     Atom,
     Aval,
+    Effect,
     Eqn,
     Jaxpr,
     Literal,
@@ -33,7 +34,7 @@ from functrans.extend import (
 from jit.lowering.copying import stays_p
 from jit.lowering.elementwise import extremes
 from jit.lowering.graph import Graph
-from jit.lowering.rules import EXPANSIONS, REDUCTIONS, EquationBuilder, loop_dtype
+from jit.lowering.rules import EXPANSIONS, REDUCTIONS, EquationBuilder, loop_dtype, needs_check
 from jit.passes.turning import sum_products, turn_products
 from jit.passes.updates import update_in_place
 
@@ -192,6 +193,32 @@ def expand(jaxpr: Jaxpr, control: Control) -> tuple[list[Eqn], list[Atom]]:
     return work.eqns, [renamed(a, env) for a in jaxpr.outvars]
 
 
+def nothing_of_nothing(eqns: Sequence[Eqn]) -> list[Eqn]:
+    """What has no elements depends on nothing: so nothing is computed for it.
+
+    Equations with an effect, or that check an index, stay.
+    """
+    return [
+        Eqn(broadcast_p, [zero_of(eqn.outputs[0])], eqn.outputs, filling(eqn), eqn.source)
+        if len(eqn.outputs) == 1
+        and eqn.inputs
+        and eqn.outputs[0].aval.size == 0
+        and eqn.effect is Effect.NONE
+        and not needs_check(eqn)
+        else eqn
+        for eqn in eqns
+    ]
+
+
+def zero_of(var: Var) -> Literal:
+    return Literal(var.aval.dtype.type(0))
+
+
+def filling(eqn: Eqn) -> dict[str, Any]:
+    shape = eqn.outputs[0].aval.shape
+    return {"shape": shape, "axes": tuple(range(len(shape)))}
+
+
 def distinct_results(
     eqns: list[Eqn],
     outvars: Sequence[Atom],
@@ -222,7 +249,8 @@ def to_graph(
 ) -> Graph:
     """The graph that fusion works on. taken[j]: the input whose memory result j may take."""
     eqns, outvars = expand(jaxpr, control)
-    eqns = sum_products(turn_products(prune(eqns, outvars), outvars), outvars)
+    eqns = prune(nothing_of_nothing(eqns), outvars)
+    eqns = sum_products(turn_products(eqns, outvars), outvars)
     sources = [None if i is None else jaxpr.invars[i] for i in taken or [None] * len(outvars)]
     results = distinct_results(eqns, outvars, jaxpr.out_avals, sources)
     pairs = [(jaxpr.invars[i], results[j]) for j, i in enumerate(taken) if i is not None]

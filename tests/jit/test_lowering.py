@@ -244,3 +244,55 @@ def test_axes_are_joined_where_all_operands_step_evenly() -> None:
     assert merge_axes((2, 3), (1, 1)) == [(2, (1,)), (3, (1,))]
     assert merge_axes((2, 3), (0, 0), (3, 1)) == [(6, (0, 1))]
     assert merge_axes((2, 1, 3), (3, 9, 1), (4, 9, 1)) == [(2, (3, 4)), (3, (1, 1))]
+
+
+def test_an_element_of_a_row_kept_in_scratch_is_read_in_each_row() -> None:
+    def f(x: Any) -> Any:
+        wave = np.cosh(x)
+        out = np.zeros((2, 2)) + wave.sum()
+        out[-1] *= wave.ravel()[0]
+        return np.sum(np.sin(out))
+
+    xs = RNG.normal(size=(5, 1, 3))
+    expected = [ft.grad(f)(x) for x in xs]
+    np.testing.assert_allclose(ft.jit(ft.vmap(ft.grad(f)))(xs), expected, rtol=1e-10)
+
+
+def test_a_first_element_of_each_row_beside_a_sum() -> None:
+    def f(x: Any) -> Any:
+        wave = fnp.cosh(x)
+        return wave.sum(axis=1), wave[:, 0], wave / wave[:, :1]
+
+    x = RNG.normal(size=(6, 5))
+    wave = np.cosh(x)
+    expected = (wave.sum(axis=1), wave[:, 0], wave / wave[:, :1])
+    for a, b in zip(ft.jit(f)(x), expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-14)
+
+
+EMPTIED = {
+    "a slice": lambda x: np.concatenate([np.sin(x), x])[:, 3:4],
+    "a mapped slice": lambda x: np.concatenate([np.sin(x), np.cos(x)])[::-1, 3:4] * 2.0,
+    "a sum": lambda x: np.concatenate([np.sin(x), x])[:, 3:].sum(axis=1),
+    "a gradient": lambda x: ft.grad(
+        lambda x: np.sum(np.sin(np.concatenate([np.sin(x), x])[::-1, 3:4])) + x.sum()
+    )(x),
+    "complex": lambda x: (np.concatenate([np.exp(1j * x), x])[:, 3:4]).conj(),
+    "integers": lambda x: np.concatenate([np.floor(x).astype(int), np.ones_like(x, int)])[4:],
+}
+
+
+@pytest.mark.parametrize("name", EMPTIED)
+def test_what_has_no_elements_asks_for_none(name: str) -> None:
+    f: Any = EMPTIED[name]
+    x = RNG.normal(size=(2, 3))
+    found, expected = ft.jit(f)(x), f(x)
+    assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+    np.testing.assert_allclose(found, expected, rtol=1e-14)
+
+
+def test_an_index_into_nothing_is_still_checked() -> None:
+    f = ft.jit(lambda x, i: x[i])
+    assert f(np.ones((3, 0)), 2).shape == (0,)
+    with pytest.raises(IndexError):
+        f(np.ones((3, 0)), 3)
