@@ -29,8 +29,7 @@ from jit.lowering.reduction import joined, parts
 from jit.lowering.register_lanes import with_lanes
 from jit.lowering.rules import Element, is_complex, loop_dtype
 from jit.lowering.unrolled import Unrolled
-
-NO_MEMORY = "a while loop whose gradient is taken: there is no memory for the steps that it took"
+from jit.names import NO_MEMORY
 
 
 def cut(items: Sequence[Any], *counts: int) -> list[Sequence[Any]]:

@@ -281,7 +281,7 @@ import numpy as np
 import functrans as ft, functrans.lax as lax, functrans.numpy as fnp
 
 def f(x, stop):
-    body = lambda c: (fnp.sin(c[0]), c[1] + 1)
+    body = lambda c: (fnp.sin(fnp.roll(c[0], 1)), c[1] + 1)
     return fnp.sum(lax.while_loop(lambda c: c[1] < stop, body, (x, 0))[0])
 
 x = np.ones(1 << 17)
