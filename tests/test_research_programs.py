@@ -14,6 +14,7 @@ import functrans as ft
 import functrans.numpy as fnp
 from functrans.errors import ConcretizationError, MutationError, UnsupportedError
 from functrans.flatten_util import ravel_pytree
+from tests.models import MODELS
 
 # -- arrays that are not mapped -----------------------------------------------------------------
 
@@ -353,3 +354,37 @@ def test_long_programs_that_differ_each_time_are_forgotten(monkeypatch: pytest.M
         np.testing.assert_allclose(ft.grad(lambda x, h=step: unrolled(x, h))(1.0), slope)
     known = interning._known.values()
     assert sum(len(jaxpr.eqns) for jaxpr in known) <= 500
+
+
+# -- whole models -------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=MODELS)
+def flat_model(request: pytest.FixtureRequest) -> tuple[Any, np.ndarray]:
+    """A model as a function of (namespace, one vector of parameters), and that vector."""
+    loss, params, data = MODELS[request.param]
+    flat, unravel = ravel_pytree(params)
+    return lambda xp, v: loss(xp, unravel(v), *data), flat
+
+
+@pytest.mark.parametrize("namespace", [np, fnp], ids=["numpy", "functrans.numpy"])
+def test_a_model_and_its_gradient(
+    flat_model: tuple[Any, np.ndarray], namespace: Any, rng: np.random.Generator
+) -> None:
+    """Values are NumPy's; gradients agree with differences, compiled and not."""
+    loss, flat = flat_model
+    direction, step = rng.normal(size=flat.shape), 1e-5
+    around = [loss(np, flat + sign * step * direction) for sign in (1, -1)]
+
+    def f(v: Any) -> Any:
+        return loss(namespace, v)
+
+    np.testing.assert_allclose(f(flat), loss(np, flat), rtol=1e-12)
+    value, gradient = ft.value_and_grad(f)(flat)
+    np.testing.assert_allclose(value, loss(np, flat), rtol=1e-12)
+    slope = (around[0] - around[1]) / (2 * step)
+    np.testing.assert_allclose(gradient @ direction, slope, rtol=1e-5, atol=1e-6)
+    if namespace is np:
+        compiled = ft.jit(ft.vmap(ft.value_and_grad(f)))(np.stack([flat, flat]))
+        np.testing.assert_allclose(compiled[0], [value] * 2, rtol=1e-10)
+        np.testing.assert_allclose(compiled[1], [gradient] * 2, rtol=1e-8, atol=1e-10)
