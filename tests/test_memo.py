@@ -162,9 +162,16 @@ def steps_then(x: Any) -> Any:
     return x * x + steps
 
 
-def test_a_loop_of_any_length_is_one_program(monkeypatch: pytest.MonkeyPatch) -> None:
+def pulled(x: Any) -> Any:
+    value, pullback = ft.vjp(steps_then, x)
+    return value, pullback(1.0), pullback(2.0)
+
+
+@pytest.mark.parametrize("gradient", [ft.grad(steps_then), pulled], ids=["grad", "vjp"])
+def test_a_loop_of_any_length_is_one_program(
+    gradient: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     counts = Counts(monkeypatch)
-    gradient = ft.grad(steps_then)
     for x in (1.0, 2.0):
         gradient(x)
     size = len([*trie.roots()[0].below()])

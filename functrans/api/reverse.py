@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -322,6 +322,7 @@ def vjp(f: Function, *primals: Any, has_aux: bool = False) -> Any:
     leaves = [array_leaf(x, f"vjp: {n}") for x, n in zip(split.leaves, split.names, strict=True)]
     active = [is_inexact(aval_of(x).dtype) for x in leaves]
     aux = AuxOutput(f, has_aux, "vjp")
+    tape = Tape(active)
     with stage(
         lambda *xs: aux.split(split.call(f, xs)),
         leaves,
@@ -329,10 +330,16 @@ def vjp(f: Function, *primals: Any, has_aux: bool = False) -> Any:
         purpose="vjp",
         active=active,
         names=split.names,
+        tape=tape,
     ) as staged:
-        mask = (False,) * len(staged.captured) + tuple(active)
+        if staged.cells is None:
+            before = None
+            mask = (False,) * len(staged.captured) + tuple(active)
+        else:
+            before = Before(tape, staged.cells)
+            mask = tuple([c >= 0 and tape.active[c] for c in staged.cells])
         linear = linearize_jaxpr(staged.jaxpr, mask)
-        outs, residuals = run_primal(linear, staged, leaves)
+        outs, residuals = run_primal(linear, staged, leaves if before is None else [])
     num_results = len(outs) - aux.count
     pullback = Pullback(
         name_of(f),
@@ -344,6 +351,7 @@ def vjp(f: Function, *primals: Any, has_aux: bool = False) -> Any:
         [aval_of(x) for x in leaves],
         active,
         split.pick,
+        before,
     )
     result = tree.unflatten(aux.tree, outs[:num_results])
     return (result, pullback, aux.join(outs[num_results:])) if has_aux else (result, pullback)
@@ -361,8 +369,27 @@ def run_primal(
     return outs, residuals
 
 
+class Before(NamedTuple):
+    """What was run for asks before the last segment, whose captured values have these cells."""
+
+    tape: Tape
+    cells: list[int]
+
+    def pull(self, results: list[Any], mask: tuple[bool, ...], nonzero: Sequence[bool]) -> Any:
+        """The cotangents of the arguments by cell, from those of the last segment's inputs."""
+        found, wanted = iter(results), iter(nonzero)
+        bars: dict[int, Any] = {}
+        for cell, flag in zip(self.cells, mask, strict=True):
+            if flag and next(wanted):
+                add_bar(bars, cell, next(found))
+        return self.tape.pull(bars)
+
+
 class Pullback:
-    """The linear map from a cotangent of a result to cotangents of the arguments."""
+    """The linear map from a cotangent of a result to cotangents of the arguments.
+
+    `before` is what was run already when the last segment of the function began, if it asked.
+    """
 
     def __init__(
         self,
@@ -375,7 +402,9 @@ class Pullback:
         in_avals: list[Aval],
         active: list[bool],
         pick: Any,
+        before: Before | None = None,
     ) -> None:
+        self._before = before
         self._name, self._linear, self._mask, self._residuals = name, linear, mask, residuals
         self._out_tree, self._out_avals, self._in_avals = out_tree, out_avals, in_avals
         self._active, self._pick = active, pick
@@ -390,13 +419,26 @@ class Pullback:
         # Outputs after the result are aux: they get no cotangent.
         mask = tuple(i < len(bars) for i, flag in enumerate(flags) if flag)
         backward, nonzero = transposed_tangent(self._linear, self._mask, mask)
-        results = iter(run(backward, [*self._residuals, *given]))
-        found = iter(nonzero)
+        pulled = run(backward, [*self._residuals, *given])
+        if self._before is not None:
+            by_cell = self._before.pull(pulled, self._mask, nonzero)
+            return tuple(self._pick(self._of_arguments(by_cell, given)))
+        results, found = iter(pulled), iter(nonzero)
         grads = [
             as_typed(next(results), a) if flag and next(found) else zeros(a)
             for a, flag in zip(self._in_avals, self._active, strict=True)
         ]
         return tuple(self._pick(grads))
+
+    def _of_arguments(self, by_cell: dict[int, Any], given: list[Any]) -> list[Any]:
+        """The cotangents of the arguments, which have the first cells."""
+        places = [i for i in range(len(self._in_avals)) if i in by_cell]
+        avals = [self._in_avals[i] for i in places]
+        fresh = finish([by_cell[i] for i in places], avals, given)
+        found = dict(zip(places, fresh, strict=True))
+        return [
+            as_typed(found[i], a) if i in found else zeros(a) for i, a in enumerate(self._in_avals)
+        ]
 
     def __repr__(self) -> str:
         return f"<pullback of {self._name}>"

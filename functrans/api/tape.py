@@ -93,7 +93,7 @@ class Tape:
         finally:
             go_on(resting)
         if program.moves:
-            residuals = values if linear is None else unaliased(raw[count:], values)
+            residuals = unaliased(values if linear is None else raw[count:], values)
             self.runs.append(Run(program, cells, first, residuals))
         return raw[:count], first
 
