@@ -125,8 +125,9 @@ class Walker:
     def attribute(self, tracer: Tracer, name: str) -> Any:
         """An attribute that a tracer has not got, since it was made while following."""
         slot = tracer.slot
-        if slot is None:  # of an earlier segment
-            return None if name in ("views", "link") else getattr(tracer.node.slot, name)
+        if slot is None or (name != "node" and has(tracer, "node")):  # of an earlier segment
+            known = tracer.node.slot or slot
+            return None if name in ("views", "link") else getattr(known, name)
         if name == "origin" or name == "scalar":
             return getattr(slot, name)
         if name == "views":
@@ -398,6 +399,7 @@ class Walker:
                 inner = self.hoist(next(ins, None))
                 self._slots[inner.node.var] = slot
                 nodes[slot] = inner.node
+                tracers[slot] = inner
             if step.recorded is None:
                 continue
             self._replay(step.recorded, nodes, step.results)
