@@ -35,6 +35,8 @@ def public_functions(module: ModuleType) -> Iterator[tuple[str, Any]]:
 NOT_OF_ARRAYS = {
     "at", "bfloat16", "vectorize", "broadcast_shapes", "axis_size", "conv_dimension_numbers",
     "stop_gradient",
+    "associative_scan", "cond", "custom_linear_solve", "custom_root", "fori_loop", "map", "reduce",
+    "scan", "switch", "while_loop",
 }  # fmt: skip
 
 
