@@ -15,6 +15,8 @@ from tests.samples_of import sampled, samples_of
 
 bfloat16 = np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
 EPS = 2.0**-8
+ANNOUNCED = frozenset({"pure_callback", "io_callback"})
+"""Their results have the dtypes that their params say: no other dtype can be tried."""
 
 
 def narrowed(x: Any) -> Any:
@@ -43,7 +45,9 @@ def near(actual: Any, expected: Any, label: str, ulps: float = 8) -> None:
 
 def cases(name: str) -> list[Case]:
     """The smooth float samples of a primitive, in bfloat16."""
-    found = []
+    found: list[Case] = []
+    if name in ANNOUNCED:
+        return found
     for sample in samples_of(name):
         if not sample.smooth or "f" not in sample.kinds or name not in ALL or name == "complex":
             continue
