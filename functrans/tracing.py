@@ -68,8 +68,12 @@ class Recorder(Protocol):
         """Another tracer for the same value."""
         ...
 
-    def written(self, tracer: Tracer) -> None:
-        """Note that the tracer stands for another value now."""
+    def rewrite(self, tracer: Tracer, other: Tracer) -> None:
+        """Let a tracer stand for the value of another one from now on."""
+        ...
+
+    def is_forgotten(self, tracer: Tracer) -> bool:
+        """Does nobody but the trace refer to the tracer?"""
         ...
 
 
@@ -308,9 +312,7 @@ class Tracer(Array):
 
     def become(self, other: Tracer) -> None:
         """Take the value of another tracer: what an in-place write does."""
-        self.node = other.node
-        self.slot = other.slot
-        self.recorder.written(self)
+        self.recorder.rewrite(self, other)
 
     @property
     def at(self) -> Any:

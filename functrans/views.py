@@ -14,10 +14,13 @@ import numpy as np
 
 from functrans import surface
 from functrans.errors import DtypeError, MutationError, describe, user_frame, where
+from functrans.memo.fast import provide_views
+from functrans.memo.keys import Numbers
 from functrans.primitives.structural import complex as complex_of
 from functrans.primitives.structural import imag, real
 from functrans.surface.indexing import put
 from functrans.tracing import Tracer
+from functrans.typing import ArrayLike
 
 
 class View:
@@ -50,14 +53,13 @@ def as_view(result: Any, parent: Any, function: Callable[[Any], Any]) -> Any:
     if parent.origin != "made":
         result.origin = parent.origin
         return result
-    note_view(result, View(parent, function))
+    note_view(result, parent, function)
     return result
 
 
-def note_view(view: Tracer, link: View) -> None:
+def note_view(view: Tracer, parent: Tracer, function: Callable[[Any], Any]) -> None:
     """Note how an array made inside the function is a view of another."""
-    view.link = link
-    parent = link.parent
+    view.link = View(parent, function)
     views = parent.views
     if views is None:
         views = parent.views = []
@@ -86,12 +88,24 @@ def write(self: Tracer, index: Any, value: Any) -> None:
         raise TypeError(f"'numpy.{self.dtype.name}' object does not support item assignment")
     self.recorder.require_current(self, "written to")
     require_writable(self)
-    updated = put(self, index, value)
+    updated = written(self, index if type(index) is tuple else (index,), value)
     if self.link is not None:
         write_through(self, updated)
     else:
         self.become(updated)
         refresh_views(self)
+
+
+@surface.declare.surface(name="__setitem__", numbers=Numbers.MET)
+def written(x: ArrayLike, index: tuple[Any, ...], value: ArrayLike, /) -> Any:
+    """A copy of the array x as it is after `x[index] = value`."""
+    result = put(x, index[0] if len(index) == 1 else index, value)
+    if type(result) is Tracer:
+        result.scalar = False
+    return result
+
+
+written.declaration.writes = True
 
 
 class Flat:
@@ -237,7 +251,7 @@ def refresh_views(base: Tracer, stand_in: np.ndarray[Any, Any] | None = None) ->
         stand_in = np.empty(base.shape, base.dtype)
     for ref in list(base.views):
         view = ref()
-        if view is None or view.link is None:
+        if view is None or view.link is None or view.recorder.is_forgotten(view):
             continue
         function = view.link.function
         seen = None if _is_traced(function) else function(stand_in)
@@ -277,6 +291,7 @@ def _install() -> None:
     setattr(Tracer, "__delitem__", delete)  # noqa: B010
     for symbol, name in _IN_PLACE.items():
         setattr(Tracer, f"__i{name}__", _in_place(surface.operators[f"__{name}__"], symbol))
+    provide_views(note_view)
     surface.declare.hooks.view = as_view
     surface.declare.hooks.created = as_created
     surface.declare.hooks.fresh = as_fresh

@@ -21,12 +21,12 @@ from functrans.errors import ThreadError, user_frame, where
 from functrans.ir import Eqn, Jaxpr, Var, intern, prune
 from functrans.memo.fast import NOTHING, UNKNOWN, lasting
 from functrans.memo.keys import Opaque, Reader, read_bind, read_call, read_program
-from functrans.memo.trie import DEAD, Key, Leaf, Recorded, Root, Slot, Step, child
+from functrans.memo.trie import DEAD, Key, Leaf, Recorded, Root, Slot, Step, ViewOf, child
 from functrans.segments import free_inputs, live_outputs
 from functrans.surface.declare import Declaration
 from functrans.tracing import Node, Tracer
 from functrans.treedef import LEAF
-from functrans.views import View, note_view
+from functrans.views import note_view
 
 if TYPE_CHECKING:
     from functrans.segments import Record
@@ -53,7 +53,8 @@ class Walker:
     tape      runs the trace segment by segment, where it does; `restarted`: has one been run?
     older     the tracers of earlier segments that this one reads, and their places among `ins`
     outermost is what is bound or called next an edge of the trie?
-    made      the tracers that the steps on the way have made; `twins` others for the same values
+    made      the tracers that the steps on the way have made
+    twins     by id, others for the same values, and those that were written to
     ins       the values from outside that were met on the way
     """
 
@@ -96,7 +97,7 @@ class Walker:
         self.made: list[Tracer] = []
         self.ins: list[Any] = []
         self.given: list[tuple[Tracer, Any, str | None]] = []
-        self.twins: list[Tracer] = []
+        self.twins: dict[int, Tracer] = {}
         self.older: list[tuple[Tracer, Node, int]] = []
 
     def expected_argument(self, value: Any, name: str | None) -> Tracer:
@@ -130,7 +131,7 @@ class Walker:
             return None if name in ("views", "link") else getattr(known, name)
         if name == "origin" or name == "scalar":
             return getattr(slot, name)
-        if name == "views":
+        if name == "views" or name == "link":
             return None
         self.require_usable(tracer)
         self.materialise()
@@ -141,21 +142,29 @@ class Walker:
         if not self.follows:
             copy = Tracer(self, tracer.node)
             copy.slot = tracer.slot
-            if self.tape is not None and copy.slot is not None:
-                self.twins.append(copy)
+            if self.outermost and copy.slot is not None:
+                self.twins[id(copy)] = copy
             return copy
         copy = _new(Tracer)
         copy.recorder, copy.slot = self, tracer.slot
         if tracer.slot is None:
             copy.node = tracer.node
         else:
-            self.twins.append(copy)
+            self.twins[id(copy)] = copy
         return copy
 
-    def written(self, tracer: Tracer) -> None:
-        """Note that a tracer, maybe of an earlier segment, stands for a value of this one."""
+    def rewrite(self, tracer: Tracer, other: Tracer) -> None:
+        """Let a tracer, maybe of an earlier segment, stand for the value of another one."""
+        if self.follows and other.slot is not None:
+            tracer.origin, tracer.scalar = tracer.origin, tracer.scalar
+            if has(tracer, "node"):
+                del tracer.node
+            tracer.slot = other.slot
+            self.twins[id(tracer)] = tracer
+            return
+        tracer.node, tracer.slot = other.node, other.slot
         if self.tape is not None:
-            self.twins.append(tracer)
+            self.twins[id(tracer)] = tracer
 
     # -- operations -----------------------------------------------------------------------------
 
@@ -203,23 +212,26 @@ class Walker:
         if self.cursor is not DEAD:
             step = self.cursor.find(key)
             if step is not None:
-                return self._advance(step, reader.inputs)
+                return self._advance(step, reader)
             self.materialise()
         return self._note(key, reader, body, args, kwargs)
 
-    def _advance(self, step: Step, inputs: list[Any]) -> Any:
+    def _advance(self, step: Step, reader: Reader) -> Any:
         """Follow: what the operation returns."""
         self.cursor = step
-        for slot, value in zip(step.inputs, inputs, strict=True):
+        for slot, value in zip(step.inputs, reader.inputs, strict=True):
             if type(value) is Tracer and value.recorder is self:
                 self.older.append((value, value.node, len(self.ins)))
                 self.ins.append(value.node.value)
                 value.slot = slot
             else:
                 self.ins.append(self.keep(value))
-        if step.build is None:
-            return self._made(step)
-        return step.build([self._made(slot) for slot in step.results])
+        made = [self._made(slot) for slot in step.results]
+        if step.views:
+            parents = {t.slot: t for t in reader.own}
+            for i, slot, function in step.views:
+                note_view(made[i], parents[slot], function)
+        return made[0] if step.build is None else step.build(made)
 
     def _made(self, slot: Slot) -> Tracer:
         tracer = _new(Tracer)
@@ -296,19 +308,20 @@ class Walker:
         step.inputs = tuple(slot_of(tracer) for tracer in call.inputs)
         if build is None:
             describe_slot(step, made[0])
-            if isinstance(step.fn, Declaration):
-                expect(step, call.key, call.args, call.kwargs)
             step.results = (step,)
         else:
             step.results = tuple(slot_of(tracer) for tracer in made)
             step.build = build
         for slot, tracer in zip(step.inputs, call.inputs, strict=True):
             self._slots[tracer.node.var] = slot
+        own = set(map(self._slot_of, call.reader.own))
         recorded = self._recorded(start, made)
-        if recorded is None:
+        if recorded is None or not all(slot in own for _, slot, _ in recorded.views):
             self.leave()
             return result
-        step.recorded = recorded
+        step.recorded, step.views = recorded, recorded.views
+        if build is None and isinstance(step.fn, Declaration):
+            expect(step, call.key, call.args, call.kwargs)
         known = self.spot.add(call.key, step)
         for slot, tracer in zip(known.inputs, call.inputs, strict=True):
             self._slots[tracer.node.var] = slot
@@ -337,13 +350,18 @@ class Walker:
                 constants.append((var, self._constants[var]))
             else:
                 return None
-        views: list[tuple[int, Slot, Callable[[Any], Any]]] = []
+        views: list[ViewOf] = []
         for i, tracer in enumerate(made):
             if tracer.link is not None:
-                if tracer.link.parent.slot is None:
+                slot = self._slot_of(tracer.link.parent)
+                if slot is None:
                     return None
-                views.append((i, tracer.link.parent.slot, tracer.link.function))
+                views.append((i, slot, tracer.link.function))
         return Recorded(eqns, free, constants, outs, views)
+
+    def _slot_of(self, tracer: Tracer) -> Slot | None:
+        """The slot of a tracer, of an earlier segment maybe, in this one."""
+        return tracer.slot or self._slots.get(tracer.node.var)
 
     def hoist(self, value: Any) -> Tracer:
         """A new input for a value from outside that is out of reach of later writes.
@@ -391,7 +409,10 @@ class Walker:
             nodes[tracer.slot] = self.fill_argument(tracer, value, name)
             _fill(tracer, tracer.slot, nodes[tracer.slot])
             tracers[tracer.slot] = tracer
-        older = {place: tracer for tracer, _, place in self.older}
+        older = {
+            place: Tracer(self, node) if id(tracer) in self.twins else tracer
+            for tracer, node, place in self.older
+        }
         self.older = []
         ins, made = iter([older.get(i, value) for i, value in enumerate(self.ins)]), iter(self.made)
         for step in place.path():
@@ -409,8 +430,8 @@ class Walker:
                 tracers[slot] = tracer
             for i, slot, function in step.recorded.views:
                 if own[i].link is None:
-                    note_view(own[i], View(tracers[slot], function))
-        for tracer in self.twins:
+                    note_view(own[i], tracers[slot], function)
+        for tracer in self.twins.values():
             _fill(tracer, tracer.slot, nodes[tracer.slot])
         if next(made, None) is not None or next(ins, _NOTHING) is not _NOTHING:
             raise self.used_at_once()
@@ -455,7 +476,8 @@ class Walker:
                 self._run_unknown()
             else:
                 self._run_noted(self.spot)
-            for tracer in [*self.made, *self.twins, *[t for t, *_ in self.given + self.older]]:
+            others = [*self.twins.values(), *[t for t, *_ in self.given + self.older]]
+            for tracer in [*self.made, *others]:
                 tracer.node.slot = tracer.node.slot or tracer.slot
                 tracer.slot = None
         self.restarted = True
@@ -466,17 +488,29 @@ class Walker:
 
     def _live(self) -> list[Tracer]:
         """The tracers of this segment that anything but the trace refers to."""
-        found = [t for t in self.made if getrefcount(t) > 3]
-        if self.twins:
-            found += [t for t in self.twins if getrefcount(t) > 3]
+        twins = self.twins
+        if not twins:
+            found = [t for t in self.made if getrefcount(t) > _LISTED]
+        else:
+            found = [t for t in self.made if getrefcount(t) > _LISTED + (id(t) in twins)]
+            made = set(map(id, self.made))
+            found += [t for t in twins.values() if getrefcount(t) > _LISTED + (id(t) in made)]
+            found = list({id(t): t for t in found}.values())
         return [t for t in found if t.slot is not None]
+
+    def is_forgotten(self, tracer: Tracer) -> bool:
+        """Does nobody but the trace, and who asks, refer to the tracer?
+
+        Told of tracers that the trace refers to itself: between operations, those with a slot.
+        """
+        return self.outermost and tracer.slot is not None and getrefcount(tracer) <= _ASKED
 
     def _run_known(self) -> bool:
         """Run a segment that the memo knows, if it does."""
         live = self._live()
         slots = list(dict.fromkeys([t.slot for t in live]))
         leaf = self.cursor.end(("ask", *slots))
-        if leaf is None or leaf.has_views:
+        if leaf is None:
             return False
         if len(self.ins) != leaf.inputs:
             raise self.used_at_once()
@@ -510,7 +544,6 @@ class Walker:
         leaf = Leaf(
             self._segment(invars, nodes), len(self._hoisted), [v for v, _ in self.captured], LEAF
         )
-        leaf.has_views = any(t.link is not None for t in live)
         if not spot.is_full:
             leaf = spot.add_end(("ask", *first), leaf)
         self._valued(nodes, *self._run(leaf, [n.value for n in self._hoisted]))
@@ -670,9 +703,13 @@ def expect(step: Step, key: Key, args: Sequence[Any], kwargs: dict[str, Any]) ->
         lasting(value) if type(part) is tuple else NOTHING
         for part, value in zip(parts, values, strict=True)
     )
+    step.a, step.b = parts[0] if parts else None, UNKNOWN
+    if step.views:
+        _, parent, step.view = step.views[0]
+        if step.a is not parent:  # whose view it is must be looked up
+            step.a, step.raws = UNKNOWN, ()
+            return
     step.parts, step.raws, step.names = parts, raws, tuple(kwargs)
-    step.a = parts[0] if parts else None
-    step.b = UNKNOWN
     if len(parts) == 1:
         step.b = NOTHING
     elif len(parts) == 2 and not kwargs:
@@ -739,3 +776,19 @@ def _can_be_given_again(value: Any) -> bool:
 
 def _again(value: Any) -> Any:
     return value.copy() if type(value) is np.ndarray else value
+
+
+def _references() -> tuple[int, int]:
+    """How many references are counted of what only a list holds: in a loop over it, and by
+    `is_forgotten` of what the caller has a name for. It differs between versions of Python."""
+    held = [object()]
+    (one,) = [getrefcount(x) for x in held]
+
+    def counted(x: object) -> int:
+        return getrefcount(x)
+
+    (x,) = held
+    return one, counted(x)
+
+
+_LISTED, _ASKED = _references()

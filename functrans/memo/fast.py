@@ -45,6 +45,16 @@ def provide_tracer_class(cls: type[Any]) -> None:
     Tracer = cls
 
 
+def provide_views(note_view: Function) -> None:
+    """Say how (view, array, what takes it) are noted."""
+    global _note_view
+    _note_view = note_view
+
+
+def _note_view(view: Any, parent: Any, function: Function) -> None:
+    raise NotImplementedError
+
+
 def unary(fn: Any, slow: Function) -> Function:
     """A function of one operand."""
 
@@ -113,6 +123,8 @@ def binary_operator(fn: Any, slow: Function) -> Function:
             out.recorder = trace
             out.slot = step
             trace.made.append(out)
+            if step.view is not None:
+                _note_view(out, x, step.view)
             return out
         if x.slot is None and step.fn is fn and type(step.a) is Kind:
             return older_operand(trace, step, slow, x, y)
@@ -162,6 +174,8 @@ def general(fn: Any, slow: Function) -> Function:
                     out.recorder = trace
                     out.slot = step
                     trace.made.append(out)
+                    if step.view is not None:
+                        _note_view(out, x, step.view)
                     return out
         return slow(*args, **kwargs)
 

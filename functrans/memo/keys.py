@@ -270,6 +270,8 @@ def read_call(
     if kwargs:
         reader.nested = True
         parts += [(name, reader.part(value)) for name, value in kwargs.items()]
+    if fn.writes and any(map(_is_mask, args[1])):
+        raise Opaque
     if fn.is_index or fn.views:
         _require_plain_view(fn, args, reader)
     return (fn, *parts), reader
@@ -288,10 +290,10 @@ def _require_plain_view(fn: Any, args: tuple[Any, ...], reader: Reader) -> None:
 
 
 def _is_mask(value: Any) -> bool:
-    """A traced mask as an index: what is recorded depends on its values."""
+    """A mask as an index: what is recorded depends on its values."""
     if isinstance(value, tuple):
         return any(map(_is_mask, value))
-    return type(value) is _tracer[0] and value.aval.dtype.kind == "b"
+    return type(value) in (_tracer[0], np.ndarray) and value.dtype.kind == "b"
 
 
 def read_bind(

@@ -49,6 +49,10 @@ _NO_AVAL = Aval((), np.dtype(np.bool_))
 """Of steps that do not have one result."""
 
 
+ViewOf: TypeAlias = tuple[int, Slot, Callable[[Any], Any]]
+"""(number of the result, slot of the array it is a view of, what takes the view)."""
+
+
 class Recorded:
     """What a step recorded: equations over the variables of slots and of constants.
 
@@ -65,7 +69,7 @@ class Recorded:
         free: list[tuple[Var, Slot]],
         constants: list[tuple[Var, Any]],
         outs: list[Var],
-        views: list[tuple[int, Slot, Callable[[Any], Any]]],
+        views: list[ViewOf],
     ) -> None:
         self.eqns = eqns
         self.free = free
@@ -86,6 +90,8 @@ class Step(Slot):
     results  the slots of its results
     build    makes what the operation returns of its results; None for a single tracer
     recorded its equations
+    views    how results come from operands that they are views of, as Recorded says it
+    view     what takes the one result of the first operand, if it is a view of that
     """
 
     __slots__ = (
@@ -104,6 +110,8 @@ class Step(Slot):
         "recorded",
         "results",
         "root",
+        "view",
+        "views",
     )
 
     next: Step
@@ -122,6 +130,8 @@ class Step(Slot):
         self.results: tuple[Slot, ...] = ()
         self.build: Callable[[list[Any]], Any] | None = None
         self.recorded: Recorded | None = None
+        self.views: list[ViewOf] = []
+        self.view: Callable[[Any], Any] | None = None
         self._others: dict[Key, Step] = {}
         self._ends: dict[Hashable, Leaf] = {}
 
@@ -183,11 +193,11 @@ class Leaf:
 
     `inputs` is how many values from outside are met on the way; they come first among those of the
     program. `constants` are captured values that are the same whenever a trace comes this way; they
-    come next. `has_views`: does it leave views of arrays that may be written?
+    come next.
     `ready` is what transforms keep of it, by what they are.
     """
 
-    __slots__ = ("constants", "has_views", "inputs", "jaxpr", "out_tree", "ready")
+    __slots__ = ("constants", "inputs", "jaxpr", "out_tree", "ready")
 
     def __init__(
         self, jaxpr: Jaxpr, inputs: int, constants: list[Any], out_tree: PyTreeDef
@@ -196,7 +206,6 @@ class Leaf:
         self.inputs = inputs
         self.constants = constants
         self.out_tree = out_tree
-        self.has_views = False
         self.ready: dict[Hashable, Any] = {}
 
 

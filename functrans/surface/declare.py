@@ -51,7 +51,7 @@ class Declaration:
     creates      is the result a new array whatever the operands are?
     views        may NumPy's result be a view of the first operand?
     numbers      which numbers the memo takes for inputs
-    is_index     is the second operand an index?
+    is_index     is the second operand an index? `writes`: of what is written to?
     peeks        did it ask for the value of an operand? Then the memo does not know it as one
 
     What follows from the body's signature is found when it is first asked for: there are hundreds
@@ -74,6 +74,7 @@ class Declaration:
         self.views = views
         self.numbers = numbers
         self.is_index = False
+        self.writes = False
         self.peeks = False
 
     @functools.cached_property
