@@ -86,7 +86,7 @@ def wave(m: Maths, x: F, ahead: int) -> F:
     z = r * r
     cosine, sine = (COS_DOUBLE, SIN_DOUBLE) if m.double else (COS_SINGLE, SIN_SINGLE)
     chosen = [m.select(odd, c, s) for c, s in zip(cosine, sine, strict=True)]
-    total = m.horner_of(z, chosen)
+    total = m.in_pairs(z, chosen) if m.double else m.horner_of(z, chosen)
     base = m.select(odd, 1.0, r)
     return signed(m, m.fma(z, base * total, base), k >> 1)
 
