@@ -457,6 +457,25 @@ def test_what_costs_much_is_kept() -> None:
     assert "cos" not in names
 
 
+def test_the_derivative_of_a_quotient_divides_once() -> None:
+    """What it recomputes is made of the reciprocal; what the user's program tests is not."""
+
+    def backward(step: Callable[..., Any]) -> list[str]:
+        f = lambda x: lax.fori_loop(0, 7, step, x)
+        for x in (0.75, -2.5):
+            difference = (f(x + 1e-6) - f(x - 1e-6)) / 2e-6
+            same(ft.grad(f)(x), difference, rtol=1e-6)
+        jaxpr = ft.make_jaxpr(ft.grad(f))(1.5).jaxpr
+        loop = [e for e in jaxpr.eqns if e.primitive.name == "scan"][-1]
+        return [e.primitive.name for e in loop.params["jaxpr"].eqns]
+
+    names = backward(lambda i, x: x / (2.0 + x * x) + x)
+    assert "reciprocal" in names
+    assert "div" not in names
+    names = backward(lambda i, x: fnp.where(x / (2.0 + x * x) > 0.0, x / (2.0 + x * x), 0.5 * x))
+    assert "div" in names
+
+
 def test_products_of_all_steps_are_one_product() -> None:
     """The cotangent of a large matrix is not added up step by step; the values are the same."""
     w, x, v = (RNG.normal(size=shape) * 0.2 for shape in ((24, 24), (6, 24), (24, 24)))

@@ -10,12 +10,13 @@ The cut is found by augmenting paths (Ford and Fulkerson 1956) in order of lengt
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Hashable, Iterable, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
 from functrans.ir import Atom, Effect, Eqn, Literal, Var
+from functrans.primitives.elementwise import div_p, mul_p, reciprocal_p
 
 Needed = Iterable[Var]
 
@@ -55,7 +56,7 @@ def keep(eqns: list[Eqn], inputs: list[Var], needed: Needed, cost: Mapping[Var, 
         for v in [*inputs, *[v for eqn in eqns for v in eqn.outputs]]
         if v in reached and (v, "out") in near and (v, "in") not in near
     ]
-    return Kept(values, between(eqns, values, wanted))
+    return Kept(values, with_fewer_divisions(between(eqns, values, wanted), wanted))
 
 
 def is_recomputable(eqn: Eqn) -> bool:
@@ -94,6 +95,37 @@ def between(eqns: list[Eqn], values: list[Var], wanted: set[Var]) -> list[Eqn]:
             needed -= set(eqn.outputs)
             needed |= {a for a in eqn.inputs if not isinstance(a, Literal) and a not in given}
     return found[::-1]
+
+
+def with_fewer_divisions(again: list[Eqn], wanted: set[Var]) -> list[Eqn]:
+    """(x / y) * (1 / y) as (x * (1 / y)) * (1 / y) where nothing else reads the quotient.
+
+    So begins the derivative of a quotient by its divisor. A division takes as long as many
+    products. `wanted` is read by what is not among the equations.
+    """
+    makers: dict[Atom, Eqn] = {v: eqn for eqn in again for v in eqn.outputs}
+    reads = Counter(a for eqn in again for a in eqn.inputs)
+    found: dict[int, list[Eqn]] = {id(eqn): [eqn] for eqn in again}
+    for eqn in again:
+        quotient = _quotient_times_inverse(eqn, makers)
+        if quotient is None or reads[quotient.outputs[0]] > 1 or quotient.outputs[0] in wanted:
+            continue
+        numerator, inverse = quotient.inputs[0], eqn.inputs[1]
+        found[id(quotient)] = []
+        found[id(eqn)] = [Eqn(mul_p, [numerator, inverse], quotient.outputs, {}, eqn.source), eqn]
+    return [eqn for eqns in found.values() for eqn in eqns]
+
+
+def _quotient_times_inverse(eqn: Eqn, makers: Mapping[Atom, Eqn]) -> Eqn | None:
+    """The division whose quotient this multiplies by the reciprocal of its divisor, if it does."""
+    if eqn.primitive is not mul_p:
+        return None
+    quotient, inverse = [makers.get(a) for a in eqn.inputs]
+    if quotient is None or inverse is None or quotient.primitive is not div_p:
+        return None
+    if inverse.primitive is not reciprocal_p or inverse.inputs[0] is not quotient.inputs[1]:
+        return None
+    return quotient
 
 
 # -- a minimum cut ------------------------------------------------------------------------------

@@ -26,6 +26,8 @@ GROUP = 8
 """So many factors are tested by their product: it is ordinary only if each of them is."""
 MOST_GROUPS = 12
 """More tests would cost more than they save."""
+LEAST_IN_LANES = 3
+"""Vectors wait less for comparisons, since several are on their way."""
 
 
 def early_factors(needs: Asker, carry: Mapping[Var, Atom]) -> dict[int, Atom]:
@@ -60,9 +62,10 @@ def step(
 ) -> Sequence[Value]:
     """Write a body, then finish(), once or in two versions; answers what finish() does."""
     needs = writer.needs
-    twice = writer.lanes is None and not needs.controls and needs.cost <= MOST_COST
+    twice = not needs.controls and needs.cost <= MOST_COST
     early = early_factors(needs, carry) if twice else {}
-    factors = factors_of(writer, early)
+    fewest = 1 if writer.lanes is None else LEAST_IN_LANES
+    factors = factors_of(writer, early) if len(early) >= fewest else []
     if not factors or len(factors) > GROUP * MOST_GROUPS:
         writer.run()
         return finish()

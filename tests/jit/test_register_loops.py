@@ -303,24 +303,32 @@ def test_gradients(name: str) -> None:
 EXTREMES = [1.0, 0.0, -0.0, np.inf, -np.inf, np.nan, 1e300, 1e-300, 5e-324]
 
 
+def with_zeros(x: Any, ks: Any) -> Any:
+    """Some tangents are zero, some factors anything."""
+
+    def body(c: Any, k: Any) -> Any:
+        root = fnp.where(k > 0, fnp.sqrt(abs(k)), 0.0)
+        return fnp.where(k > 1.5, c * k, fnp.exp(c) * root), c * root
+
+    c, ys = lax.scan(body, x, ks)
+    return c + ys.sum()
+
+
+KS = np.array([0.5, 2.0, *EXTREMES, 2.0])
+
+
 @pytest.mark.parametrize("start", EXTREMES)
 def test_a_tangent_of_zero_stays_zero(start: float) -> None:
     """Whatever it is multiplied by: products are taken only where factors are ordinary numbers."""
+    check(ft.grad(with_zeros, (0, 1)), start, KS)
+    check(ft.grad(with_zeros, (0, 1)), start, KS[:2])
 
-    def f(x: Any, ks: Any) -> Any:
-        def body(c: Any, k: Any) -> Any:
-            root = fnp.where(k > 0, fnp.sqrt(abs(k)), 0.0)
-            return fnp.where(k > 1.5, c * k, fnp.exp(c) * root), c * root
 
-        return lax.scan(body, x, ks)
-
-    def loss(x: Any, ks: Any) -> Any:
-        c, ys = f(x, ks)
-        return c + ys.sum()
-
-    ks = np.array([0.5, 2.0, *EXTREMES, 2.0])
-    check(ft.grad(loss, (0, 1)), start, ks)
-    check(ft.grad(loss, (0, 1)), start, ks[:2])
+def test_a_tangent_of_zero_stays_zero_in_its_lane() -> None:
+    """The lanes beside it have ordinary factors, or others of any kind."""
+    starts = np.array([*EXTREMES, *np.linspace(-1.0, 1.0, 32), *EXTREMES])
+    for ks in (KS, KS[:2]):
+        check(ft.vmap(ft.grad(with_zeros), (0, None)), starts, ks, form="lanes")
 
 
 @pytest.mark.parametrize("name", ["newton", "rows", "matrix", "float32"])
