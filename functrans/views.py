@@ -15,10 +15,10 @@ import numpy as np
 from functrans import surface
 from functrans.errors import DtypeError, MutationError, describe, user_frame, where
 from functrans.memo.fast import provide_views
-from functrans.memo.keys import Numbers
+from functrans.memo.keys import Numbers, Opaque, static_key
 from functrans.primitives.structural import complex as complex_of
 from functrans.primitives.structural import imag, real
-from functrans.surface.indexing import put
+from functrans.surface.indexing import SameView, put
 from functrans.tracing import Tracer
 from functrans.typing import ArrayLike
 
@@ -88,12 +88,10 @@ def write(self: Tracer, index: Any, value: Any) -> None:
         raise TypeError(f"'numpy.{self.dtype.name}' object does not support item assignment")
     self.recorder.require_current(self, "written to")
     require_writable(self)
+    if _is_view_at(value, self, index):
+        return  # the second half of `x[index] += v`, whose first has written to the view
     updated = written(self, index if type(index) is tuple else (index,), value)
-    if self.link is not None:
-        write_through(self, updated)
-    else:
-        self.become(updated)
-        refresh_views(self)
+    write_through(self, updated)
 
 
 @surface.declare.surface(name="__setitem__", numbers=Numbers.MET)
@@ -167,12 +165,40 @@ def require_writable(tracer: Tracer) -> None:
     )
 
 
-def write_through(view: Tracer, updated: Tracer) -> None:
-    """Write the new value of a view to the array it is a view of, then refresh every view.
+def _is_view_at(value: Any, array: Tracer, index: Any) -> bool:
+    """Is the value the view array[index] of the array itself?"""
+    link = value.link if type(value) is Tracer else None
+    if link is None or link.parent is not array or type(link.function) is not SameView:
+        return False
+    try:
+        return bool(static_key(link.function.index) == static_key(index))
+    except Opaque:
+        return False
 
-    Which elements a view covers is asked of NumPy itself: the same view of an array of
-    positions. Where NumPy would have copied, the "view" is an array of its own.
+
+def write_through(view: Tracer, updated: Tracer) -> None:
+    """Write the new value of an array to the one it is a view of, then refresh every view.
+
+    Through a view at an index it is a write at that index. Which elements another one covers is
+    asked of NumPy itself: the same view of an array of positions. Where NumPy would have copied,
+    the "view" is an array of its own.
     """
+    at, whole = view, updated
+    while at.link is not None and type(at.link.function) is SameView:
+        index = at.link.function.index
+        at = at.link.parent
+        whole = written(at, index if type(index) is tuple else (index,), whole)
+    if at.link is not None:
+        _write_elsewhere(at, whole)
+        return
+    at.become(whole)
+    if at is not view:
+        view.become(updated)
+    refresh_views(at, known=view)
+
+
+def _write_elsewhere(view: Tracer, updated: Tracer) -> None:
+    """Write through a view that was not taken by an index."""
     chain = [view]
     while chain[-1].link is not None:
         chain.append(chain[-1].link.parent)
@@ -239,8 +265,10 @@ def _detach(view: Tracer) -> None:
     view.link = None
 
 
-def refresh_views(base: Tracer, stand_in: np.ndarray[Any, Any] | None = None) -> None:
-    """Recompute every live view of an array that was written to.
+def refresh_views(
+    base: Tracer, stand_in: np.ndarray[Any, Any] | None = None, known: Tracer | None = None
+) -> None:
+    """Recompute every live view of an array that was written to, but one that is `known`.
 
     `stand_in` has the layout of the array in NumPy's memory (C order unless it is a view), so
     that NumPy can say what of it would be a view and what a copy.
@@ -256,8 +284,9 @@ def refresh_views(base: Tracer, stand_in: np.ndarray[Any, Any] | None = None) ->
         function = view.link.function
         seen = None if _is_traced(function) else function(stand_in)
         if _is_view(function, stand_in, seen):
-            view.become(function(base))
-            refresh_views(view, seen)
+            if view is not known:
+                view.become(function(base))
+            refresh_views(view, seen, known)
         elif base.size:
             _detach(view)
 
