@@ -115,14 +115,19 @@ def _divmod(x: Any, y: Any) -> tuple[Value, Value]:
     return operators["__floordiv__"](x, y), operators["__mod__"](x, y)
 
 
-def _unary(name: str, function: Function, compute: Callable[[Value], Value]) -> Function:
-    """A unary operator; on a weak bool it computes with an int, as Python does."""
+def _unary(
+    name: str, function: Function, compute: Callable[[Value], Value], at_least: str = "i"
+) -> Function:
+    """A unary operator; on a weak bool it computes with an int, as Python does.
+
+    But for ~, by which everybody means the other bool: Python 3.16 has no ~True anymore.
+    """
 
     def apply(x: ArrayLike, /) -> Value:
         aval = aval_of(x)
         if not aval.weak:
             return function.staged(x)
-        return compute(cast(x, weak_dtype(x, at_least="i"), weak=True))
+        return compute(cast(x, weak_dtype(x, at_least=at_least), weak=True))
 
     return _declared(name, apply)
 
@@ -160,7 +165,7 @@ operators: dict[str, Function] = {
     "__neg__": _unary("neg", e.negative, lambda x: bind(p.neg_p, x)[0]),
     "__pos__": _unary("pos", e.positive, lambda x: x),
     "__abs__": _unary("abs", e.absolute, lambda x: bind(p.abs_p, x)[0]),
-    "__invert__": _unary("invert", e.invert, lambda x: bind(p.not_p, x)[0]),
+    "__invert__": _unary("invert", e.invert, lambda x: bind(p.not_p, x)[0], "b"),
     "__getitem__": getitem.staged,
 }
 """Method name -> what it computes, for every operator of ndarray."""
