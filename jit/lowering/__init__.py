@@ -10,6 +10,7 @@ from jit.lowering import (
     effects,
     elementwise,
     indexing,
+    joined,
     loops,
     ordering,
     reduction,
@@ -34,5 +35,6 @@ FAMILIES = (
     unrolled_rules,
     loops,
     sweeps,
+    joined,
 )
 """The files of rules; importing this package fills the tables in rules.py."""

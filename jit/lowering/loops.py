@@ -109,7 +109,8 @@ def carry_groups(eqn: Eqn) -> list[Group]:
     if eqn.primitive is not program_sweep_p:
         return []
     found: list[Group] = []
-    for number, (plan, body) in enumerate(zip(eqn.params["plans"], bodies[2:], strict=True)):
+    plans = eqn.params["plans"]
+    for number, (plan, body) in enumerate(zip(plans, bodies[2:], strict=False)):
         homes = homes_of_pass(eqn, number)
         found.append(Group([homes[k] for k in plan.kept], body))
     return found

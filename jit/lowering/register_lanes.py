@@ -6,7 +6,7 @@ lane is the one of a loop over lanes that runs around all, one loop stands for a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from functrans.extend import Aval, Eqn, Jaxpr, Var
@@ -17,9 +17,12 @@ from jit.lowering.register_scan import row
 from jit.lowering.unrolled import Source, Unrolled
 
 
-def with_lanes(one: Callable[[Eqn], Control]) -> Callable[[Eqn], Control]:
+def with_lanes(
+    one: Callable[[Eqn], Control], lanes: Callable[[Eqn], Control] | None = None
+) -> Callable[[Eqn], Control]:
     """The control of an equation that may have lanes, from that of one without."""
-    return lambda eqn: one(eqn) if eqn.params["lanes"] is None else EachLane(eqn)
+    each = EachLane if lanes is None else lanes
+    return lambda eqn: one(eqn) if eqn.params["lanes"] is None else each(eqn)
 
 
 class OneLane(NamedTuple):
@@ -47,7 +50,9 @@ class EachLane:
 
     def ask(self, asker: Asker) -> None:
         """Each lane asks for its part of the operands."""
-        wanted: dict[Index, list[Elements]] = {}
+        wanted: dict[Index, list[Elements]] = {
+            lane: [{} for _ in self.outputs] for lane in self.other_lanes(asker)
+        }
         for k, out in enumerate(self.eqn.outputs):
             for flat in asker.elements(out):
                 lane, rest = row(flat, out.aval.shape)
@@ -55,11 +60,19 @@ class EachLane:
         anywhere = readable_inputs(asker, self.inputs, self.eqn.inputs)
         for index, places in wanted.items():
             needs = Asker(self.body, anywhere, asker.limits)
+            self.prepare(asker, needs, index)
             needs.want(self.outputs, places)
             asker.add(needs, own=bool(index.terms))
             for var, atom in zip(self.inputs, self.eqn.inputs, strict=True):
                 asker.ask_all(atom, self.places(index, var, needs.elements(var)))
             self.lanes.append(OneLane(index, needs, places))
+
+    def other_lanes(self, asker: Asker) -> Iterable[Index]:
+        """Lanes that are needed even where nobody reads their results."""
+        return ()
+
+    def prepare(self, asker: Asker, needs: Asker, lane: Index) -> None:
+        """What the asker of a lane must know before it is asked."""
 
     def place(self, lane: Index, var: Var, flat: Index) -> Index:
         """Where an element of a lane's input lies in the operand."""

@@ -178,11 +178,21 @@ class Sweep:
         counts = (params["num_cond_consts"], params["num_body_consts"], self.count)
         groups = cut(eqn.inputs, *counts, *own)
         self.cond_consts, self.body_consts, self.init = groups[:3]
+        self.counts = counts
         self.operands = list(zip(groups[3:-1:2], groups[4:-1:2], strict=True))
         self.results = cut(eqn.outputs, self.count, *[p.num_carry for p in params["passes"]])
 
+    def begin_with(self, eqn: Eqn) -> None:
+        """Take the steps of a while, on its operands."""
+        self.cond_consts, self.body_consts, self.init, _ = cut(eqn.inputs, *self.counts)
+        self.results[0] = eqn.outputs
+
     def ask(self, asker: Asker) -> None:
         """The passes from the last to the first, then the while, which notes what they read."""
+        self.ask_passes(asker)
+        self.ask_while(asker)
+
+    def ask_passes(self, asker: Asker) -> None:
         limits = asker.limits
         self.cond, self.body = self.bodies(limits, "cond"), self.bodies(limits, "body")
         self.passes = [
@@ -197,7 +207,6 @@ class Sweep:
             reads = each.ask(asker, results, self.noted[first : first + len(each.notes)])
             for slot, elements in zip(self.noted, reads, strict=False):
                 slot.update(elements)
-        self.ask_while(asker)
 
     def bodies(self, limits: Limits, name: str) -> Body:
         jaxpr: Jaxpr = self.params[name]
@@ -226,14 +235,16 @@ class Sweep:
 
     def write(self, writer: Unrolled) -> None:
         """The while, then the passes."""
-        rows = Rows(writer, self.slots, self.noted)
-        count = self.write_while(writer, rows)
+        self.write_passes(writer, *self.write_while(writer))
+
+    def write_passes(self, writer: Unrolled, count: Value, rows: Rows) -> None:
         for each, results in zip(self.passes, self.results[1:-1], strict=True):
             each.write(writer, count, rows, results)
 
-    def write_while(self, writer: Unrolled, rows: Rows) -> Value:
-        """Answers the number of its steps."""
+    def write_while(self, writer: Unrolled) -> tuple[Value, Rows]:
+        """Answers the number of its steps, and what they noted."""
         b, carried = writer.b, self.carried
+        rows = Rows(writer, self.slots, self.noted)
         read_ahead(writer, self.test_needs, self.tested, self.cond_consts)
         read_ahead(writer, self.needs, self.used, self.body_consts)
         inits = [*carried.read(writer, self.init), b.const("i64", 0)]
@@ -256,7 +267,7 @@ class Sweep:
             opened.yield_(*carried.read(inner, self.next), b.add(k, 1))
         *finals, count = opened.results
         carried.learn(writer, self.results[0], finals)
-        return count
+        return count, rows
 
 
 CONTROLS[sweep_p] = with_lanes(Sweep)

@@ -15,7 +15,13 @@ from typing import Any
 
 from functrans.extend import Eqn, Jaxpr, Primitive, Var
 from jit.loop_ir.nodes import LoopKind, Value
-from jit.lowering import register_cond, register_scan, register_sweep, register_while
+from jit.lowering import (
+    register_cond,
+    register_joined,
+    register_scan,
+    register_sweep,
+    register_while,
+)
 from jit.lowering.asking import CONTROLS, MOST_ELEMENTS, Asker, Body, Elements, Limits, TooLarge
 from jit.lowering.graph import View
 from jit.lowering.index import Divided, Dynamic, Index, Loop, Point, constant, of_loop, unravel
@@ -23,7 +29,7 @@ from jit.lowering.rules import Element, Pair, is_complex, lowers_root
 from jit.lowering.unrolled import Sink, Source, Unrolled
 from jit.lowering.writer import RootContext
 
-FORMS = (register_cond, register_scan, register_sweep, register_while)
+FORMS = (register_cond, register_scan, register_sweep, register_while, register_joined)
 """The files of controls; importing them fills the table."""
 LEAST_LANES = 8
 """Fewer independent elements are sooner unrolled."""

@@ -165,10 +165,17 @@ class SweepWriter:
         self.stack = ctx.b.grown(f"{ctx.name}_stack", "u8")
 
     def write(self) -> None:
+        self.run_passes(self.take_steps())
+
+    def take_steps(self) -> Value:
+        """The while, its results where they belong; how many steps there were."""
         self.make_room(self.b.index(1))
         self.copy_carry(self.b.index(0), to_row=True)
         count = self.run_while()
         self.copy_carry(count, to_row=False)
+        return count
+
+    def run_passes(self, count: Value) -> None:
         for number in range(len(self.eqn.params["passes"])):
             self.run_pass(number, count)
 

@@ -69,6 +69,18 @@ def hoisted(eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:
     return eqs.bind(eqn.primitive, *operands, **new)
 
 
+def has_invariants(eqn: Eqn) -> bool:
+    """Does a body of a while or a sweep do work that is the same at each step?"""
+    params = eqn.params
+    counted = [
+        (params["cond"], params["num_cond_consts"]),
+        (params["body"], params["num_body_consts"]),
+        *[(each.jaxpr, each.num_consts) for each in params.get("passes", ())],
+    ]
+    bodies = [(flat(jaxpr), count) for jaxpr, count in counted]
+    return any(invariants(body, body.invars[:count]) for body, count in bodies)
+
+
 def before(
     eqs: EquationBuilder, body: Jaxpr, chosen: Sequence[Var], constants: Mapping[Var, Atom]
 ) -> list[Atom]:

@@ -24,6 +24,7 @@ from functrans.extend import (
 from jit.fusion import Kernel, Step
 from jit.lowering.asking import MOST_ELEMENTS
 from jit.lowering.forms import Form, choose
+from jit.lowering.joined import names_of, parts_of, program_joined_p
 from jit.lowering.loops import (
     Inner,
     cost_of,
@@ -33,10 +34,12 @@ from jit.lowering.loops import (
     program_sweep_p,
     program_while_p,
 )
+from jit.lowering.register_joined import joined_p
 from jit.lowering.registers import IN_REGISTERS, RegisterForm
 from jit.lowering.rules import EquationBuilder, runtime_calls
 from jit.passes.fission import taken_out
-from jit.passes.invariants import hoisted
+from jit.passes.invariants import bound, has_invariants, hoisted
+from jit.passes.joining import joined
 from jit.passes.lines import kernel_lines
 from jit.passes.loops import write_program
 from jit.passes.prepare import expand, flat, to_graph
@@ -66,6 +69,8 @@ class Nesting:
 
     def expand(self, eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:
         """The results of a control flow equation in the form that it takes; None for any other."""
+        if eqn.primitive is joined_p:
+            return self.joined(eqs, eqn)
         primitive = FORMS.get(eqn.primitive)
         if primitive is None:
             return None
@@ -79,6 +84,35 @@ class Nesting:
         if results is not None:
             return results
         return eqs.bind_as(primitive, eqn, form=chosen, **self.programs(eqn))
+
+    def joined(self, eqs: EquationBuilder, eqn: Eqn) -> list[Atom]:
+        """The results of a while, what is made of them, and passes over its steps.
+
+        As programs only where the while by itself would be one, no work leaves it, and there are
+        no lanes: what lies between may need all of these.
+        """
+        chosen = choose(eqn, self.expanded)
+        if isinstance(chosen, RegisterForm):
+            return eqs.bind_as(IN_REGISTERS[joined_p], eqn, form=chosen)
+        first, between, sweep = parts_of(eqn.params["jaxpr"])
+        alone = [plain(e, p) for e, p in ((first, while_p), (sweep, sweep_p))]
+        lanes = first.params["lanes"] is not None
+        if lanes or any(
+            has_invariants(e) or choose(e, self.expanded).name != "program" for e in alone
+        ):
+            inner = Jaxpr(
+                eqn.params["jaxpr"].invars, [alone[0], *between.eqns, alone[1]], eqn.outputs
+            )
+            return bound(eqs, inner, eqn.inputs)
+        made = self.programs(alone[1])
+        if between.outvars:
+            last = self.inner(between, (None,) * len(between.outvars), "between")
+            made["programs"] = (*made["programs"], last)
+        outs = [Var(v.aval) for v in (*sweep.outputs, *between.outvars)]
+        whole = Eqn(joined_p, eqn.inputs, outs, eqn.params, eqn.source)
+        eqs.bind_as(program_joined_p, whole, form=chosen, **made)
+        names = names_of(whole)
+        return [names[v] for v in eqn.params["jaxpr"].outvars]
 
     def in_lanes(self, eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:
         """The results of a scan that runs in lanes once sums over these are taken apart."""
@@ -94,7 +128,7 @@ class Nesting:
     def expanded(self, jaxpr: Jaxpr) -> Jaxpr:
         """A body, simplified, without calls, expansions written out; what holds bodies stays."""
         if jaxpr not in self._expanded:
-            body = flat(jaxpr)
+            body = joined(flat(jaxpr))
             eqns, outvars = expand(body, lambda eqs, eqn: None)
             self._expanded[jaxpr] = Jaxpr(body.invars, prune(eqns, outvars), outvars)
         return self._expanded[jaxpr]
@@ -147,6 +181,12 @@ class Nesting:
         program = written.program
         places, cost = tuple(written.in_place), sum(map(step_cost, plan.steps))
         return Inner(program, places, tuple(calls), tuple(lines), jaxpr.effect, cost)
+
+
+def plain(eqn: Eqn, primitive: Primitive) -> Eqn:
+    """A part of a joined equation as what it was."""
+    params = {name: value for name, value in eqn.params.items() if name != "pair"}
+    return Eqn(primitive, eqn.inputs, eqn.outputs, params, eqn.source)
 
 
 def less(eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:
