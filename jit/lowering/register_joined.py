@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from functrans.extend import Eqn, Primitive
+from functrans.extend import Aval, Eqn, Jaxpr, Primitive
 from jit.loop_ir.nodes import Value
 from jit.lowering.asking import CONTROLS, Asker, Body, TooLarge
 from jit.lowering.carried import Carried, from_outside, pass_on, readable_inputs
@@ -24,12 +24,17 @@ Asked = TypeVar("Asked", "Passes", "PassesOfLanes")
 
 
 def nothing(*operands: Any, **params: Any) -> list[Any]:
-    raise NotImplementedError("joined equations are lowered, never evaluated or typed")
+    raise NotImplementedError("parts of joined equations are lowered, never evaluated or typed")
 
 
-joined_p, noting_p, passes_p = [
+def joined_abstract_eval(*avals: Aval, jaxpr: Jaxpr) -> list[Aval]:
+    return jaxpr.out_avals
+
+
+joined_p = Primitive(name="joined", abstract_eval=joined_abstract_eval, impl=nothing, cheap=False)
+noting_p, passes_p = [
     Primitive(name=name, abstract_eval=nothing, impl=nothing, cheap=False)
-    for name in ("joined", "noting", "passes")
+    for name in ("noting", "passes")
 ]
 
 

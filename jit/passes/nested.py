@@ -94,25 +94,24 @@ class Nesting:
         chosen = choose(eqn, self.expanded)
         if isinstance(chosen, RegisterForm):
             return eqs.bind_as(IN_REGISTERS[joined_p], eqn, form=chosen)
-        first, between, sweep = parts_of(eqn.params["jaxpr"])
+        whole: Jaxpr = eqn.params["jaxpr"]
+        first, between, sweep = parts_of(whole)
         alone = [plain(e, p) for e, p in ((first, while_p), (sweep, sweep_p))]
         lanes = first.params["lanes"] is not None
         if lanes or any(
             has_invariants(e) or choose(e, self.expanded).name != "program" for e in alone
         ):
-            inner = Jaxpr(
-                eqn.params["jaxpr"].invars, [alone[0], *between.eqns, alone[1]], eqn.outputs
-            )
-            return bound(eqs, inner, eqn.inputs)
+            eqns = [alone[0], *whole.eqns[1:-1], alone[1]]
+            return bound(eqs, Jaxpr(whole.invars, eqns, whole.outvars), eqn.inputs)
         made = self.programs(alone[1])
         if between.outvars:
             last = self.inner(between, (None,) * len(between.outvars), "between")
             made["programs"] = (*made["programs"], last)
         outs = [Var(v.aval) for v in (*sweep.outputs, *between.outvars)]
-        whole = Eqn(joined_p, eqn.inputs, outs, eqn.params, eqn.source)
-        eqs.bind_as(program_joined_p, whole, form=chosen, **made)
-        names = names_of(whole)
-        return [names[v] for v in eqn.params["jaxpr"].outvars]
+        every = Eqn(joined_p, eqn.inputs, outs, eqn.params, eqn.source)
+        eqs.bind_as(program_joined_p, every, form=chosen, **made)
+        names = names_of(every)
+        return [names[v] for v in whole.outvars]
 
     def in_lanes(self, eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:
         """The results of a scan that runs in lanes once sums over these are taken apart."""

@@ -123,6 +123,20 @@ def test_lanes_that_wait_for_all(count: int) -> None:
     same_as_evaluated(ft.value_and_grad(loss), np.linspace(0.5, 30.0, count))
 
 
+def test_between_loops_that_work_apart() -> None:
+    """The outer loop has work that leaves it, so that it is not joined; the inner one is."""
+
+    def f(w: Any, b: Any) -> Any:
+        turned = lambda c: fnp.tanh((w @ w.T) @ c) + b
+        x = lax.while_loop(lambda c: c[0] < 4, lambda c: (c[0] + 1, turned(c[1])), (0, b))[1]
+        return fnp.sum(x * settled(w, x) ** 2)
+
+    same_as_evaluated(ft.value_and_grad(f, (0, 1)), W, B)
+    report = str(program_of(ft.value_and_grad(f, (0, 1)), W, B).report)
+    assert "joined as program" in report
+    assert "sweep as program" in report
+
+
 def test_second_derivatives() -> None:
     same_as_evaluated(ft.value_and_grad(ft.grad(squared)), 8.0)
     same_as_evaluated(ft.hessian(lambda b: fnp.sum(settled(W[:9, :9], b) ** 2)), B[:9])
