@@ -229,7 +229,7 @@ def expm1(b: Builder, z: Pair) -> Pair:
 
 @in_double
 def log(b: Builder, z: Pair) -> Pair:
-    """log|z| + i arg z, with |z|**2 in two parts; near |z| = 1 through log1p of |z|**2 - 1."""
+    """log|z| + i arg z, with |z|**2 in two parts, for the sake of |z| near 1."""
     angle = b.op("atan2", z.im, z.re)
     big = b.op("fmax", b.abs(z.re), b.abs(z.im))
     tiny, huge = b.lt(big, 2.0**-400), b.gt(big, 2.0**500)
@@ -239,11 +239,8 @@ def log(b: Builder, z: Pair) -> Pair:
     moved = b.select(tiny, -shift, b.select(huge, shift, zero))
     scaled = times(b, z, scale)
     norm, rest = (b.op(name, scaled.re, scaled.im) for name in ("norm", "norm_rest"))
-    near = b.mul(b.op("log1p", b.add(b.sub(norm, 1.0), rest)), 0.5)
     less = b.select(b.eq(norm, 0.0), 0.0, b.div(rest, norm))
-    away = b.add(b.mul(b.add(b.op("log", norm), less), 0.5), moved)
-    is_near = b.and_(b.and_(b.gt(norm, 0.5), b.lt(norm, 2.0)), b.eq(scale, 1.0))
-    return Pair(b.select(is_near, near, away), angle)
+    return Pair(b.add(b.mul(b.add(b.op("log", norm), less), 0.5), moved), angle)
 
 
 @in_double
@@ -279,13 +276,13 @@ def sqrt(b: Builder, z: Pair) -> Pair:
     raised = times(b, z, b.select(tiny, 2.0**100, one))
     x, y = b.abs(raised.re), b.abs(raised.im)
     large = b.op("sqrt", b.fma(hypot(b, x, y), 0.5, b.mul(x, 0.5)))
-    small = b.select(b.eq(large, 0.0), 0.0, b.div(b.mul(y, 0.5), large))
+    small = b.select(b.eq(large, 0.0), 0.0, b.mul(b.div(y, large), 0.5))
     lower = b.select(tiny, 2.0**-50, one)
     large, small = b.mul(large, lower), b.mul(small, lower)
     left = b.lt(z.re, 0.0)
     re, im = b.select(left, small, large), b.select(left, large, small)
     tall = b.eq(b.abs(z.im), math.inf)
-    flat = b.and_(b.eq(b.abs(z.re), math.inf), b.not_(b.eq(z.im, z.im)))
+    flat = b.eq(b.abs(z.re), math.inf)
     re = b.select(tall, math.inf, b.select(b.and_(flat, b.not_(left)), math.inf, re))
     im = b.select(tall, math.inf, b.select(b.and_(flat, left), math.inf, im))
     return Pair(re, b.op("copysign", im, z.im))
