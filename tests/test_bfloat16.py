@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import functrans as ft
 from functrans.ir import Elementwise
 from functrans.primitives import ALL
 from tests.law_tools import Case, build, evaluate, jvp_program, one_equation, random_like
@@ -86,3 +87,14 @@ def test_values_and_derivatives(name: str) -> None:
                     near(y, e, f"{case.label}: jvp", 24)
                 jobs.append(Job(f"{case.label}: jvp", program, [[*case.operands, *given]], near))
         run_jobs(jobs)
+
+
+def test_finite_differences_take_steps_of_its_own_precision() -> None:
+    x = np.linspace(0.25, 1.75, 4).astype(bfloat16)
+
+    def f(x: np.ndarray) -> np.ndarray:
+        return np.sin(x.astype(np.float32)).astype(bfloat16)
+
+    call = lambda x: ft.pure_callback(f, x, x, derivative="finite_differences")
+    found = ft.jvp(call, (x,), (np.ones_like(x),))[1]
+    np.testing.assert_allclose(doubled(found), np.cos(doubled(x)), atol=0.06)

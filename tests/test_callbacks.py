@@ -131,6 +131,26 @@ def test_differences_of_differences(runs: Callable[[Any], Any]) -> None:
     agree(runs(ft.hessian(loss(f)))(X, 2.0), ft.hessian(loss(traced))(X, 2.0), 1e-6)
 
 
+@pytest.mark.parametrize("x", [0.01, 3.0, 1000.0])
+def test_the_step_of_differences_grows_with_the_number_and_with_the_order(x: float) -> None:
+    """The cube root of the noise, relative to values above 1; then of the square of that step."""
+    points: list[float] = []
+
+    def f(x: Any) -> Any:
+        points.append(float(x))
+        return np.sin(x)
+
+    call = lambda x: ft.pure_callback(f, np.float64(0), x, derivative="finite_differences")
+    eps = float(np.finfo(np.float64).eps)
+    ft.grad(call)(x)
+    np.testing.assert_allclose(max(points) - x, eps ** (1 / 3) * max(1.0, x), rtol=1e-6)
+    points.clear()
+    ft.grad(ft.grad(call))(x)
+    widest = eps ** (2 / 9) * max(1.0, x)
+    inner = eps ** (1 / 3) * max(1.0, x + widest)
+    np.testing.assert_allclose(max(points) - x, widest + inner, rtol=1e-6)
+
+
 def test_single_precision_is_differenced_with_its_own_step() -> None:
     def f(x: Any) -> Any:
         return ft.pure_callback(np.sin, x, x, derivative="finite_differences")
@@ -167,6 +187,17 @@ def test_trees_in_and_out(runs: Callable[[Any], Any]) -> None:
     }
     f = runs(lambda w, n: ft.pure_callback(function, types, {"w": [w], "n": n}, scale=2.0))
     agree(f(X, 4), {"y": 2 * X, "n": np.int64(5), "pair": (np.int8(1), np.True_)})
+
+
+def test_several_results_of_several_arguments(runs: Callable[[Any], Any]) -> None:
+    """Each result has the blocks of all arguments."""
+    function = lambda x, y: (np.sin(x) * y, x + y**2, np.exp(x - y))
+    call = lambda x, y: ft.pure_callback(
+        function, (like(X),) * 3, x, y, derivative="finite_differences"
+    )
+    weighed = lambda f: lambda x, y: sum(np.sum(k * out) for k, out in enumerate(f(x, y), 1))
+    found = runs(ft.grad(weighed(call), argnums=(0, 1)))(X, X + 1)
+    agree(found, ft.grad(weighed(function), argnums=(0, 1))(X, X + 1), 1e-8)
 
 
 def test_empty_arrays_and_none(runs: Callable[[Any], Any]) -> None:
