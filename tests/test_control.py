@@ -502,6 +502,42 @@ def test_products_of_all_steps_are_one_product() -> None:
     assert all(a.aval.size < 24 * 24 for a in carries)
 
 
+def _sums_carried_back(loss: Callable[..., Any], *args: Any) -> int:
+    """How many carries of the backward pass are as large as the first argument."""
+    eqns = ft.make_jaxpr(ft.grad(loss))(*args).jaxpr.eqns
+    backward = [e for e in eqns if e.primitive.name == "scan"][-1]
+    carries = backward.inputs[backward.params["num_consts"] :][: backward.params["num_carry"]]
+    return sum(a.aval.size >= args[0].size for a in carries)
+
+
+@pytest.mark.parametrize("equation", ["bij,bj->bi", "bij,jk->bik"])
+def test_products_with_other_axes_are_put_off_too(equation: str) -> None:
+    """Axes of both factors, or contracted ones that do not come first."""
+    w, x = RNG.normal(size=(3, 14, 14)) * 0.2, RNG.normal(size=(5, 3, 14))
+
+    def loss(w: Any, x: Any, unroll: Any = 1) -> Any:
+        def step(h: Any, row: Any) -> Any:
+            by = h if equation == "bij,bj->bi" else h.T
+            after = np.einsum(equation, w, by)
+            return np.tanh(after if after.ndim == 2 else after.sum(2)) + row, None
+
+        return np.sum(lax.scan(step, x[0], x, unroll=unroll)[0] ** 2)
+
+    same(ft.grad(loss)(w, x), ft.grad(lambda w: loss(w, x, True))(w))
+    assert _sums_carried_back(loss, w, x) == 0
+
+
+def test_no_more_is_noted_for_a_product_than_fits_in_memory() -> None:
+    """24 numbers at each step are 64 MB after 350 000 steps."""
+
+    def loss(steps: int) -> Callable[..., Any]:
+        return lambda w, x: np.sum(lax.fori_loop(0, steps, lambda i, h: np.tanh(w @ h), x))
+
+    w, x = np.eye(24), np.ones(24)
+    assert _sums_carried_back(loss(300_000), w, x) == 0
+    assert _sums_carried_back(loss(400_000), w, x) == 1
+
+
 def test_cotangents_of_what_is_read_in_places_are_added_in_place() -> None:
     """No step of the backward pass makes an array as large as the one that is read."""
     table = np.linspace(0, 1, 50)
@@ -560,6 +596,56 @@ def test_dead_and_unchanged_carries_are_dropped() -> None:
         eqn.params["num_carry"],
         len(eqn.outputs),
     ) == (1, 1, 2)
+
+
+def test_what_is_narrowed_holds_nothing_that_is_not_read() -> None:
+    """A carry that stays is a const where it is read, and gone where it is not."""
+
+    def f(x: Any, k: Any, n: Any) -> Any:
+        def step(c: Any) -> Any:
+            used, fixed, aside, limit, dead = c
+            return used * fixed + 1.0, fixed, aside, limit, np.sin(dead) * used
+
+        goes_on = lambda c: c[0] + c[3] < n
+        return lax.while_loop(goes_on, step, (x, k, k + 1.0, n - 20.0, k + 2.0))[:4]
+
+    jaxpr = ft.make_jaxpr(f)(1.0, 2.0, 20.0).jaxpr
+    (eqn,) = [e for e in jaxpr.eqns if e.primitive.name == "while"]
+    assert (eqn.params["num_cond_consts"], eqn.params["num_body_consts"]) == (2, 1)
+    assert (len(eqn.inputs), len(eqn.outputs)) == (4, 1)
+    same(f(1.0, 2.0, 20.0), (31.0, 2.0, 3.0, 0.0))
+
+    def g(x: Any, k: Any) -> Any:
+        step = lambda c, row: ((c[0] * np.exp(c[1]) + row, c[1], c[2]), None)
+        return lax.scan(step, (x, k, k + 1.0), np.ones(4))[0]
+
+    jaxpr = ft.make_jaxpr(g)(1.0, 2.0).jaxpr
+    (eqn,) = [e for e in jaxpr.eqns if e.primitive.name == "scan"]
+    assert (eqn.params["num_consts"], eqn.params["num_carry"]) == (1, 1)
+    assert "exp" not in [e.primitive.name for e in eqn.params["jaxpr"].eqns]
+
+    step = lambda c, row: ((c[0] + row, c[1]), None)
+    h = lambda x, k: lax.scan(step, (x, k), np.ones(4))[0]
+    jaxpr = ft.make_jaxpr(h)(1.0, 2.0).jaxpr
+    (eqn,) = [e for e in jaxpr.eqns if e.primitive.name == "scan"]
+    assert (eqn.params["num_consts"], eqn.params["num_carry"]) == (0, 1)
+
+
+def test_what_is_wider_than_what_it_is_made_of_stays_inside() -> None:
+    """It would be kept through all steps."""
+    f = lambda x, k: lax.fori_loop(0, 4, lambda i, c: c * fnp.astype(k, np.float64) + 1.0, x)
+    jaxpr = ft.make_jaxpr(f)(A, A.astype(np.float32)).jaxpr
+    (eqn,) = [e for e in jaxpr.eqns if e.primitive.name == "scan"]
+    assert "convert" in [e.primitive.name for e in eqn.params["jaxpr"].eqns]
+
+
+@pytest.mark.parametrize("index", [-3, 0, 2, 3, 7])
+def test_a_branch_that_is_known_is_all_that_is_left(index: int) -> None:
+    f = lambda x: lax.switch(index, [np.sin, np.cos, np.exp], x)
+    (eqn,) = ft.make_jaxpr(f)(A).jaxpr.eqns
+    which = ["sin", "cos", "exp"][min(max(index, 0), 2)]
+    assert eqn.primitive.name == which
+    same(f(A), getattr(np, which)(A))
 
 
 def test_unrolled_scans_are_the_same() -> None:

@@ -269,8 +269,7 @@ def _batched_body(
     jaxpr: Jaxpr, axis: MappedAxis, consts: Dims, carry: Mask, xs: Mask
 ) -> tuple[Jaxpr, Dims]:
     dims = (*consts, *[0 if m else None for m in (*carry, *xs)])
-    front = (*carry, *[False] * (len(jaxpr.outvars) - len(carry)))
-    return batch_jaxpr(jaxpr, axis, dims, front)
+    return batch_jaxpr(jaxpr, axis, dims, carry)
 
 
 def scan_follow(

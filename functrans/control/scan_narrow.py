@@ -23,7 +23,8 @@ from functrans.transforms.simplify import simplify
 class _Narrowed(NamedTuple):
     """A body without what nobody uses, and which parts of the old one are left.
 
-    `fixed` marks the carries that no step changes: they come last among the new body's consts.
+    `still` marks the carries that no step changes, and `fixed` those of them that the steps read:
+    they come last among the new body's consts.
     """
 
     jaxpr: Jaxpr
@@ -31,7 +32,7 @@ class _Narrowed(NamedTuple):
     carry: Mask
     fixed: Mask
     xs: Mask
-    passed: Mask
+    still: Mask
 
 
 def scan_narrow(eqn: Eqn, used: Mask) -> tuple[list[Eqn], dict[Var, Atom]]:
@@ -44,7 +45,8 @@ def scan_narrow(eqn: Eqn, used: Mask) -> tuple[list[Eqn], dict[Var, Atom]]:
     out_carry, ys = cut(eqn.outputs, num_carry)
     alike = tuple(a.aval == v.aval for a, v in zip(carry, out_carry, strict=True))
     found = _narrowed_body(eqn.params["jaxpr"], tuple(used), alike, num_consts, num_carry)
-    aliases = dict(zip(chosen(out_carry, found.passed), chosen(carry, found.passed), strict=True))
+    still = found.still
+    aliases = dict(zip(chosen(out_carry, still), chosen(carry, still), strict=True))
     before = _hoisted(found.jaxpr, sum(found.consts) + sum(found.fixed))
     if eqn.params["length"] == 0 or not before.outside.eqns:
         before = None
@@ -80,15 +82,14 @@ def _narrowed_body(
     moving = tuple(not s for s in still)
 
     def step(carry: Mask) -> Mask:
-        read = cut(reads(restricted(body, (*carry, *used_ys))), num_consts, num_carry)[1]
-        return both(read, moving)
+        return cut(reads(restricted(body, (*carry, *used_ys))), num_consts, num_carry)[1]
 
-    carry = grown(step, both(used_carry, moving))
+    carry = both(grown(step, used_carry), moving)
     part = simplify(restricted(body, (*carry, *used_ys)))
     read_consts, read_carry, read_xs = map(tuple, cut(reads(part), num_consts, num_carry))
-    fixed, passed = both(read_carry, still), both(used_carry, still)
+    fixed = both(read_carry, still)
     if all((*read_consts, *carry, *read_xs, *used)):
-        return _Narrowed(body, read_consts, carry, fixed, read_xs, passed)
+        return _Narrowed(body, read_consts, carry, fixed, read_xs, still)
     consts, carries, xs = cut(part.invars, num_consts, num_carry)
     inputs = [
         *chosen(consts, read_consts),
@@ -98,7 +99,7 @@ def _narrowed_body(
     ]
     made = Jaxpr(inputs, part.eqns, part.outvars)
     made.simple = True
-    return _Narrowed(made, read_consts, carry, fixed, read_xs, passed)
+    return _Narrowed(made, read_consts, carry, fixed, read_xs, still)
 
 
 class _Hoisted(NamedTuple):

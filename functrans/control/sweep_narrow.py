@@ -42,9 +42,8 @@ def narrow(eqn: Eqn, used: Mask) -> tuple[list[Eqn], dict[Var, Atom]]:
         for a, v, d in zip(parts.carry, outs[0], sweep.cut(dims).carry, strict=True)
     )
     found = _narrowed(sweep.body, sweep, tuple(used), alike)
-    flags = sweep.cut_results(used)[0]
-    passed = both(flags, found.still)
-    aliases = dict(zip(chosen(outs[0], passed), chosen(parts.carry, passed), strict=True))
+    still = found.still
+    aliases = dict(zip(chosen(outs[0], still), chosen(parts.carry, still), strict=True))
     if found.sweep == sweep:
         return [eqn], aliases
     made = found.sweep
@@ -112,8 +111,8 @@ def _narrowed(jaxpr: Jaxpr, sweep: Sweep, used: Mask, alike: Mask) -> _Narrowed:
     )
     moving = tuple(not s for s in still)
     in_cond = tuple(cut(reads(cond), sweep.num_cond_consts)[1])
-    live = both(either(either(flags[0], in_cond), noted[0]), moving)
-    carry = both(_live_carry(body, start, live, noted[1], moving), moving)
+    live = either(either(flags[0], in_cond), noted[0])
+    carry = both(_live_carry(body, start, live, noted[1]), moving)
     part = simplify(restricted(body, (*carry, *noted[1])))
     body_consts, body_carry = map(tuple, cut(reads(part), start))
     cond_consts = tuple(cut(reads(cond), sweep.num_cond_consts)[0])
@@ -151,18 +150,11 @@ def _narrowed(jaxpr: Jaxpr, sweep: Sweep, used: Mask, alike: Mask) -> _Narrowed:
     return _Narrowed(made, still, cond_consts, body_consts, cond_reads, body_reads, kept, carries)
 
 
-def _live_carry(
-    jaxpr: Jaxpr,
-    num_consts: int,
-    used: Mask,
-    noted: Mask,
-    moving: Mask | None = None,
-) -> Mask:
+def _live_carry(jaxpr: Jaxpr, num_consts: int, used: Mask, noted: Mask) -> Mask:
     """The carries that are used, or that those which are live are computed from."""
 
     def step(carry: Mask) -> Mask:
-        read = cut(reads(restricted(jaxpr, (*carry, *noted))), num_consts, len(used))[1]
-        return tuple(read) if moving is None else both(read, moving)
+        return cut(reads(restricted(jaxpr, (*carry, *noted))), num_consts, len(used))[1]
 
     return grown(step, used)
 

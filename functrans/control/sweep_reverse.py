@@ -272,6 +272,7 @@ class _Notes:
             (g, j) for g, group in enumerate(self.linear[:e_group]) for j in range(len(group))
         ]
         to_history = chosen(chosen(places if number else [], lin_history), half.reached[2])
+        e_avals = half.back.in_avals[len(half.back.invars) - len(e_places) :]
 
         def walk(*args: Any) -> list[Any]:
             fixed, carry_bars, so_far, noted = cut(args, len(own_consts), len(bars), len(sums))
@@ -279,8 +280,7 @@ class _Notes:
             values = [x for (what, g, _), x in at if what == "value" and g <= max(number, 0)]
             more = [x for (what, g, _), x in at if what == "more" and g == number]
             e_bars = [
-                self._bar(at, e_group, j, half.back.in_avals[-len(e_places) + n])
-                for n, j in enumerate(e_places)
+                self._bar(at, e_group, j, aval) for j, aval in zip(e_places, e_avals, strict=True)
             ]
             results = eval_jaxpr(half.back, [*fixed, *values, *more, *carry_bars, *e_bars])
             to_consts, to_carry, to_noted = cut(results, sum(half.reached[0]), sum(half.reached[1]))

@@ -67,7 +67,8 @@ def batch_jaxpr(
 ) -> tuple[Jaxpr, Dims]:
     """`eval_batch` staged, and where its outputs lie.
 
-    `out_front` marks outputs that must be mapped along axis 0 whatever they depend on.
+    `out_front` marks outputs, of the first ones, that must be mapped along axis 0 whatever they
+    depend on.
     """
     found: list[int | None] = []
 
