@@ -334,7 +334,8 @@ def full_mul(b: Builder, z: Pair, w: Pair) -> Pair:
     """The product as C defines it: infinite where a factor is, even beside NaN (C17, G.5.1)."""
 
     def ends(x: Pair) -> Value:
-        return b.or_(b.eq(b.abs(x.re), math.inf), b.eq(b.abs(x.im), math.inf))
+        """Where only the imaginary part is infinite, a product says so."""
+        return b.eq(b.abs(x.re), math.inf)
 
     def boxed(x: Value) -> Value:
         one = b.const(x.dtype, 1.0)
@@ -351,13 +352,11 @@ def full_mul(b: Builder, z: Pair, w: Pair) -> Pair:
     parts = [(z.re, w.re), (z.im, w.im), (z.re, w.im), (z.im, w.re)]
     products = [b.eq(b.abs(b.mul(x, y)), math.inf) for x, y in parts]
     over = b.or_(b.or_(products[0], products[1]), b.or_(products[2], products[3]))
-    over = b.and_(over, b.not_(b.or_(z_ends, w_ends)))
     left, right = treated(z_ends, z, boxed), treated(z_ends, w, calm)
     left, right = treated(w_ends, left, calm), treated(w_ends, right, boxed)
     again = mul(b, treated(over, left, calm), treated(over, right, calm))
     lost = b.and_(b.ne(plain.re, plain.re), b.ne(plain.im, plain.im))
-    recovers = b.and_(lost, b.or_(over, b.or_(z_ends, w_ends)))
-    return chosen(b, recovers, times(b, again, math.inf), plain)
+    return chosen(b, lost, times(b, again, math.inf), plain)
 
 
 # -- trigonometric and hyperbolic -------------------------------------------------------------

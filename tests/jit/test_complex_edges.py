@@ -17,7 +17,7 @@ from jit.lowering.complex import full_mul
 from jit.lowering.rules import Pair
 from tests.jit.loop_programs import run
 
-PARTS = [0.0, 1.0, 0.5, 2.0, 1e300, 1e-300, 1e180, 1e-181, 710.0, 750.0, 5e-324, np.inf]
+PARTS = [0.0, 1.0, 0.5, 2.0, 1e300, 1e-300, 1e180, 1e-181, 25.0, 710.0, 750.0, 5e-324, np.inf]
 PARTS += [-x for x in PARTS] + [np.nan]
 NAMES = ["exp", "log", "sqrt", "sin", "cos", "tan", "sinh", "cosh", "tanh", "log2", "log10"]
 
@@ -69,7 +69,7 @@ def test_logarithms_near_the_unit_circle_keep_their_real_part() -> None:
 def test_log1p_near_zero_and_near_its_pole() -> None:
     rng = np.random.default_rng(2)
     unit = np.exp(1j * rng.uniform(-3, 3, 100))
-    around = [scale * unit for scale in (1e-200, 1e-12, 1e-3, 0.3, 1.0, 3.0, 1e10)]
+    around = [scale * unit for scale in (1e-200, 1e-12, 1e-3, 0.3, 1.0, 3.0, 1e10, 1e200)]
     at_the_pole = [-1 + scale * unit for scale in (1e-9, 1e-5, 0.1)]
     z = np.concatenate([*around, *at_the_pole])
     found = np.asarray(ft.jit(fnp.log1p)(z))
