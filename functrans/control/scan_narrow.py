@@ -82,7 +82,7 @@ def _narrowed_body(
     moving = tuple(not s for s in still)
 
     def step(carry: Mask) -> Mask:
-        return cut(reads(restricted(body, (*carry, *used_ys))), num_consts, num_carry)[1]
+        return tuple(cut(reads(restricted(body, (*carry, *used_ys))), num_consts, num_carry)[1])
 
     carry = both(grown(step, used_carry), moving)
     part = simplify(restricted(body, (*carry, *used_ys)))

@@ -154,7 +154,7 @@ def _live_carry(jaxpr: Jaxpr, num_consts: int, used: Mask, noted: Mask) -> Mask:
     """The carries that are used, or that those which are live are computed from."""
 
     def step(carry: Mask) -> Mask:
-        return cut(reads(restricted(jaxpr, (*carry, *noted))), num_consts, len(used))[1]
+        return tuple(cut(reads(restricted(jaxpr, (*carry, *noted))), num_consts, len(used))[1])
 
     return grown(step, used)
 
