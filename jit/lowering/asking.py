@@ -13,7 +13,7 @@ from itertools import product
 from math import prod
 from typing import Any, Protocol, TypeAlias
 
-from functrans.extend import Atom, Aval, Effect, Eqn, Jaxpr, Primitive, Var
+from functrans.extend import Atom, Aval, Effect, Eqn, Jaxpr, Primitive, Var, jaxprs_in
 from jit.lowering.index import Divided, Dynamic, Index, Loop, Point, Shape, constant, ravel, unravel
 from jit.lowering.indexing import check_indices, indices_of
 from jit.lowering.rules import INDEXED, REDUCTIONS, SCALARS, Fold, Walk, is_complex, needs_check
@@ -301,6 +301,17 @@ def checked_places(walk: Any, eqn: Eqn) -> Elements:
     (out,) = eqn.outputs
     multis = [unravel(flat, out.aval.shape)[:ndim] for flat in walk.elements(out)]
     return {ravel(multi, shape): None for multi in multis}
+
+
+def without_form(eqn: Eqn, expanded: Callable[[Jaxpr], Jaxpr]) -> str:
+    """The primitive of an equation that cannot be written in registers, whatever its size: of this
+    one or one in its bodies; "" where there is none."""
+    if eqn.primitive in CONTROLS:
+        bodies = [expanded(jaxpr) for jaxpr in jaxprs_in(eqn.params)]
+        names = (without_form(inner, expanded) for body in bodies for inner in body.eqns)
+        return next(filter(None, names), "")
+    known = any(eqn.primitive in table for table in (SCALARS, INDEXED, REDUCTIONS, UNROLLED))
+    return "" if known else eqn.primitive.name
 
 
 # -- rules by element --------------------------------------------------------------------------

@@ -22,7 +22,16 @@ from jit.lowering import (
     register_sweep,
     register_while,
 )
-from jit.lowering.asking import CONTROLS, MOST_ELEMENTS, Asker, Body, Elements, Limits, TooLarge
+from jit.lowering.asking import (
+    CONTROLS,
+    MOST_ELEMENTS,
+    Asker,
+    Body,
+    Elements,
+    Limits,
+    TooLarge,
+    without_form,
+)
 from jit.lowering.graph import View
 from jit.lowering.index import Divided, Dynamic, Index, Loop, Point, constant, of_loop, unravel
 from jit.lowering.rules import Element, Pair, is_complex, lowers_root
@@ -91,8 +100,9 @@ def register_form(eqn: Eqn, expanded: Callable[[Jaxpr], Jaxpr]) -> RegisterForm 
 
     `expanded` answers a body that is simplified and has no calls, its expansions written out.
     """
-    if eqn.primitive not in CONTROLS:
-        return f"{eqn.primitive.name} has no form in registers"
+    missing = without_form(eqn, expanded)
+    if missing:
+        return f"{missing} has no form in registers"
     found: list[RegisterForm] = []
     whys: list[str] = []
     try:

@@ -170,7 +170,23 @@ def newton_grad(lib):
     return lib.jit(lib.grad(loss))
 
 
-@newton_grad.best("torch", "torch.compile", "autograd")
+@newton_grad.best("torch.compile")
+def newton_grad_step_by_step(lib):
+    """One compiled step: of all steps at once the compiler writes every operand out in full, which
+    takes minutes for four of them and grows with a power of their number."""
+    step = lib.jit(newton)
+
+    def gradient(a):
+        leaf = a.detach().requires_grad_()
+        x = leaf
+        for _ in range(20):
+            x = step(x, leaf)
+        return lib.torch.autograd.grad(lib.np.sum(x), leaf)[0]
+
+    return gradient
+
+
+@newton_grad.best("torch", "autograd")
 def newton_grad_unrolled(lib):
     def loss(a):
         x = a
