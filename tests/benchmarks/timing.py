@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping
 Call = Callable[[], object]
 
 BLOCK_SECONDS = 0.01
+WARM_SECONDS = 0.25
+"""So long each call is repeated before it is timed: libraries start threads, and finish compiling
+what their next calls will use, beside their first ones. What that costs is timed in fresh.py."""
 
 
 def interleaved(
@@ -25,6 +28,8 @@ def interleaved(
     as take about 10 ms. Each call makes a fresh result. A block waits for its last result only
     if `small`, else for every one.
     """
+    for name, call in calls.items():
+        _warm_up(call, waits[name])
     counts = {name: _calls_per_block(calls[name], waits[name], small) for name in calls}
     times: dict[str, list[float]] = {name: [] for name in calls}
     order = list(calls)
@@ -33,6 +38,12 @@ def interleaved(
             times[name].append(_block(calls[name], waits[name], counts[name], small))
         order.append(order.pop(0))
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _warm_up(call: Call, wait: Callable[[object], None]) -> None:
+    end = time.perf_counter() + WARM_SECONDS
+    while time.perf_counter() < end:
+        wait(call())
 
 
 def _calls_per_block(call: Call, wait: Callable[[object], None], small: bool) -> int:
