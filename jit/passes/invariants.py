@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from functrans.extend import Atom, Effect, Eqn, Jaxpr, Var, jaxprs_in, primitives, sweep_p
+from functrans.extend import Atom, Effect, Eqn, Jaxpr, Var, jaxprs_in, primitives, sweep_p, while_p
 from jit.lowering.graph import VIEWS
 from jit.lowering.rules import EquationBuilder, needs_check
-from jit.passes.prepare import flat
+from jit.passes.prepare import Expander, flat, renamed
 
 pow_p = primitives.elementwise.pow_p
 MOST_GROWTH = 4
@@ -69,16 +69,20 @@ def hoisted(eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:
     return eqs.bind(eqn.primitive, *operands, **new)
 
 
-def has_invariants(eqn: Eqn) -> bool:
-    """Does a body of a while or a sweep do work that is the same at each step?"""
-    params = eqn.params
-    counted = [
-        (params["cond"], params["num_cond_consts"]),
-        (params["body"], params["num_body_consts"]),
-        *[(each.jaxpr, each.num_consts) for each in params.get("passes", ())],
-    ]
-    bodies = [(flat(jaxpr), count) for jaxpr, count in counted]
-    return any(invariants(body, body.invars[:count]) for body, count in bodies)
+def without_invariants(jaxpr: Jaxpr) -> Jaxpr | None:
+    """The program with the invariant work of its whiles and sweeps before them, once where two do
+    the same; None where there is none."""
+    work = Expander(lambda eqs, eqn: None)
+    env: dict[Var, Atom] = {}
+    for eqn in jaxpr.eqns:
+        inputs = [renamed(a, env) for a in eqn.inputs]
+        moved = Eqn(eqn.primitive, inputs, eqn.outputs, eqn.params, eqn.source)
+        found = hoisted(work, moved) if eqn.primitive in (while_p, sweep_p) else None
+        env.update(zip(eqn.outputs, work.keep(moved) if found is None else found, strict=True))
+    if len(work.eqns) == len(jaxpr.eqns):
+        return None
+    outvars = [renamed(a, env) for a in jaxpr.outvars]
+    return flat(Jaxpr(jaxpr.invars, work.eqns, outvars))
 
 
 def before(

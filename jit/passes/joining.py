@@ -11,7 +11,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from functrans.extend import Atom, Effect, Eqn, Jaxpr, Literal, Var, prune, sweep_p, while_p
+from functrans.extend import (
+    Atom,
+    Effect,
+    Eqn,
+    Jaxpr,
+    Literal,
+    Primitive,
+    Var,
+    prune,
+    sweep_p,
+    while_p,
+)
 from jit.lowering.register_joined import joined_p, noting_p, passes_p
 
 
@@ -117,6 +128,18 @@ class Joiner:
         outs = [v for v in made if v in read]
         params = {"jaxpr": Jaxpr(list(given), eqns, outs)}
         return Eqn(joined_p, list(given), outs, params, sweep.source)
+
+
+def taken_apart(jaxpr: Jaxpr) -> Jaxpr:
+    """What a joined equation holds, as the while and the sweep that it was made of."""
+    first, *between, sweep = jaxpr.eqns
+    eqns = [plain(first, while_p), *between, plain(sweep, sweep_p)]
+    return Jaxpr(jaxpr.invars, eqns, jaxpr.outvars)
+
+
+def plain(eqn: Eqn, primitive: Primitive) -> Eqn:
+    params = {name: value for name, value in eqn.params.items() if name != "pair"}
+    return Eqn(primitive, eqn.inputs, eqn.outputs, params, eqn.source)
 
 
 def takes_the_steps_of(first: Eqn, sweep: Eqn) -> bool:

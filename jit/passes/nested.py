@@ -38,8 +38,8 @@ from jit.lowering.register_joined import joined_p
 from jit.lowering.registers import IN_REGISTERS, RegisterForm
 from jit.lowering.rules import EquationBuilder, runtime_calls
 from jit.passes.fission import taken_out
-from jit.passes.invariants import bound, has_invariants, hoisted
-from jit.passes.joining import joined
+from jit.passes.invariants import bound, hoisted, without_invariants
+from jit.passes.joining import joined, taken_apart
 from jit.passes.lines import kernel_lines
 from jit.passes.loops import write_program
 from jit.passes.prepare import expand, flat, to_graph
@@ -88,22 +88,23 @@ class Nesting:
     def joined(self, eqs: EquationBuilder, eqn: Eqn) -> list[Atom]:
         """The results of a while, what is made of them, and passes over its steps.
 
-        As programs only where the while by itself would be one, no work leaves it, and there are
-        no lanes: what lies between may need all of these.
+        As programs only where the while by itself would be one, and there are no lanes, since what
+        lies between may need all of these.
         """
         chosen = choose(eqn, self.expanded)
         if isinstance(chosen, RegisterForm):
             return eqs.bind_as(IN_REGISTERS[joined_p], eqn, form=chosen)
+        apart = taken_apart(eqn.params["jaxpr"])
+        alone = (apart.eqns[0], apart.eqns[-1])
+        lanes = alone[0].params["lanes"] is not None
+        if lanes or any(choose(e, self.expanded).name != "program" for e in alone):
+            return bound(eqs, apart, eqn.inputs)
+        lighter = without_invariants(apart)
+        if lighter is not None:
+            return bound(eqs, joined(lighter), eqn.inputs)
         whole: Jaxpr = eqn.params["jaxpr"]
-        first, between, sweep = parts_of(whole)
-        alone = [plain(e, p) for e, p in ((first, while_p), (sweep, sweep_p))]
-        lanes = first.params["lanes"] is not None
-        if lanes or any(
-            has_invariants(e) or choose(e, self.expanded).name != "program" for e in alone
-        ):
-            eqns = [alone[0], *whole.eqns[1:-1], alone[1]]
-            return bound(eqs, Jaxpr(whole.invars, eqns, whole.outvars), eqn.inputs)
-        made = self.programs(alone[1])
+        between, sweep = parts_of(whole).between, alone[1]
+        made = self.programs(sweep)
         if between.outvars:
             last = self.inner(between, (None,) * len(between.outvars), "between")
             made["programs"] = (*made["programs"], last)
@@ -180,12 +181,6 @@ class Nesting:
         program = written.program
         places, cost = tuple(written.in_place), sum(map(step_cost, plan.steps))
         return Inner(program, places, tuple(calls), tuple(lines), jaxpr.effect, cost)
-
-
-def plain(eqn: Eqn, primitive: Primitive) -> Eqn:
-    """A part of a joined equation as what it was."""
-    params = {name: value for name, value in eqn.params.items() if name != "pair"}
-    return Eqn(primitive, eqn.inputs, eqn.outputs, params, eqn.source)
 
 
 def less(eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:

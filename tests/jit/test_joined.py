@@ -123,13 +123,29 @@ def test_lanes_that_wait_for_all(count: int) -> None:
     same_as_evaluated(ft.value_and_grad(loss), np.linspace(0.5, 30.0, count))
 
 
-def test_between_loops_that_work_apart() -> None:
-    """The outer loop has work that leaves it, so that it is not joined; the inner one is."""
+def test_work_that_leaves_the_steps_leaves_both() -> None:
+    """It is done once, and the loop is one; also where another loop lies between."""
 
     def f(w: Any, b: Any) -> Any:
         turned = lambda c: fnp.tanh((w @ w.T) @ c) + b
         x = lax.while_loop(lambda c: c[0] < 4, lambda c: (c[0] + 1, turned(c[1])), (0, b))[1]
         return fnp.sum(x * settled(w, x) ** 2)
+
+    same_as_evaluated(ft.value_and_grad(f, (0, 1)), W, B)
+    report = str(program_of(ft.value_and_grad(f, (0, 1)), W, B).report)
+    assert "joined as program" in report
+    assert "while as" not in report
+    assert "sweep as" not in report
+
+
+def test_loops_of_lanes_that_are_programs_run_apart() -> None:
+    """What lies between may need all lanes: another joined loop among it."""
+
+    def f(w: Any, b: Any) -> Any:
+        go_on = lambda c: (c[0] < 9) & (fnp.sum(c[1] ** 2) < 40.0)
+        step = lambda c: (c[0] + 1, c[1] + fnp.tanh(w @ c[1]) + 0.2)
+        many = ft.vmap(lambda b: lax.while_loop(go_on, step, (0, b))[1])(fnp.stack([b, 0.1 * b]))
+        return fnp.sum(settled(w, fnp.sum(many, 0)) ** 2)
 
     same_as_evaluated(ft.value_and_grad(f, (0, 1)), W, B)
     report = str(program_of(ft.value_and_grad(f, (0, 1)), W, B).report)
