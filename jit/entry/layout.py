@@ -20,7 +20,11 @@ from jit.runtime import blocks
 
 TYPE = 8
 BOXED = 16
-TUPLE_SIZE, TUPLE_ITEMS = 16, 24
+TUPLE_SIZE, TUPLE_HASH, TUPLE_ITEMS = 16, 24, getattr(tuple, "__basicsize__", 24)
+"""Where CPython 3.14 put a tuple's hash, its items begin a word later."""
+KEEPS_HASH = TUPLE_ITEMS > TUPLE_HASH
+NO_HASH = 2**64 - 1
+"""Is kept there until the tuple is hashed: -1, which no hash is."""
 LIST_SIZE, LIST_ITEMS = 16, 24
 DICT_SIZE = 16
 DATA, NDIM, DIMS, DESCR, FLAGS = 16, 24, 32, 56, 64
@@ -126,6 +130,7 @@ def objects_agree() -> bool:
         all(word(x, TYPE) == id(type(x)) for x in (a, pair, several, table, 1, 1.0, "a", None))
         and word(pair, TUPLE_SIZE) == 2
         and [word(pair, TUPLE_ITEMS + 8 * i) for i in range(2)] == [id(a), id(b)]
+        and (word(pair, TUPLE_HASH) == NO_HASH if KEEPS_HASH else TUPLE_ITEMS == TUPLE_HASH)
         and word(several, LIST_SIZE) == 2
         and [ctypes.c_uint64.from_address(items + 8 * i).value for i in range(2)] == [id(a), id(b)]
         and word(table, DICT_SIZE) == 3

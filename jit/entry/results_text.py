@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jit.entry.layout import DATA, LIST_ITEMS, TUPLE_ITEMS
+from jit.entry.layout import DATA, KEEPS_HASH, LIST_ITEMS, TUPLE_HASH, TUPLE_ITEMS
 from jit.entry.reading import SCALAR_BYTES, field, require, switch, word
 from jit.entry.words import WORD, Build, Made, Output, Packed, Record
 from jit.runtime.writer import Function
@@ -106,6 +106,8 @@ def packed() -> str:
         def named() -> None:
             made = f(f"call ptr @PyType_GenericAlloc(ptr {obj}, i64 {number})")
             done(made)
+            if KEEPS_HASH:
+                f.store("i64", "-1", f.at("i8", made, str(TUPLE_HASH)))
             moved(f.at("i8", made, str(TUPLE_ITEMS)))
 
         def list_of() -> None:

@@ -134,6 +134,14 @@ def test_references_are_exact(name: str) -> None:
     assert counts() == before
 
 
+def test_tuples_that_come_back_can_be_hashed() -> None:
+    f = ft.jit(lambda x, n: (Pair(x, n), (n, Pair(n, (n,)))))
+    served(f, np.ones(2), 3)
+    _, (n, pair) = f(np.ones(2), 3)
+    assert hash(pair) == hash((n, (n,)))
+    assert {pair: 1}[Pair(n, (n,))] == 1
+
+
 def no_growth(call: Callable[[], Any]) -> None:
     for _ in range(20):
         call()

@@ -18,6 +18,11 @@ from jit.why import ProgramReason
 HERE = "at test_why.py:"
 
 
+served_natively = pytest.mark.skipif(
+    layout() is None, reason="where nothing is native, all reports say so"
+)
+
+
 @pytest.fixture
 def native() -> None:
     """The native entry is there: it is compiled in the background."""
@@ -122,6 +127,7 @@ def test_calls_inside_other_transforms() -> None:
     assert last(f).differences == ("the named axes in force are other ones ('j' of size 3)",)
 
 
+@served_natively
 def test_what_cannot_be_kept() -> None:
     made: list[Any] = []
 
@@ -253,6 +259,7 @@ def test_a_refusal_belongs_to_its_own_signature() -> None:
     assert "does not own its data" in second.notes[0]
 
 
+@served_natively
 def test_clearing_forgets() -> None:
     f = ft.jit(lambda x: x * 2.0)
     f(1.0)
