@@ -584,6 +584,49 @@ def _stepped(w: Any, c: Any) -> Any:
     return c
 
 
+def _products(jaxpr: Any) -> int:
+    return sum(e.primitive.name == "dot_general" for e in jaxpr.eqns)
+
+
+def test_products_of_what_is_captured_come_before_the_loop() -> None:
+    """Out of all loops around them; then derivatives have them once, and not at each step."""
+
+    def loop(w: Any, x: Any, around: bool) -> Any:
+        step = lambda _, c: np.tanh((w @ w.T + np.eye(3)) @ c)
+        inner = lambda c: lax.fori_loop(0, 2, step, c)
+        go_on, more = lambda c: c[0] < 3, lambda c: (c[0] + 1, inner(c[1]))
+        return np.sum(lax.while_loop(go_on, more, (0, x))[1] if around else inner(x))
+
+    def written_out(w: Any, x: Any, around: bool) -> Any:
+        for _ in range(6 if around else 2):
+            x = np.tanh((w @ w.T + np.eye(3)) @ x)
+        return np.sum(x)
+
+    for around in (False, True):
+        f, g = (lambda w, x, h=h, a=around: h(w, x, a) for h in (loop, written_out))
+        same(f(W, A), g(W, A))
+        same(ft.grad(f, (0, 1))(W, A), ft.grad(g, (0, 1))(W, A))
+        same(ft.jvp(f, (W, A), (W, A)), ft.jvp(g, (W, A), (W, A)))
+        jaxpr = ft.make_jaxpr(f)(W, A).jaxpr
+        assert _products(jaxpr) == 1
+        (held,) = [e for e in jaxpr.eqns if e.primitive.name in ("scan", "while")]
+        body = held.params["body" if around else "jaxpr"]
+        inner = [e.params["jaxpr"] for e in body.eqns if e.primitive.name == "scan"]
+        assert _products((inner or [body])[0]) == 1
+
+
+def test_what_stays_in_a_loop_although_it_is_captured() -> None:
+    """Products that are larger than their factors, and what may fail, or act, if no step is."""
+    outer = lambda x: lax.fori_loop(0, 3, lambda _, c: np.outer(x, x) @ c, x)
+    assert _products(ft.make_jaxpr(outer)(np.ones(9)).jaxpr) == 0
+    table = lambda x, i: lax.fori_loop(0, 0, lambda _, c: c + x[i] @ x, x[0])
+    assert _products(ft.make_jaxpr(table)(np.eye(2), np.array(7)).jaxpr) == 0
+    same(ft.jit(table)(np.eye(2), np.array(7)), np.array([1.0, 0.0]))
+    once = lambda x, i: lax.fori_loop(0, 1, lambda _, c: c + x[i] @ x, x[0])
+    with pytest.raises(IndexError):
+        ft.jit(once)(np.eye(2), np.array(7))
+
+
 def test_dead_and_unchanged_carries_are_dropped() -> None:
     def step(c: Any, x: Any) -> Any:
         used, dead, fixed = c

@@ -12,6 +12,7 @@ from functrans import tree
 from functrans.api.arguments import require_callable
 from functrans.api.border import Function, Staged
 from functrans.control.blocks import checkpointed, scan_again, scan_unrolled
+from functrans.control.hoisting import products_before
 from functrans.control.scan import scan_p
 from functrans.control.while_loop import while_p
 from functrans.errors import ShapeError, TransformTypeError, describe, name_of, where
@@ -106,12 +107,13 @@ def _scan(
         return stage_abstract(step, types, settling.what, names, settling.function)
 
     with settling.stage(trace) as staged:
-        operands = [*staged.captured, *first, *settling.start(), *slices.values]
+        jaxpr, consts = products_before(staged.jaxpr, staged.captured)
+        operands = [*consts, *first, *settling.start(), *slices.values]
         params = {
-            "jaxpr": checkpointed(staged.jaxpr) if checkpoint == 1 else staged.jaxpr,
+            "jaxpr": checkpointed(jaxpr) if checkpoint == 1 else jaxpr,
             "length": length,
             "reverse": reverse,
-            "num_consts": len(staged.captured),
+            "num_consts": len(consts),
             "num_carry": len(first) + len(settling.avals),
         }
         if checkpoint > 1:
@@ -216,13 +218,14 @@ def _while(
             lambda *xs: [test(*xs)], [*fixed, *settling.avals], what, names, user
         ) as cond,
     ):
+        jaxpr, consts = products_before(body.jaxpr, body.captured)
         return apply(
             while_p,
-            [*cond.captured, *body.captured, *first, *settling.start()],
+            [*cond.captured, *consts, *first, *settling.start()],
             cond=cond.jaxpr,
-            body=body.jaxpr,
+            body=jaxpr,
             num_cond_consts=len(cond.captured),
-            num_body_consts=len(body.captured),
+            num_body_consts=len(consts),
             lanes=None,
             dims=None,
         )
