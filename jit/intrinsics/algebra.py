@@ -397,6 +397,11 @@ class Maths:
         y = self.by_registers([x], Maths._rough)
         return self.fma(y, self.fma(-x, y, 1.0), y) if self.double else y
 
+    def reciprocal(self, x: F) -> F:
+        """1 / x of ordinary floats, within a unit of it: a division that waits for no divider."""
+        y = self.rough_reciprocal(x)
+        return self.fma(y, self.fma(-x, y, 1.0), y) if self.avx512 else y
+
     def _rough(self, parts: list[F]) -> F:
         suffix = "pd" if self.double else "ps"
         kind, mask = self.floats, f"i{self.lanes}"

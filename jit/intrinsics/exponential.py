@@ -8,6 +8,7 @@ rest fitted again. Errors of the fits: 2**-58 and 2**-63 (double), 2**-28 and 2*
 from __future__ import annotations
 
 from jit.intrinsics.algebra import F, I, Maths
+from jit.intrinsics.pieces import FIRST, LAST, PIECES
 
 EXP_DOUBLE = [
     0.5000000000000011,
@@ -212,12 +213,23 @@ TANH_SINGLE = [
 ]
 
 
+def in_pieces(m: Maths, size: F) -> F:
+    """tanh of floats from 0 to `LAST`: the polynomial of the piece."""
+    place = m.bits(size) >> (m.mantissa - 1)
+    place = m.select(place < FIRST, m.i(FIRST), place) - FIRST
+    centre, *coefficients = [m.lookup(row, place) for row in PIECES]
+    return m.horner_of(size - centre, coefficients)
+
+
 def tanh(m: Maths, x: F) -> F:
     """x + x**3 R(x**2) below 0.7, else 1 - 2 / (exp(2 |x|) + 1); one division serves both.
 
-    R: rational interpolation at Chebyshev nodes in 50 digits (double), Remez (float).
+    R: rational interpolation at Chebyshev nodes in 50 digits (double), Remez (float). Floats in
+    registers of 512 bits, where tables cost nothing, take neither division nor exponential.
     """
     size = m.abs(x)
+    if m.avx512 and not m.double:
+        return m.copysign(in_pieces(m, m.least(size, LAST)), x)
     square = x * x
     r, _, k = reduced(m, m.least(size + size, m.pick(44.0, 22.0)))
     power = m.power_of_two(k)
@@ -229,5 +241,6 @@ def tanh(m: Maths, x: F) -> F:
         low = ratio
     else:
         low = square * m.poly(square, TANH_SINGLE)
-        ratio = 2.0 / more
+        inverse = m.reciprocal(more)
+        ratio = inverse + inverse
     return m.copysign(m.select(small, m.fma(x, low, x), 1.0 - ratio), x)

@@ -68,9 +68,22 @@ ATAN_SINGLE = [
     0.106000617146492,
     -0.06092463806271553,
 ]
+# The same on |x| <= 1; 2**-28.
+ATAN_WIDE = [
+    -0.33333298563957214,
+    0.1999852955341339,
+    -0.1426401436328888,
+    0.10950860381126404,
+    -0.08399202674627304,
+    0.05787872523069382,
+    -0.031093332916498184,
+    0.010866132564842701,
+    -0.0017821063520386815,
+]
 PI = (3.141592653589793, 1.2246467991473532e-16)
 HALF = (1.5707963267948966, 6.123233995736766e-17)
 HALF_SINGLE = (1.5707963705062866, -4.371138828673793e-08)
+PI_SINGLE = (2 * HALF_SINGLE[0], 2 * HALF_SINGLE[1])
 QUARTER = (0.7853981633974483, 3.061616997868383e-17)
 QUARTER_SINGLE = (0.7853981852531433, -2.1855694143368964e-08)
 TAN_EIGHTH = 0.41421356237309503
@@ -103,8 +116,25 @@ def arc(m: Maths, a: F, b: F) -> tuple[F, F]:
     return first, m.fma(error, inverse, base_low) + (lost + series)
 
 
+def wide_arc(m: Maths, t: F, base: F | float, rest: F | float) -> F:
+    """base + (rest + atan(t)) of floats |t| <= 1, base 0 or more than |t|.
+
+    Twice the terms of `arc`, and no more than one choice before them: what suits floats. The terms
+    alternate: in one sequence they keep each other small, and so their roundings.
+    """
+    z = t * t
+    high, lost = m.ordered_sum(m.f(base), t)
+    return high + (lost + m.fma(t * z, m.horner(z, ATAN_WIDE), rest))
+
+
 def atan(m: Maths, x: F) -> F:
     """Inverse tangent."""
+    if not m.double and m.w.target.fma:
+        size = m.least(m.abs(x), 2.0**30)
+        far = size > 1.0
+        base, rest = (m.select(far, part, 0.0) for part in HALF_SINGLE)
+        t = m.select(far, -m.reciprocal(size), size)
+        return m.copysign(wide_arc(m, t, base, rest), x)
     big = m.pick(2.0**60, 2.0**30)
     high, low = arc(m, m.least(m.abs(x), big), m.f(1.0))
     return m.copysign(high + low, x)
@@ -117,12 +147,33 @@ def atan2(m: Maths, y: F, x: F) -> F:
     largest, least = m.select(steep, a, b), m.select(steep, b, a)
     usual = (largest > m.pick(2.0**-800, 2.0**-60)) & (largest < m.pick(2.0**900, 2.0**90))
     usual = usual & ((least > m.pick(2.0**-900, 2.0**-90)) | least.eq(0.0))
-    high, low = arc(m, a, b)
-    pi = PI if m.double else (2 * HALF_SINGLE[0], 2 * HALF_SINGLE[1])
-    turned, lost = m.ordered_sum(m.f(pi[0]), -high)
-    left = m.bits(x) < 0
-    found = m.select(left, turned + (lost + (pi[1] - low)), high + low)
+    if not m.double and m.w.target.fma:
+        found = angle(m, x, steep, largest, least)
+    else:
+        high, low = arc(m, a, b)
+        pi = PI if m.double else PI_SINGLE
+        turned, lost = m.ordered_sum(m.f(pi[0]), -high)
+        left = m.bits(x) < 0
+        found = m.select(left, turned + (lost + (pi[1] - low)), high + low)
     return m.unless(~usual, m.copysign(found, y), lambda: m.each("atan2", y, x))
+
+
+def angle(m: Maths, x: F, steep: B, largest: F, least: F) -> F:
+    """The angle of (x, |y|) by least / largest, to one side of 0, pi, or where steep pi/2."""
+    left = m.bits(x) < 0
+    zero = m.f(0.0)
+    base, rest = (
+        m.select(steep, half, m.select(left, pi, zero))
+        for half, pi in zip(HALF_SINGLE, PI_SINGLE, strict=True)
+    )
+    top = m.copysign(least, x)
+    top = m.select(steep, -top, top)
+    inverse = m.reciprocal(largest)
+    t = top * inverse
+    low = m.residual(t, largest, top) * inverse
+    # About the slope of atan, 1 / (1 + t**2).
+    slope = m.fma(t * t, -0.55, 1.0)
+    return wide_arc(m, t, base, m.fma(low, slope, rest))
 
 
 def half_angle(m: Maths, x: F) -> tuple[F, F, B]:

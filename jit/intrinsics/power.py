@@ -1,17 +1,18 @@
 """pow and fmod.
 
-pow is 2**(y log2 |x|), for doubles with the logarithm in two parts of about 64 bits together, for
-floats in double precision throughout. Vectors that hold negative numbers take a slower way that
-sets signs, and those with zeros, infinities, NaN or subnormal numbers that of the C function; fmod
-is exact, and slow for quotients beyond 2**52. Coefficients: tests/ulp/remez.py, fits of
-(2**f - 1 - f log(2)) / f**2 for |f| <= 1/2 and of the terms of log2(1 + r) that are not exact.
+pow is 2**(y log2 |x|) with the logarithm in two parts, together of about 64 bits (floats: 32);
+floats go through double precision where products cannot be fused. Vectors that hold negative
+numbers take a slower way that sets signs, and those with zeros, infinities, NaN or subnormal
+numbers that of the C function; fmod is exact, and slow for quotients beyond 2**52. Coefficients:
+tests/ulp/remez.py, fits of (2**f - 1 - f log(2)) / f**2 for |f| <= 1/2 and of the terms of log2(1 +
+r) that are not exact.
 """
 
 from __future__ import annotations
 
 from jit.intrinsics.algebra import B, F, Maths
 from jit.intrinsics.exponential import scaled
-from jit.intrinsics.logarithm import BASE_2, INVERSE, halved
+from jit.intrinsics.logarithm import BASE_2, BASE_2_SINGLE, INVERSE, INVERSE_SINGLE, halved
 
 # log2(1 + r) from r**3 on, in double precision; error 2**-63 of r.
 LOG2_TAIL = [
@@ -34,6 +35,14 @@ LOG2_ROUGH = [
     0.2885673425648897,
     -0.2404065138367948,
     0.1895321049406403,
+]
+# (log(1 + r) - r + r**2 / 2) / (r**3 / 2) for floats, on -1/32 <= r <= 1/16; error 2**-36 of r.
+LOG_TAIL_SINGLE = [
+    0.6666666269302368,
+    -0.4999977946281433,
+    0.4000515639781952,
+    -0.3358764350414276,
+    0.2922620475292206,
 ]
 LOG2_C = [
     0.0,
@@ -71,6 +80,15 @@ EXP2_ROUGH = [
     0.00961802502993939,
     0.0013390062627796058,
     0.0001547134273504657,
+]
+# (2**f - 1) / f for floats, error 2**-27.
+EXP2_SINGLE = [
+    0.6931471824645996,
+    0.24022647738456726,
+    0.055503614246845245,
+    0.009618482552468777,
+    0.0013390631647780538,
+    0.00015338871162384748,
 ]
 LN2 = (0.6931471805599453, 2.3190468138462996e-17)
 HUGE = float("inf")
@@ -125,7 +143,10 @@ def rough_log2(d: Maths, x: F) -> F:
 
 
 def rough(m: Maths, x: F, y: F) -> F:
-    """The same with an error of 2**-28, for floats."""
+    """The same of floats, in double precision with an error of 2**-28.
+
+    For machines that find the error of a product in many steps.
+    """
     d = m.doubles()
     log = rough_log2(d, m.widen(x, d))
     power = d.most(d.least(m.widen(y, d) * log, 200.0), -200.0)
@@ -137,7 +158,33 @@ def rough(m: Maths, x: F, y: F) -> F:
 
 def usual_power(m: Maths, x: F, y: F) -> F:
     """x**y for positive normal x and finite y."""
-    return precise(m, x, y) if m.double else rough(m, x, y)
+    if m.double:
+        return precise(m, x, y)
+    return single(m, x, y) if m.w.target.fma else rough(m, x, y)
+
+
+def single(m: Maths, x: F, y: F) -> F:
+    """The same of floats, with a relative error of the logarithm of 2**-32."""
+    unit, unit_low = BASE_2_SINGLE.unit
+    k, z = halved(m, x)
+    index = m.bits(z) >> (m.mantissa - 4)
+    product, r_low = m.product(z, m.lookup(INVERSE_SINGLE, index))
+    r = product - 1.0
+    # log(1 + r) in two parts, of which r - r**2 / 2 is nearly all.
+    square, square_low = m.product(r, r * 0.5)
+    natural, low = m.ordered_sum(r, -square)
+    low = (low - square_low) + m.fma(-r_low, r, r_low)
+    low = m.fma(square * r, m.poly(r, LOG_TAIL_SINGLE), low)
+    first, lost = m.product(natural, m.f(unit))
+    lost = m.fma(low, unit, m.fma(natural, unit_low, lost))
+    log, low = m.ordered_sum(k + m.lookup(BASE_2_SINGLE.c, index), first)
+    low = low + (lost + m.lookup(BASE_2_SINGLE.c_low, index))
+    high, lost = m.product(y, log)
+    bounded = m.most(m.least(high, 200.0), -200.0)
+    low = m.select(high.eq(bounded), m.fma(y, low, lost), 0.0)
+    n, whole = m.round(bounded)
+    f = (bounded - n) + low
+    return scaled(m, m.fma(f, m.poly(f, EXP2_SINGLE), 1.0), n, whole)
 
 
 def pow(m: Maths, x: F, y: F) -> F:

@@ -84,6 +84,8 @@ GENERATORS: dict[str, Generator] = {
 }
 # Formulas so short that the call and the spills around it show: 15 to 20 % for exp.
 SHORT = frozenset({"exp", "exp2", "log", "log2", "log10", "sin", "cos", "logistic", "atan2"})
+# Those that are so short for floats alone.
+SHORT_SINGLE = SHORT | {"tan", "atan", "tanh", "pow"}
 
 
 # C functions that are right to one unit everywhere: what runs once is not worth compiling another.
@@ -126,7 +128,7 @@ class Intrinsics:
         if self.once and name in LIBRARY:
             found = w.external(scalar, c_name(name, scalar), *[(scalar, a) for a in args])
             return rounded(w, dtype, 1, found)
-        if inline and name in SHORT:
+        if inline and name in (SHORT if scalar == "double" else SHORT_SINGLE):
             m = Maths(w, scalar, lanes, self)
             found = GENERATORS[name](m, *[F(m, a) for a in args])
             return rounded(w, dtype, lanes, found.text)

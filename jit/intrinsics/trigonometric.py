@@ -35,6 +35,16 @@ SIN_SINGLE = [
     2.83751001006749e-06,
 ]
 COS_SINGLE = [-0.5, 0.04166664555668831, -0.00138873013202101, 2.44306429522112e-05]
+# (tan(r) - r) / r**3 in r**2, on |r| <= pi/4; 2**-29.
+TAN_SINGLE = [
+    0.33333349227905273,
+    0.13332675397396088,
+    0.05405891314148903,
+    0.02128620631992817,
+    0.010827453806996346,
+    9.822857100516558e-05,
+    0.004372706171125174,
+]
 TWO_OVER_PI = 0.6366197723675814
 # pi/2 in parts of all bits for fused products, of 33 bits (the last 53) for exact plain ones.
 SPLIT = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33)
@@ -63,8 +73,8 @@ def remainder(m: Maths, x: F, n: F) -> tuple[F, F]:
     first = m.fma(n, -one, x)
     t, lost = m.product(n, m.f(two))
     # Where t is the larger the error found is not exact, but still far below r.
-    high, error = m.ordered_sum(first, -t)
-    return high, error - m.fma(n, three, lost)
+    high = first - t
+    return high, ((first - high) - t) - m.fma(n, three, lost)
 
 
 def plain_remainder(m: Maths, x: F, n: F) -> tuple[F, F]:
@@ -148,15 +158,35 @@ def plain(m: Maths, name: str, x: F) -> F:
 
 
 def tan(m: Maths, x: F) -> F:
-    """Tangent: s / c or -c / s, corrected by what rounding took from both."""
+    """Tangent."""
     if not m.double and not m.w.target.fma:
         return m.narrow(m.doubles().formula("tan", m.widen(x, m.doubles())))
+    size = m.abs(x)
+    usual = m.select(size < 2.0**-30, x, tan_double(m, x)) if m.double else tan_single(m, x, size)
+    return m.unless(size > limit(m), usual, lambda: far(m, "tan", x))
+
+
+def tan_double(m: Maths, x: F) -> F:
+    """s / c or -c / s, corrected by what rounding took from both."""
     s, s_low, c, c_low, k = quarters(m, x)
     even = (k & 1).eq(0)
     top, top_low = m.select(even, s, -c), m.select(even, s_low, -c_low)
     bottom, bottom_low = m.select(even, c, s), m.select(even, c_low, s_low)
     ratio, inverse = m.divided(top, bottom)
     error = m.residual(ratio, bottom, top) + (top_low - ratio * bottom_low)
-    size = m.abs(x)
-    found = m.select(size < m.pick(2.0**-30, 2.0**-14), x, m.fma(error, inverse, ratio))
-    return m.unless(size > limit(m), found, lambda: far(m, "tan", x))
+    return m.fma(error, inverse, ratio)
+
+
+def tan_single(m: Maths, x: F, size: F) -> F:
+    """t = tan(r) of |x| less quarter turns from one polynomial, or -1 / t, corrected."""
+    n, k = turns(m, size)
+    r, low = remainder(m, size, n)
+    z = r * r
+    # The slope of tan is near enough to 1 + r**2 for what r lacks.
+    rest = m.fma(r * z, m.poly(z, TAN_SINGLE), m.fma(low, z, low))
+    t = r + rest
+    inverse = m.rough_reciprocal(t)
+    error = m.fma(-inverse, rest, m.fma(-inverse, r, 1.0))
+    cotangent = m.fma(-inverse, m.fma(error, error, error), -inverse)
+    found = m.select((k & 1).eq(0), t, cotangent)
+    return m.real(m.bits(found) ^ (m.bits(x) & -(2**31)))
