@@ -193,11 +193,6 @@ def _grad_of_grad(f: Any, *args: Any) -> Any:
     return ft.grad(lambda *a: sum(np.sum(np.sin(g)) for g in ft.tree.leaves(inner(*a))))(*args)
 
 
-def _members(f: Any, *args: Any) -> Any:
-    """By vmap over the last argument; the reference is a Python loop."""
-    return ft.grad(f, argnums=(0, 1))(*args)
-
-
 TRANSFORMS: dict[str, Callable[..., Any]] = {
     "value": lambda f, *args: f(*args),
     "jvp": _tangents,

@@ -35,6 +35,8 @@ DEPTH = 3
 LOOPS_FROM = 300
 """Programs from this number on hold loops and branches, nested like other transforms."""
 
+TAKEN_AGAIN = ("while", "checkpoint")
+"""Their derivatives take steps again, and so refuse io_callback inside of them."""
 MAKERS = {"i": "to_int", "b": "greater_than"}
 """What turns floats of the stack into integers and booleans, so that those depend on the inputs."""
 
@@ -231,6 +233,8 @@ class Maker:
         if result is None:
             return None
         body = without_unused(Program(1, len(captured), tuple(inner.steps), (result,)))
+        if step.op in TAKEN_AGAIN and holds(body, "io_callback"):
+            return None
         return replace(step, args=(*step.args, *captured), body=body, captured=len(captured))
 
     def finish(self, kind: str) -> int | None:
@@ -269,6 +273,11 @@ class Maker:
         if not any(i in self.moving for i in ends):
             ends.append(max(self.moving))
         return tuple(ends)
+
+
+def holds(program: Program, op: str) -> bool:
+    """Is there a step of this operation in a program, or in a function that it transforms?"""
+    return any(s.op == op or (s.body is not None and holds(s.body, op)) for s in program.steps)
 
 
 def members(x: Any, kind: str) -> list[Any]:
