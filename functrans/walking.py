@@ -9,6 +9,7 @@ of the steps it came by, gives its tracers their nodes, and is noting from then 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -493,8 +494,8 @@ class Walker:
             found = [t for t in self.made if getrefcount(t) > _LISTED]
         else:
             found = [t for t in self.made if getrefcount(t) > _LISTED + (id(t) in twins)]
-            made = set(map(id, self.made))
-            found += [t for t in twins.values() if getrefcount(t) > _LISTED + (id(t) in made)]
+            own = Counter(map(id, self.made)) + Counter([id(t) for t, *_ in self.older])
+            found += [t for t in twins.values() if getrefcount(t) > _LISTED + own[id(t)]]
             found = list({id(t): t for t in found}.values())
         return [t for t in found if t.slot is not None]
 

@@ -21,17 +21,37 @@ BINARY = [
     "({a} - {b})",
     "np.maximum({a}, {b})",
     "np.where({a} > {b}, {a}, {b})",
-    "({a} / ({b} * {b} + 1.5))",
+    "({a} / (np.abs({a}) + 1.5) * {b})",
 ]
-OUTSIDE = ["captured", "rate", "count", "table[0]", "holder.weight", "np.float64(rate)", "0.75"]
+OUTSIDE = ["captured", "rate", "count", "table[0]", "holder.weight", "np.float64(rate)", "0.75"] + [
+    "holder.bias",
+    "pool[count]",
+]
+INNER = [
+    "ft.grad(lambda y: np.sum(np.sin(y) * {a} * y))({b})",
+    "ft.grad(lambda y: (y * {a} * rate).sum())({b})",
+    "ft.grad(lambda y: ft.grad(lambda z: z * z * z * {a}[0])(y[0]) * y[1])({b})",
+    "ft.vmap(lambda p, q: p * q + rate)({a}, {b})",
+    "ft.vmap(ft.grad(lambda p: np.sin(p) * p * holder.weight))({a})",
+    "ft.jvp(lambda y: y * {a} + y * y, ({b},), (captured,))[1]",
+    "ft.vjp(lambda y: y * y * {a}, {b})[1](captured)[0]",
+    "ft.hessian(lambda y: np.sum(y * y * y * {a}))({b})[1]",
+    "ft.jacfwd(lambda y: y * {a} * rate)({b})[0]",
+    "ft.grad(lambda d: np.sum(d['u'] * d['s'] * {a}))({{'u': {b}, 's': rate}})['u']",
+    "ft.value_and_grad(lambda y: ((y * {a}).sum(), y * 2.0), has_aux=True)({b})[0][1]",
+]
 SCALARS = ["np.sum({a})", "{a}[0]", "{a}[{k}]", "np.mean({a} * captured)", "np.max({a})"]
 
 
 class Writer:
-    """Writes one program; `depth` bounds how blocks nest."""
+    """Writes one program; `depth` bounds how blocks nest.
 
-    def __init__(self, seed: int) -> None:
+    Only where `asks` do traced values decide what it does.
+    """
+
+    def __init__(self, seed: int, asks: bool = True) -> None:
         self.random = random.Random(seed)
+        self.asks = asks
         self.lines: list[str] = []
         self.names = ["x"]
         self.fresh = 0
@@ -57,14 +77,15 @@ class Writer:
 
     def program(self) -> str:
         """The text of `def f(x)`."""
-        for _ in range(self.random.randrange(3, 7)):
+        for _ in range(self.random.randrange(2, 4)):
             self.statement(1)
         result = f"np.sum({self.pick()} * {self.pick()}) + {self.scalar()}"
         body = "\n".join(f"    {line}" for line in [*self.lines, f"return {result}"])
         return f"def f(x):\n{body}\n"
 
     def statement(self, depth: int) -> None:
-        kinds = ["assign"] * 4 + ["branch", "loop", "write", "grad", "vmap", "switch", "no_grad"]
+        kinds = ["assign"] * 4 + ["branch", "loop", "write", "switch", "no_grad"]
+        kinds += ["inner", "late_write"]
         kind = self.random.choice(kinds) if depth else "assign"
         getattr(self, f"_{kind}")(depth)
 
@@ -77,7 +98,7 @@ class Writer:
         """The lines of a block, after which its names are gone."""
         outer, known = self.lines, list(self.names)
         self.lines = []
-        for _ in range(self.random.randrange(1, 3)):
+        for _ in range(self.random.choice([1, 1, 2])):
             self.statement(depth - 1)
         self.lines.append(f"r = {self.vector()}")
         inner, self.lines, self.names = self.lines, outer, known
@@ -85,8 +106,11 @@ class Writer:
 
     def _branch(self, depth: int) -> None:
         """Decided by a traced value."""
-        test = f"{self.scalar()} > {self.random.choice(['0.0', '0.4', 'rate'])}"
-        self._two_ways(test, depth)
+        if self.asks:
+            test = f"{self.scalar()} > {self.random.choice(['0.0', '0.4', 'rate'])}"
+            self._two_ways(test, depth)
+        else:
+            self._switch(depth)
 
     def _switch(self, depth: int) -> None:
         """Decided by what is outside."""
@@ -101,8 +125,9 @@ class Writer:
     def _loop(self, depth: int) -> None:
         name, known = self.name(), self.pick()
         self.lines += [f"{name}, turns = {known} * 1.0, 0"]
-        self.lines.append(f"while np.sum({name} * {name}) > 0.05 and turns < 3 + count % 3:")
-        self.lines.append(f"    {name} = {name} * 0.5 + 0.01 * {self.operand()}")
+        asked = f"np.sum({name} * {name}) > 0.05 and " if self.asks else ""
+        self.lines.append(f"while {asked}turns < 3 + count % 3:")
+        self.lines.append(f"    {name} = {name} * 0.5 + {name} * {self.operand()} * 0.01")
         self.lines.append("    turns += 1")
         self.names.append(name)
 
@@ -113,17 +138,23 @@ class Writer:
         self.lines.append(self.random.choice([f"view *= {self.pick()}[:2]", f"{name} += rate"]))
         self.names.append(name)
 
-    def _grad(self, _: int) -> None:
-        name, seen = self.name(), self.pick()
-        inner = self.random.choice(["np.sum(np.sin(y) * {a} * y)", "(y * {a} * rate).sum()"])
-        self.lines.append(f"{name} = ft.grad(lambda y: {inner.format(a=seen)})({self.pick()})")
+    def _late_write(self, _: int) -> None:
+        """Through a view that was made before what comes between, which may be an ask."""
+        name, k = self.name(), self.random.randrange(3)
+        self.lines += [f"{name} = {self.pick()} * 1.0", f"view = {name}[:2]"]
+        self.lines.append(f"if {f'{self.scalar()} > 0.1' if self.asks else 'holder.on'}:")
+        self.lines.append(f"    view *= {self.pick()}[1:]")
+        self.lines += ["view[1] += rate", f"{name}[{k}] *= {self.operand_of_one()}"]
         self.names.append(name)
 
-    def _vmap(self, _: int) -> None:
+    def operand_of_one(self) -> str:
+        return self.random.choice(["rate", "holder.weight", "captured[1]", self.scalar()])
+
+    def _inner(self, _: int) -> None:
+        """Another transform, over what the outer one traces."""
         name = self.name()
-        self.lines.append(
-            f"{name} = ft.vmap(lambda a, b: a * b + rate)({self.pick()}, {self.pick()})"
-        )
+        text = self.random.choice(INNER).format(a=self.pick(), b=self.pick())
+        self.lines.append(f"{name} = {text}")
         self.names.append(name)
 
     def _no_grad(self, _: int) -> None:
@@ -135,14 +166,17 @@ class Writer:
 class Holder:
     """An object whose attributes change."""
 
-    weight = 0.5
-    on = True
+    def __init__(self) -> None:
+        self.weight: float = 0.5
+        self.bias = np.array([0.1, 0.3, -0.2])
+        self.on = True
 
 
 def compiled(text: str) -> tuple[Any, dict[str, Any]]:
     """The function of a program, and what it reads from outside."""
     outside: dict[str, Any] = {"np": np, "fnp": fnp, "ft": ft, "holder": Holder()}
     outside.update(captured=np.array([0.2, -0.4, 0.9]), rate=0.25, count=0, table=[0.5])
+    outside["pool"] = [np.array([0.5, 1.0, -1.0]), 1.25]
     exec(text, outside)
     return outside["f"], outside
 
@@ -151,10 +185,10 @@ def changed(outside: dict[str, Any], turn: int) -> None:
     """Another state of what is outside: rebound, or changed in place."""
     if turn == 1:
         outside["captured"][1] = 1.5
-    if turn == 2:
         outside["rate"], outside["table"][0] = 0.5, -1.25
-    if turn == 3:
+    if turn == 2:
         outside["count"], outside["holder"].weight = 1, 2
-    if turn == 4:
+        outside["holder"].bias += 0.5
+    if turn == 3:
         outside["captured"] = np.array([1.0, 0.5, -0.25])
         outside["holder"].on = False

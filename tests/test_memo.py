@@ -19,7 +19,6 @@ from functrans.memo import trie
 from functrans.recording import Trace
 from functrans.surface import promotion
 from functrans.transforms import jvp as jvp_file
-from tests import memo_programs
 
 X = np.array([0.3, 0.7, 1.1])
 
@@ -806,60 +805,3 @@ def test_nothing_is_kept_of_a_call() -> None:
         assert sum(type(o).__name__ == "Tracer" for o in gc.get_objects()) == before
     finally:
         gc.enable()
-
-
-# -- random programs -------------------------------------------------------------------------------
-
-CALLS: dict[str, Callable[[Any, Any], Any]] = {
-    "grad": lambda f, x: ft.grad(f)(x),
-    "value_and_grad": lambda f, x: ft.value_and_grad(f)(x),
-    "vjp": lambda f, x: ft.vjp(f, x)[1](1.0),
-    "jvp": lambda f, x: ft.jvp(f, (x,), (x * 0.5,)),
-    "second": lambda f, x: ft.grad(lambda x: np.sum(ft.grad(f)(x) * x))(x),
-}
-
-
-def outcomes(seed: int, memo: bool) -> list[Any]:
-    """What a random program gives, call after call, while what it reads from outside changes."""
-    text = memo_programs.Writer(seed).program()
-    function, outside = memo_programs.compiled(text)
-    call = [*CALLS.values()][seed % len(CALLS)]
-    ft.config.memo = memo
-    found: list[Any] = []
-    for turn in range(5):
-        memo_programs.changed(outside, turn)
-        found.append(call(function, X * (1.0 + turn)))
-    return found
-
-
-def compare(seeds: range) -> None:
-    for seed in seeds:
-        expected = outcomes(seed, memo=False)
-        found = outcomes(seed, memo=True)
-        for a, b in zip(found, expected, strict=True):
-            try:
-                agree(a, b)
-            except AssertionError as error:
-                text = memo_programs.Writer(seed).program()
-                raise AssertionError(f"program {seed}:\n{text}") from error
-    info = ft.memo_info()
-    assert info.hits > 3 * len(seeds)
-
-
-@pytest.mark.parametrize("part", range(20))
-def test_random_programs_agree_with_and_without_the_memo(part: int) -> None:
-    compare(range(part * 15, part * 15 + 15))
-
-
-@pytest.mark.parametrize("dispatch", ["native", "python"])
-def test_random_programs_compiled(dispatch: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Natively, through either way of calling native code."""
-    monkeypatch.setenv("FUNCTRANS_DISPATCH", dispatch)
-    ft.config.unjitted = "compiled"
-    compare(range(1000, 1004))
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("part", range(40))
-def test_many_random_programs(part: int) -> None:
-    compare(range(2000 + part * 50, 2050 + part * 50))
