@@ -68,9 +68,12 @@ from functrans.ir import (
     same_type,
 )
 from functrans.ir.primitive import Bilinear, Collective, Elementwise, Linear, LinearIn, Reduction
+from functrans.memo.fast import NOTHING
+from functrans.memo.trie import Step
 from functrans.primitives import ALL as PRIMITIVES
 from functrans.primitives import derive
 from functrans.recording import Trace, ambient_axes, stage_walk
+from functrans.surface.operators import operators
 from functrans.surface.promotion import in_range
 from functrans.tracing import Tracer
 from functrans.transforms import (
@@ -81,9 +84,11 @@ from functrans.transforms import (
     simplify,
     transpose_jaxpr,
 )
+from functrans.walking import Position
 
 __all__ = [
     "IMPORTED",
+    "NOTHING",
     "PRIMITIVES",
     "TRACING",
     "Array",
@@ -107,6 +112,7 @@ __all__ = [
     "MappedAxis",
     "MutationError",
     "OutOfBoundsError",
+    "Position",
     "Primitive",
     "Reduction",
     "ShapeDtypeStruct",
@@ -114,6 +120,7 @@ __all__ = [
     "Source",
     "Staged",
     "StaleCaptureError",
+    "Step",
     "Trace",
     "Tracer",
     "TransformTypeError",
@@ -157,6 +164,7 @@ __all__ = [
     "make_jaxpr",
     "name_of",
     "native_engine",
+    "operators",
     "partial_eval_jaxpr",
     "plug",
     "primitives",

@@ -156,6 +156,7 @@ class Trace(Walker):
         if root is not None:
             self.follow(root)
             return
+        self.cursor = DEAD
         self.copies, self.live, self.walks = copies, live, walks
         self.start_recording()
 

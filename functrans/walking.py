@@ -20,7 +20,7 @@ from functrans import tree
 from functrans.bind import current_interpreter
 from functrans.errors import ThreadError, user_frame, where
 from functrans.ir import Eqn, Jaxpr, Var, intern, prune
-from functrans.memo.fast import NOTHING, UNKNOWN, lasting
+from functrans.memo.fast import NOTHING, lasting
 from functrans.memo.keys import Opaque, Reader, read_bind, read_call, read_program
 from functrans.memo.trie import DEAD, Key, Leaf, Recorded, Root, Slot, Step, ViewOf, child
 from functrans.segments import free_inputs, live_outputs
@@ -45,7 +45,17 @@ class Noted(NamedTuple):
     inputs: list[Tracer]
 
 
-class Walker:
+class Position:
+    """Where a trace stands, for fast paths to read and move on; Walker says what the fields are."""
+
+    __slots__ = ("cursor", "ins", "made")
+
+    cursor: Step
+    ins: list[Any]
+    made: list[Tracer]
+
+
+class Walker(Position):
     """The part of a trace that the memo is concerned with; Trace records.
 
     cursor    the step a following trace stands at; DEAD while it does not follow, or is suspended
@@ -59,7 +69,6 @@ class Walker:
     ins       the values from outside that were met on the way
     """
 
-    cursor: Step = DEAD
     parked: Step = DEAD
     spot: Step | None = None
     outermost = False
@@ -95,8 +104,8 @@ class Walker:
         self.cursor = at
         self.spot = None
         self.outermost = True
-        self.made: list[Tracer] = []
-        self.ins: list[Any] = []
+        self.made = []
+        self.ins = []
         self.given: list[tuple[Tracer, Any, str | None]] = []
         self.twins: dict[int, Tracer] = {}
         self.older: list[tuple[Tracer, Node, int]] = []
@@ -704,13 +713,14 @@ def expect(step: Step, key: Key, args: Sequence[Any], kwargs: dict[str, Any]) ->
         lasting(value) if type(part) is tuple else NOTHING
         for part, value in zip(parts, values, strict=True)
     )
-    step.a, step.b = parts[0] if parts else None, UNKNOWN
     if step.views:
         _, parent, step.view = step.views[0]
-        if step.a is not parent:  # whose view it is must be looked up
-            step.a, step.raws = UNKNOWN, ()
-            return
+        if not parts or parts[0] is not parent:
+            return  # whose view it is must be looked up
     step.parts, step.raws, step.names = parts, raws, tuple(kwargs)
+    step.ufunc = step.fn.ufunc
+    if parts:
+        step.a = parts[0]
     if len(parts) == 1:
         step.b = NOTHING
     elif len(parts) == 2 and not kwargs:

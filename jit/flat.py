@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from functrans.extend import Jaxpr, tree
 from jit.entry.base import attach, callable_natively, entry_base, entry_ready
+from jit.entry.steps import steps_ready
 from jit.programs import executable_for
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class FlatProgram(entry_base()):
     """
 
     def __init__(self, jaxpr: Jaxpr) -> None:
+        steps_ready()
         self._jaxpr = jaxpr
         self._dispatch = executable_for(jaxpr).dispatch
         self._serving: list[Served] = []

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from functrans.memo.keys import Kind, slot_kind
-from functrans.memo.trie import Step
+from functrans.memo.trie import UNTOLD, Step
 
 Function: TypeAlias = Callable[..., Any]
 Quick: TypeAlias = Callable[[Any, Function], Function]
@@ -25,8 +25,6 @@ COPY_LIMIT = 1 << 20
 
 NOTHING = object()
 """Is no argument of any call: what stands in the place of an operand that there is not."""
-UNKNOWN = object()
-"""Stands for an operand that cannot be told by identity."""
 
 
 class _NoTracer:
@@ -185,7 +183,7 @@ def general(fn: Any, slow: Function) -> Function:
 def matches(trace: Any, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Are these the arguments of the step? Then those from outside are inputs from now on."""
     raws = step.raws
-    if len(args) + len(kwargs) != len(raws) or step.a is None:
+    if len(args) + len(kwargs) != len(raws) or step.a is UNTOLD:
         return False
     if kwargs:
         if tuple(kwargs) != step.names:

@@ -78,10 +78,15 @@ class Recorded:
         self.views = views
 
 
+UNTOLD = object()
+"""Is no operand: what stands where fast paths are told nothing of one."""
+
+
 class Step(Slot):
     """An operation; as a slot, its result where that is a single tracer.
 
     fn       what is called
+    ufunc    the NumPy function that means the same, where that is a ufunc
     a, b     the first two operands as fast paths compare them: slots, types of numbers, statics
     parts    all operands as they stand in the key, and `raws` those of them that the same object
              tells; the last of them were given by `names`
@@ -110,6 +115,7 @@ class Step(Slot):
         "recorded",
         "results",
         "root",
+        "ufunc",
         "view",
         "views",
     )
@@ -119,8 +125,9 @@ class Step(Slot):
     def __init__(self, fn: Any, parent: Step | None, root: Root | None) -> None:
         super().__init__(_NO_AVAL, False, "made", False, False)
         self.fn = fn
-        self.a: Any = None
-        self.b: Any = None
+        self.ufunc: Any = None
+        self.a: Any = UNTOLD
+        self.b: Any = UNTOLD
         self.parts: tuple[Any, ...] = ()
         self.raws: tuple[Any, ...] = ()
         self.names: tuple[str, ...] = ()

@@ -93,6 +93,13 @@ class Declaration:
         kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         return frozenset(p.name for p in self.signature.parameters.values() if p.kind in kinds)
 
+    @functools.cached_property
+    def ufunc(self) -> Any:
+        """The ufunc that stands for it on tracers, if there is one."""
+        known = NUMPY_TABLE.get(self.counterpart)
+        is_own = getattr(known, "declaration", None) is self
+        return self.counterpart if is_own and isinstance(self.counterpart, np.ufunc) else None
+
     @property
     def is_variadic(self) -> bool:
         return bool(self.body.__code__.co_flags & inspect.CO_VARARGS)

@@ -1,0 +1,143 @@
+"""Native steps: the operators of tracers as C functions, in their place once the engine is there.
+
+Un-jitted transforms run the user's function at every call; where the memo knows what comes, each
+operation is one comparison and one new tracer. In C that takes a tenth of what it takes in Python.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from functrans.extend import NOTHING, Position, Step, Trace, Tracer, operators
+from jit import native
+from jit.entry.layout import address_of, dispatch_name, layout, word
+from jit.entry.steps_text import ROW, SLICE, UFUNC, Fields, step_name, steps_module
+from jit.runtime.objects import in_background, link_object, once, runtime_object
+
+METH_KEYWORDS, METH_NOARGS, METH_O, METH_FASTCALL = 0x2, 0x4, 0x8, 0x80
+MEMBER, OFFSET = 40, 16
+"""Where a member descriptor keeps its C definition, and that the field's offset."""
+FUNCTIONS = ("PyList_Append", "PyUnicode_CompareWithASCIIString")
+NAMES = sorted(operators)
+
+
+class _Definition(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("function", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    )
+
+
+def steps_ready() -> None:
+    """Native steps are wanted from now on: they come as soon as their code is there."""
+    if not _asked and layout() is not None and dispatch_name() == "native":
+        _asked.append(True)
+        in_background(install)
+
+
+_asked: list[bool] = []
+_replaced: dict[str, Any] = {}
+"""The Python functions that native steps stand for, while they do."""
+
+
+def install() -> None:
+    """Let native steps stand for the operators of tracers."""
+    made = native_steps()
+    for name, method in made.items():
+        if name not in _replaced:
+            _replaced[name] = Tracer.__dict__[name]
+            setattr(Tracer, name, method)
+
+
+def remove() -> None:
+    """Put the Python functions back."""
+    for name, function in _replaced.items():
+        setattr(Tracer, name, function)
+    _replaced.clear()
+
+
+@once
+def native_steps() -> dict[str, Any]:
+    """The methods of tracers that are native, by name; none where the layout is not proved."""
+    found, fields = layout(), fields_of_steps()
+    if found is None or fields is None:
+        return {}
+    slowly = Tracer.__dict__["__array_ufunc__"]
+    rows = (ctypes.c_void_p * (2 * len(NAMES)))()
+    for i, name in enumerate(NAMES):
+        rows[2 * i], rows[2 * i + 1] = id(operators[name].declaration), id(operators[name])
+    assert ctypes.sizeof(rows) == ROW * len(NAMES)
+    imports = {
+        **found.symbols,
+        **{name: address_of(ctypes.pythonapi[name]) for name in FUNCTIONS},
+        "PySlice_Type": id(slice),
+        "ft_tracer": id(Tracer),
+        "ft_trace": id(Trace),
+        "ft_nothing": id(NOTHING),
+        "ft_rows": ctypes.addressof(rows),
+        "ft_ufunc_slowly": id(slowly),
+    }
+    exports = [*map(step_name, range(len(NAMES))), UFUNC]
+    code = runtime_object("steps", len(NAMES), *fields, text=_text(len(NAMES), fields))
+    found_at = link_object("functrans.steps", code, imports, exports)
+    _kept.extend([rows, slowly])
+    steps = {
+        name: method(name, found_at[step_name(i)], _flags(name), operators[name].__doc__)
+        for i, name in enumerate(NAMES)
+    }
+    flags = METH_FASTCALL | METH_KEYWORDS
+    steps["__array_ufunc__"] = method("__array_ufunc__", found_at[UFUNC], flags, slowly.__doc__)
+    return steps
+
+
+def _text(rows: int, fields: Fields) -> Any:
+    return lambda: steps_module(native.host_target().triple, rows, fields)
+
+
+def _flags(name: str) -> int:
+    two = operators[name].declaration.body.__code__.co_argcount == 2
+    return METH_O if two else METH_NOARGS
+
+
+_kept: list[Any] = []
+"""What the interpreter refers to for ever."""
+
+
+def method(name: str, address: int, flags: int, doc: str | None) -> Any:
+    """A method of tracers that is a C function."""
+    definition = _Definition(name.encode(), address, flags, (doc or "").encode())
+    make = ctypes.pythonapi.PyDescr_NewMethod
+    make.restype, make.argtypes = ctypes.py_object, [ctypes.py_object, ctypes.c_void_p]
+    _kept.append(definition)
+    return make(Tracer, ctypes.addressof(definition))
+
+
+def fields_of_steps() -> Fields | None:
+    """Where the fields lie; None where it cannot be proved."""
+    owners = {"recorder": Tracer, "slot": Tracer, "cursor": Position, "ins": Position}
+    owners |= {"made": Position}
+    offsets = {name: offset_of(owners.get(name, Step), name) for name in Fields._fields}
+    if None in offsets.values() or not slices_agree():
+        return None
+    return Fields(**offsets)  # type: ignore[arg-type]  # none is None
+
+
+def offset_of(cls: type[Any], name: str) -> int | None:
+    """The offset of a slot in the instances of a class, proved on one."""
+    descriptor = next(c.__dict__[name] for c in cls.__mro__ if name in c.__dict__)
+    offset = ctypes.c_ssize_t.from_address(word(descriptor, MEMBER) + OFFSET).value
+    probe, value = object.__new__(cls), object()
+    if not 16 <= offset <= cls.__basicsize__ - 8 or word(probe, offset) != 0:
+        return None
+    descriptor.__set__(probe, value)
+    return offset if word(probe, offset) == id(value) else None
+
+
+def slices_agree() -> bool:
+    """Do slices lie as expected?"""
+    parts = (object(), object(), object())
+    held = slice(*parts)
+    return [word(held, at) for at in SLICE] == [id(part) for part in parts]
