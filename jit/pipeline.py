@@ -29,6 +29,7 @@ from functrans.extend import (
     simplify,
 )
 from jit import native
+from jit.blocked import in_blocks
 from jit.codegen import module_code
 from jit.collecting import collecting_rarely
 from jit.dispatch import Dispatcher
@@ -163,11 +164,12 @@ def compile_jaxpr(jaxpr: Jaxpr, donate: Sequence[int] = ()) -> Executable:
         plan = shared_plan(graph)
     with timer.stage("loops"):
         written = write_program(plan, "program", taken, callback, nesting.errors)
+        program, together = in_blocks(written.program)
         if CHECKED:
-            check_program(written.program)
+            check_program(program)
     target = native.host_target()
     with timer.stage("llvm"):
-        emitted = emit_program(written.program, target, threads.has_threads())
+        emitted = emit_program(program, target, threads.has_threads())
         symbols.prepare(emitted.externals)
     with timer.stage("object"):
         code = module_code(emitted.text, target)
@@ -176,7 +178,7 @@ def compile_jaxpr(jaxpr: Jaxpr, donate: Sequence[int] = ()) -> Executable:
             code,
             native.finder(symbols.addresses(emitted.externals)),
             emitted.externals,
-            tuple(written.program.errors),
+            tuple(program.errors),
             emitted.text,
             target,
         )
@@ -185,13 +187,15 @@ def compile_jaxpr(jaxpr: Jaxpr, donate: Sequence[int] = ()) -> Executable:
         loaded,
         prepared.in_avals,
         prepared.out_avals,
-        written.program.arena_bytes,
+        program.arena_bytes,
         taken,
         written.in_place,
         any("form" in eqn.params for eqn in graph.eqns),
     )
     report = report_of(timer, plan, written)
-    return Executable(prepared, written.program, loaded, dispatcher, report)
+    report.kernels += together
+    report.arena_bytes = program.arena_bytes
+    return Executable(prepared, program, loaded, dispatcher, report)
 
 
 def callback_number(eqn: Eqn) -> int:

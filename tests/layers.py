@@ -44,7 +44,7 @@ JIT = [
     {"passes"},
     {"target", "vectors", "conversions", "operations", "memory"},
     {"intrinsics"},
-    {"loop_facts", "registers", "statements", "loops", "emit"},
+    {"loop_facts", "blocked", "registers", "statements", "loops", "emit"},
     {"image", "elf", "native", "codegen"},
     {"processor", "disk_cache", "cache_key", "code_cache"},
     {"runtime"},
