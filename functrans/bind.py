@@ -66,98 +66,86 @@ class Evaluator:
 TRACING = array("q", [0])
 """How many interpreters other than evaluators are in force, in all threads: native code reads it
 in one instruction, and leaves calls to Python while it is not 0."""
-_counting = threading.Lock()
 
 
 class _Context(threading.local):
     interpreter: Interpreter = Evaluator()
 
 
-_context = _Context()
+in_force = _Context()
+"""Of each thread."""
 
 
 def current_interpreter() -> Interpreter:
     """The interpreter in force in this thread."""
-    return _context.interpreter
+    return in_force.interpreter
 
 
 def is_evaluating() -> bool:
     """Does bind compute at once in this thread, with nothing being staged?"""
-    return _context.interpreter.parent is None
+    return in_force.interpreter.parent is None
+
+
+# An interrupt (Ctrl-C) arrives where a function is called or has returned, or where a loop goes
+# back, and there alone another thread goes on. So what puts an interpreter in force and what counts
+# it follow each other without a call, and what undoes both comes first in its `finally`.
 
 
 @contextmanager
 def interpreting(interpreter: Interpreter) -> Generator[None]:
     """Put `interpreter` in force in this thread for the length of the block."""
-    outer = _context.interpreter
+    outer = in_force.interpreter
     staging = interpreter.parent is not None
     outer.suspend()
     interpreter.resume()
-    _context.interpreter = interpreter
-    _count(staging)
     try:
+        in_force.interpreter = interpreter
+        if staging:
+            TRACING[0] += 1
         yield
     finally:
-        _count(-staging)
-        _context.interpreter = outer
+        if in_force.interpreter is not outer and staging:
+            TRACING[0] -= 1
+        in_force.interpreter = outer
         interpreter.suspend()
         outer.resume()
 
 
 def enter(trace: Interpreter) -> Interpreter:
-    """Put a trace in force in this thread; the interpreter in force before, for `leave`."""
-    outer = _context.interpreter
+    """Put a trace in force in this thread; the interpreter in force before.
+
+    Who calls this puts that in force again, counts, and has it resume: in this order, and without a
+    call before.
+    """
+    outer = in_force.interpreter
     if outer.parent is not None:
         outer.suspend()
-    _context.interpreter = trace
-    with _counting:
-        TRACING[0] += 1
+    in_force.interpreter = trace
+    TRACING[0] += 1
     return outer
-
-
-def leave(outer: Interpreter) -> None:
-    """Undo `enter`: the trace has ended."""
-    with _counting:
-        TRACING[0] -= 1
-    _context.interpreter = outer
-    if outer.parent is not None:
-        outer.resume()
 
 
 _EVALUATOR = Evaluator()
 
 
 def rest() -> tuple[Interpreter, int]:
-    """Compute from now on, whatever is being staged around it in this thread; for `go_on`."""
-    outer, depth = _context.interpreter, 0
+    """Compute from now on, whatever is being staged around it in this thread.
+
+    Returns what was in force, which who calls this puts in force again, and how many it counts for.
+    """
+    outer, depth = in_force.interpreter, 0
     around = outer
     while around.parent is not None:
         depth, around = depth + 1, around.parent
     outer.suspend()
-    _context.interpreter = _EVALUATOR
-    _count(-depth)
+    in_force.interpreter = _EVALUATOR
+    TRACING[0] -= depth
     return outer, depth
-
-
-def go_on(resting: tuple[Interpreter, int]) -> None:
-    """Undo `rest`."""
-    outer, depth = resting
-    _count(depth)
-    _context.interpreter = outer
-    outer.resume()
-
-
-def _count(change: int) -> None:
-    if change:
-        with _counting:
-            TRACING[0] += change
 
 
 def _count_anew() -> None:
     """In a child of fork only this thread is left, and its interpreters."""
-    global _counting
-    _counting = threading.Lock()
-    depth, interpreter = 0, _context.interpreter
+    depth, interpreter = 0, in_force.interpreter
     while interpreter.parent is not None:
         depth, interpreter = depth + 1, interpreter.parent
     TRACING[0] = depth
@@ -169,12 +157,12 @@ if hasattr(os, "register_at_fork"):
 
 def bind(primitive: Primitive, *args: Any, **params: Any) -> list[Any]:
     """Apply `primitive` under the current interpreter: arrays in, a list of arrays out."""
-    return _context.interpreter.bind(primitive, args, params)
+    return in_force.interpreter.bind(primitive, args, params)
 
 
 def eval_jaxpr(jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any]:
     """The outputs of `jaxpr` on `args` (captured arrays first), under the current interpreter."""
-    interpreter = _context.interpreter
+    interpreter = in_force.interpreter
     if isinstance(interpreter, Evaluator):
         return tiers.run(jaxpr, args, _evaluate)
     inlined = interpreter.inline(jaxpr, args)

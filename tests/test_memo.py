@@ -6,6 +6,7 @@ import gc
 import math
 import operator
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -115,12 +116,28 @@ TRANSFORMS: dict[str, Callable[[Any], Any]] = {
     "vmap": lambda f: ft.vmap(f)(np.stack([X, X + 1])),
     "vmap of grad": lambda f: ft.vmap(ft.grad(f))(np.stack([X, X + 1])),
     "hvp": lambda f: ft.hvp(f, (X,), (B,)),
+    "value_and_grad with aux": lambda f: ft.value_and_grad(lambda x: (f(x), x * 2), has_aux=True)(
+        X
+    ),
+    "grad by a dict": lambda f: ft.grad(lambda d: f(d["x"]) * d["s"])({"x": X, "s": 0.5}),
+    "grad of grad": lambda f: ft.grad(lambda x: np.sum(ft.grad(f)(x) * x))(X),
+    "jvp of grad": lambda f: ft.jvp(ft.grad(f), (X,), (B,)),
+    "grad of jvp": lambda f: ft.grad(lambda x: ft.jvp(f, (x,), (B,))[1])(X),
+    "jacfwd of jacrev": lambda f: ft.jacfwd(ft.jacrev(f))(X),
+    "jacrev of jacfwd": lambda f: ft.jacrev(ft.jacfwd(f))(X),
+    "vmap of hessian": lambda f: ft.vmap(ft.hessian(f))(np.stack([X, X + 1])),
+    "vmap of vmap": lambda f: ft.vmap(ft.vmap(f))(np.stack([X, X + 1])[None]),
+    "vmap of jvp": lambda f: ft.vmap(lambda x: ft.jvp(f, (x,), (B,)))(np.stack([X, X + 1])),
+    "grad of vmap": lambda f: ft.grad(lambda x: ft.vmap(f)(x).sum())(np.stack([X, X + 1])),
+    "vjp of grad": lambda f: ft.vjp(ft.grad(f), X)[1](B),
+    "linearize of grad": lambda f: ft.linearize(ft.grad(f), X)[1](B),
+    "third": lambda f: ft.grad(lambda x: ft.hvp(f, (x,), (B,))[0].sum())(X),
 }
 
 
 PAIRS = [
     *[(name, t) for name in FUNCTIONS for t in ("grad", "vmap of grad") if name != "constant"],
-    *[(name, t) for name in ("layer", "nested") for t in TRANSFORMS],
+    *[(name, t) for name in ("layer", "nested", "slices") for t in TRANSFORMS],
     *[("constant", "grad"), ("custom_jvp", "jvp"), ("custom_vjp", "vjp"), ("scan", "hessian")],
 ]
 
@@ -181,6 +198,62 @@ def test_a_loop_of_any_length_is_one_program(
         agree(found, gradient(x))
         ft.config.memo = True
     assert len([*trie.roots()[0].below()]) == size
+
+
+@pytest.mark.parametrize("most", [10_000, pytest.param(100_000, marks=pytest.mark.full)])
+def test_the_time_of_a_loop_is_linear(most: int) -> None:
+    """A step of a long loop costs what one of a short loop does, in time of this thread."""
+
+    def f(x: Any, steps: int) -> Any:
+        y = x
+        while y < steps:
+            y = y + 1.0
+        return y * x
+
+    def seconds_a_step(steps: int, calls: int) -> float:
+        gradient = ft.grad(f)
+        assert gradient(0.5, steps) == 2 * 0.5 + np.ceil(steps - 0.5)
+        best = math.inf
+        for _ in range(calls):
+            begin = time.thread_time()
+            gradient(0.5, steps)
+            best = min(best, time.thread_time() - begin)
+        return best / steps
+
+    seconds_a_step(100, 2)
+    tiers.wait()
+    assert seconds_a_step(most, 2) < 3.0 * seconds_a_step(1000, 3)
+
+
+def test_a_loop_of_500_to_1500_steps_adds_nothing() -> None:
+    """After the fifth call, whatever the number of steps: no program, no leaf, no memory."""
+
+    def f(x: Any) -> Any:
+        y, n = x, 0
+        while y > 1e-3:
+            y = y * 0.993 - 1e-6 * np.sin(x) * y
+            n += 1
+        steps.append(n)
+        return y * x
+
+    steps: list[int] = []
+    ft.config.unjitted = "compiled"
+    gradient = ft.grad(f)
+    starts = [0.05, 1.0, 10.0, 0.2, 3.0, 0.04, 20.0, 0.5, 7.0, 0.1]
+    for x in starts[:5]:
+        gradient(x)
+    before = ft.memo_info()
+    for x in starts[5:]:
+        gradient(x)
+    after = ft.memo_info()
+    assert len(set(steps)) == len(starts)
+    assert min(steps) >= 500
+    assert max(steps) <= 1500
+    assert after[1:] == before[1:]
+    assert after.hits > before.hits + 5 * 500
+    assert after.leaves <= 4
+    assert after.compiled == after.leaves
+    assert after.steps < 30
 
 
 def test_a_loop_is_linear_in_its_steps() -> None:
@@ -771,6 +844,26 @@ def test_the_memo_is_bounded() -> None:
         agree(gradient(X), exponent[0] * X ** (exponent[0] - 1))
     root = trie.roots()[-1]
     assert len([*root.below()]) <= 3 * trie.MOST_CHILDREN
+
+
+def test_ends_count_as_their_equations_do() -> None:
+    """Traps 22 and 23: loops of many lengths share steps, but each has a program of its own."""
+    ft.config.memo_steps = 1000
+    count = [0]
+
+    def f(x: Any) -> Any:
+        for _ in range(count[0]):
+            x = x * 1.5
+        return x
+
+    held: list[int] = []
+    for count[0] in range(100, 140):
+        agree(ft.grad(f)(1.0), 1.5 ** count[0])
+        leaves = [leaf for root in trie.roots() for step in root.below() for leaf in step.leaves()]
+        held.append(sum(len(leaf.jaxpr.eqns) for leaf in leaves))
+        assert held[-1] <= trie._size[0] <= 1000
+    assert max(held) > 500
+    assert ft.memo_info().memory < 2_000_000
 
 
 def test_alternating_branches(monkeypatch: pytest.MonkeyPatch) -> None:

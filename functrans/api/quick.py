@@ -16,7 +16,7 @@ from functrans import tree
 from functrans.api.border import Function, Staged, ended, is_scalar
 from functrans.api.results import AuxOutput
 from functrans.api.tape import Tape
-from functrans.bind import current_interpreter, enter, leave
+from functrans.bind import TRACING, current_interpreter, enter, in_force
 from functrans.errors import code_of
 from functrans.ir import aval_of
 from functrans.memo.keys import kind_of
@@ -108,9 +108,9 @@ class Quick:
         trace = Trace(self._purpose, root=signature.root)
         tape = Tape(signature.flags)
         outer = enter(trace)
-        if taped and outer.parent is None:
-            trace.tape = tape
         try:
+            if taped and outer.parent is None:
+                trace.tape = tape
             if treedef is None:
                 tracers = [trace.expected_argument(leaves[0], signature.names[0])]
                 value: Any = tracers[0]
@@ -136,8 +136,11 @@ class Quick:
             trace.release()
             raise
         finally:
+            in_force.interpreter = outer
+            TRACING[0] -= 1
             trace.close()
-            leave(outer)
+            if outer.parent is not None:
+                outer.resume()
 
 
 MOST_SIGNATURES, MOST_FUNCTIONS = 64, 4096

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from functrans.api.border import unaliased
-from functrans.bind import eval_jaxpr, go_on, rest
+from functrans.bind import TRACING, eval_jaxpr, in_force, rest
 from functrans.errors import ConcretizationError
 from functrans.ir import Jaxpr, is_inexact
 from functrans.memo.trie import Leaf
@@ -87,11 +87,13 @@ class Tape:
             program = leaf.ready[active] = Program(leaf.jaxpr, active)
         known += program.moving
         linear, count = program.linear, len(program.moving)
-        resting = rest()
+        outer, depth = rest()
         try:
             raw = eval_jaxpr(leaf.jaxpr if linear is None else linear.primal, values)
         finally:
-            go_on(resting)
+            in_force.interpreter = outer
+            TRACING[0] += depth
+            outer.resume()
         if program.moves:
             residuals = unaliased(values if linear is None else raw[count:], values)
             self.runs.append(Run(program, cells, first, residuals))

@@ -11,8 +11,8 @@ from functrans.ir import Jaxpr
 from functrans.memo import trie
 from functrans.memo.trie import Leaf, Step
 
-STEP_BYTES, LEAF_BYTES = 2500, 6000
-"""What a step with its equations takes, and a leaf with its programs; measured."""
+STEP_BYTES, LEAF_BYTES, EQUATION_BYTES = 2500, 4000, 250
+"""What a step with its equations takes, a leaf, and an equation of its programs; measured."""
 
 
 class MemoInfo(NamedTuple):
@@ -22,7 +22,7 @@ class MemoInfo(NamedTuple):
     misses   traces and segments that were recorded
     leaves   ends of traces and of segments that are known
     compiled those of which a program runs natively
-    steps    operations that are known; `config.memo_steps` bounds them
+    steps    operations that are known; `config.memo_steps` bounds them and the leaves' equations
     memory   about how many bytes all of this takes
     """
 
@@ -50,8 +50,12 @@ def memo_info() -> MemoInfo:
                 steps += 1
                 constants += _constant_bytes(step)
                 leaves += step.leaves()
-    compiled = sum(any(map(_is_native, programs_of(leaf.jaxpr))) for leaf in leaves)
-    memory = steps * STEP_BYTES + len(leaves) * LEAF_BYTES + constants
+    compiled = equations = 0
+    for leaf in leaves:
+        programs = list(programs_of(leaf.jaxpr))
+        compiled += any(map(_is_native, programs))
+        equations += sum(len(p.eqns) for p in programs)
+    memory = steps * STEP_BYTES + len(leaves) * LEAF_BYTES + equations * EQUATION_BYTES + constants
     return MemoInfo(hits, misses, len(leaves), compiled, steps, memory)
 
 

@@ -166,7 +166,15 @@ class Step(Slot):
         return self._ends.get(key)
 
     def add_end(self, key: Hashable, leaf: Leaf) -> Leaf:
-        return self._ends.setdefault(key, leaf)
+        """Put a leaf where there is none for this key; the one that is there then.
+
+        Its equations count as steps do: ends of a loop that runs differently often share the
+        steps, and no equation.
+        """
+        found = self._ends.setdefault(key, leaf)
+        if found is leaf and self.root is not None:
+            self.root.grow(len(leaf.jaxpr.eqns))
+        return found
 
     def path(self) -> list[Step]:
         """The steps from the root, which is left out, to this one."""
@@ -248,12 +256,12 @@ class Root(Step):
         """Itself, and where later segments begin."""
         return [self, *self._later.values()]
 
-    def grow(self) -> None:
-        """Count one more step."""
+    def grow(self, count: int = 1) -> None:
+        """Count one more step, or the equations of a leaf."""
         with _lock:
-            self.size += 1
+            self.size += count
             if self.kept:
-                _size[0] += 1
+                _size[0] += count
                 _make_room()
 
 
