@@ -119,9 +119,9 @@ def outer_product(eqs: EquationBuilder, eqn: Eqn, p: Product) -> list[Atom]:
 
 def arranged(eqs: EquationBuilder, x: Atom, axes: tuple[int, ...], shape: tuple[int, ...]) -> Atom:
     """The axes given, in that order, then the others; `shape` leaves axes of length 1 out."""
-    rest = tuple(a for a in range(x.aval.ndim) if a not in axes)
-    if axes + rest != tuple(range(x.aval.ndim)):
-        (x,) = eqs.bind(st.transpose_p, x, perm=axes + rest)
+    perm = (*axes, *(a for a in range(x.aval.ndim) if a not in axes))
+    if perm != tuple(range(x.aval.ndim)):
+        (x,) = eqs.bind(st.transpose_p, x, perm=perm)
     return eqs.bind(st.reshape_p, x, shape=shape)[0] if x.aval.shape != shape else x
 
 

@@ -186,9 +186,8 @@ def steps_of(ctx: RootContext, w: Windows, length: Any, steps: Buffer) -> list[A
 
 def least(ctx: RootContext, left: Index, most: int) -> Any:
     """min(left, most)."""
-    low, high = left.range()
-    if low >= most or low == high:
-        return ctx.b.index(min(low, most))
+    if left.range()[0] >= most:
+        return ctx.b.index(most)
     return ctx.b.min(ctx.walk.number(left), ctx.b.index(most))
 
 

@@ -107,7 +107,10 @@ def over_all_images(
 
 
 def spread(eqs: EquationBuilder, x: Atom, c: Window) -> Atom:
-    """x with its dilation and padding; negative padding cuts off."""
+    """x with its dilation and padding; negative padding cuts off.
+
+    What it cuts at the far end may stay: it lies behind the last window.
+    """
     low = (0, 0, *(max(lo, 0) for lo, _ in c.padding))
     high = (0, 0, *(max(hi, 0) for _, hi in c.padding))
     interior = (0, 0, *(d - 1 for d in c.lhs))
@@ -115,12 +118,9 @@ def spread(eqs: EquationBuilder, x: Atom, c: Window) -> Atom:
         zero = Literal(x.aval.dtype.type(0))
         (x,) = eqs.bind(st.pad_p, x, zero, low=low, high=high, interior=interior)
     start = (0, 0, *(max(-lo, 0) for lo, _ in c.padding))
-    limit = tuple(
-        n - cut
-        for n, cut in zip(x.aval.shape, (0, 0, *(max(-hi, 0) for _, hi in c.padding)), strict=True)
-    )
-    if any(start) or limit != x.aval.shape:
-        (x,) = eqs.bind(st.slice_p, x, start=start, limit=limit, stride=(1,) * x.aval.ndim)
+    if any(start):
+        stride = (1,) * x.aval.ndim
+        (x,) = eqs.bind(st.slice_p, x, start=start, limit=x.aval.shape, stride=stride)
     return x
 
 

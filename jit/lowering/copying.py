@@ -75,5 +75,4 @@ def clear(ctx: RootContext, count: int, buffer: Buffer) -> None:
     with ctx.nest([chunks], [parallel]) as (k,):
         start = ctx.walk.number(k * elements)
         rest = b.sub(b.index(count), ctx.walk.number(k * ZERO_CHUNK))
-        length = b.min(rest, ZERO_CHUNK) if count % ZERO_CHUNK else b.index(min(ZERO_CHUNK, count))
-        b.call("memset", b.ref(buffer, start), 0, length)
+        b.call("memset", b.ref(buffer, start), 0, b.min(rest, ZERO_CHUNK))

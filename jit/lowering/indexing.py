@@ -159,7 +159,7 @@ def resolved(walk: Walk, eqn: Eqn, point: Point) -> tuple[list[Index], Any]:
             continue
         value = positive(b, walk.value(atom, point), n)
         if mode == "clip":
-            value = b.max(b.min(value, n - 1), 0)
+            value = clipped(b, value, n)
         elif mode != "raise":
             inside = walk.both(inside, b.not_(outside(b, value, n)))
         key = (atom, axis, n, mode, point.flat)
@@ -334,26 +334,24 @@ def placed(primitive: Primitive) -> Primitive:
     )
 
 
-def own_rows(eqs: EquationBuilder, eqn: Eqn) -> list[int] | None:
-    """For each axis of the indices the axis of x that an iota ties it to; None when one is free."""
+def has_own_rows(eqs: EquationBuilder, eqn: Eqn) -> bool:
+    """Does an iota tie every axis of the indices to an axis of x?"""
     x, index = eqn.inputs[0], eqn.inputs[2]
-    tied: dict[int, int] = {}
+    tied = set[int]()
     for atom, axis in zip(indices_of(eqn), eqn.params["axes"], strict=True):
         made = eqs.made_by(atom)
         if made is not None and made.primitive is primitives.structural.iota_p:
             own = made.params["axis"]
             if index.aval.shape[own] <= x.aval.shape[axis]:
-                tied.setdefault(own, axis)
-    axes = [tied.get(a) for a in range(index.aval.ndim)]
-    return None if None in axes else [a for a in axes if a is not None]
+                tied.add(own)
+    return bool(tied) and tied.issuperset(range(index.aval.ndim))
 
 
 def expand_placed(primitive: Primitive) -> Callable[[EquationBuilder, Eqn], list[Atom] | None]:
     """Use the index function where rows are tied, so that the scatter can be fused."""
 
     def expand(eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:
-        rows = own_rows(eqs, eqn)
-        if rows is None or not rows or eqn.inputs[1].aval.size == 0:
+        if not has_own_rows(eqs, eqn) or eqn.inputs[1].aval.size == 0:
             return None
         return eqs.bind(primitive, *eqn.inputs, **eqn.params)
 
@@ -395,7 +393,12 @@ def lower_placed(combine: Function | None, paired: Function | None) -> Callable[
 def wrapped(walk: Walk, eqn: Eqn, value: Any, n: int) -> Any:
     """An index counted from the start; clipped where the mode says so."""
     value = positive(walk.b, value, n)
-    return walk.b.max(walk.b.min(value, n - 1), 0) if eqn.params["mode"] == "clip" else value
+    return clipped(walk.b, value, n) if eqn.params["mode"] == "clip" else value
+
+
+def clipped(b: Builder, value: Value, n: int) -> Value:
+    """The nearest place along an axis of n."""
+    return b.max(b.min(value, n - 1), 0)
 
 
 def _root(

@@ -306,17 +306,17 @@ def cond_memory(eqn: Eqn) -> list[int]:
 def lower_cond(ctx: RootContext, eqn: Eqn) -> None:
     """The program that the index says, on the operands and into the results as they lie."""
     b, programs = ctx.b, inner_programs(eqn)
-    index, *operands = eqn.inputs
+    index = eqn.inputs[0]
     changed = dict(cond_overwrites(eqn))
     with ctx.walk.kernel(ctx.name):
-        ins, outs = Table(ctx, "ins", len(operands)), Table(ctx, "outs", len(eqn.outputs))
-        for k, operand in enumerate(operands):
-            if k + 1 in changed:
-                home = eqn.outputs[changed[k + 1]]
-                begin_at(ctx, operand, home, None)
-                ins.put(k, address_of(ctx, home))
+        ins, outs = Table(ctx, "ins", len(eqn.inputs)), Table(ctx, "outs", len(eqn.outputs))
+        for place, k in enumerate(range(1, len(eqn.inputs))):
+            if k in changed:
+                home = eqn.outputs[changed[k]]
+                begin_at(ctx, eqn.inputs[k], home, None)
+                ins.put(place, address_of(ctx, home))
             else:
-                ins.put(k, address_of(ctx, operand))
+                ins.put(place, address_of(ctx, eqn.inputs[k]))
         outs.put_all(eqn.outputs)
         total = arena_bytes(eqn)
         arena = ctx.space() if total else b.ref(ins.buffer)
@@ -359,8 +359,8 @@ def scan_parts(eqn: Eqn) -> ScanParts:
 
 def scan_memory(eqn: Eqn) -> list[int]:
     """All but the initial carry, which is written where it is wanted."""
-    first, count = eqn.params["num_consts"], eqn.params["num_carry"]
-    return [*range(first), *range(first + count, len(eqn.inputs))]
+    changed = {i for i, _ in scan_overwrites(eqn)}
+    return [k for k in range(len(eqn.inputs)) if k not in changed]
 
 
 def scan_overwrites(eqn: Eqn) -> list[tuple[int, int]]:
@@ -496,9 +496,9 @@ def write_while(ctx: RootContext, eqn: Eqn, space: Space, lane: Value | None) ->
     b, (cond, body) = ctx.b, inner_programs(eqn)
     asked, start = eqn.params["num_cond_consts"], eqn.params["num_body_consts"]
     carries = Carries(ctx, eqn, space, lane)
-    count = len(carries.homes)
-    asks, answer = Table(ctx, "asks", asked + count), Table(ctx, "answer", 1)
-    ins, outs = Table(ctx, "ins", start + count), Table(ctx, "outs", count)
+    asks, answer = Table(ctx, "asks", len(eqn.params["cond"].invars)), Table(ctx, "answer", 1)
+    ins = Table(ctx, "ins", len(eqn.params["body"].invars))
+    outs = Table(ctx, "outs", len(carries.homes))
     truth = b.local(f"{ctx.name}_truth", "bool", 1)
     answer.put(0, b.address(truth))
     asks.put_operands(eqn, range(asked), lane)

@@ -153,8 +153,9 @@ class Scan:
             self.write(first, start)
             if n == 1:
                 return
-            loop = Loop(n - 1, "k")
-            opened = ctx.b.for_(n - 1, "serial", [(v, None) for v in parts(self.wide(start))])
+            steps = n - 1
+            loop = Loop(steps, "k")
+            opened = ctx.b.for_(steps, "serial", [(v, None) for v in parts(self.wide(start))])
             with ctx.walk.loop(loop, opened):
                 flat = self.place(a, Index(1, {loop: 1}), c)
                 found = self.step(ctx.b, joined(opened.carries), self.wide(self.element(flat)))
