@@ -23,12 +23,18 @@ BESIDE = {
     "reduction": ("test_apart",),
     **dict.fromkeys(("taylor", "series", "expansion", "expanding", "curves"), ("test_taylor",)),
     **dict.fromkeys(("cond", "scan", "while", "trajectories", "keeping", "stepping"), CONTROL),
-    **dict.fromkeys(("loops", "register", "sweep", "unrolled", "asking", "copying"), CONTROL),
-    "contraction": ("test_products",),
+    **dict.fromkeys(("loops", "register", "sweep", "unrolled"), CONTROL),
+    "contraction": ("test_products", "test_asking"),
     "complex": ("test_complex_edges",),
     "ordering": ("test_sort",),
     "gammas": ("test_gammas",),
     "elementwise": ("test_edges",),
+    **dict.fromkeys(("products", "narrow"), ("test_control",)),
+    "asking": ("test_asking", *CONTROL),
+    "domain": ("test_asking",),
+    "copying": ("test_scatter", *CONTROL),
+    "callbacks": ("test_callbacks", "test_bfloat16"),
+    "simplify": ("test_simplify",),
 }
 """The tests of what a file whose name contains the first word makes."""
 
