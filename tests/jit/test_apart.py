@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 
+import functrans as ft
+import functrans.numpy as fnp
+from functrans import lax
 from jit.lowering import indexing
 from jit.passes import loops as passes_loops
 from tests.jit.apart import Apart
@@ -47,3 +53,21 @@ def test_parts_of_a_crowded_scatter(how: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(indexing, "CROWDED", 0)
     monkeypatch.setattr(indexing, "PARTS", 7)
     assert loops_apart(f"scatter_{how}") > 0
+
+
+def test_lanes_of_whiles_have_memory_of_their_own() -> None:
+    """Carries and what a step computes between, of lanes that run at once."""
+    rng = np.random.default_rng(0)
+    w, xs = rng.normal(size=(70, 70)) / 8, rng.normal(size=(5, 70))
+
+    def steps(w: Any, x: Any, n: Any) -> Any:
+        step = lambda c: (c[0] + 1, fnp.tanh(w @ fnp.sin(w @ c[1])) + c[1][::-1])
+        return lax.while_loop(lambda c: c[0] < n, step, (0, x))
+
+    lanes = ft.vmap(steps, (None, 0, 0))
+    operands = [w, xs, np.arange(5)]
+    program = Apart(ft.make_jaxpr(lanes)(*operands).jaxpr)
+    for found, expected in zip(program(operands), lanes(*operands), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+    assert program.loops > 0
+    assert program.clashes == []

@@ -63,6 +63,8 @@ LAYERS = {
     "both": Layer((1, 2, 4, 9), (3, 2, 3, 3), (2, 3), ((1, 2), (2, 2)), (4, 2), (1, 2)),
     "cut": Layer((1, 2, 7, 20), (3, 2, 2, 2), (), ((-1, 1), (-3, -2))),
     "grouped": Layer((2, 6, 4, 13), (9, 2, 3, 3), (), ((1, 1), (1, 1)), (), (), 3),
+    "panels in groups": Layer((1, 4, 4, 13), (18, 2, 3, 3), (), ((1, 1), (1, 1)), (), (), 2),
+    "large filters in groups": Layer((2, 4, 5, 13), (6, 2, 3, 12), (), (), (), (), 2),
     "depthwise": Layer((2, 4, 5, 20), (4, 1, 3, 3), (1, 2), ((1, 1), (1, 1)), (), (), 4),
     "volume": Layer((1, 2, 3, 4, 11), (3, 2, 2, 3, 3), (1, 2, 1), ((0, 1), (1, 1), (1, 1))),
 }
@@ -153,6 +155,14 @@ def test_in_whole_images(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(LAYERS))
 def test_in_pieces(name: str, cut: None) -> None:
+    x, w, ct, expected = operands(name, "f8")
+    agrees(program(name, "f8")([x, w, ct]), expected, "f8")
+
+
+@pytest.mark.parametrize("name", ["same", "line", "point", "grouped"])
+def test_several_sums_of_several_pieces(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for part, value in (("MOST_SLOTS", 2), ("LEAST_PLACES", 1), ("BAND_PLACES", 4)):
+        monkeypatch.setattr(conv_windows, part, value)
     x, w, ct, expected = operands(name, "f8")
     agrees(program(name, "f8")([x, w, ct]), expected, "f8")
 

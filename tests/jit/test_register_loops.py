@@ -156,6 +156,16 @@ def tables(t: Any) -> Any:
     return lax.scan(body, 0.25, np.arange(20))
 
 
+def looked_up(t: Any) -> Any:
+    """Reads a table where only the carry knows."""
+
+    def body(c: Any, _: Any) -> Any:
+        j, s = c
+        return ((5 * j + 3) % 16, 0.5 * s + t[j] * t[15 - j]), s
+
+    return lax.scan(body, (1, 0 * t[0]), None, length=20)
+
+
 def reductions(z: Any) -> Any:
     def body(c: Any, x: Any) -> Any:
         s = fnp.cumsum(c * x)
@@ -189,8 +199,11 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "mixed": (mixed, (0.75,)),
     "nested": (nested, (np.arange(12.0).reshape(4, 3),)),
     "spilled": (spilled, (RNG.random((3, 40)),)),
+    "complex spilled": (spilled, (RNG.random((3, 40)) * 0.5j,)),
     "halvings": (halvings, (1000.0,)),
     "tables": (tables, (RNG.random(16),)),
+    "looked up": (looked_up, (RNG.random(16),)),
+    "complex looked up": (looked_up, (RNG.random(16) + 1j,)),
     "reductions": (reductions, (np.arange(5.0),)),
     "kinds": (kinds, (3,)),
     "complex": (orbit, (0.1 + 0.2j,)),

@@ -9,6 +9,7 @@ import pytest
 
 import functrans as ft
 import functrans.numpy as fnp
+from functrans import lax
 from jit.lowering.copying import ZERO_BYTES, ZERO_CHUNK
 from jit.lowering.indexing import CROWDED
 from jit.runtime import threads
@@ -85,3 +86,54 @@ def test_crowded_updates_outside_are_dropped_or_fail() -> None:
     np.testing.assert_array_equal(dropped, np.bincount(inside, minlength=50))
     with pytest.raises(IndexError):
         ft.jit(lambda v: fnp.zeros(50).at[where].add(v))(np.ones(CROWDED))
+
+
+def test_a_crowd_of_minus_zeros_is_minus_zero() -> None:
+    where = RNG.integers(0, 50, CROWDED)
+    found = ft.jit(lambda v: fnp.full(50, -0.0).at[where].add(v))(np.full(CROWDED, -0.0))
+    assert np.signbit(found).all()
+
+
+@pytest.mark.parametrize("mode", ["clip", "drop"])
+@pytest.mark.parametrize("combine", ["set", "add"])
+def test_each_row_has_one_place_of_its_own(mode: str, combine: str) -> None:
+    """Fewer rows than x has, in another order of axes, and places beyond the ends."""
+    x, v = RNG.normal(size=(5, 4)), RNG.normal(size=3)
+    where = np.array([-9, 2, 100]) if mode == "clip" else np.array([3, 0, 2])
+    nearest = np.clip(where, 0, 3)
+
+    def f(x: Any, where: Any, v: Any) -> Any:
+        return 2 * getattr((3 * x).at[fnp.arange(3), where], combine)(v, mode=mode)
+
+    def g(x: Any, where: Any, v: Any) -> Any:
+        return 2 * getattr((3 * x).at[where, fnp.arange(3)], combine)(v, mode=mode)
+
+    expected = 3 * x
+    expected[np.arange(3), nearest] = v + (combine == "add") * expected[np.arange(3), nearest]
+    np.testing.assert_allclose(ft.jit(f)(x, where, v), 2 * expected, rtol=1e-14)
+    turned = ft.jit(g)(x.T.copy(), where, v)
+    np.testing.assert_allclose(turned, 2 * expected.T, rtol=1e-14)
+
+
+def test_each_pair_of_rows_has_one_place_of_its_own() -> None:
+    x, v = RNG.normal(size=(5, 4, 3)), RNG.normal(size=(3, 2))
+    where = RNG.integers(0, 3, (3, 2))
+
+    def f(x: Any, where: Any, v: Any) -> Any:
+        return 2 * (3 * x).at[fnp.arange(3)[:, None], fnp.arange(2)[None], where].set(v)
+
+    expected = 3 * x
+    expected[np.arange(3)[:, None], np.arange(2)[None], where] = v
+    np.testing.assert_allclose(ft.jit(f)(x, where, v), 2 * expected, rtol=1e-14)
+
+
+def test_a_slice_that_would_end_outside_is_written_at_the_end() -> None:
+    x, update = np.zeros((60, 50)), np.ones((20, 30))
+
+    def f(x: Any, i: Any) -> Any:
+        return lax.fori_loop(0, 2, lambda k, x: lax.dynamic_update_slice(x, update, (i, i)), x)
+
+    for i, row, column in ((100, 40, 20), (-100, 0, 0), (7, 7, 7)):
+        expected = x.copy()
+        expected[row : row + 20, column : column + 30] = 1
+        np.testing.assert_array_equal(ft.jit(f)(x, np.int64(i)), expected)

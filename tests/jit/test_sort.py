@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import functrans as ft
+import functrans.numpy as fnp
+from functrans import lax
+from jit.lowering import ordering
 from jit.runtime import sort, threads
 from jit.runtime.sort_text import BLOCK
 
@@ -132,3 +136,46 @@ def test_descending_keeps_ties_in_order() -> None:
 def test_a_type_without_order_is_a_clear_error() -> None:
     with pytest.raises(ValueError, match=r"sort: expected one of i8, .*'ft_sort_i128'"):
         sort.symbols("ft_sort_i128")
+
+
+@pytest.mark.parametrize("shape", [(1000,), (30, 1000)])
+def test_one_operand_is_sorted_where_it_is_written(shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).standard_normal(shape)
+    sorts = ft.jit(lambda x: fnp.sort(x, axis=-1))
+    np.testing.assert_array_equal(sorts(x), np.sort(x))
+    text = sorts.lower(x).as_text("loops")
+    assert "ft_sort_f64" in text
+    assert "ft_argsort" not in text
+
+
+@pytest.mark.parametrize("dtype", ["f8", "i2", "u1"])
+def test_workspaces_hold_what_the_sorts_take(dtype: str) -> None:
+    n, size = 1000, np.dtype(dtype).itemsize
+    x = np.zeros((3, n), dtype)
+    name = name_of(x)
+    (alone,) = ft.make_jaxpr(lambda x: lax.sort(x))(x).jaxpr.eqns
+    (together,) = ft.make_jaxpr(lambda x: lax.sort((x, x)))(x).jaxpr.eqns
+    scratch = sort.sort_scratch_bytes(name, n)
+    assert scratch <= ordering.sort_workspace(alone) < scratch + 64
+    needed = (size + 8) * n + sort.argsort_scratch_bytes(name, n)
+    assert needed <= ordering.sort_workspace(together) < needed + 3 * 64
+
+
+def test_a_large_k_takes_the_end_of_the_order() -> None:
+    """Ties go to the lower index."""
+    x = np.random.default_rng(0).integers(0, 40, (7, 300)) / 2
+    values, places = ft.jit(lambda x: lax.top_k(fnp.sin(x), 200))(x)
+    order = np.argsort(-np.sin(x), axis=-1, kind="stable")[:, :200]
+    np.testing.assert_array_equal(places, order)
+    np.testing.assert_allclose(values, np.sin(np.take_along_axis(x, order, -1)), rtol=1e-13)
+
+
+def test_several_operands_are_read_in_any_layout() -> None:
+    x = np.random.default_rng(1).integers(0, 9, (6, 5, 4)).astype(float)
+
+    def f(x: Any) -> Any:
+        y = fnp.transpose(x, (2, 0, 1)).reshape(4, 30) + 1
+        return lax.sort((y, -y, y * y), dimension=0)
+
+    for a, b in zip(ft.jit(f)(x), f(x), strict=True):
+        np.testing.assert_array_equal(a, b)
