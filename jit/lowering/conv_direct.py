@@ -290,12 +290,10 @@ def call(
 
 
 def here(ctx: RootContext, left: Index, most: int) -> Value:
-    """min(left, most), not below zero."""
-    low, high = left.range()
-    if low == high:
-        return ctx.b.index(max(min(low, most), 0))
-    number = ctx.b.min(ctx.walk.number(left), ctx.b.index(most))
-    return ctx.b.max(number, ctx.b.index(0)) if low < 0 else number
+    """min(left, most); the phases differ by one place at most, so that none is below zero."""
+    low, _ = left.range()
+    assert low >= 0, "a phase ends before its last band"
+    return ctx.b.min(ctx.walk.number(left), ctx.b.index(most))
 
 
 __all__ = ["Axis", "direct_conv_p", "takes"]
