@@ -54,6 +54,46 @@ def test_attention_in_blocks_has_the_same_bits(
         np.testing.assert_array_equal(mine, expected)
 
 
+def scores(x: Any) -> Any:
+    return fnp.matmul(x, fnp.swapaxes(x, 1, 2)) / x.shape[1]
+
+
+def softmax(x: Any) -> Any:
+    exps = fnp.exp(x - fnp.max(x, axis=2, keepdims=True))
+    return exps / fnp.sum(exps, axis=2, keepdims=True)
+
+
+# Layers that keep to a member of the batch, and layers that reach for others.
+LAYERS: list[Callable[[Any], Any]] = [
+    lambda x: scores(x)[:, :, : x.shape[2]] + x,
+    lambda x: fnp.matmul(softmax(scores(x)), x),
+    lambda x: fnp.matmul(scores(x) - fnp.mean(scores(x), axis=1, keepdims=True), x),
+    lambda x: fnp.matmul(fnp.roll(scores(x), 1, axis=0) + scores(x), x),
+    lambda x: x[::-1] + x,
+    lambda x: fnp.cumsum(x, axis=0) / x.shape[0],
+]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_networks_have_the_same_bits(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(seed)
+    layers = [LAYERS[k] for k in rng.integers(0, len(LAYERS), 3)]
+    x = rng.normal(size=(32, 192, 16)).astype("f4") / 4
+
+    def f(x: Any) -> Any:
+        for layer in layers:
+            x = layer(x)
+        return fnp.sum(x * x)
+
+    closed = ft.make_jaxpr(ft.value_and_grad(f))(x)
+    args = [*closed.consts, x]
+    found = pipeline.compile_jaxpr(closed.jaxpr)
+    monkeypatch.setattr(pipeline, "in_blocks", lambda program: Blocked(program, []))
+    plain = pipeline.compile_jaxpr(closed.jaxpr)
+    for mine, expected in zip(found(args), plain(args), strict=True):
+        np.testing.assert_array_equal(mine, expected)
+
+
 def handing_on(
     b: Builder, between: Buffer, after: Buffer, shift: int = 0, members: int = MEMBERS
 ) -> Program:
