@@ -518,7 +518,9 @@ class Walker(Position):
     def _run_known(self) -> bool:
         """Run a segment that the memo knows, if it does."""
         live = self._live()
-        slots = list(dict.fromkeys([t.slot for t in live]))
+        slots = [t.slot for t in live]
+        if len(slots) > 1:
+            slots = list(dict.fromkeys(slots))
         leaf = self.cursor.end(("ask", *slots))
         if leaf is None:
             return False

@@ -232,8 +232,16 @@ def as_typed(value: Any, aval: Aval) -> Any:
 
 def unaliased(values: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
     """The values, out of reach of later writes to an input (residuals must be)."""
+    for value in values:
+        if not isinstance(value, _IMMUTABLE):
+            break
+    else:
+        return list(values)
     arrays = [x for x in inputs if isinstance(x, np.ndarray)]
     return [_unaliased(v, arrays) for v in values]
+
+
+_IMMUTABLE = (np.generic, float, int, complex)
 
 
 def _unaliased(value: Any, arrays: list[Any]) -> Any:
