@@ -173,6 +173,15 @@ def code_of(f: Any) -> Any:
     return getattr(_unwrap(f), "__code__", None)
 
 
+def place_of(f: Any) -> Any:
+    """What all functions share that are made in the same places: the code of what is innermost, or
+    its type, and how many functions are wrapped round it."""
+    depth, inner = 0, f
+    while depth < 32 and hasattr(inner, "__wrapped__"):
+        depth, inner = depth + 1, inner.__wrapped__
+    return code_of(inner) or type(inner), depth
+
+
 def name_of(f: Any) -> str:
     """The name to call a function by: `loss`, `<lambda>`, the name of a class."""
     inner = _unwrap(f)

@@ -32,8 +32,8 @@ from functrans.errors import (
     NonLinearError,
     ThreadError,
     TransformTypeError,
-    code_of,
     describe,
+    place_of,
     user_frame,
     where,
 )
@@ -115,7 +115,7 @@ def root_of(
     """Where traces of this function with arguments like these begin in the memo."""
     slots = [argument.slot() for argument in arguments]
     kinds = [kind_for(s.aval, s.scalar, s.abstract, s.active) for s in slots]
-    place = code_of(function) or type(function)
+    place = place_of(function)
     around = () if parent.parent is None else ambient_axes()
     return root_at((place, purpose, axis, around, *kinds), lambda: Root(slots))
 
@@ -712,8 +712,13 @@ def stage_walk(walk: Callable[..., Sequence[Any]], avals: Sequence[Aval], purpos
 
 def ambient_axes() -> tuple[MappedAxis, ...]:
     """The named axes in force here: what is staged now may depend on them."""
-    traces = enclosing_traces(current_interpreter())
-    return tuple(t.axis for t in traces if t.axis is not None and t.axis.name is not None)
+    found: tuple[MappedAxis, ...] = ()
+    trace: Any = current_interpreter()
+    while trace.parent is not None:  # at every nested call: no generator
+        if trace.axis is not None and trace.axis.name is not None:
+            found += (trace.axis,)
+        trace = trace.parent
+    return found
 
 
 def axis_size(name: Any) -> int:

@@ -204,12 +204,31 @@ class Walker(Position):
 
     def applied(self, run: Callable[..., Any], jaxpr: Jaxpr, args: Sequence[Any]) -> Any:
         """A program that is applied, as the outermost operation."""
+        step = self.cursor.next
+        if step.fn is jaxpr and step.build is not None and self._takes(step, args):
+            self.cursor = step
+            return step.build([self._made(slot) for slot in step.results])
         try:
             key, reader = read_program(self, jaxpr, args)
         except Opaque:
             self.leave()
             return run(jaxpr, args)
         return self._operate(key, reader, lambda *xs: run(jaxpr, xs), args, {})
+
+    def _takes(self, step: Step, args: Sequence[Any]) -> bool:
+        """Are these the operands of a program's step? Then those from outside are inputs."""
+        inputs: list[Any] = []
+        for value, part in zip(args, step.parts, strict=True):
+            cls = type(value)
+            if cls is Tracer:
+                if value.slot is not part or value.recorder is not self:
+                    return False
+            elif cls is part and (cls is float or cls is np.float64):
+                inputs.append(value)
+            else:
+                return False
+        self.ins += inputs
+        return True
 
     def _operate(
         self,
@@ -322,6 +341,7 @@ class Walker(Position):
         else:
             step.results = tuple(slot_of(tracer) for tracer in made)
             step.build = build
+            step.parts = call.key[1:]
         for slot, tracer in zip(step.inputs, call.inputs, strict=True):
             self._slots[tracer.node.var] = slot
         own = set(map(self._slot_of, call.reader.own))
@@ -762,6 +782,9 @@ def _taken_apart(
     if type(result) is Tracer:
         result = _no_operand(result, operands)
         return result, [result], None
+    if type(result) is list and all(type(x) is Tracer for x in result):
+        result = [_no_operand(x, operands) for x in result]
+        return result, result, _as_they_are
     leaves, treedef = tree.flatten(result)
     leaves = [_no_operand(x, operands) if type(x) is Tracer else x for x in leaves]
     result = treedef.unflatten(leaves)
@@ -775,6 +798,10 @@ def _taken_apart(
         return treedef.unflatten([next(found) if f is None else _again(f[0]) for f in fixed])
 
     return result, made, build
+
+
+def _as_they_are(tracers: list[Any]) -> list[Any]:
+    return tracers
 
 
 def _no_operand(tracer: Tracer, operands: list[Tracer]) -> Tracer:

@@ -17,7 +17,7 @@ from functrans.api.border import Function, Staged, ended, is_scalar
 from functrans.api.results import AuxOutput
 from functrans.api.tape import Tape
 from functrans.bind import TRACING, current_interpreter, enter, in_force
-from functrans.errors import code_of
+from functrans.errors import place_of
 from functrans.ir import aval_of
 from functrans.memo.keys import kind_of
 from functrans.memo.trie import Leaf, Root
@@ -46,7 +46,7 @@ class Quick:
         self._f, self._purpose = f, purpose
         if len(_known) >= MOST_FUNCTIONS:
             _known.clear()
-        function = (code_of(f) or f, purpose, place)
+        function = (place_of(f), purpose, place)
         try:
             self._known: dict[Any, Signature] = _known.setdefault(function, {})
         except TypeError:
