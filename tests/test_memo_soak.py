@@ -317,8 +317,8 @@ def test_an_interrupt_leaves_everything_usable(
         for n in range(12):
             if n % 4 == 3:
                 trie.clear()
-            signal.setitimer(signal.ITIMER_REAL, 0.002 + 0.0013 * n)
             with pytest.raises(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, 0.002 + 0.0013 * n)
                 for_ever()
             assert TRACING[0] == 0
             assert large.flags.writeable

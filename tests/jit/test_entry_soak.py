@@ -152,8 +152,8 @@ def test_an_interrupt_leaves_everything_usable() -> None:
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         for delay in (0.001, 0.003, 0.01):
-            signal.setitimer(signal.ITIMER_REAL, delay)
             with pytest.raises(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, delay)
                 for_ever()
             assert f(x) == expected
     finally:
