@@ -308,7 +308,8 @@ def test_an_interrupt_leaves_everything_usable(
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    def for_ever() -> None:
+    def for_ever(delay: float) -> None:
+        signal.setitimer(signal.ITIMER_REAL, delay)
         while True:
             call()
 
@@ -318,8 +319,7 @@ def test_an_interrupt_leaves_everything_usable(
             if n % 4 == 3:
                 trie.clear()
             with pytest.raises(KeyboardInterrupt):
-                signal.setitimer(signal.ITIMER_REAL, 0.002 + 0.0013 * n)
-                for_ever()
+                for_ever(0.002 + 0.0013 * n)
             assert TRACING[0] == 0
             assert large.flags.writeable
             assert not recording.current_interpreter().outermost

@@ -145,7 +145,8 @@ def test_an_interrupt_leaves_everything_usable() -> None:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    def for_ever() -> None:
+    def for_ever(delay: float) -> None:
+        signal.setitimer(signal.ITIMER_REAL, delay)
         while True:
             f(x)
 
@@ -153,8 +154,7 @@ def test_an_interrupt_leaves_everything_usable() -> None:
     try:
         for delay in (0.001, 0.003, 0.01):
             with pytest.raises(KeyboardInterrupt):
-                signal.setitimer(signal.ITIMER_REAL, delay)
-                for_ever()
+                for_ever(delay)
             assert f(x) == expected
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
