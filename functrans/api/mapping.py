@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -59,9 +59,11 @@ def vmap(
             f"{name_of(f)}, but got the list {in_axes}. Write tuple(in_axes)."
         )
 
+    layouts = Layouts(f, in_axes)
+
     @functools.wraps(f, updated=())
     def mapped(*args: Any, **kwargs: Any) -> Any:
-        call = _Call(f, in_axes, args, kwargs)
+        call = _Call(f, layouts, args, kwargs)
         axis = MappedAxis(call.axis_size(axis_size), axis_name)
         # Arrays that are not mapped are traced too: mapped values can index them, and copies of
         # them can be written to.
@@ -116,20 +118,44 @@ def _check_options(f: Function, axis_name: Any, axis_size: Any) -> None:
         )
 
 
-class _Call:
-    """The arguments of one call as leaves, each with its mapped axis or None."""
+class Layout(NamedTuple):
+    """The tree of the arguments of a call: for each leaf its name in messages and its axis, which
+    is what the user gave."""
 
-    def __init__(
-        self, f: Function, in_axes: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
+    names: list[str]
+    axes: list[Any]
+
+
+class Layouts:
+    """The layouts of the calls of `f` so far, by their trees."""
+
+    def __init__(self, f: Function, in_axes: Any) -> None:
+        self._f, self._in_axes = f, in_axes
+        self._known: dict[Any, Layout] = {}
+
+    def of(self, args: tuple[Any, ...], kwargs: dict[str, Any], treedef: tree.PyTreeDef) -> Layout:
+        """That of a call whose arguments have this tree."""
+        key = treedef.exact_key
+        try:
+            known = self._known.get(key)
+        except TypeError:  # static data that cannot be hashed
+            return self._made(args, kwargs)
+        if known is None:
+            known = self._made(args, kwargs)
+            if len(self._known) >= MOST_LAYOUTS:
+                self._known.clear()
+            self._known[key] = known
+        return known
+
+    def _made(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
+        f, in_axes = self._f, self._in_axes
         if isinstance(in_axes, tuple) and len(in_axes) != len(args):
             raise TransformTypeError(
                 f"vmap: in_axes has {len(in_axes)} entries, but {name_of(f)} was called with "
                 f"{len(args)} positional arguments ({where(f)}). Give one entry for each."
             )
-        self.f = f
-        paths, self.treedef = tree.flatten_with_path((args, kwargs))
-        self.names = [_name(f, path) for path, _ in paths]
+        paths, _ = tree.flatten_with_path((args, kwargs))
+        names = [_name(f, path) for path, _ in paths]
         per_arg = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
         axes: list[Any] = []
         for i, (prefix, arg) in enumerate(zip(per_arg, args, strict=True)):
@@ -137,9 +163,24 @@ class _Call:
                 prefix, arg, f, f"vmap: in_axes of {argument_name(f, i)}", "the argument"
             )
         axes += [0] * (len(paths) - len(axes))
+        return Layout(names, axes)
+
+
+MOST_LAYOUTS = 64
+
+
+class _Call:
+    """The arguments of one call as leaves, each with its mapped axis or None."""
+
+    def __init__(
+        self, f: Function, layouts: Layouts, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self.f = f
+        leaves, self.treedef = tree.flatten((args, kwargs))
+        self.names, axes = layouts.of(args, kwargs, self.treedef)
         self.leaves: list[Any] = []
         self.axes: list[int | None] = []
-        for (_, leaf), axis, name in zip(paths, axes, self.names, strict=True):
+        for leaf, axis, name in zip(leaves, axes, self.names, strict=True):
             kept = axis is None and not _is_plain_array(leaf)
             self.leaves.append(leaf if kept else array_leaf(leaf, f"vmap: {name}"))
             self.axes.append(None if axis is None else self._normal(axis, self.leaves[-1], name))
