@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from sys import getrefcount
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -20,9 +20,9 @@ from functrans import tree
 from functrans.bind import current_interpreter
 from functrans.errors import ThreadError, user_frame, where
 from functrans.ir import Eqn, Jaxpr, Var, intern, prune
-from functrans.memo.fast import NOTHING, lasting
 from functrans.memo.keys import Opaque, Reader, read_bind, read_call, read_program
 from functrans.memo.trie import DEAD, Key, Leaf, Recorded, Root, Slot, Step, ViewOf, child
+from functrans.noting import Noted, copied, describe_slot, expect, slot_of, taken_apart
 from functrans.segments import free_inputs, live_outputs
 from functrans.surface.declare import Declaration
 from functrans.tracing import Node, Tracer
@@ -33,16 +33,6 @@ if TYPE_CHECKING:
     from functrans.segments import Record
 
 _new = Tracer.__new__
-
-
-class Noted(NamedTuple):
-    """An operation that is put into the trie: how it was called, and the inputs made for it."""
-
-    key: Key
-    reader: Reader
-    args: Sequence[Any]
-    kwargs: dict[str, Any]
-    inputs: list[Tracer]
 
 
 class Position:
@@ -205,9 +195,9 @@ class Walker(Position):
     def applied(self, run: Callable[..., Any], jaxpr: Jaxpr, args: Sequence[Any]) -> Any:
         """A program that is applied, as the outermost operation."""
         step = self.cursor.next
-        if step.fn is jaxpr and step.build is not None and self._takes(step, args):
+        if step.fn is jaxpr and step.build is list and not step.views and self._takes(step, args):
             self.cursor = step
-            return step.build([self._made(slot) for slot in step.results])
+            return [self._made(slot) for slot in step.results]
         try:
             key, reader = read_program(self, jaxpr, args)
         except Opaque:
@@ -329,7 +319,7 @@ class Walker(Position):
     def _noted(self, call: Noted, result: Any, start: int) -> Any:
         """Put the operation that was just recorded into the trie; its result."""
         assert self.spot is not None
-        result, made, build = _taken_apart(result, call.reader.own)
+        result, made, build = taken_apart(result, call.reader.own)
         if made is None or self.spot.is_full:
             self.leave()
             return result
@@ -365,7 +355,7 @@ class Walker(Position):
 
     def _recorded(self, start: int, made: list[Tracer]) -> Recorded | None:
         """What was recorded since `start`, over slots; None where it refers to anything else."""
-        eqns = [_copied(r.eqn) for r in self.records[start:]]
+        eqns = [copied(r.eqn) for r in self.records[start:]]
         inside = {v for eqn in eqns for v in eqn.outputs}
         outs = [tracer.node.var for tracer in made]
         read = dict.fromkeys([a for eqn in eqns for a in eqn.inputs if type(a) is Var] + outs)
@@ -706,49 +696,6 @@ def _nothing(_: list[Any]) -> None:
     return None
 
 
-def _copied(eqn: Eqn) -> Eqn:
-    return Eqn(eqn.primitive, eqn.inputs, eqn.outputs, eqn.params, eqn.source)
-
-
-def slot_of(tracer: Tracer) -> Slot:
-    """A slot for what a tracer is now."""
-    node = tracer.node
-    return Slot(node.var.aval, tracer.scalar, tracer.origin, node.abstract, node.active)
-
-
-def describe_slot(slot: Slot, tracer: Tracer) -> None:
-    """Say of a slot what a tracer is now."""
-    node = tracer.node
-    slot.aval, slot.scalar, slot.origin = node.var.aval, tracer.scalar, tracer.origin
-    slot.abstract, slot.active = node.abstract, node.active
-
-
-def expect(step: Step, key: Key, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
-    """Say what fast paths compare a call with that returns one tracer.
-
-    Static arguments are told by the same object, if they are immutable, inputs by their kind.
-    """
-    count = len(args)
-    parts = (*key[1 : 1 + count], *[part for _, part in key[1 + count :]])
-    values = (*args, *kwargs.values())
-    raws = tuple(
-        lasting(value) if type(part) is tuple else NOTHING
-        for part, value in zip(parts, values, strict=True)
-    )
-    if step.views:
-        _, parent, step.view = step.views[0]
-        if not parts or parts[0] is not parent:
-            return  # whose view it is must be looked up
-    step.parts, step.raws, step.names = parts, raws, tuple(kwargs)
-    step.ufunc = step.fn.ufunc
-    if parts:
-        step.a = parts[0]
-    if len(parts) == 1:
-        step.b = NOTHING
-    elif len(parts) == 2 and not kwargs:
-        step.b = raws[1] if type(parts[1]) is tuple else parts[1]
-
-
 def _fill(tracer: Tracer, slot: Slot, node: Node) -> None:
     """Give a tracer that was made while following what it would have had."""
     tracer.node = node
@@ -769,53 +716,6 @@ def has(tracer: Tracer, name: str) -> bool:
     except AttributeError:
         return False
     return True
-
-
-def _taken_apart(
-    result: Any, operands: list[Tracer]
-) -> tuple[Any, list[Tracer] | None, Callable[[list[Any]], Any] | None]:
-    """A result, the tracers in it, and what makes one like it of others.
-
-    The tracers are None where it holds anything that cannot be made again. An operand among them is
-    replaced by another tracer for its value.
-    """
-    if type(result) is Tracer:
-        result = _no_operand(result, operands)
-        return result, [result], None
-    if type(result) is list and all(type(x) is Tracer for x in result):
-        result = [_no_operand(x, operands) for x in result]
-        return result, result, _as_they_are
-    leaves, treedef = tree.flatten(result)
-    leaves = [_no_operand(x, operands) if type(x) is Tracer else x for x in leaves]
-    result = treedef.unflatten(leaves)
-    made = [x for x in leaves if type(x) is Tracer]
-    fixed = [None if type(x) is Tracer else (x,) for x in leaves]
-    if not all(f is None or _can_be_given_again(f[0]) for f in fixed):
-        return result, None, None
-
-    def build(tracers: list[Any]) -> Any:
-        found = iter(tracers)
-        return treedef.unflatten([next(found) if f is None else _again(f[0]) for f in fixed])
-
-    return result, made, build
-
-
-def _as_they_are(tracers: list[Any]) -> list[Any]:
-    return tracers
-
-
-def _no_operand(tracer: Tracer, operands: list[Tracer]) -> Tracer:
-    return tracer.snapshot() if any(tracer is x for x in operands) else tracer
-
-
-def _can_be_given_again(value: Any) -> bool:
-    return isinstance(value, (bool, int, float, complex, str, np.generic)) or (
-        type(value) is np.ndarray and value.dtype != object
-    )
-
-
-def _again(value: Any) -> Any:
-    return value.copy() if type(value) is np.ndarray else value
 
 
 def _references() -> tuple[int, int]:

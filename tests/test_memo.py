@@ -898,3 +898,27 @@ def test_nothing_is_kept_of_a_call() -> None:
         assert sum(type(o).__name__ == "Tracer" for o in gc.get_objects()) == before
     finally:
         gc.enable()
+
+
+def test_programs_applied_to_other_values_are_not_taken_for_one_another() -> None:
+    """Nested gradients whose operand, or factor from outside, differs from call to call."""
+    factor: Any = 2.0
+    squared = False
+
+    def inner(x: Any) -> Any:
+        return np.sin(x) * factor
+
+    def outer(x: Any) -> Any:
+        y = x * x
+        return ft.grad(inner)(y if squared else x) * x
+
+    gradient = ft.grad(outer)
+    for _ in range(3):
+        for factor in (2.0, 3.0, np.float64(4.0), 5, 6):
+            for squared in (False, True):
+                x = 0.3
+                if squared:
+                    expected = factor * (np.cos(x * x) - 2 * x * x * np.sin(x * x))
+                else:
+                    expected = factor * (np.cos(x) - x * np.sin(x))
+                assert np.isclose(gradient(x), expected, rtol=1e-12)
