@@ -147,6 +147,8 @@ def choose_stored(graph: Graph) -> dict[Var, str]:
     """The variables that get memory or registers of their own, each with the reason."""
     stored: dict[Var, str] = dict.fromkeys(graph.outvars, "result")
     stored |= graph.kept
+    for var in compared_with_extrema(graph):
+        stored.setdefault(var, "compared with its extremum")
     costs = inline_costs(graph, ())
     contexts: dict[Var, set[int]] = {}
     for eqn in reversed(graph.eqns):
@@ -155,6 +157,20 @@ def choose_stored(graph: Graph) -> dict[Var, str]:
     bound_reads(graph, stored)
     bound_equations(graph, stored)
     return stored
+
+
+EXTREMA = frozenset({"reduce_max", "reduce_min", "cummax", "cummin"})
+
+
+def compared_with_extrema(graph: Graph) -> set[Var]:
+    """What is asked where its extremum is attained.
+
+    Computed anew it may be rounded otherwise, where a product and a sum become one instruction in
+    one place and not in the other, and equal none of its elements.
+    """
+    compared = {a for eqn in graph.eqns if eqn.primitive.name == "eq" for a in eqn.inputs}
+    folded = {eqn.inputs[0] for eqn in graph.eqns if eqn.primitive.name in EXTREMA}
+    return {a for a in folded & compared if isinstance(a, Var) and a in graph.producers}
 
 
 def mark_stored(
