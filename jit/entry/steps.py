@@ -7,9 +7,11 @@ operation is one comparison and one new tracer. In C that takes a tenth of what 
 from __future__ import annotations
 
 import ctypes
+import warnings
+from collections.abc import Callable
 from typing import Any
 
-from functrans.extend import NOTHING, Position, Step, Trace, Tracer, operators
+from functrans.extend import NOTHING, EngineWarning, Position, Step, Trace, Tracer, operators
 from jit import native
 from jit.entry.layout import address_of, dispatch_name, layout, word
 from jit.entry.steps_text import ROW, SLICE, UFUNC, Fields, step_name, steps_module
@@ -35,7 +37,19 @@ def steps_ready() -> None:
     """Native steps are wanted from now on: they come as soon as their code is there."""
     if not _asked and layout() is not None and dispatch_name() == "native":
         _asked.append(True)
-        in_background(install)
+        in_background(_install_or_tell)
+
+
+def _install_or_tell() -> None:
+    try:
+        install()
+    except Exception as error:  # operations stay in Python, with the same results
+        warnings.warn(
+            f"operations of un-jitted transforms cannot be native ({type(error).__name__}: {error})"
+            ": they go through Python, more slowly and with the same results.",
+            EngineWarning,
+            stacklevel=1,
+        )
 
 
 _asked: list[bool] = []
@@ -93,7 +107,7 @@ def native_steps() -> dict[str, Any]:
     return steps
 
 
-def _text(rows: int, fields: Fields) -> Any:
+def _text(rows: int, fields: Fields) -> Callable[[], str]:
     return lambda: steps_module(native.host_target().triple, rows, fields)
 
 
@@ -119,10 +133,9 @@ def fields_of_steps() -> Fields | None:
     """Where the fields lie; None where it cannot be proved."""
     owners = {"recorder": Tracer, "slot": Tracer, "cursor": Position, "ins": Position}
     owners |= {"made": Position}
-    offsets = {name: offset_of(owners.get(name, Step), name) for name in Fields._fields}
-    if None in offsets.values() or not slices_agree():
-        return None
-    return Fields(**offsets)  # type: ignore[arg-type]  # none is None
+    proved = [offset_of(owners.get(name, Step), name) for name in Fields._fields]
+    offsets = [offset for offset in proved if offset is not None]
+    return Fields(*offsets) if len(offsets) == len(proved) and slices_agree() else None
 
 
 def offset_of(cls: type[Any], name: str) -> int | None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import functrans as ft
-from functrans.errors import LeakedTracerError
+from functrans.errors import EngineWarning, LeakedTracerError
 from functrans.memo import fast, trie
 from functrans.tracing import Tracer
 from jit.entry import steps
@@ -245,3 +245,17 @@ def test_python_serves_where_it_is_asked_for() -> None:
     )
     assert done.stdout.split()[1] == "function"
     assert float(done.stdout.split()[0]) == pytest.approx(np.sin(0.5) + 0.5 * np.cos(0.5))
+
+
+def test_what_cannot_be_made_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Operations stay in Python then, and give the same."""
+
+    def broken() -> dict[str, Any]:
+        raise OSError("no room")
+
+    steps.remove()
+    monkeypatch.setattr(steps, "native_steps", broken)
+    with pytest.warns(EngineWarning, match=r"cannot be native \(OSError: no room\)"):
+        steps._install_or_tell()
+    assert ft.grad(lambda x: np.sum(np.sin(x) * x))(X).shape == (3,)
+    monkeypatch.undo()
