@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 os.environ["FUNCTRANS_CACHE"] = "off"
+os.environ["FUNCTRANS_CHECK"] = "1"  # as in the tests: read when the compiler is imported
 
 from tests.mutants import reach
 from tests.mutants.checks import Check, with_checks
