@@ -1,8 +1,9 @@
 """Machine code of a module's text: its functions in several modules, compiled side by side.
 
 LLVM takes a module at a time, and its code generator works on one function after another. The
-modules see each other's functions, and the linker makes one image of them: no function's code
-depends on how they were divided.
+modules see each other's functions, and the linker makes one image of them. What runs once a call
+goes to a code generator that takes a quarter of the time; else no function's code depends on how
+they were divided.
 """
 
 from __future__ import annotations
@@ -26,21 +27,30 @@ T = TypeVar("T")
 
 PIECE = 6000
 """A module of so many characters is not divided: LLVM takes a millisecond for an empty one."""
+LEAST_COLD = 40
+"""Cold functions of fewer lines are not worth a module of their own."""
 MOST = 4
-_GLOBAL = re.compile(r"(@[\w.]+) = internal (constant|global) (\[[^\]]*\]|\w+)")
+_GLOBAL = re.compile(r"(@[\w.]+) = (internal )?(constant|global) .*[^{]$")
+_HEADER = re.compile(r"^define [^{]*", re.MULTILINE)
 _NAME = re.compile(r" %[\w.]+")
 
 
 def module_code(text: str, target: Target, bench: int = 0) -> Loadable:
     """The machine code of a module. Two threads must not use one bench at a time for long."""
-    count = min(len(text) // PIECE, MOST, processors())
-    texts = divided(text, count) if count > 1 and has_linker(target) else [text]
+    texts = [text]
+    if has_linker(target):
+        texts = divided(text, min(len(text) // PIECE, MOST, processors()))
     if len(texts) > 1:
         from jit.elf import Unlinkable, link_image
 
-        jobs = [lambda k=k, t=t: compiled(t, target, bench + k) for k, t in enumerate(texts)]
+        # The cold module, which is the last, is compiled by who has the first.
+        workers = len(texts) - is_cold(texts[-1])
+        jobs = [
+            lambda k=k: [compiled(t, target, bench + k) for t in texts[k::workers]]
+            for k in range(workers)
+        ]
         with suppress(Unlinkable):
-            return link_image(*side_by_side(jobs))
+            return link_image(*[code for codes in side_by_side(jobs) for code in codes])
     return native.loadable(compiled(text, target, bench))
 
 
@@ -61,15 +71,16 @@ PROGRAMS, RUNTIME = 0, MOST
 
 
 @cache
-def generator(target: Target, slot: int) -> Any:
+def generator(target: Target, slot: int, quick: bool) -> Any:
     """A code generator for one of several threads."""
-    return native.code_generator(target)
+    return native.code_generator(target, 0 if quick else 2)
 
 
 def compiled(text: str, target: Target, slot: int) -> bytes:
-    """One module, by the code generator of a slot."""
+    """One module, by a code generator of a slot."""
+    quick = is_cold(text) and has_linker(target)
     with _locks[slot]:
-        return native.machine_code(text, generator(target, slot))
+        return native.machine_code(text, generator(target, slot, quick))
 
 
 _locks = [threading.Lock() for _ in range(2 * MOST)]
@@ -107,21 +118,21 @@ def side_by_side(jobs: Sequence[Callable[[], T]]) -> list[T]:
 
 
 def divided(text: str, count: int) -> list[str]:
-    """The text of a module as up to `count` modules of about one weight.
+    """The text of a module as up to `count` modules of about one weight, and one of what is cold.
 
-    Functions begin and end on lines of their own. A module that shows data to others, or whose
-    data takes more than a line, stays whole.
+    Functions begin and end on lines of their own. A module whose data takes more than a line stays
+    whole.
     """
     shared, given, functions = parsed(text)
     if any(_GLOBAL.match(line) is None for line in given):
         return [text]
-    groups: list[list[int]] = [[] for _ in range(min(count, len(functions)))]
-    loads = [0] * len(groups)
     weights = [weight(function) for function in functions]
-    for number in sorted(range(len(functions)), key=lambda k: -weights[k]):
-        group = loads.index(min(loads))
-        groups[group].append(number)
-        loads[group] += weights[number]
+    cold = [k for k, function in enumerate(functions) if is_cold(function)]
+    if len(cold) == len(functions) or sum(weights[k] for k in cold) < LEAST_COLD:
+        cold = []
+    hot = [k for k in range(len(functions)) if k not in cold]
+    groups = balanced(hot, weights, max(1, count), sum(weights[k] for k in cold))
+    groups += [cold] if cold else []
     if len(groups) < 2:
         return [text]
     owned = [line.replace(" = internal ", " = hidden ", 1) for line in given]
@@ -137,10 +148,29 @@ def divided(text: str, count: int) -> list[str]:
     return texts
 
 
+def balanced(
+    members: Sequence[int], weights: Sequence[int], count: int, first: int
+) -> list[list[int]]:
+    """The members in up to `count` groups of about one weight; the first has `first` already."""
+    groups: list[list[int]] = [[] for _ in range(min(count, len(members)))]
+    loads = [first] + [0] * len(groups)
+    for number in sorted(members, key=lambda k: -weights[k]):
+        # None is left empty, whatever the first has.
+        group = min(range(len(groups)), key=lambda g: (bool(groups[g]), loads[g]))
+        groups[group].append(number)
+        loads[group] += weights[number]
+    return groups
+
+
 def weight(function: str) -> int:
-    """How long LLVM takes for a function, in thirds of lines; assembly is one line."""
+    """How long LLVM takes for a function, in fifths of lines; assembly is one line."""
     lines = function.count("\n")
-    return lines if COLD in function[: function.index("{")] else 3 * lines
+    return lines if is_cold(function) else 5 * lines
+
+
+def is_cold(text: str) -> bool:
+    """Are all functions of a module, or is a function, to be compiled quickly?"""
+    return all(COLD in header for header in _HEADER.findall(text))
 
 
 def parsed(text: str) -> tuple[list[str], list[str], list[str]]:
@@ -168,8 +198,9 @@ def declared_global(line: str) -> str:
     """Data of another module."""
     found = _GLOBAL.match(line)
     if found is None:
-        raise ValueError(f"not an internal constant or variable: {line[:80]}")
-    return f"{found[1]} = external hidden {found[2]} {found[3]}"
+        raise ValueError(f"not a constant or variable of one line: {line[:80]}")
+    # Pointers have no types, so that any will do.
+    return f"{found[1]} = external {'hidden ' if found[2] else ''}{found[3]} i8"
 
 
 def visible(function: str) -> str:

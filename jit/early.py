@@ -16,13 +16,14 @@ from contextlib import suppress
 
 from jit import disk_cache
 
-PROGRAM = "define double @f(double %x) {\n  %y = fmul double %x, %x\n  ret double %y\n}\n"
+PROGRAM = "define double @f(double %x) nounwind {\n  %y = fmul double %x, %x\n  ret double %y\n}\n"
 
 
 def start() -> None:
     """Import the compiler and LLVM, unless this user's programs are on disk.
 
-    LLVM makes tables of its own when it compiles for the first time: it does so in the background.
+    LLVM makes tables of its own when it compiles for the first time, and where the disk knows no
+    program it does not know what the keys of programs hold either: both are done in the background.
     """
     if has_programs():
         from jit import api
@@ -31,13 +32,13 @@ def start() -> None:
         return
     loading = threading.Thread(target=load_library, name="functrans-early")
     loading.start()
-    from jit import api, native, pipeline
+    from jit import api, cache_key, native, pipeline
     from jit.runtime import gemm_loops
 
     del api, gemm_loops, pipeline  # imported now, used later
     loading.join()
     native.load_llvm()
-    in_turn([compile_something])
+    in_turn([compile_something, cache_key.base])
 
 
 _running: list[threading.Thread] = []
@@ -99,6 +100,8 @@ def load_library() -> None:
 def compile_something() -> None:
     """Compile a module of one function by each code generator that a first program uses."""
     from jit import codegen, native
+    from jit.names import COLD
 
-    for slot in (codegen.PROGRAMS, codegen.PROGRAMS + 1, codegen.RUNTIME):
-        codegen.compiled(PROGRAM, native.host_target(), slot)
+    for text in (PROGRAM, PROGRAM.replace("nounwind", COLD)):
+        for slot in (codegen.PROGRAMS, codegen.PROGRAMS + 1, codegen.RUNTIME):
+            codegen.compiled(text, native.host_target(), slot)

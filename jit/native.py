@@ -250,11 +250,11 @@ def target_machine(target: Target) -> Any:
     return code_generator(target)
 
 
-def code_generator(target: Target) -> Any:
-    """A code generator for one thread."""
+def code_generator(target: Target, level: int = 2) -> Any:
+    """A code generator for one thread, by LLVM's level: 0 is quick and writes slow code."""
     found = load_llvm().Target.from_triple(target.triple)
     return found.create_target_machine(
-        cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="default"
+        cpu=target.cpu, features=target.features, opt=level, reloc="pic", codemodel="default"
     )
 
 

@@ -56,6 +56,9 @@ def blocks_text(system: System, patience: int = PATIENCE) -> str:
     cold = _LOCK + _MAPPING + _GIVE + _TRIM + _HANDLER + _ARRAY
     text = _STATE + _TABLE + _TAKE + cold.replace(") nounwind {", f") {COLD} {{")
     name = HANDLER_NAME.encode().ljust(127, b"\0")
+    spelled = "".join(f"\\{byte:02X}" for byte in name)
+    kinds = ("malloc", "calloc", "realloc", "free")
+    functions = ", ".join(["ptr null", *(f"ptr @handler_{kind}" for kind in kinds)])
     values = {
         "$SLOTS": SLOTS,
         "$LAST": SLOTS - 1,
@@ -67,7 +70,7 @@ def blocks_text(system: System, patience: int = PATIENCE) -> str:
         "$MAP_FLAGS": system.map_flags,
         "$SET_MASK": system.set_mask,
         "$HUGE_ADVICE": system.huge_advice,
-        "$NAME": "".join(f"\\{byte:02X}" for byte in name),
+        "$HANDLER": f'[127 x i8] c"{spelled}", i8 1, [5 x ptr] [{functions}]',
         # ALIGNED | WRITEABLE, and with OWNDATA.
         "$FLAGS": 0x500,
         "$OWNDATA": 4,
@@ -473,9 +476,7 @@ declare i32 @sigfillset(ptr)
 
 _HANDLER = """
 ; NumPy's PyDataMem_Handler, version 1. It and its name live as long as the process.
-@ft_block_handler = global { [127 x i8], i8, ptr, ptr, ptr, ptr, ptr } {
-  [127 x i8] c"$NAME", i8 1, ptr null,
-  ptr @handler_malloc, ptr @handler_calloc, ptr @handler_realloc, ptr @handler_free }, align 64
+@ft_block_handler = global { [127 x i8], i8, [5 x ptr] } { $HANDLER }, align 64
 @ft_block_capsule_name = constant [12 x i8] c"mem_handler\\00", align 16
 @ft_block_capsule = global ptr null, align 8
 

@@ -6,6 +6,7 @@ bits of their results are the same.
 
 from dataclasses import dataclass
 
+from jit.names import COLD
 from jit.runtime.gemm_tile import FEW_STEPS, Kind, kernel_signature
 
 # The arguments %k, %a, %ars, %aks, %valid and %b come in registers, the others on the stack, behind
@@ -50,7 +51,7 @@ def kernel(kind: Kind, rows: int, w: int, packs: bool) -> str:
         "ret",
     ]
     return (
-        f"define {kernel_signature(kind, rows, w, packs)} naked nounwind {{\n"
+        f"define {kernel_signature(kind, rows, w, packs)} naked {COLD} {{\n"
         f'  call void asm sideeffect inteldialect "{"; ".join(lines)}", ""()\n'
         "  unreachable\n}"
     )
