@@ -19,6 +19,8 @@ MANY_COLUMNS = 2048
 ROWS_AT_ONCE = 512
 # Up to so many steps k is cut into blocks of up to twice the usual length, which C prefers.
 LONG_BLOCKS = 800
+# A tile of a C of more bytes comes from afar: fetching it pays from so many steps on already.
+FAR_BYTES, FAR_STEPS = 1 << 22, 8
 
 PRODUCT = (
     "i64 %m, i64 %n, i64 %k, ptr %a, i64 %rsa, i64 %csa, ptr %b, i64 %rsb, i64 %csb, "
@@ -50,7 +52,7 @@ def _panel(kind: Kind) -> str:
     f = Function(
         f"internal void @panel_{name}(i64 %steps, ptr %a, i64 %a_stride, i64 %ars, i64 %aks, "
         "ptr %b, i64 %ldb, ptr %c, i64 %ldc, i64 %first, i64 %height, i64 %w, i64 %columns, "
-        "i1 %more, ptr %scratch)"
+        "i1 %more, i1 %far, ptr %scratch)"
     )
     width = f.mul("%w", str(kind.lanes))
     whole = f.test("eq", width, "%columns")
@@ -67,10 +69,10 @@ def _panel(kind: Kind) -> str:
         target = f.select(in_place, c_tile, "%scratch", "ptr")
         stride = f.select(in_place, "%ldc", width)
         a_tile = f.at(ty, "%a", f.mul(i, "%a_stride"))
-        adds = f.both("%more", in_place)
+        adds, far = f.both("%more", in_place), f.both("%far", in_place)
         f.do(
             f"call void {chosen}(i64 %steps, ptr {a_tile}, i64 %ars, i64 %aks, i64 {valid}, "
-            f"ptr %b, i64 %ldb, ptr {target}, i64 {stride}, i1 {adds})"
+            f"ptr %b, i64 %ldb, ptr {target}, i64 {stride}, i1 {adds}, i1 {far})"
         )
         with f.when(f.negate(in_place)):
             f.do(
@@ -111,6 +113,10 @@ def _block(kind: Kind) -> str:
     m_fair = f.round_up(f.ceil_div("%m", m_blocks), rows)
     m_size = f.select(f.both(packing, f.negate(roomy)), str(rows), m_fair)
 
+    # Is a tile of C fetched while it is computed?
+    large_c = f.test("sgt", f.mul("%m", "%n"), str(FAR_BYTES // kind.bytes))
+    far = f.test("sge", "%k", f.select(large_c, str(FAR_STEPS), str(FEW_STEPS + 1)))
+
     # Steps and strides of the kernel's A: packed, or where it lies.
     ars = f.select(packing, "1", "%rsa")
     aks = f.select(packing, str(rows), "%csa")
@@ -149,6 +155,7 @@ def _block(kind: Kind) -> str:
             ars,
             aks,
             f.both(few, straight),
+            far,
             packed_b,
             scratch,
         )
@@ -168,6 +175,7 @@ def _panels(
     ars: str,
     aks: str,
     raw: str,
+    far: str,
     packed_b: str,
     scratch: str,
 ) -> None:
@@ -208,7 +216,7 @@ def _panels(
         f.do(
             f"call void {kernel_name(kind, rows, tile.vectors, True)}(i64 {steps}, "
             f"ptr {a_start}, i64 {ars}, i64 {aks}, i64 {rows}, ptr {b_block}, i64 %rsb, "
-            f"ptr {c_panel}, i64 %ldc, i1 {more}, ptr {packed_b})"
+            f"ptr {c_panel}, i64 %ldc, i1 {more}, i1 {far}, ptr {packed_b})"
         )
 
     def before() -> None:
@@ -225,7 +233,7 @@ def _panels(
     f.do(
         f"call void @panel_{name}(i64 {steps}, ptr {a_start}, i64 {a_stride}, i64 {ars}, "
         f"i64 {aks}, ptr {b_start}, i64 {ldb}, ptr {c_panel}, i64 %ldc, i64 {first}, "
-        f"i64 {height}, i64 {w}, i64 {columns}, i1 {more}, ptr {scratch})"
+        f"i64 {height}, i64 {w}, i64 {columns}, i1 {more}, i1 {far}, ptr {scratch})"
     )
     f.jump("panel.end")
     f.open("panel.end")

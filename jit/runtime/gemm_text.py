@@ -11,7 +11,7 @@ from itertools import product
 
 from jit.names import COLD
 from jit.runtime import gemm_x86_text
-from jit.runtime.gemm_tile import FEW_STEPS, Kind, kernel_signature
+from jit.runtime.gemm_tile import Kind, kernel_signature
 from jit.runtime.writer import Function
 
 # Building blocks.
@@ -80,7 +80,7 @@ def kernel(kind: Kind, rows: int, w: int, packs: bool = False) -> str:
 
     Element (r, step) of A is %a[min(r, %valid - 1) * %ars + step * %aks]; vector j of row `step` of
     B starts at %b[step * %ldb + j * lanes]. One that `packs` leaves the rows of B side by side at
-    %packed, for the kernels that follow.
+    %packed, for the kernels that follow. A tile that is %far is fetched while it is computed.
     """
     lanes, ty = kind.lanes, kind.scalar
     v = kind.vector(lanes)
@@ -89,7 +89,7 @@ def kernel(kind: Kind, rows: int, w: int, packs: bool = False) -> str:
     a_rows = [f.at(ty, "%a", f.mul(f.min(str(r), last), "%ars")) for r in range(rows)]
     c_rows = [f.at(ty, "%c", f.mul("%ldc", str(r))) for r in range(rows)]
     cells = list(product(range(rows), range(w)))
-    f.split(f.test("sgt", "%k", str(FEW_STEPS)), "fetch", "start")
+    f.split("%far", "fetch", "start")
     f.open("fetch")
     for r, j in cells:
         cell = f.at(v, c_rows[r], str(j))

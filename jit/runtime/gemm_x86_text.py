@@ -7,7 +7,7 @@ bits of their results are the same.
 from dataclasses import dataclass
 
 from jit.names import COLD
-from jit.runtime.gemm_tile import FEW_STEPS, Kind, kernel_signature
+from jit.runtime.gemm_tile import Kind, kernel_signature
 
 # The arguments %k, %a, %ars, %aks, %valid and %b come in registers, the others on the stack, behind
 # the saved registers and the return address.
@@ -15,7 +15,7 @@ STEPS, A, A_ROW, A_STEP, VALID, B = "rdi", "rsi", "rdx", "rcx", "r8", "r9"
 SAVED = ("rbx", "rbp", "r12", "r13", "r14", "r15")
 STACK = {
     name: f"[rsp + {8 * (len(SAVED) + 1 + place)}]"
-    for place, name in enumerate(("ldb", "c", "ldc", "more", "packed"))
+    for place, name in enumerate(("ldb", "c", "ldc", "more", "far", "packed"))
 }
 START, STEP, STORE = (f"${{:private}}{name}${{:uid}}" for name in ("start", "step", "store"))
 """Labels that no object file shows, unique in a module."""
@@ -72,8 +72,8 @@ def row_pointers(kind: Kind, rows: int) -> list[str]:
 
 
 def fetch(kind: Kind, rows: int, w: int) -> list[str]:
-    """Fetch the tile of C while it is computed, where that takes long enough."""
-    lines = [f"cmp {STEPS}, {FEW_STEPS}", f"jle {START}"]
+    """Fetch the tile of C while it is computed, where it is far."""
+    lines = [f"test byte ptr {STACK['far']}, 1", f"jz {START}"]
     lines += [f"mov rax, {STACK['c']}", f"mov r10, {STACK['ldc']}", scaled(kind, "r10")]
     for _ in range(rows):
         lines += [f"prefetchw [rax + {j * kind.tile.width}]" for j in range(w)]
