@@ -79,8 +79,9 @@ class Kept:
         b, walk, n = self.b, self.ctx.walk, self.x.aval.shape[-1]
         with self.ctx.nest([self.k], "vector") as (i,):
             b.store(self.keys, walk.number(i), self.lowest)
-        opened = b.for_(-(-n // BLOCK), "serial", hint="block")
-        with walk.loop(Loop(-(-n // BLOCK)), opened):
+        blocks = -(-n // BLOCK)
+        opened = b.for_(blocks, "serial", hint="block")
+        with walk.loop(Loop(blocks), opened):
             first = b.mul(opened.i, BLOCK)
             length = b.min(b.sub(b.index(n), first), BLOCK) if n % BLOCK else b.index(BLOCK)
             largest = self.read(row, first, length)

@@ -57,6 +57,30 @@ def test_the_largest_of_joined_parts(k: int) -> None:
     np.testing.assert_array_equal(values, np.take_along_axis(joined, order, 1))
 
 
+@pytest.mark.parametrize("k", [3, 70])
+@pytest.mark.parametrize("around", [(3, 4), (-2, 50), (60, 0)])
+def test_the_largest_of_a_padded_line(around: tuple[int, int], k: int) -> None:
+    x, (low, high) = RNG.standard_normal(90), around
+    values, places = ft.jit(lambda x: lax.top_k(lax.pad(2 * x, -1.0, [(*around, 0)]), k))(x)
+    padded = np.pad(2 * x[max(-low, 0) :], (max(low, 0), high), constant_values=-1.0)
+    order = np.argsort(-padded, kind="stable")[:k]
+    np.testing.assert_array_equal(places, order)
+    np.testing.assert_array_equal(values, padded[order])
+
+
+@pytest.mark.parametrize("dtype", ["i1", "u1", "?", "f4"])
+@pytest.mark.parametrize("n", [8, 32, 128, 300])
+@pytest.mark.parametrize("k", [1, 8])
+def test_the_largest_of_the_least_are_the_first(dtype: str, n: int, k: int) -> None:
+    """Rows of nothing but the least value of a type, below one of the greatest."""
+    least = {"i1": -128, "f4": -np.inf}.get(dtype, 0)
+    x = np.full((3, n), least, dtype)
+    x[2] = 1
+    values, places = ft.jit(lambda x: lax.top_k(x, k))(x)
+    np.testing.assert_array_equal(places, np.broadcast_to(np.arange(k), (3, k)))
+    np.testing.assert_array_equal(values, x[:, :k])
+
+
 @pytest.mark.parametrize(("m", "n"), [(3, 4), (5, 2), (3, 2), (5, 4)])
 @pytest.mark.parametrize("combine", ["set", "add"])
 def test_pairs_of_rows_that_are_fewer(m: int, n: int, combine: str) -> None:

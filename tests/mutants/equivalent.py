@@ -83,6 +83,7 @@ EQUIVALENT: tuple[Equivalent, ...] = (
     Equivalent("Windows.__init__", "c.i * pieces", "it decides how the same sum is cut", "(min("),
     Equivalent("Scan.write_rolled", "len(b.scopes) - 1", "it orders the terms of the same place"),
     Equivalent("Asker.element_by_element", "self.cost - before", "it chooses a form of a loop"),
+    Equivalent("select_largest", "n - 1", "a wider range promises less", "(n, 1)"),
     Equivalent("select_largest", "rows * n", "it decides about threads, which change no bits"),
 )
 
