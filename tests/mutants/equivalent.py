@@ -84,6 +84,12 @@ EQUIVALENT: tuple[Equivalent, ...] = (
     Equivalent("Scan.write_rolled", "len(b.scopes) - 1", "it orders the terms of the same place"),
     Equivalent("Asker.element_by_element", "self.cost - before", "it chooses a form of a loop"),
     Equivalent("select_largest", "n - 1", "a wider range promises less", "(n, 1)"),
+    Equivalent("lower_concatenate", "both(mask, rest)", "the rest lies behind it", "(rest, mask)"),
+    Equivalent("lower_overlap", "4.0 * y.aval.size", "it decides about threads"),
+    Equivalent("axis_of", "first * stride + t * rhs", "a number divides as its negative", "low -"),
+    Equivalent("scalar_cost", "rule.cost * 2.5", "it chooses among ways to the same result"),
+    Equivalent("step", "GROUP * MOST_GROUPS", "it decides whether a body is written twice"),
+    Equivalent("Writer.hoisted", "len(scopes) - 1", "all of the scopes are the scopes", "(len("),
     Equivalent("select_largest", "rows * n", "it decides about threads, which change no bits"),
 )
 

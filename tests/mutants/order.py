@@ -14,19 +14,22 @@ from tests.mutants.targets import served
 
 FAR = 1000
 MOMENT = 0.5
-CONVOLUTIONS = ("test_conv_layout", "test_conv")
-CONTROL = ("test_control", "test_register_loops")
+CONVOLUTIONS = ("test_conv_layout", "test_conv", "test_workspaces")
+CONTROL = ("test_control", "test_register_loops", "test_register_edges")
 BESIDE = {
     **dict.fromkeys(("conv", "window", "padded"), CONVOLUTIONS),
-    "indexing": ("test_scatter", "test_apart"),
-    "selection": ("test_selection", "test_apart"),
+    "indexing": ("test_scatter", "test_apart", "test_lowering_edges", "test_masks"),
+    "selection": ("test_selection", "test_apart", "test_lowering_edges"),
+    "index": ("test_index",),
+    **dict.fromkeys(("structural", "walk", "windows"), ("test_masks", "test_pooling")),
+    "scaling": ("test_scaling", *CONTROL),
     "reduction": ("test_apart",),
     **dict.fromkeys(("taylor", "series", "expansion", "expanding", "curves"), ("test_taylor",)),
     **dict.fromkeys(("cond", "scan", "while", "trajectories", "keeping", "stepping"), CONTROL),
     **dict.fromkeys(("loops", "register", "sweep", "unrolled"), CONTROL),
     "contraction": ("test_products", "test_asking"),
     "complex": ("test_complex_edges",),
-    "ordering": ("test_sort",),
+    "ordering": ("test_sort", "test_lowering_edges"),
     "gammas": ("test_gammas",),
     "elementwise": ("test_edges",),
     **dict.fromkeys(("products", "narrow"), ("test_control",)),
