@@ -54,6 +54,7 @@ class Counts:
         monkeypatch.setattr(place, name, counting)
 
     def of(self, call: Callable[[], Any]) -> dict[str, int]:
+        tiers.wait()  # what is compiled in the background is not of this call
         self.found.clear()
         call()
         return dict(self.found)

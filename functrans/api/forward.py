@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from functrans import tree
-from functrans.api.arguments import require_callable, split_arguments
-from functrans.api.border import Function, array_leaf, as_typed, run, stage, zeros
+from functrans.api.arguments import require_callable
+from functrans.api.border import Function, as_typed, run, stage, zeros
 from functrans.api.inspecting import shaped
+from functrans.api.primals import Primals
 from functrans.api.results import AuxOutput
 from functrans.api.reverse import check_tangents, run_primal
 from functrans.bind import is_evaluating
 from functrans.errors import TransformTypeError, describe, name_of, where
-from functrans.ir import Aval, Jaxpr, aval_of, is_inexact
+from functrans.ir import Aval, Jaxpr, is_inexact
 from functrans.transforms import jvp_jaxpr, linearize_jaxpr, require_linear, transpose_jaxpr
 
 
@@ -36,30 +37,21 @@ def jvp(
     """
     require_callable(f, _what)
     require_tuples(primals, tangents, f, _what)
-    split = split_arguments(f, range(len(primals)), tuple(primals), {}, "jvp") if primals else None
-    if split is None:
+    if not primals:
         raise TransformTypeError(
             f"jvp: {name_of(f)} was given no primals ({where(f)}). Give a tuple with one entry for "
             "each of its arguments."
         )
-    leaves = [array_leaf(x, f"jvp: {n}") for x, n in zip(split.leaves, split.names, strict=True)]
-    avals = [aval_of(x) for x in leaves]
-    in_tree = tree.structure(tuple(primals))
-    dots = check_tangents(tuple(tangents), in_tree, avals, f"{_what} of {name_of(f)}", "tangent")
-    active = [is_inexact(a.dtype) for a in avals]
+    at = Primals(f, tuple(primals), "jvp")
+    what = f"{_what} of {at.name}"
+    dots = check_tangents(tuple(tangents), at.tree, at.avals, what, "tangent")
     aux = AuxOutput(f, has_aux, "jvp")
-    with stage(
-        lambda *xs: aux.split(split.call(f, xs)),
-        leaves,
-        user=f,
-        purpose="jvp",
-        active=active,
-        names=split.names,
-    ) as staged:
-        mask = (False,) * len(staged.captured) + tuple(active)
+    staged, _ = at.stage(aux.split)
+    with staged:
+        mask = (False,) * len(staged.captured) + tuple(at.flags)
         pushed, nonzero = jvp_jaxpr(staged.jaxpr, mask)
-        given = [d for d, flag in zip(dots, active, strict=True) if flag]
-        results = run(pushed, [*staged.captured, *leaves, *given])
+        given = [d for d, flag in zip(dots, at.flags, strict=True) if flag]
+        results = run(pushed, [*staged.captured, *at.leaves, *given])
     num_outs = len(nonzero)
     outs, moved = results[:num_outs], iter(results[num_outs:])
     out_avals = staged.jaxpr.out_avals
@@ -102,30 +94,21 @@ def linearize(f: Function, *primals: Any, has_aux: bool = False) -> Any:
     >>> derivative(1.0), derivative(10.0)
     (6.0, 60.0)
     """
-    split = split_arguments(f, range(len(primals)), primals, {}, "linearize")
-    leaves = [
-        array_leaf(x, f"linearize: {n}") for x, n in zip(split.leaves, split.names, strict=True)
-    ]
-    active = [is_inexact(aval_of(x).dtype) for x in leaves]
+    at = Primals(f, primals, "linearize")
     aux = AuxOutput(f, has_aux, "linearize")
-    with stage(
-        lambda *xs: aux.split(split.call(f, xs)),
-        leaves,
-        user=f,
-        purpose="linearize",
-        active=active,
-        names=split.names,
-    ) as staged:
-        linear = linearize_jaxpr(staged.jaxpr, (False,) * len(staged.captured) + tuple(active))
-        outs, residuals = run_primal(linear, staged, leaves)
+    staged, _ = at.stage(aux.split)
+    with staged:
+        mask = (False,) * len(staged.captured) + tuple(at.flags)
+        linear = linearize_jaxpr(staged.jaxpr, mask)
+        outs, residuals = run_primal(linear, staged, at.leaves)
     num_results = len(outs) - aux.count
     derivative = Derivative(
-        name_of(f),
+        at.name,
         linear.tangent,
         linear.out_nonzero[:num_results],
         residuals,
-        tree.structure(primals),
-        [aval_of(x) for x in leaves],
+        at.tree,
+        at.avals,
         aux.tree,
         staged.jaxpr.out_avals[:num_results],
     )

@@ -15,7 +15,7 @@ from functrans.api.border import Function, Staged, run
 from functrans.api.forward import jvp, linearize
 from functrans.api.gradients import value_and_grad_jaxpr
 from functrans.api.mapping import vmap
-from functrans.api.quick import Quick, Signature
+from functrans.api.quick import Call, Quick
 from functrans.api.reverse import differentiable_leaf, grad, vjp
 from functrans.bind import eval_jaxpr, is_evaluating
 from functrans.config import config
@@ -112,13 +112,15 @@ def hessian(
 
     @functools.wraps(f, updated=())
     def hessian_of(*args: Any, **kwargs: Any) -> Any:
-        if kwargs or not config.memo or not is_evaluating() or not _takes_array(args, place):
+        if not config.memo or not is_evaluating() or not _takes_array(args, place):
             return whole(*args, **kwargs)
-        known = quick.given(args)
-        if known is None:
-            quick.learn(args[place], [f"{argument_name(f, place)} of {name_of(f)}"])
-            known = quick.given(args)
-        return whole(*args) if known is None else _hessian_by_array(f, quick, known[0], args)
+        call = quick.known(args, kwargs)
+        if call is None:
+            quick.learn(args, kwargs, [f"{argument_name(f, place)} of {name_of(f)}"])
+            call = quick.known(args, kwargs)
+        if call is None:
+            return whole(*args, **kwargs)
+        return _hessian_by_array(f, quick, call, args, kwargs)
 
     return hessian_of
 
@@ -130,10 +132,10 @@ def _takes_array(args: tuple[Any, ...], place: int) -> bool:
 
 
 def _hessian_by_array(
-    f: Function, quick: Quick, signature: Signature, args: tuple[Any, ...]
+    f: Function, quick: Quick, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """The Hessian by one array: by one program where f returns a number."""
-    x = args[quick.place]
+    (x,) = call.leaves
     treedefs: list[tree.PyTreeDef] = []
 
     def flat(result: Any) -> list[Any]:
@@ -141,7 +143,7 @@ def _hessian_by_array(
         treedefs.append(treedef)
         return outs
 
-    trace, _, found = quick.trace(signature, [x], None, args, flat, taped=False)
+    trace, _, found = quick.trace(call, args, kwargs, flat, taped=False)
     try:
         assert type(found) is Staged
         jaxpr, captured = found.jaxpr, found.captured

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from functrans import tree
-from functrans.api.border import Function, array_leaf, run, stage
+from functrans.api.border import Function, Staged, array_leaf, run, stage
+from functrans.api.quick import Quick
 from functrans.bind import eval_jaxpr
 from functrans.errors import (
     ShapeError,
@@ -60,39 +61,34 @@ def vmap(
         )
 
     layouts = Layouts(f, in_axes)
+    quick = Quick(f, None, "vmap", (in_axes, axis_name, axis_size))
 
     @functools.wraps(f, updated=())
     def mapped(*args: Any, **kwargs: Any) -> Any:
-        call = _Call(f, layouts, args, kwargs)
-        axis = MappedAxis(call.axis_size(axis_size), axis_name)
-        # Arrays that are not mapped are traced too: mapped values can index them, and copies of
-        # them can be written to.
-        pairs = zip(call.leaves, call.axes, strict=True)
-        places = [i for i, (x, d) in enumerate(pairs) if d is not None or _is_plain_array(x)]
-        leaves = [call.leaves[i] for i in places]
-        dims = [call.axes[i] for i in places]
-        pairs = zip(leaves, dims, strict=True)
-        avals = [aval_of(x) if d is None else _member(aval_of(x), d) for x, d in pairs]
+        known = quick.known(args, kwargs)
         out_tree: list[tree.PyTreeDef] = []
 
-        def flat_f(*xs: Any) -> list[Any]:
-            out, treedef = tree.flatten(call.apply(places, xs))
+        def flat(result: Any) -> list[Any]:
+            out, treedef = tree.flatten(result)
             out_tree.append(treedef)
             return out
 
-        with stage(
-            flat_f,
-            leaves,
-            user=f,
-            purpose="vmap",
-            avals=avals,
-            known=[d is None for d in dims],
-            axis=axis,
-            names=[call.names[i] for i in places],
-        ) as staged:
+        if known is not None:
+            leaves, axis, dims = known.leaves, known.signature.axis, known.signature.dims
+            _, _, staged = quick.trace(known, args, kwargs, flat, taped=False)
+            assert isinstance(staged, Staged)
+            assert axis is not None
+        else:
+            call = _Call(f, layouts, args, kwargs)
+            axis = MappedAxis(call.axis_size(axis_size), axis_name)
+            leaves, dims = call.traced, call.dims
+            staged = call.stage(flat, axis)
+            if len(leaves) == len(call.leaves):
+                quick.learn(args, kwargs, call.names, axis, dims, call.members)
+        with staged:
             wanted = _out_dims(out_axes, out_tree[0], f)
             all_dims = (*[None] * len(staged.captured), *dims)
-            must = tuple(w is not None for w in wanted)
+            must = tuple([w is not None for w in wanted])
             batched, found = batch_jaxpr(staged.jaxpr, axis, all_dims, must)
             _require_unmapped(found, wanted, f)
             if any(w is not None and w != 0 for w in wanted):
@@ -170,7 +166,10 @@ MOST_LAYOUTS = 64
 
 
 class _Call:
-    """The arguments of one call as leaves, each with its mapped axis or None."""
+    """The arguments of one call as leaves, each with its mapped axis or None.
+
+    `traced` are those at `places`, which are traced, with `dims` for axes, as `members`.
+    """
 
     def __init__(
         self, f: Function, layouts: Layouts, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -184,6 +183,14 @@ class _Call:
             kept = axis is None and not _is_plain_array(leaf)
             self.leaves.append(leaf if kept else array_leaf(leaf, f"vmap: {name}"))
             self.axes.append(None if axis is None else self._normal(axis, self.leaves[-1], name))
+        # Arrays that are not mapped are traced too: mapped values can index them, and copies of
+        # them can be written to.
+        pairs = zip(self.leaves, self.axes, strict=True)
+        self.places = [i for i, (x, d) in enumerate(pairs) if d is not None or _is_plain_array(x)]
+        self.traced = [self.leaves[i] for i in self.places]
+        self.dims = [self.axes[i] for i in self.places]
+        pairs = zip(self.traced, self.dims, strict=True)
+        self.members = [aval_of(x) if d is None else _member(aval_of(x), d) for x, d in pairs]
 
     def _normal(self, axis: Any, leaf: Any, name: str) -> int:
         aval = aval_of(leaf)
@@ -225,9 +232,22 @@ class _Call:
             )
         return distinct.pop()
 
-    def apply(self, places: Sequence[int], xs: Sequence[Any]) -> Any:
+    def stage(self, flat: Callable[[Any], list[Any]], axis: MappedAxis) -> Staged:
+        """Trace the function on one member; `flat` takes its result apart."""
+        return stage(
+            lambda *xs: flat(self._apply(xs)),
+            self.traced,
+            user=self.f,
+            purpose="vmap",
+            avals=self.members,
+            known=[d is None for d in self.dims],
+            axis=axis,
+            names=[self.names[i] for i in self.places],
+        )
+
+    def _apply(self, xs: Sequence[Any]) -> Any:
         leaves = list(self.leaves)
-        for i, x in zip(places, xs, strict=True):
+        for i, x in zip(self.places, xs, strict=True):
             leaves[i] = x
         args, kwargs = tree.unflatten(self.treedef, leaves)
         return self.f(*args, **kwargs)
@@ -265,6 +285,8 @@ def _differs(error: TreeError) -> str:
 
 
 def _out_dims(out_axes: Any, out_tree: tree.PyTreeDef, f: Function) -> list[int | None]:
+    if out_axes is None or isinstance(out_axes, int):
+        return [out_axes] * out_tree.num_leaves
     value = tree.unflatten(out_tree, [0] * out_tree.num_leaves)
     return _spread(out_axes, value, f, "vmap: out_axes", f"the result of {name_of(f)}")
 

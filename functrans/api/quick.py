@@ -1,14 +1,14 @@
-"""Quick calls: gradients of calls like earlier ones, with as little as can be around the trace.
+"""Quick calls: transforms of calls like earlier ones, with as little as can be around the trace.
 
-A call is like an earlier one where the arguments to differentiate have its tree and types. All that
+A call is like an earlier one where the arguments that are traced have its tree and types. All that
 is known of these is looked up at once. What is traced may still be new: then the trace goes on as
 any other does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -16,114 +16,142 @@ from functrans import tree
 from functrans.api.border import Function, Staged, ended, is_scalar
 from functrans.api.results import AuxOutput
 from functrans.api.tape import Tape
-from functrans.bind import TRACING, current_interpreter, enter, in_force
-from functrans.errors import place_of
-from functrans.ir import aval_of
+from functrans.bind import TRACING, current_interpreter, enter, in_force, is_evaluating
+from functrans.config import config
+from functrans.errors import name_of, place_of
+from functrans.ir import Aval, MappedAxis, aval_of, is_inexact
 from functrans.memo.keys import kind_of
 from functrans.memo.trie import Leaf, Root
-from functrans.recording import Argument, Trace, ambient_axes, root_of
+from functrans.recording import Argument, Trace, ambient_axes, may_follow, root_of
 from functrans.tracing import Tracer
 
 _ONE = tree.structure([0]).exact_key
 """The result's tree, as far as the memo is concerned, of a function that returns one leaf."""
 
+Places: TypeAlias = int | tuple[int, ...] | None
+"""Which arguments are traced: one, several, or all, those given by name included."""
+
 
 class Signature(NamedTuple):
-    """Arguments like those of an earlier call: where traces begin, and what messages call them."""
+    """Leaves like those of an earlier call: what is known of them.
+
+    `root` is where their traces begin; `name` is what messages call the function, `names` what they
+    call the leaves; `flags` say which
+    carry a derivative, and `dims` along which of their axes the function is mapped over `axis`.
+    """
 
     root: Root
+    name: str
     names: list[str]
+    avals: list[Aval]
     flags: list[bool]
+    axis: MappedAxis | None = None
+    dims: Sequence[int | None] = ()
+
+    def unmapped(self, leaves: list[Any]) -> list[Any]:
+        """The leaves, None in the place of what a trace sees one member of."""
+        return [x if d is None else None for x, d in zip(leaves, self.dims, strict=True)]
+
+
+class Call(NamedTuple):
+    """A call like an earlier one: its leaves, and their tree; None for a single leaf."""
+
+    signature: Signature
+    leaves: list[Any]
+    treedef: tree.PyTreeDef | None
 
 
 class Quick:
-    """The earlier calls of one transformed function; its argument at `place` is differentiated."""
+    """The earlier calls of one transformed function; its arguments at `places` are traced.
 
-    __slots__ = ("_f", "_known", "_purpose", "place")
+    `options` are what else decides how: functions with the same code and options share the calls.
+    """
 
-    def __init__(self, f: Function, place: int, purpose: str) -> None:
-        self.place = place
+    __slots__ = ("_f", "_known", "_least", "_purpose", "places")
+
+    def __init__(self, f: Function, places: Places, purpose: str, options: Hashable = ()) -> None:
+        self.places = places
         self._f, self._purpose = f, purpose
+        several = places if isinstance(places, tuple) else () if places is None else (places,)
+        self._least = max(several, default=-1) + 1
         if len(_known) >= MOST_FUNCTIONS:
             _known.clear()
-        function = (place_of(f), purpose, place)
         try:
+            function = (place_of(f), purpose, places, options)
             self._known: dict[Any, Signature] = _known.setdefault(function, {})
         except TypeError:
             self._known = {}
 
-    def given(
-        self, args: tuple[Any, ...]
-    ) -> tuple[Signature, list[Any], tree.PyTreeDef | None] | None:
-        """What is known of a call like an earlier one, its leaves, and their tree; None for one
-        leaf."""
-        if self.place >= len(args):
+    def known(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        """A call like an earlier one; None where it is not, or the memo is not to be followed."""
+        if len(args) < self._least or not config.memo or not may_follow(current_interpreter()):
             return None
-        value = args[self.place]
-        cls = type(value)
-        leaves: list[Any] = [value]
-        treedef = None
-        if cls is float or cls is np.float64:
-            key: Any = cls
-        elif cls is np.ndarray:
-            key = (value.dtype, value.shape)
-        elif cls is Tracer:
-            key = _tracer_key(value)
-        else:
-            leaves, treedef = tree.flatten(value)
-            key = _tree_key(leaves, treedef)
-        signature = self._known.get(key)
+        key, leaves, treedef = _taken_apart(self._traced(args, kwargs))
+        signature = self._known.get(key if is_evaluating() else (key, ambient_axes()))
         if signature is None or not signature.root.kept:
             return None
-        return signature, leaves, treedef
+        return Call(signature, leaves, treedef)
 
-    def learn(self, value: Any, names: list[str]) -> None:
-        """Note a call that went well."""
-        leaves, treedef = tree.flatten(value)
-        if type(value) is Tracer:
-            key: Any = _tracer_key(value)
-        else:
-            key = _tree_key(leaves, treedef)
-            if key is None:
-                return
-            if treedef is tree.structure(0):
-                key = key[1]
+    def _traced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        places = self.places
+        if type(places) is int:
+            return args[places]
+        return (args, kwargs) if places is None else tuple([args[place] for place in places])
+
+    def learn(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        names: list[str],
+        axis: MappedAxis | None = None,
+        dims: Sequence[int | None] = (),
+        avals: Sequence[Aval] | None = None,
+    ) -> None:
+        """Note a call that went well. With `avals` its leaves are traced as such, those that are
+        mapped without their values."""
+        if not config.memo or not may_follow(current_interpreter()):
+            return
+        key, leaves, _ = _taken_apart(self._traced(args, kwargs))
+        if key is None or not all(x.dtype.isnative for x in leaves if type(x) is np.ndarray):
+            return
         if len(self._known) >= MOST_SIGNATURES:
             self._known.clear()
-        arguments = [Argument(aval_of(x), x, True, is_scalar(x), None) for x in leaves]
-        root = root_of(self._f, self._purpose, arguments, None, current_interpreter())
-        self._known[key] = Signature(root, names, [True] * len(leaves))
+        types = list(avals) if avals is not None else [aval_of(x) for x in leaves]
+        mapped = [d is not None for d in dims] if dims else [False] * len(leaves)
+        flags = [not dims and is_inexact(a.dtype) for a in types]
+        arguments = [
+            Argument(t, None if m else x, flag, t.shape == () if dims else is_scalar(x), None)
+            for x, t, m, flag in zip(leaves, types, mapped, flags, strict=True)
+        ]
+        root = root_of(self._f, self._purpose, arguments, axis, current_interpreter())
+        key = key if is_evaluating() else (key, ambient_axes())
+        self._known[key] = Signature(root, name_of(self._f), names, types, flags, axis, dims)
 
     def trace(
         self,
-        signature: Signature,
-        leaves: list[Any],
-        treedef: tree.PyTreeDef | None,
+        call: Call,
         args: tuple[Any, ...],
+        kwargs: dict[str, Any],
         flat: Callable[[Any], list[Any]] | None,
         taped: bool = True,
     ) -> tuple[Trace, Tape, Leaf | Staged]:
         """Trace the call: its leaf in the memo, or the staged program. `flat` takes the result
         apart; None where it must be one leaf. Not `taped`, what is run for an ask is traced too."""
-        trace = Trace(self._purpose, root=signature.root)
+        signature, leaves, treedef = call
+        trace = Trace(self._purpose, axis=signature.axis, root=signature.root)
         tape = Tape(signature.flags)
         outer = enter(trace)
         try:
             if taped and outer.parent is None:
                 trace.tape = tape
+            expected, names = trace.expected_argument, signature.names
             if treedef is None:
-                tracers = [trace.expected_argument(leaves[0], signature.names[0])]
-                value: Any = tracers[0]
+                tracers = [expected(leaves[0], names[0])]
+                result = self._applied(tracers[0], args, kwargs)
             else:
-                expected = trace.expected_argument
-                names = signature.names
-                tracers = [expected(leaf, names[i]) for i, leaf in enumerate(leaves)]
-                value = treedef.unflatten(tracers)
-            place = self.place
-            if len(args) == 1:
-                result = self._f(value)
-            else:
-                result = self._f(*args[:place], value, *args[place + 1 :])
+                values = leaves if not signature.dims else signature.unmapped(leaves)
+                tracers = [expected(value, names[i]) for i, value in enumerate(values)]
+                result = self._applied(treedef.unflatten(tracers), args, kwargs)
             if flat is None:
                 if type(result) is Tracer and result.recorder is trace and not trace.restarted:
                     leaf = trace.cursor.end((_ONE, result.slot))
@@ -142,6 +170,21 @@ class Quick:
             if outer.parent is not None:
                 outer.resume()
 
+    def _applied(self, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The function on the arguments, with others in the place of those that are traced."""
+        places = self.places
+        if type(places) is int:
+            if len(args) == 1:
+                return self._f(value, **kwargs)
+            return self._f(*args[:places], value, *args[places + 1 :], **kwargs)
+        if places is None:
+            args, kwargs = value
+            return self._f(*args, **kwargs)
+        given = list(args)
+        for place, part in zip(places, value, strict=True):
+            given[place] = part
+        return self._f(*given, **kwargs)
+
 
 MOST_SIGNATURES, MOST_FUNCTIONS = 64, 4096
 _known: dict[Any, dict[Any, Signature]] = {}
@@ -149,24 +192,30 @@ _known: dict[Any, dict[Any, Signature]] = {}
 same."""
 
 
-def _tracer_key(tracer: Tracer) -> Any:
-    """What decides where the traces of a nested transform begin."""
-    return kind_of(tracer), ambient_axes()
-
-
-def _tree_key(leaves: Sequence[Any], treedef: tree.PyTreeDef) -> tuple[Any, ...] | None:
-    """The tree and the types of leaves; None where one is not an array or a floating scalar."""
-    kinds: list[Any] = []
+def _taken_apart(value: Any) -> tuple[Any, list[Any], tree.PyTreeDef | None]:
+    """What tells the traces of a value, its leaves, and their tree, None for a single leaf. The
+    key is None where a leaf is not an array or a floating scalar."""
+    cls = type(value)
+    if cls is float or cls is np.float64:
+        return cls, [value], None
+    if cls is np.ndarray:
+        return (value.dtype, value.shape), [value], None
+    if cls is Tracer:
+        return kind_of(value), [value], None
+    leaves, treedef = tree.flatten(value)
+    kinds: list[Any] = [treedef]
     for leaf in leaves:
         cls = type(leaf)
         if cls is np.ndarray:
             kinds.append((leaf.dtype, leaf.shape))
+        elif cls is Tracer:
+            kinds.append(kind_of(leaf))
         elif cls is float or issubclass(cls, np.inexact):
             kinds.append(cls)
         else:
-            return None
+            return None, leaves, treedef
     try:
         hash(treedef)
-    except TypeError:
-        return None
-    return (treedef, *kinds)
+    except TypeError:  # static data that cannot be hashed
+        return None, leaves, treedef
+    return tuple(kinds), leaves, treedef

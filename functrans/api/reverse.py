@@ -27,15 +27,14 @@ from functrans.api.gradients import (
     value_and_grad_jaxpr,
     within_memory,
 )
-from functrans.api.quick import Quick, Signature
+from functrans.api.primals import Primals
+from functrans.api.quick import Call, Quick
 from functrans.api.results import AuxOutput
 from functrans.api.tape import Tape, add_bar
-from functrans.bind import current_interpreter, eval_jaxpr
-from functrans.config import config
+from functrans.bind import eval_jaxpr
 from functrans.errors import ShapeError, TransformTypeError, describe, name_of, where
 from functrans.ir import Aval, aval_of, is_inexact, same_type
 from functrans.memo.trie import Leaf
-from functrans.recording import may_follow
 from functrans.tracing import Tracer
 from functrans.transforms import Linearized, linearize_jaxpr
 
@@ -105,15 +104,15 @@ def value_and_grad(
             f"call the result: {_what}(f)(x)."
         )
 
-    short = type(argnums) is int and argnums >= 0 and memory is None
-    quick = Quick(f, argnums, _what) if short else None  # type: ignore[arg-type]
+    places = None if memory is not None else _plain_places(argnums)
+    quick = None if places is None else Quick(f, places, _what)
 
     @functools.wraps(f, updated=())
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
-        if quick is not None and not kwargs and config.memo and may_follow(current_interpreter()):
-            known = quick.given(args)
-            if known is not None:
-                return quick_value_and_gradient(quick, *known, args)
+        if quick is not None:
+            call = quick.known(args, kwargs)
+            if call is not None:
+                return quick_value_and_gradient(quick, call, args, kwargs)
         split = split_arguments(f, argnums, args, kwargs, _what)
         leaves = [
             differentiable_leaf(x, n, _what, holomorphic)
@@ -135,20 +134,17 @@ def value_and_grad(
         ) as staged:
             _require_scalar(staged.jaxpr.out_avals[0], f, _what, holomorphic)
             results, grads = gradient_of(staged, tape, leaves, build)
-        if quick is not None and not kwargs and config.memo and may_follow(current_interpreter()):
-            quick.learn(args[quick.place], split.names)
+        if quick is not None:
+            quick.learn(args, kwargs, split.names)
         return given_back(results, grads, leaves, split.names, aux if has_aux else None, split.pick)
 
     def quick_value_and_gradient(
-        quick: Quick,
-        signature: Signature,
-        leaves: list[Any],
-        treedef: tree.PyTreeDef | None,
-        args: tuple[Any, ...],
+        quick: Quick, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        signature, leaves, treedef = call
         aux = AuxOutput(f, has_aux, _what) if has_aux else None
         flat = None if aux is None else aux.split_scalar
-        trace, tape, found = quick.trace(signature, leaves, treedef, args, flat)
+        trace, tape, found = quick.trace(call, args, kwargs, flat)
         try:
             if type(found) is Leaf:
                 ready = found.ready.get(_what)
@@ -185,6 +181,15 @@ def value_and_grad(
         return value, pick(grads)
 
     return value_and_gradient
+
+
+def _plain_places(argnums: Argnums) -> int | tuple[int, ...] | None:
+    """Argnums that are positions from the front, each once; None for others."""
+    several = argnums if isinstance(argnums, tuple) else (argnums,)
+    plain = all(type(n) is int and n >= 0 for n in several)
+    if not plain or not several or len(set(several)) < len(several):
+        return None
+    return several if isinstance(argnums, tuple) else several[0]  # type: ignore[return-value]
 
 
 def _first(values: list[Any]) -> Any:
@@ -318,39 +323,30 @@ def vjp(f: Function, *primals: Any, has_aux: bool = False) -> Any:
     >>> pullback(np.ones(3))
     (array([1., 1., 1.]),)
     """
-    split = split_arguments(f, range(len(primals)), primals, {}, "vjp")
-    leaves = [array_leaf(x, f"vjp: {n}") for x, n in zip(split.leaves, split.names, strict=True)]
-    active = [is_inexact(aval_of(x).dtype) for x in leaves]
+    at = Primals(f, primals, "vjp")
     aux = AuxOutput(f, has_aux, "vjp")
-    tape = Tape(active)
-    with stage(
-        lambda *xs: aux.split(split.call(f, xs)),
-        leaves,
-        user=f,
-        purpose="vjp",
-        active=active,
-        names=split.names,
-        tape=tape,
-    ) as staged:
+    staged, tape = at.stage(aux.split, taped=True)
+    with staged:
         if staged.cells is None:
             before = None
-            mask = (False,) * len(staged.captured) + tuple(active)
+            mask = (False,) * len(staged.captured) + tuple(at.flags)
         else:
+            assert tape is not None
             before = Before(tape, staged.cells)
             mask = tuple([c >= 0 and tape.active[c] for c in staged.cells])
         linear = linearize_jaxpr(staged.jaxpr, mask)
-        outs, residuals = run_primal(linear, staged, leaves if before is None else [])
+        outs, residuals = run_primal(linear, staged, at.leaves if before is None else [])
     num_results = len(outs) - aux.count
     pullback = Pullback(
-        name_of(f),
+        at.name,
         linear,
         mask,
         residuals,
         aux.tree,
         staged.jaxpr.out_avals[:num_results],
-        [aval_of(x) for x in leaves],
-        active,
-        split.pick,
+        at.avals,
+        at.flags,
+        at.tree.unflatten,
         before,
     )
     result = tree.unflatten(aux.tree, outs[:num_results])
@@ -448,6 +444,9 @@ def check_tangents(
     value: Any, treedef: tree.PyTreeDef, avals: Sequence[Aval], what: str, word: str
 ) -> list[Any]:
     """The leaves of a tangent or cotangent, checked leaf by leaf; None stands for float0."""
+    leaves, given = tree.flatten(value)
+    if given == treedef and all(map(_fits, leaves, avals)):
+        return leaves
     wanted = f"{what}: the {word} must have the structure of the value it belongs to, but differs"
     tree.check_structure(treedef, value, wanted)
     paths, _ = tree.flatten_with_path(value)
@@ -455,6 +454,17 @@ def check_tangents(
         _check_tangent(x, a, what, f"{word}{tree.keystr(p)}")
         for (p, x), a in zip(paths, avals, strict=True)
     ]
+
+
+def _fits(value: Any, aval: Aval) -> bool:
+    """Is this, at first sight, an array or a number of the aval's type?"""
+    cls = type(value)
+    if cls is np.ndarray:
+        return value.dtype is aval.dtype and value.shape == aval.shape and is_inexact(aval.dtype)
+    return aval.dtype is _FLOAT and not aval.shape and cls is (float if aval.weak else np.float64)
+
+
+_FLOAT = np.dtype(np.float64)
 
 
 def _check_tangent(value: Any, aval: Aval, what: str, word: str) -> Any:

@@ -1,0 +1,62 @@
+"""Primals: the positional arguments at which a function is transformed, and its trace on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from functrans import tree
+from functrans.api.arguments import split_arguments
+from functrans.api.border import Function, Staged, array_leaf, stage
+from functrans.api.quick import Quick
+from functrans.api.tape import Tape
+from functrans.errors import name_of
+from functrans.ir import Aval, aval_of, is_inexact
+
+
+class Primals:
+    """All arguments of a call, as leaves: their tree and avals, and which carry a derivative.
+
+    `name` is the function's.
+    Raises TypeError where one is no array or number. `what` is the transform.
+    """
+
+    def __init__(self, f: Function, args: tuple[Any, ...], what: str) -> None:
+        self._f, self._args, self._what = f, args, what
+        self._quick = Quick(f, tuple(range(len(args))), what)
+        self._call = self._quick.known(args, {})
+        if self._call is None:
+            split = split_arguments(f, range(len(args)), args, {}, what)
+            self.name, self._names = name_of(f), split.names
+            named = zip(split.leaves, split.names, strict=True)
+            self.leaves: list[Any] = [array_leaf(x, f"{what}: {name}") for x, name in named]
+            self.avals: list[Aval] = [aval_of(x) for x in self.leaves]
+            self.flags: list[bool] = [is_inexact(a.dtype) for a in self.avals]
+            self.tree: tree.PyTreeDef = tree.structure(args)
+        else:
+            signature, self.leaves, treedef = self._call
+            assert treedef is not None
+            self.name = signature.name
+            self.avals, self.flags, self.tree = signature.avals, signature.flags, treedef
+
+    def stage(
+        self, flat: Callable[[Any], list[Any]], taped: bool = False
+    ) -> tuple[Staged, Tape | None]:
+        """Trace the function; `flat` takes its result apart. If `taped`, what comes before an ask
+        is run, and the tape has it."""
+        if self._call is not None:
+            _, tape, staged = self._quick.trace(self._call, self._args, {}, flat, taped)
+            assert isinstance(staged, Staged)
+            return staged, tape
+        tape = Tape(self.flags) if taped else None
+        staged = stage(
+            lambda *xs: flat(self._f(*self.tree.unflatten(xs))),
+            self.leaves,
+            user=self._f,
+            purpose=self._what,
+            active=self.flags,
+            names=self._names,
+            tape=tape,
+        )
+        self._quick.learn(self._args, {}, self._names)
+        return staged, tape
