@@ -160,6 +160,15 @@ class Trace(Walker):
         self.copies, self.live, self.walks = copies, live, walks
         self.start_recording()
 
+    def begin_again(self) -> None:
+        """Follow the memo from the root once more: a trace that ended there, and was not kept."""
+        assert self._root is not None
+        self.parent = current_interpreter()
+        self.thread = threading.get_ident()
+        self.open = self.outermost = True
+        self.cursor = self._root
+        self.ins = []
+
     def start_recording(self) -> None:
         """Make room for what is recorded."""
         self.closed_eqns: list[Eqn] = []

@@ -135,7 +135,7 @@ def _hessian_by_array(
     f: Function, quick: Quick, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """The Hessian by one array: by one program where f returns a number."""
-    (x,) = call.leaves
+    (x,) = call[1]
     treedefs: list[tree.PyTreeDef] = []
 
     def flat(result: Any) -> list[Any]:
@@ -143,7 +143,7 @@ def _hessian_by_array(
         treedefs.append(treedef)
         return outs
 
-    trace, _, found = quick.trace(call, args, kwargs, flat, taped=False)
+    trace, found = quick.trace(call, args, kwargs, flat, taped=False)
     try:
         assert type(found) is Staged
         jaxpr, captured = found.jaxpr, found.captured

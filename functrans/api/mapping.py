@@ -74,8 +74,9 @@ def vmap(
             return out
 
         if known is not None:
-            leaves, axis, dims = known.leaves, known.signature.axis, known.signature.dims
-            _, _, staged = quick.trace(known, args, kwargs, flat, taped=False)
+            signature, leaves, _ = known
+            axis, dims = signature.axis, signature.dims
+            _, staged = quick.trace(known, args, kwargs, flat, taped=False)
             assert isinstance(staged, Staged)
             assert axis is not None
         else:

@@ -39,15 +39,13 @@ class Primals:
             self.name = signature.name
             self.avals, self.flags, self.tree = signature.avals, signature.flags, treedef
 
-    def stage(
-        self, flat: Callable[[Any], list[Any]], taped: bool = False
-    ) -> tuple[Staged, Tape | None]:
+    def stage(self, flat: Callable[[Any], list[Any]], taped: bool = False) -> tuple[Staged, Any]:
         """Trace the function; `flat` takes its result apart. If `taped`, what comes before an ask
-        is run, and the tape has it."""
+        is run, and the tape, which comes second, has it."""
         if self._call is not None:
-            _, tape, staged = self._quick.trace(self._call, self._args, {}, flat, taped)
+            trace, staged = self._quick.trace(self._call, self._args, {}, flat, taped)
             assert isinstance(staged, Staged)
-            return staged, tape
+            return staged, trace.tape
         tape = Tape(self.flags) if taped else None
         staged = stage(
             lambda *xs: flat(self._f(*self.tree.unflatten(xs))),

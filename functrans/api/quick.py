@@ -8,7 +8,8 @@ any other does.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from sys import getrefcount
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -32,33 +33,45 @@ Places: TypeAlias = int | tuple[int, ...] | None
 """Which arguments are traced: one, several, or all, those given by name included."""
 
 
-class Signature(NamedTuple):
+class Signature:
     """Leaves like those of an earlier call: what is known of them.
 
-    `root` is where their traces begin; `name` is what messages call the function, `names` what they
-    call the leaves; `flags` say which
-    carry a derivative, and `dims` along which of their axes the function is mapped over `axis`.
+    root     where their traces begin
+    name     what messages call the function, and `names` what they call the leaves
+    flags    which carry a derivative
+    axis     what the function is mapped over, along the axes `dims` of the leaves
+    spare    traces that have ended, and that nothing refers to: they can begin again
     """
 
-    root: Root
-    name: str
-    names: list[str]
-    avals: list[Aval]
-    flags: list[bool]
-    axis: MappedAxis | None = None
-    dims: Sequence[int | None] = ()
+    __slots__ = ("avals", "axis", "dims", "flags", "name", "names", "root", "spare")
+
+    def __init__(
+        self,
+        root: Root,
+        name: str,
+        names: list[str],
+        avals: list[Aval],
+        flags: list[bool],
+        axis: MappedAxis | None,
+        dims: Sequence[int | None],
+    ) -> None:
+        self.root, self.name, self.names = root, name, names
+        self.avals, self.flags, self.axis, self.dims = avals, flags, axis, dims
+        self.spare: list[Trace] = []
 
     def unmapped(self, leaves: list[Any]) -> list[Any]:
         """The leaves, None in the place of what a trace sees one member of."""
         return [x if d is None else None for x, d in zip(leaves, self.dims, strict=True)]
 
+    def keep(self, trace: Trace) -> None:
+        """Let a trace that has ended begin again, unless the user has kept something of it."""
+        if getrefcount(trace) <= _ENDED and len(self.spare) < MOST_SPARE:
+            trace.parent = None
+            self.spare.append(trace)
 
-class Call(NamedTuple):
-    """A call like an earlier one: its leaves, and their tree; None for a single leaf."""
 
-    signature: Signature
-    leaves: list[Any]
-    treedef: tree.PyTreeDef | None
+Call: TypeAlias = tuple[Signature, list[Any], tree.PyTreeDef | None]
+"""A call like an earlier one: its leaves, and their tree; None for a single leaf."""
 
 
 class Quick:
@@ -84,17 +97,19 @@ class Quick:
 
     def known(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         """A call like an earlier one; None where it is not, or the memo is not to be followed."""
-        if len(args) < self._least or not config.memo or not may_follow(current_interpreter()):
+        parent = in_force.interpreter
+        nested = parent.parent is not None
+        if len(args) < self._least or not config.memo or (nested and not may_follow(parent)):
             return None
         key, leaves, treedef = _taken_apart(self._traced(args, kwargs))
-        signature = self._known.get(key if is_evaluating() else (key, ambient_axes()))
+        signature = self._known.get((key, ambient_axes()) if nested else key)
         if signature is None or not signature.root.kept:
             return None
-        return Call(signature, leaves, treedef)
+        return signature, leaves, treedef
 
     def _traced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         places = self.places
-        if type(places) is int:
+        if isinstance(places, int):
             return args[places]
         return (args, kwargs) if places is None else tuple([args[place] for place in places])
 
@@ -109,7 +124,8 @@ class Quick:
     ) -> None:
         """Note a call that went well. With `avals` its leaves are traced as such, those that are
         mapped without their values."""
-        if not config.memo or not may_follow(current_interpreter()):
+        parent = current_interpreter()
+        if not config.memo or not may_follow(parent):
             return
         key, leaves, _ = _taken_apart(self._traced(args, kwargs))
         if key is None or not all(x.dtype.isnative for x in leaves if type(x) is np.ndarray):
@@ -123,9 +139,9 @@ class Quick:
             Argument(t, None if m else x, flag, t.shape == () if dims else is_scalar(x), None)
             for x, t, m, flag in zip(leaves, types, mapped, flags, strict=True)
         ]
-        root = root_of(self._f, self._purpose, arguments, axis, current_interpreter())
-        key = key if is_evaluating() else (key, ambient_axes())
-        self._known[key] = Signature(root, name_of(self._f), names, types, flags, axis, dims)
+        root = root_of(self._f, self._purpose, arguments, axis, parent)
+        signature = Signature(root, name_of(self._f), names, types, flags, axis, dims)
+        self._known[key if parent.parent is None else (key, ambient_axes())] = signature
 
     def trace(
         self,
@@ -134,16 +150,13 @@ class Quick:
         kwargs: dict[str, Any],
         flat: Callable[[Any], list[Any]] | None,
         taped: bool = True,
-    ) -> tuple[Trace, Tape, Leaf | Staged]:
+    ) -> tuple[Trace, Leaf | Staged]:
         """Trace the call: its leaf in the memo, or the staged program. `flat` takes the result
         apart; None where it must be one leaf. Not `taped`, what is run for an ask is traced too."""
         signature, leaves, treedef = call
-        trace = Trace(self._purpose, axis=signature.axis, root=signature.root)
-        tape = Tape(signature.flags)
+        trace = self._begun(signature, taped)
         outer = enter(trace)
         try:
-            if taped and outer.parent is None:
-                trace.tape = tape
             expected, names = trace.expected_argument, signature.names
             if treedef is None:
                 tracers = [expected(leaves[0], names[0])]
@@ -157,9 +170,9 @@ class Quick:
                     leaf = trace.cursor.end((_ONE, result.slot))
                     if leaf is not None and len(trace.ins) == leaf.inputs:
                         trace.known()
-                        return trace, tape, leaf
+                        return trace, leaf
                 flat = AuxOutput(self._f, False, self._purpose).split_scalar
-            return trace, tape, ended(trace, tracers, flat(result), self._f)
+            return trace, ended(trace, tracers, flat(result), self._f)
         except BaseException:
             trace.release()
             raise
@@ -170,10 +183,22 @@ class Quick:
             if outer.parent is not None:
                 outer.resume()
 
+    def _begun(self, signature: Signature, taped: bool) -> Trace:
+        """A trace at the root."""
+        try:
+            trace = signature.spare.pop()
+        except IndexError:
+            trace = Trace(self._purpose, axis=signature.axis, root=signature.root)
+            if taped and is_evaluating():
+                trace.tape = Tape(signature.flags)
+        else:
+            trace.begin_again()
+        return trace
+
     def _applied(self, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The function on the arguments, with others in the place of those that are traced."""
         places = self.places
-        if type(places) is int:
+        if isinstance(places, int):
             if len(args) == 1:
                 return self._f(value, **kwargs)
             return self._f(*args[:places], value, *args[places + 1 :], **kwargs)
@@ -186,7 +211,7 @@ class Quick:
         return self._f(*given, **kwargs)
 
 
-MOST_SIGNATURES, MOST_FUNCTIONS = 64, 4096
+MOST_SIGNATURES, MOST_FUNCTIONS, MOST_SPARE = 64, 4096, 4
 _known: dict[Any, dict[Any, Signature]] = {}
 """The signatures that were met, by the code of the function: one made anew at each call has the
 same."""
@@ -219,3 +244,16 @@ def _taken_apart(value: Any) -> tuple[Any, list[Any], tree.PyTreeDef | None]:
     except TypeError:  # static data that cannot be hashed
         return None, leaves, treedef
     return tuple(kinds), leaves, treedef
+
+
+def _references() -> int:
+    """How many references `Signature.keep` counts of a trace that only its caller refers to."""
+
+    def counted(x: object) -> int:
+        return getrefcount(x)
+
+    x = object()
+    return counted(x)
+
+
+_ENDED = _references()

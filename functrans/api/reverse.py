@@ -67,13 +67,11 @@ def grad(
     >>> grad(lambda x: x**3)(2.0)
     12.0
     """
-    value_and_gradient = value_and_grad(
-        f, argnums, has_aux, holomorphic, unused, memory, _what="grad"
-    )
+    both = _value_and_grad(f, argnums, has_aux, holomorphic, unused, memory, "grad")
 
     @functools.wraps(f, updated=())
     def gradient(*args: Any, **kwargs: Any) -> Any:
-        value, grads = value_and_gradient(*args, **kwargs)
+        value, grads = both(args, kwargs)
         return (grads, value[1]) if has_aux else grads
 
     return gradient
@@ -86,80 +84,97 @@ def value_and_grad(
     holomorphic: bool = False,
     unused: Unused = "zeros",
     memory: int | None = None,
-    *,
-    _what: str = "value_and_grad",
 ) -> Function:
     """Like `grad`, but returns `(value, gradient)`; with `has_aux`, `((value, aux), gradient)`.
 
     >>> value_and_grad(lambda x: x**2 + 3*x + 1)(2.0)
     (11.0, 7.0)
     """
-    if unused not in get_args(Unused):
-        raise TransformTypeError(
-            f"{_what}: unused must be 'zeros' or 'error', but got {describe(unused)}."
-        )
-    if not callable(f):
-        raise TransformTypeError(
-            f"{_what} takes a function, but got {describe(f)}. Give it the function itself and "
-            f"call the result: {_what}(f)(x)."
-        )
-
-    places = None if memory is not None else _plain_places(argnums)
-    quick = None if places is None else Quick(f, places, _what)
+    both = _value_and_grad(f, argnums, has_aux, holomorphic, unused, memory, "value_and_grad")
 
     @functools.wraps(f, updated=())
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
+        return both(args, kwargs)
+
+    return value_and_gradient
+
+
+def _value_and_grad(
+    f: Function,
+    argnums: Argnums,
+    has_aux: bool,
+    holomorphic: bool,
+    unused: Unused,
+    memory: int | None,
+    what: str,
+) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
+    """What takes the arguments of a call to its value and gradient."""
+    if unused not in get_args(Unused):
+        raise TransformTypeError(
+            f"{what}: unused must be 'zeros' or 'error', but got {describe(unused)}."
+        )
+    if not callable(f):
+        raise TransformTypeError(
+            f"{what} takes a function, but got {describe(f)}. Give it the function itself and "
+            f"call the result: {what}(f)(x)."
+        )
+
+    places = None if memory is not None else _plain_places(argnums)
+    quick = None if places is None else Quick(f, places, what, holomorphic)
+
+    name = what, holomorphic
+
+    def both(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if quick is not None:
             call = quick.known(args, kwargs)
             if call is not None:
-                return quick_value_and_gradient(quick, call, args, kwargs)
-        split = split_arguments(f, argnums, args, kwargs, _what)
+                return known(quick, call, args, kwargs)
+        split = split_arguments(f, argnums, args, kwargs, what)
         leaves = [
-            differentiable_leaf(x, n, _what, holomorphic)
+            differentiable_leaf(x, n, what, holomorphic)
             for x, n in zip(split.leaves, split.names, strict=True)
         ]
-        aux = AuxOutput(f, has_aux, _what)
+        aux = AuxOutput(f, has_aux, what)
         tape = Tape([True] * len(leaves))
         build = value_and_grad_jaxpr
         if memory is not None:
-            build = functools.partial(within_memory, memory=memory, what=f"{_what} of {name_of(f)}")
+            build = functools.partial(within_memory, memory=memory, what=f"{what} of {name_of(f)}")
         with stage(
             lambda *xs: aux.split_scalar(split.call(f, xs)),
             leaves,
             user=f,
-            purpose=_what,
+            purpose=what,
             active=[True] * len(leaves),
             names=split.names,
             tape=tape if memory is None else None,
         ) as staged:
-            _require_scalar(staged.jaxpr.out_avals[0], f, _what, holomorphic)
+            _require_scalar(staged.jaxpr.out_avals[0], f, what, holomorphic)
             results, grads = gradient_of(staged, tape, leaves, build)
         if quick is not None:
             quick.learn(args, kwargs, split.names)
         return given_back(results, grads, leaves, split.names, aux if has_aux else None, split.pick)
 
-    def quick_value_and_gradient(
-        quick: Quick, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def known(quick: Quick, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         signature, leaves, treedef = call
-        aux = AuxOutput(f, has_aux, _what) if has_aux else None
+        aux = AuxOutput(f, has_aux, what) if has_aux else None
         flat = None if aux is None else aux.split_scalar
-        trace, tape, found = quick.trace(call, args, kwargs, flat)
+        trace, found = quick.trace(call, args, kwargs, flat)
         try:
             if type(found) is Leaf:
-                ready = found.ready.get(_what)
+                ready = found.ready.get(name)
                 if ready is None:
-                    _require_scalar(found.jaxpr.out_avals[0], f, _what, holomorphic)
-                    ready = found.ready[_what] = ReadyGradient(found, leaves)
+                    _require_scalar(found.jaxpr.out_avals[0], f, what, holomorphic)
+                    ready = found.ready[name] = ReadyGradient(found, leaves)
                 outs = run(ready.program, [*trace.ins, *found.constants, *leaves])
+                signature.keep(trace)
                 if ready.is_whole:
                     value = outs.pop(0)
                     return value, outs[0] if treedef is None else treedef.unflatten(outs)
                 results, grads = outs[:1], ready.spread(outs[1:])
             else:
                 assert type(found) is Staged
-                _require_scalar(found.jaxpr.out_avals[0], f, _what, holomorphic)
-                results, grads = gradient_of(found, tape, leaves, value_and_grad_jaxpr)
+                _require_scalar(found.jaxpr.out_avals[0], f, what, holomorphic)
+                results, grads = gradient_of(found, trace.tape, leaves, value_and_grad_jaxpr)
         finally:
             if trace.holds:
                 trace.release()
@@ -175,12 +190,12 @@ def value_and_grad(
         pick: Callable[[list[Any]], Any],
     ) -> Any:
         if unused == "error":
-            _require_used(grads, names, f, _what)
+            _require_used(grads, names, f, what)
         grads = [zeros(aval_of(x)) if g is None else g for x, g in zip(leaves, grads, strict=True)]
         value = (results[0], aux.join(results[1:])) if aux is not None else results[0]
         return value, pick(grads)
 
-    return value_and_gradient
+    return both
 
 
 def _plain_places(argnums: Argnums) -> int | tuple[int, ...] | None:
@@ -216,10 +231,11 @@ class ReadyGradient:
 
 
 def gradient_of(
-    staged: Staged, tape: Tape, leaves: list[Any], build: Callable[..., Gradient]
+    staged: Staged, tape: Any, leaves: list[Any], build: Callable[..., Gradient]
 ) -> tuple[list[Any], list[Any]]:
     """The outputs, and the gradient of the first one for each leaf, None where it is zero."""
     if staged.cells is not None:
+        assert isinstance(tape, Tape)
         return _taped_gradient(staged, staged.cells, tape, leaves)
     return _gradient(staged, leaves, build)
 
@@ -331,7 +347,7 @@ def vjp(f: Function, *primals: Any, has_aux: bool = False) -> Any:
             before = None
             mask = (False,) * len(staged.captured) + tuple(at.flags)
         else:
-            assert tape is not None
+            assert isinstance(tape, Tape)
             before = Before(tape, staged.cells)
             mask = tuple([c >= 0 and tape.active[c] for c in staged.cells])
         linear = linearize_jaxpr(staged.jaxpr, mask)
