@@ -13,17 +13,21 @@ import numpy as np
 
 from functrans import tiers
 from functrans.errors import FunctransError
-from functrans.ir import Atom, Jaxpr, Literal, Primitive, Source, Var
+from functrans.ir import Atom, Jaxpr, Literal, MappedAxis, Primitive, Source, Var
 
 
 class Interpreter(Protocol):
     """Gives meaning to bind. `parent` is the interpreter in force around it.
 
-    `outermost` says that the memo takes what is bound or called next for one operation.
+    `outermost` says that the memo takes what is bound or called next for one operation; `memoised`,
+    that a trace inside of it may follow the memo. `axes` are the named axes in force, the innermost
+    first: what is staged now may depend on them.
     """
 
     parent: Interpreter | None
     outermost: bool
+    memoised: bool
+    axes: tuple[MappedAxis, ...]
 
     def suspend(self) -> None:
         """Another interpreter is put in force."""
@@ -47,6 +51,8 @@ class Evaluator:
 
     parent: Interpreter | None = None
     outermost = False
+    memoised = True
+    axes: tuple[MappedAxis, ...] = ()
 
     def suspend(self) -> None:
         pass
@@ -79,6 +85,11 @@ in_force = _Context()
 def current_interpreter() -> Interpreter:
     """The interpreter in force in this thread."""
     return in_force.interpreter
+
+
+def ambient_axes() -> tuple[MappedAxis, ...]:
+    """The named axes in force here, the innermost first."""
+    return in_force.interpreter.axes
 
 
 def is_evaluating() -> bool:

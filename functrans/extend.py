@@ -7,6 +7,7 @@ from functrans.api.inspecting import ShapeDtypeStruct, make_jaxpr, shaped
 from functrans.bind import (
     TRACING,
     add_source,
+    ambient_axes,
     bind,
     current_interpreter,
     eval_jaxpr,
@@ -73,7 +74,7 @@ from functrans.memo.fast import NOTHING
 from functrans.memo.trie import Step
 from functrans.primitives import ALL as PRIMITIVES
 from functrans.primitives import derive
-from functrans.recording import Trace, ambient_axes, stage_walk
+from functrans.recording import Trace, stage_walk
 from functrans.surface.operators import operators
 from functrans.surface.promotion import in_range
 from functrans.tracing import Tracer

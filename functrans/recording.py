@@ -100,11 +100,6 @@ class Argument(NamedTuple):
         )
 
 
-def may_follow(parent: Interpreter) -> bool:
-    """May a trace follow the memo inside this interpreter: is all around it memoised too?"""
-    return parent.parent is None or (isinstance(parent, Trace) and parent.is_memoised)
-
-
 def root_of(
     function: Any,
     purpose: str,
@@ -116,8 +111,7 @@ def root_of(
     slots = [argument.slot() for argument in arguments]
     kinds = [kind_for(s.aval, s.scalar, s.abstract, s.active) for s in slots]
     place = place_of(function)
-    around = () if parent.parent is None else ambient_axes()
-    return root_at((place, purpose, axis, around, *kinds), lambda: Root(slots))
+    return root_at((place, purpose, axis, parent.axes, *kinds), lambda: Root(slots))
 
 
 class Trace(Walker):
@@ -148,11 +142,15 @@ class Trace(Walker):
         walks: bool = False,
         root: Root | None = None,
     ) -> None:
-        self.parent: Interpreter | None = current_interpreter()
+        outer = current_interpreter()
+        self.parent: Interpreter | None = outer
         self.purpose = purpose
         self.thread = threading.get_ident()
+        self.axes = outer.axes
         if axis is not None:
             self.axis = axis
+            if axis.name is not None:
+                self.axes = (axis, *outer.axes)
         if root is not None:
             self.follow(root)
             return
@@ -717,17 +715,6 @@ def stage_walk(walk: Callable[..., Sequence[Any]], avals: Sequence[Aval], purpos
         jaxpr, captured = trace.finish(arguments, walk(*arguments))
     assert not captured, f"{purpose}: the walk captured {describe(captured)}"
     return jaxpr
-
-
-def ambient_axes() -> tuple[MappedAxis, ...]:
-    """The named axes in force here: what is staged now may depend on them."""
-    found: tuple[MappedAxis, ...] = ()
-    trace: Any = current_interpreter()
-    while trace.parent is not None:  # at every nested call: no generator
-        if trace.axis is not None and trace.axis.name is not None:
-            found += (trace.axis,)
-        trace = trace.parent
-    return found
 
 
 def axis_size(name: Any) -> int:

@@ -54,6 +54,7 @@ class Walker(Position):
     tape      runs the trace segment by segment, where it does; `restarted`: has one been run?
     older     the tracers of earlier segments that this one reads, and their places among `ins`
     outermost is what is bound or called next an edge of the trie?
+    memoised  is it in the trie, or has it been?
     made      the tracers that the steps on the way have made
     twins     by id, others for the same values, and those that were written to
     ins       the values from outside that were met on the way
@@ -62,6 +63,7 @@ class Walker(Position):
     parked: Step = DEAD
     spot: Step | None = None
     outermost = False
+    memoised = False
     purpose: str
     no_grad = False
     tape: Tape | None = None
@@ -88,6 +90,7 @@ class Walker(Position):
     def follow(self, root: Root) -> None:
         """Start at a root of the trie."""
         self._root = root
+        self.memoised = True
         self._begin(root)
 
     def _begin(self, at: Step) -> None:
@@ -601,11 +604,6 @@ class Walker(Position):
         for _, node, place in self.older:
             cells[place] = node.cell
         return cells
-
-    @property
-    def is_memoised(self) -> bool:
-        """Is it in the trie, or has it been?"""
-        return self._root is not None
 
     # -- the end --------------------------------------------------------------------------------
 

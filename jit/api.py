@@ -378,6 +378,8 @@ class Jitted(entry_base()):
     def _leaf(self, value: Any, position: int, made: Call) -> Any:
         if type(value) is np.ndarray and value.dtype.isnative and value.dtype.kind in "fiubc":
             return value
+        if type(value) is Tracer or type(value) is float:
+            return value
         return array_leaf(value, f"jit: {self._name_at(position, made)}")
 
     def _name_at(self, position: int, made: Call) -> str:

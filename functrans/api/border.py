@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from functrans import tiers, tree
-from functrans.bind import bind, current_interpreter, eval_jaxpr, is_evaluating
+from functrans.bind import bind, current_interpreter, eval_jaxpr, in_force
 from functrans.config import config
 from functrans.errors import DtypeError, TransformTypeError, describe, where
 from functrans.ir import Aval, Jaxpr, MappedAxis, aval_of, intern
 from functrans.ir.aval import float0
 from functrans.primitives.structural import convert_p
-from functrans.recording import Argument, Trace, may_follow, root_of, supported, tracing
+from functrans.recording import Argument, Trace, root_of, supported, tracing
 from functrans.tracing import Tracer
 from functrans.transforms import simplify
 
@@ -117,7 +117,7 @@ def stage(
     ]
     parent = current_interpreter()
     root = None
-    if copies and not live and config.memo and may_follow(parent):
+    if copies and not live and config.memo and parent.memoised:
         root = root_of(user or function, purpose, given, axis, parent)
     trace = Trace(purpose, axis=axis, copies=copies, live=live, root=root)
     if root is not None and parent.parent is None:
@@ -164,14 +164,25 @@ def _output_leaf(value: Any, function: Function, purpose: str) -> Any:
 
 def run(jaxpr: Jaxpr, inputs: Sequence[Any]) -> list[Any]:
     """Evaluate under the interpreter in force; at the outermost level, finish the outputs."""
-    if is_evaluating():
+    if in_force.interpreter.parent is None:
         native = tiers.native_of(jaxpr)
         if native is not None:
             try:
                 return tidied(native(list(inputs)), jaxpr)
             except (IndexError, ValueError, ArithmeticError):
                 pass  # the evaluator raises the same error, and names the user's line
-    return finish(eval_jaxpr(jaxpr, inputs), jaxpr.out_avals, inputs)
+    outs = eval_jaxpr(jaxpr, inputs)
+    return outs if are_fresh(outs, inputs) else finish(outs, jaxpr.out_avals, inputs)
+
+
+def are_fresh(outputs: list[Any], inputs: Sequence[Any]) -> bool:
+    """Are these tracers, none of them an input or another one of them?"""
+    met = set(map(id, inputs))
+    for value in outputs:
+        if type(value) is not Tracer or id(value) in met:
+            return False
+        met.add(id(value))
+    return True
 
 
 def tidied(outputs: list[Any], jaxpr: Jaxpr) -> list[Any]:

@@ -23,7 +23,7 @@ from functrans.errors import name_of, place_of
 from functrans.ir import Aval, MappedAxis, aval_of, is_inexact
 from functrans.memo.keys import kind_of
 from functrans.memo.trie import Leaf, Root
-from functrans.recording import Argument, Trace, ambient_axes, may_follow, root_of
+from functrans.recording import Argument, Trace, root_of
 from functrans.tracing import Tracer
 
 _ONE = tree.structure([0]).exact_key
@@ -98,11 +98,14 @@ class Quick:
     def known(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         """A call like an earlier one; None where it is not, or the memo is not to be followed."""
         parent = in_force.interpreter
-        nested = parent.parent is not None
-        if len(args) < self._least or not config.memo or (nested and not may_follow(parent)):
+        if len(args) < self._least or not config.memo or not parent.memoised:
             return None
-        key, leaves, treedef = _taken_apart(self._traced(args, kwargs))
-        signature = self._known.get((key, ambient_axes()) if nested else key)
+        places = self.places
+        value = args[places] if type(places) is int else self._traced(args, kwargs)
+        key, leaves, treedef = _taken_apart(value)
+        if parent.parent is not None:
+            key = key, parent.axes
+        signature = self._known.get(key)
         if signature is None or not signature.root.kept:
             return None
         return signature, leaves, treedef
@@ -125,7 +128,7 @@ class Quick:
         """Note a call that went well. With `avals` its leaves are traced as such, those that are
         mapped without their values."""
         parent = current_interpreter()
-        if not config.memo or not may_follow(parent):
+        if not config.memo or not parent.memoised:
             return
         key, leaves, _ = _taken_apart(self._traced(args, kwargs))
         if key is None or not all(x.dtype.isnative for x in leaves if type(x) is np.ndarray):
@@ -141,7 +144,7 @@ class Quick:
         ]
         root = root_of(self._f, self._purpose, arguments, axis, parent)
         signature = Signature(root, name_of(self._f), names, types, flags, axis, dims)
-        self._known[key if parent.parent is None else (key, ambient_axes())] = signature
+        self._known[key if parent.parent is None else (key, parent.axes)] = signature
 
     def trace(
         self,

@@ -461,8 +461,10 @@ def check_tangents(
 ) -> list[Any]:
     """The leaves of a tangent or cotangent, checked leaf by leaf; None stands for float0."""
     leaves, given = tree.flatten(value)
-    if given == treedef and all(map(_fits, leaves, avals)):
-        return leaves
+    if given == treedef:
+        fitting = [_fitting(x, a) for x, a in zip(leaves, avals, strict=True)]
+        if not any(x is None for x in fitting):
+            return fitting
     wanted = f"{what}: the {word} must have the structure of the value it belongs to, but differs"
     tree.check_structure(treedef, value, wanted)
     paths, _ = tree.flatten_with_path(value)
@@ -472,12 +474,17 @@ def check_tangents(
     ]
 
 
-def _fits(value: Any, aval: Aval) -> bool:
-    """Is this, at first sight, an array or a number of the aval's type?"""
+def _fitting(value: Any, aval: Aval) -> Any:
+    """The value, if it is at first sight an array or a number of the aval's type; else None."""
     cls = type(value)
-    if cls is np.ndarray:
-        return value.dtype is aval.dtype and value.shape == aval.shape and is_inexact(aval.dtype)
-    return aval.dtype is _FLOAT and not aval.shape and cls is (float if aval.weak else np.float64)
+    if cls is np.ndarray or cls is Tracer:
+        same = value.dtype is aval.dtype and value.shape == aval.shape
+        return value if same and is_inexact(aval.dtype) else None
+    if aval.dtype is not _FLOAT or aval.shape:
+        return None
+    if aval.weak:
+        return value if cls is float else None
+    return np.float64(value) if cls is float or cls is np.float64 else None
 
 
 _FLOAT = np.dtype(np.float64)

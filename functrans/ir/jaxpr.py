@@ -85,7 +85,16 @@ class Jaxpr:
     each is built once. `simple` says that it was simplified, or is a copy of one that was.
     """
 
-    __slots__ = ("__weakref__", "cache", "eqns", "invars", "num_consts", "outvars", "simple")
+    __slots__ = (
+        "__weakref__",
+        "_effect",
+        "cache",
+        "eqns",
+        "invars",
+        "num_consts",
+        "outvars",
+        "simple",
+    )
 
     def __init__(
         self,
@@ -100,6 +109,7 @@ class Jaxpr:
         self.num_consts = num_consts
         self.cache: dict[Any, Any] = {}
         self.simple = False
+        self._effect: Effect | None = None
 
     @property
     def in_avals(self) -> list[Aval]:
@@ -112,7 +122,9 @@ class Jaxpr:
     @property
     def effect(self) -> Effect:
         """The strongest effect of any equation."""
-        return Effect.strongest(eqn.effect for eqn in self.eqns)
+        if self._effect is None:
+            self._effect = Effect.strongest(eqn.effect for eqn in self.eqns)
+        return self._effect
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -78,6 +78,9 @@ def slot_kind(slot: Slot) -> Kind:
 
 def kind_of(value: Any) -> Kind:
     """The kind of a tracer."""
+    slot = value.slot
+    if slot is not None and id(value) not in value.recorder.twins:
+        return slot.kind or slot_kind(slot)
     return kind_for(value.aval, value.scalar, value.abstract, value.active)
 
 
