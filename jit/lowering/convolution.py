@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product as every
 from math import prod
 from typing import Any
 
@@ -12,7 +13,7 @@ from jit.lowering.contraction import GEMMS, product
 from jit.lowering.formulas import NARROW
 from jit.lowering.index import Index, Point
 from jit.lowering.rules import EquationBuilder, Fold, Walk, expands, folds, loop_dtype
-from jit.lowering.window import Window
+from jit.lowering.window import Axis, Phase, Window, axis_of
 
 ft = primitives.contraction
 st = primitives.structural
@@ -20,6 +21,10 @@ FEW_PLACES = 64
 """A result of so few places an image is computed for all images together."""
 MOST_PARTS = 128
 """Patches are put together from no more slices than this."""
+LEAST_LINE = 4
+"""So many places of a row are worth being copied as a line."""
+MOST_PHASES = 16
+"""Places are divided into no more phases than this."""
 LARGE_CONV = 1 << 15
 """From so many multiplications on a convolution copies patches and calls the GEMM."""
 
@@ -36,6 +41,9 @@ def choose_conv(eqs: EquationBuilder, eqn: Eqn) -> list[Atom] | None:
             return eqs.bind(conv_windows.windows_conv_p, *eqn.inputs, **eqn.params)
         if conv_direct.takes(c):
             return eqs.bind(conv_direct.direct_conv_p, *eqn.inputs, **eqn.params)
+        axes = [axis_of(c, d) for d in range(len(c.places))]
+        if max(c.lhs, default=1) > 1 and prod(len(a.phases) for a in axes) <= MOST_PHASES:
+            return conv_by_phases(eqs, eqn, c, axes)
     few = min(prod(c.kernel), prod(c.places)) <= MOST_PARTS
     plain = c.batch_groups == 1 and few and min(c.per, c.i * prod(c.kernel)) > 1
     if plain and eqn.inputs[0].aval.dtype.name in GEMMS and c.work >= LARGE_CONV:
@@ -55,6 +63,67 @@ def conv_by_patches(eqs: EquationBuilder, eqn: Eqn, c: Window) -> list[Atom]:
     parts = list(windows(eqs, padded, c, by_element))
     multiply = over_all_images if prod(c.places) <= FEW_PLACES else image_by_image
     return multiply(eqs, eqn, c, parts, by_element)
+
+
+def conv_by_phases(eqs: EquationBuilder, eqn: Eqn, c: Window, axes: Sequence[Axis]) -> list[Atom]:
+    """A convolution of a dilated input as one of the input itself for each phase of its places.
+
+    So the zeros between neighbours are neither stored nor multiplied.
+    """
+    most = [axis.most for axis in axes]
+    box = (c.n, c.o, *(n for m in most for n in (m, 1)))
+    parts: list[Atom] = []
+    for phases in every(*(axis.phases for axis in axes)):
+        part = one_phase(eqs, eqn, c, axes, phases)
+        missing = tuple(m - p.length for m, p in zip(most, phases, strict=True))
+        if any(missing):
+            none, zero = (0,) * part.aval.ndim, Literal(part.aval.dtype.type(0))
+            high = (0, 0, *missing)
+            (part,) = eqs.bind(st.pad_p, part, zero, low=none, high=high, interior=none)
+        parts += eqs.bind(st.reshape_p, part, shape=box)
+    for d in reversed(range(len(axes))):
+        size = len(axes[d].phases)
+        parts = [joined(eqs, parts[k : k + size], 3 + 2 * d) for k in range(0, len(parts), size)]
+    whole = (c.n, c.o, *(m * len(axis.phases) for m, axis in zip(most, axes, strict=True)))
+    (found,) = eqs.bind(st.reshape_p, parts[0], shape=whole)
+    shape = eqn.outputs[0].aval.shape
+    if whole == shape:
+        return [found]
+    ndim = len(shape)
+    return eqs.bind(st.slice_p, found, start=(0,) * ndim, limit=shape, stride=(1,) * ndim)
+
+
+def one_phase(
+    eqs: EquationBuilder, eqn: Eqn, c: Window, axes: Sequence[Axis], phases: Sequence[Phase]
+) -> Atom:
+    """The places of one phase of each axis: a convolution with the taps that meet elements."""
+    x, w = eqn.inputs
+    shape = (c.n, c.o, *(p.length for p in phases))
+    if not all(p.taps for p in phases):
+        zero = Literal(x.aval.dtype.type(0))
+        return eqs.bind(st.broadcast_p, zero, shape=shape, axes=tuple(range(len(shape))))[0]
+    stop = [p.first_tap + (p.taps - 1) * p.tap_step + 1 for p in phases]
+    (taps,) = eqs.bind(
+        st.slice_p,
+        w,
+        start=(0, 0, *(p.first_tap for p in phases)),
+        limit=(*w.aval.shape[:2], *stop),
+        stride=(1, 1, *(p.tap_step for p in phases)),
+    )
+    met = [
+        (p.length - 1) * axis.stride + (p.taps - 1) * p.hop + 1
+        for p, axis in zip(phases, axes, strict=True)
+    ]
+    own = {
+        "strides": tuple(axis.stride for axis in axes),
+        "padding": tuple(
+            (-p.shift, n + p.shift - size)
+            for p, n, size in zip(phases, met, c.spatial, strict=True)
+        ),
+        "lhs_dilation": (1,) * len(axes),
+        "rhs_dilation": tuple(p.hop for p in phases),
+    }
+    return eqs.bind(ft.conv_p, x, taps, **(eqn.params | own))[0]
 
 
 def joined(eqs: EquationBuilder, parts: list[Atom], axis: int) -> Atom:
@@ -85,22 +154,27 @@ def over_all_images(
 ) -> list[Atom]:
     """One product for each group over all images, where an image has few places.
 
-    The patches of a place lie in one row, so that they are copied as long lines.
+    Patches lie beside each other, so that the places that an element of the window meets are copied
+    as lines; where these would be short, the elements of a patch are.
     """
     count, places = prod(c.kernel), prod(c.places)
+    lines = by_element and c.places[-1] >= LEAST_LINE
     flat = (c.n, c.groups, c.i, places if by_element else count)
-    order = (1, 0, 3, 2) if by_element else (1, 0, 2, 3)
+    order = (1, 2, 0, 3) if lines else (1, 0, 3, 2) if by_element else (1, 0, 2, 3)
     box = (c.groups, c.n, places, c.i, 1) if by_element else (c.groups, c.n, 1, c.i, count)
+    box = (c.groups, c.i, 1, c.n, places) if lines else box
     rows: list[Atom] = []
     for part in parts:
         (row,) = eqs.bind(st.reshape_p, part, shape=flat)
         (row,) = eqs.bind(st.transpose_p, row, perm=order)
         rows += eqs.bind(st.reshape_p, row, shape=box)
-    patches = joined(eqs, rows, 4 if by_element else 2)
-    depth = c.i * count
-    (lines,) = eqs.bind(st.reshape_p, patches, shape=(c.groups, c.n * places, depth))
+    patches = joined(eqs, rows, 4 if by_element and not lines else 2)
+    depth, breadth = c.i * count, c.n * places
+    shape = (c.groups, depth, breadth) if lines else (c.groups, breadth, depth)
+    (patches,) = eqs.bind(st.reshape_p, patches, shape=shape)
     (weights,) = eqs.bind(st.reshape_p, eqn.inputs[1], shape=(c.groups, c.per, depth))
-    (found,) = eqs.bind(ft.dot_general_p, weights, lines, contract=((2,), (2,)), batch=((0,), (0,)))
+    contract = ((2,), (1 if lines else 2,))
+    (found,) = eqs.bind(ft.dot_general_p, weights, patches, contract=contract, batch=((0,), (0,)))
     (apart,) = eqs.bind(st.reshape_p, found, shape=(c.o, c.n, places))
     (back,) = eqs.bind(st.transpose_p, apart, perm=(1, 0, 2))
     return eqs.bind(st.reshape_p, back, shape=eqn.outputs[0].aval.shape)

@@ -7,7 +7,7 @@ from typing import Any
 from functrans.extend import Eqn, primitives
 from jit.lowering import complex as cx
 from jit.lowering.elementwise import convert
-from jit.lowering.index import Point
+from jit.lowering.index import Index, Point
 from jit.lowering.rules import Fold, Pair, Walk, folds, lower_scalar, lowers
 from jit.lowering.writer import selected
 
@@ -91,7 +91,9 @@ def lower_concatenate(walk: Walk, eqn: Eqn, point: Point) -> Any:
 
     def chosen(k: int, mask: Any) -> Any:
         x, first = parts[k]
-        source = [index - first if i == axis else index for i, index in enumerate(multi)]
+        source = list(multi)
+        # A part of one element leaves no choice.
+        source[axis] = multi[axis] - first if x.aval.shape[axis] > 1 else Index(0, {})
         if k == len(parts) - 1:
             return walk.value(x, walk.within(point, x.aval.shape, source, mask))
         here = walk.compare("lt", multi[axis], parts[k + 1][1])

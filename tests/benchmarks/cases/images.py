@@ -63,6 +63,53 @@ def cnn_torch(lib):
     return lib.jit(lib.value_and_grad(loss))
 
 
+def pictures(rng):
+    """Filters, biases and a last matrix for 32 images of 32 x 32 x 3, and their labels."""
+    shapes = [(16, 3, 3, 3), (32, 16, 3, 3), (64, 32, 3, 3)]
+    weights = [(rng.normal(size=s) / (9 * s[1]) ** 0.5).astype("f4") for s in shapes]
+    biases = [rng.normal(size=s[0]).astype("f4") for s in shapes]
+    dense = (rng.normal(size=(1024, 10)) / 32).astype("f4")
+    x = rng.normal(size=(32, 3, 32, 32)).astype("f4")
+    return weights, biases, dense, x, rng.integers(0, 10, 32)
+
+
+@case(
+    "cnn_strided",
+    "strided CNN on 32x32x3 images, batch 32, f32",
+    pictures,
+    products=True,
+    tolerance=1e-4,
+    without=WITHOUT,
+)
+def cnn_strided(lib):
+    np, lax = lib.np, lax_of(lib)
+
+    def loss(params, x, labels):
+        weights, biases, dense = params
+        for weight, bias in zip(weights, biases, strict=True):
+            y = lax.conv_general_dilated(x, weight, (2, 2), [(1, 1), (1, 1)])
+            x = np.maximum(y + bias[:, None, None], 0)
+        logits = x.reshape(len(labels), -1) @ dense
+        return np.mean(lib.logsumexp(logits, 1) - logits[np.arange(len(labels)), labels])
+
+    gradient = lib.value_and_grad(loss)
+    return lib.jit(lambda w, b, d, x, labels: gradient((w, b, d), x, labels))
+
+
+@cnn_strided.best("torch", "torch.compile")
+def cnn_strided_torch(lib):
+    F = lib.F
+
+    def loss(params, x, labels):
+        weights, biases, dense = params
+        for weight, bias in zip(weights, biases, strict=True):
+            x = F.relu(F.conv2d(x, weight, bias, stride=2, padding=1))
+        return F.cross_entropy(x.flatten(1) @ dense, labels)
+
+    gradient = lib.value_and_grad(loss)
+    return lib.jit(lambda w, b, d, x, labels: gradient((w, b, d), x, labels))
+
+
 def layer_of(n, inner, outer, size, groups=1):
     """An input, filters of 3 x 3, and what the result is multiplied with."""
 
