@@ -226,21 +226,38 @@ def sources() -> bytes | None:
     Files are recognised by size and times, so that their text is read once and not by every
     process.
     """
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    files = [f for package in ("functrans", "jit") for f in files_below(root, package)]
+    root, files = source_files()
     if not files or max(changed for _, _, _, changed in files) > (IMPORTED - SETTLED) * 1e9:
         return None
-    place = digest_of(("sources", root, files))
+    place = digest_of(("sources", root, list(files)))
     found = disk_cache.read(place)
     if found is None:
-        found = blake2b(digest_size=DIGEST)
-        for name, *_ in files:
-            with open(os.path.join(root, name), "rb") as text:
-                content = text.read()
-            found.update(f"{name} {len(content)} ".encode() + content)
-        found = found.digest()
+        found = digest_of_texts(root, files)
         disk_cache.write(place, found)
     return found
+
+
+def read_ahead() -> None:
+    """Read the sources for the first program's key, where the disk does not know their digest."""
+    if disk_cache.is_on():
+        digest_of_texts(*source_files())
+
+
+def source_files() -> tuple[str, tuple[tuple[str, int, int, int], ...]]:
+    """Where the packages lie, and their files as files_below tells them."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return root, tuple([f for package in ("functrans", "jit") for f in files_below(root, package)])
+
+
+@cache
+def digest_of_texts(root: str, files: tuple[tuple[str, int, int, int], ...]) -> bytes:
+    """A digest of the names and contents of files."""
+    found = blake2b(digest_size=DIGEST)
+    for name, *_ in files:
+        with open(os.path.join(root, name), "rb") as text:
+            content = text.read()
+        found.update(f"{name} {len(content)} ".encode() + content)
+    return found.digest()
 
 
 def files_below(root: str, folder: str) -> list[tuple[str, int, int, int]]:

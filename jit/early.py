@@ -23,7 +23,8 @@ def start() -> None:
     """Import the compiler and LLVM, unless this user's programs are on disk.
 
     LLVM makes tables of its own when it compiles for the first time, and where the disk knows no
-    program it does not know what the keys of programs hold either: both are done in the background.
+    program it does not know the digest of our sources either: both are done in the background.
+    Nothing is written.
     """
     if has_programs():
         from jit import api
@@ -38,7 +39,7 @@ def start() -> None:
     del api, gemm_loops, pipeline  # imported now, used later
     loading.join()
     native.load_llvm()
-    in_turn([compile_something, cache_key.base])
+    in_turn([compile_something, cache_key.read_ahead])
 
 
 _running: list[threading.Thread] = []
