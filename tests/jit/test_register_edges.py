@@ -82,3 +82,37 @@ def found_or_not(t: Any, places: Any) -> Any:
 def test_places_outside_are_not_read(at_end: bool) -> None:
     t, places = RNG.random(7), np.array([3, 4, -9])
     in_registers(found_or_not, t, places, place=lambda x: guarded(x, at_end))
+
+
+def running(x: Any) -> Any:
+    """Running sums, products and extrema from both ends, along either axis."""
+
+    def body(c: Any, k: Any) -> Any:
+        up, down = lax.cumsum(c, axis=1), lax.cumsum(c, axis=0, reverse=True)
+        high, low = lax.cummax(up, axis=0, reverse=True), lax.cummin(down * k, axis=1)
+        product = lax.cumprod(1.0 + 0.1 * c, axis=1)
+        return 0.1 * fnp.sin(up - down) + 0.01 * (high - low), (up, down, high, low, product)
+
+    return lax.scan(body, x, np.linspace(-1.0, 1.0, 4))
+
+
+def test_running_totals() -> None:
+    in_registers(running, RNG.standard_normal((3, 4)))
+
+
+def squares(x: Any) -> Any:
+    """Reads and writes a small matrix at rows and columns that only the loop knows."""
+
+    def body(c: Any, k: Any) -> Any:
+        i, j = (2 * k) % 3, (k * k) % 4
+        w = fnp.at(c * 1.5)[i, j].add(0.25)
+        w = fnp.at(w)[fnp.array([0, 2]), fnp.stack([j, i])].set(w[1, 0] - 1.0)
+        w = fnp.at(w)[1, fnp.stack([i, j - 4])].multiply(w[2, j])
+        w = fnp.at(fnp.at(w)[2, j].min(w[0, 1]))[i, -1].max(w[0, 2])
+        return 0.5 * fnp.sin(w), w[(i + 1) % 3, (j + k) % 4] - c[i, j]
+
+    return lax.scan(body, x, np.arange(13))
+
+
+def test_places_in_two_axes() -> None:
+    in_registers(squares, RNG.standard_normal((3, 4)))
