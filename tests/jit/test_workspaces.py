@@ -14,6 +14,7 @@ import functrans as ft
 from functrans import lax
 from functrans.extend import Jaxpr, aval_of, stage_walk
 from jit.dispatch import data_address
+from jit.loop_ir.pprint import format_program
 from jit.lowering import convolution
 from jit.native import NativeProgram, finder
 from jit.pipeline import compile_jaxpr
@@ -125,3 +126,21 @@ def test_the_last_block_of_channels_is_shorter(at_end: bool) -> None:
     jaxpr = stage_walk(f, [aval_of(a) for a in (x, w, ct)], "test")
     (found,) = compile_jaxpr(jaxpr)([guarded(x, at_end), w, guarded(ct, at_end)])
     assert_allclose(found[..., 0, 0], np.einsum("nohw,nihw->oi", ct, x), rtol=1e-12)
+
+
+@pytest.mark.skipif(not can_guard(), reason="this system cannot forbid pages")
+@pytest.mark.parametrize("at_end", [True, False])
+def test_rows_of_the_padding_read_nothing(at_end: bool) -> None:
+    """Not even the only element of a row, whose place no inner loop decides."""
+    x, w = RNG.standard_normal((1, 1, 4, 1)), RNG.standard_normal((2, 1, 3, 2))
+    rows = ((2, 2), (5, 5))
+
+    def f(x: Any, w: Any) -> list[Any]:
+        return [lax.conv_general_dilated(x, w, (1, 1), rows)]
+
+    made = compile_jaxpr(stage_walk(f, [aval_of(x), aval_of(w)], "test"))
+    assert "ft_conv_f64" in made.native.externals
+    _, _, copied = format_program(made.program).partition("kernel conv0\n")
+    assert 0 < copied.index("if ") < copied.index("load in0")
+    (found,) = made([guarded(x, at_end), w])
+    assert_allclose(found, by_products(x, w, (1, 1), rows), rtol=1e-12, atol=1e-12)
