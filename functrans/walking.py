@@ -178,6 +178,7 @@ class Walker(Position):
 
         Where no key tells what it does, its parts are operations of their own.
         """
+        self._end_segment()
         try:
             key, reader = read_call(self, fn, args, kwargs)
         except Opaque:
@@ -188,6 +189,7 @@ class Walker(Position):
         self, run: Callable[..., Any], primitive: Any, args: Sequence[Any], params: dict[str, Any]
     ) -> Any:
         """An operation that is bound, as the outermost one."""
+        self._end_segment()
         try:
             key, reader = read_bind(self, primitive, args, params)
         except Opaque:
@@ -201,6 +203,7 @@ class Walker(Position):
         if step.fn is jaxpr and step.build is list and not step.views and self._takes(step, args):
             self.cursor = step
             return [self._made(slot) for slot in step.results]
+        self._end_segment()
         try:
             key, reader = read_program(self, jaxpr, args)
         except Opaque:
@@ -222,6 +225,13 @@ class Walker(Position):
                 return False
         self.ins += inputs
         return True
+
+    def _end_segment(self) -> None:
+        """Run the segment, if it is as long as may be and the trace runs by segments."""
+        if self.tape is not None:
+            place = self.spot or self.cursor
+            if place.is_last:
+                self.run_segment()
 
     def _operate(
         self,

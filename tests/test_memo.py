@@ -830,6 +830,66 @@ def test_unrolled_loops_of_any_length() -> None:
         agree(ft.grad(f)(1.0), 1.5 ** count[0])
 
 
+@pytest.mark.parametrize("transform", ["grad", "vjp", "jvp", "vmap of grad", "grad of grad"])
+def test_long_unrolled_loops(transform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trap 22: where it can be run by segments it is; elsewhere it is known as a whole."""
+    count = [0]
+
+    def f(x: Any) -> Any:
+        for _ in range(count[0]):
+            x = x * 1.001 + 0.001 * np.sin(x)
+        return x.sum()
+
+    def slope(x: Any) -> Any:
+        moved, y = np.ones_like(x), x
+        for _ in range(count[0]):
+            moved, y = moved * (1.001 + 0.001 * np.cos(y)), y * 1.001 + 0.001 * np.sin(y)
+        return moved
+
+    of_slope = {
+        "grad": lambda: ft.grad(f)(X),
+        "vjp": lambda: ft.vjp(f, X)[1](1.0)[0],
+        "jvp": lambda: ft.jvp(f, (X,), (np.ones(3),))[1],
+        "vmap of grad": lambda: ft.vmap(ft.grad(f))(X[None])[0],
+        "grad of grad": lambda: ft.grad(lambda x: (ft.grad(f)(x) * x).sum())(X),
+    }
+    counts = Counts(monkeypatch)
+    for count[0] in (trie.LONGEST // 4, 150, trie.LONGEST // 2):
+        found = of_slope[transform]()
+        if transform == "grad of grad":
+            step = 1e-30j
+            found = found - np.array(
+                [(slope(X + step * e) * (X + step * e)).sum().imag / 1e-30 for e in np.eye(3)]
+            )
+            assert np.all(np.abs(found) < 1e-9)
+        elif transform == "jvp":
+            agree(found, slope(X).sum())
+        else:
+            agree(found, slope(X))
+        assert counts.of(of_slope[transform]) == {}
+
+
+def test_segments_of_long_loops_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trap 22: another length is another end, and nothing else."""
+    count = [0]
+
+    def f(x: Any) -> Any:
+        for _ in range(count[0]):
+            x = x * 1.0001 + 0.5
+        return x.sum()
+
+    for count[0] in (600, 700):
+        ft.grad(f)(X)
+    steps = trie._size[0]
+    counts = Counts(monkeypatch)
+    results: list[Any] = []
+    for count[0] in range(600, 1600, trie.LONGEST // 2):
+        ft.grad(f)(X)  # its end may be new
+        assert counts.of(lambda: results.append(ft.grad(f)(X))) == {}
+        agree(results.pop(), np.full(3, 1.0001 ** count[0]))
+    assert trie._size[0] - steps < 4 * trie.LONGEST
+
+
 def test_the_memo_is_bounded() -> None:
     """Trap 23: by steps in all, and by what may follow one step."""
     ft.config.memo_steps = 200

@@ -28,6 +28,11 @@ MOST_CHILDREN = 64
 something else each time is recorded each time."""
 
 
+LONGEST = 256
+"""After so many operations a trace that may run segment by segment does: long loops that Python
+unrolls, of whatever length, are a few segments that come again."""
+
+
 class Slot:
     """A value of traces that come this way: what is known of it without its value.
 
@@ -90,7 +95,8 @@ class Step(Slot):
     a, b     the first two operands as fast paths compare them: slots, types of numbers, statics
     parts    all operands as they stand in the key, and `raws` those of them that the same object
              tells; the last of them were given by `names`
-    next     the step that followed last
+    next     the step that followed last, for fast paths; DEAD after the last one of a segment
+    depth    how many steps its segment has so far
     inputs   the slots of the values from outside that the operation takes
     results  the slots of its results
     build    makes what the operation returns of its results; None for a single tracer
@@ -105,6 +111,7 @@ class Step(Slot):
         "a",
         "b",
         "build",
+        "depth",
         "fn",
         "inputs",
         "names",
@@ -133,6 +140,7 @@ class Step(Slot):
         self.names: tuple[str, ...] = ()
         self.parent = parent
         self.root = root
+        self.depth: int = 0 if parent is None else parent.depth + 1
         self.inputs: tuple[Slot, ...] = ()
         self.results: tuple[Slot, ...] = ()
         self.build: Callable[[list[Any]], Any] | None = None
@@ -145,17 +153,23 @@ class Step(Slot):
     def find(self, key: Key) -> Step | None:
         """The step that a key leads to, which is expected the next time too."""
         step = self._others.get(key)
-        if step is not None:
+        if step is not None and not self.is_last:
             self.next = step
         return step
 
     def add(self, key: Key, step: Step) -> Step:
         """Put a step where there is none for this key; the one that is there then."""
         found = self._others.setdefault(key, step)
-        self.next = found
+        if not self.is_last:
+            self.next = found
         if found is step and step.root is not None:
             step.root.grow()
         return found
+
+    @property
+    def is_last(self) -> bool:
+        """Is the segment that it ends the longest that there may be?"""
+        return self.depth > 0 and self.depth % LONGEST == 0
 
     @property
     def is_full(self) -> bool:
@@ -248,7 +262,7 @@ class Root(Step):
         found = self._later.get(no_grad)
         if found is None:
             found = child("later", self)
-            found.parent = None
+            found.parent, found.depth = None, 0
             found = self._later.setdefault(no_grad, found)
         return found
 
