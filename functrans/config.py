@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Literal, get_args
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 from functrans.errors import FunctransError, describe
 
@@ -31,7 +32,12 @@ class Config:
     'tiered'
     """
 
-    __slots__ = ("_background", "_memo", "_memo_steps", "_unjitted")
+    __slots__ = ("background", "memo", "memo_steps", "unjitted")
+
+    unjitted: Unjitted
+    background: bool
+    memo: bool
+    memo_steps: int
 
     def __init__(self) -> None:
         self.unjitted = os.environ.get("FUNCTRANS_UNJITTED", "tiered")  # type: ignore[assignment]
@@ -39,46 +45,12 @@ class Config:
         self.memo = os.environ.get("FUNCTRANS_MEMO", "on") not in ("off", "0")
         self.memo_steps = 100_000
 
-    @property
-    def unjitted(self) -> Unjitted:
-        return self._unjitted
-
-    @unjitted.setter
-    def unjitted(self, value: Unjitted) -> None:
-        if value not in get_args(Unjitted):
-            raise FunctransError(
-                "config.unjitted (FUNCTRANS_UNJITTED) must be one of "
-                f"{', '.join(get_args(Unjitted))}, not {value!r}."
-            )
-        self._unjitted: Unjitted = value
-
-    @property
-    def background(self) -> bool:
-        return self._background
-
-    @background.setter
-    def background(self, value: bool) -> None:
-        self._background = _flag("background", value)
-
-    @property
-    def memo(self) -> bool:
-        return self._memo
-
-    @memo.setter
-    def memo(self, value: bool) -> None:
-        self._memo = _flag("memo", value)
-
-    @property
-    def memo_steps(self) -> int:
-        return self._memo_steps
-
-    @memo_steps.setter
-    def memo_steps(self, value: int) -> None:
-        if type(value) is not int or value < 1:
-            raise FunctransError(
-                f"config.memo_steps must be a positive int, but got {describe(value)}."
-            )
-        self._memo_steps = value
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a switch. They are plain attributes, since they are read at every call."""
+        check = _checks.get(name)
+        if check is not None:
+            check(name, value)
+        object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         return (
@@ -87,10 +59,29 @@ class Config:
         )
 
 
-def _flag(name: str, value: bool) -> bool:
+def _require_mode(_: str, value: Any) -> None:
+    if value not in get_args(Unjitted):
+        raise FunctransError(
+            "config.unjitted (FUNCTRANS_UNJITTED) must be one of "
+            f"{', '.join(get_args(Unjitted))}, not {value!r}."
+        )
+
+
+def _require_flag(name: str, value: Any) -> None:
     if type(value) is not bool:
         raise FunctransError(f"config.{name} must be True or False, but got {describe(value)}.")
-    return value
 
+
+def _require_count(name: str, value: Any) -> None:
+    if type(value) is not int or value < 1:
+        raise FunctransError(f"config.{name} must be a positive int, but got {describe(value)}.")
+
+
+_checks: dict[str, Callable[[str, Any], None]] = {
+    "unjitted": _require_mode,
+    "background": _require_flag,
+    "memo": _require_flag,
+    "memo_steps": _require_count,
+}
 
 config = Config()

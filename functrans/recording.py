@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import functrans.views  # noqa: F401  # pyright: ignore[reportUnusedImport]  # writable tracers
+from functrans.asking import Asker
 from functrans.bind import (
     Interpreter,
     current_interpreter,
@@ -60,7 +61,6 @@ from functrans.memo.keys import kind_for
 from functrans.memo.trie import DEAD, Root, Slot, root_at
 from functrans.segments import Record, acting, free_inputs, live_outputs, replayed, split
 from functrans.tracing import Node, Tracer
-from functrans.walking import Walker
 
 
 class Hooks(NamedTuple):
@@ -114,7 +114,7 @@ def root_of(
     return root_at((place, purpose, axis, parent.axes, *kinds), lambda: Root(slots))
 
 
-class Trace(Walker):
+class Trace(Asker):
     """The staging interpreter: bind records an equation and returns tracers.
 
     `purpose` names the transform for messages. Inputs are given by `argument`; what is met from
@@ -458,8 +458,10 @@ class Trace(Walker):
         if threading.get_ident() != self.thread or not self.open:
             self._require_ancestor(tracer)
 
-    def force(self, tracer: Tracer, remedy: str) -> np.ndarray[Any, Any]:
-        """The value of a tracer as an array; see this file's first lines."""
+    def force(self, tracer: Tracer, remedy: str) -> Any:
+        """The value of a tracer, an array or a scalar; see this file's first lines."""
+        if self.knows(tracer):
+            return tracer.node.value
         self.require_usable(tracer)
         self.peeked()
         if tracer.abstract:
@@ -467,7 +469,7 @@ class Trace(Walker):
         value: Any = tracer
         while type(value) is Tracer:
             value = value.recorder.value_in_parent(value)
-        return np.asarray(value)
+        return value
 
     def value_in_parent(self, tracer: Tracer) -> Any:
         """The value of one of this trace's tracers in the enclosing interpreter."""

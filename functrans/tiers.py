@@ -27,6 +27,8 @@ BASE_SECONDS, SECONDS_PER_EQUATION = 4e-3, 4e-4
 """What compiling costs, as far as it can be told before."""
 FEWEST = 1
 """Programs of fewer equations are done before a call of native code is."""
+VALUE_ERRORS = (IndexError, ValueError, ArithmeticError)
+"""What native programs raise for values: evaluating raises the same, and names the user's line."""
 SECONDS_PER_STEP = 2e-6
 """What evaluating an equation costs at least; one inside of a loop, at every step."""
 
@@ -85,8 +87,8 @@ def run(jaxpr: Jaxpr, args: Sequence[Any], evaluate: Evaluate) -> list[Any]:
     if tier.native is not None:
         try:
             return tier.native(list(args))
-        except (IndexError, ValueError, ArithmeticError):
-            return evaluate(jaxpr, args)  # raises the same error, and names the user's line
+        except VALUE_ERRORS:
+            return evaluate(jaxpr, args)
     if tier.settled:
         if tier.error is not None and not tier.told:
             tell(jaxpr, tier)

@@ -52,8 +52,9 @@ INDICES = (
 class Recorder(Protocol):
     """What a tracer needs of the trace it belongs to."""
 
-    def force(self, tracer: Tracer, remedy: str) -> np.ndarray[Any, Any]:
-        """The value of the tracer, or an error that says why it has none and what to do."""
+    def force(self, tracer: Tracer, remedy: str) -> Any:
+        """The value of the tracer, an array or a scalar, or an error that says why it has none and
+        what to do."""
         ...
 
     def require_current(self, tracer: Tracer, action: str) -> None:
@@ -87,8 +88,12 @@ class Node:
     value    its value in the enclosing interpreter, once known
     abstract does it depend on an abstract input, so that it cannot be asked for?
     active   does it carry a derivative of an enclosing transform?
-    cell     its number among the values of a trace that is run segment by segment
+    cell     its number among the values that carry a derivative in a trace that is run segment by
+             segment; -1 for others
     slot     what the memo knew it as, before such a segment ended
+
+    Of the value of a segment that the memo knew it has the last two and the value only: the others
+    follow when they are asked for.
     """
 
     __slots__ = ("__weakref__", "abstract", "active", "cell", "slot", "value", "var")
@@ -100,6 +105,12 @@ class Node:
         self.active = active
         self.cell = -1
         self.slot: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        """What is not set yet of the value of a known segment."""
+        slot: Any = object.__getattribute__(self, "slot")
+        self.var, self.abstract, self.active = Var(slot.aval), False, slot.active
+        return object.__getattribute__(self, name)
 
 
 class Tracer(Array):
@@ -210,10 +221,10 @@ class Tracer(Array):
     # -- asking for its value -----------------------------------------------------------------
 
     def _ask(self, remedy: str) -> np.ndarray[Any, Any]:
-        return self.recorder.force(self, remedy)
+        return np.asarray(self.recorder.force(self, remedy))
 
     def __bool__(self) -> bool:
-        return bool(self._ask(CHOOSE))
+        return bool(self.recorder.force(self, CHOOSE))
 
     def __int__(self) -> int:
         return int(self._ask(COUNT))

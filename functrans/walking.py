@@ -9,24 +9,19 @@ of the steps it came by, gives its tracers their nodes, and is noting from then 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from sys import getrefcount
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from functrans import tree
-from functrans.bind import current_interpreter
 from functrans.errors import ThreadError, user_frame, where
-from functrans.ir import Eqn, Jaxpr, Var, intern, prune
+from functrans.ir import Eqn, Jaxpr, Var
 from functrans.memo.keys import Opaque, Reader, read_bind, read_call, read_program
 from functrans.memo.trie import DEAD, Key, Leaf, Recorded, Root, Slot, Step, ViewOf, child
 from functrans.noting import Noted, copied, describe_slot, expect, slot_of, taken_apart
-from functrans.segments import free_inputs, live_outputs
 from functrans.surface.declare import Declaration
 from functrans.tracing import Node, Tracer
-from functrans.treedef import LEAF
 from functrans.views import note_view
 
 if TYPE_CHECKING:
@@ -65,6 +60,7 @@ class Walker(Position):
     outermost = False
     memoised = False
     purpose: str
+    thread: int
     no_grad = False
     tape: Tape | None = None
     restarted = False
@@ -490,126 +486,14 @@ class Walker(Position):
             node = nodes[slot] = env[var]
             self._slots.setdefault(node.var, slot)
 
-    # -- asks ------------------------------------------------------------------------------------
+    # -- values of earlier segments ----------------------------------------------------------------
 
     def is_older(self, tracer: Tracer) -> bool:
         """Does it stand for a value that an earlier segment computed?"""
         return self.tape is not None and tracer.node.value is not None
 
-    def run_segment(self) -> None:
-        """Run what was traced since the last ask, and keep what can still be referred to."""
-        suspended = current_interpreter() is not self
-        if suspended:
-            self.resume()
-        if self.cursor is DEAD or not self._run_known():
-            self.materialise()
-            for i, (tracer, *_) in enumerate(self.given):
-                tracer.node.cell = i
-            if self.spot is None:
-                self._run_unknown()
-            else:
-                self._run_noted(self.spot)
-            others = [*self.twins.values(), *[t for t, *_ in self.given + self.older]]
-            for tracer in [*self.made, *others]:
-                tracer.node.slot = tracer.node.slot or tracer.slot
-                tracer.slot = None
-        self.restarted = True
-        assert self._root is not None
-        self._begin(self._root.later(self.no_grad))
-        if suspended:
-            self.suspend()
-
-    def _live(self) -> list[Tracer]:
-        """The tracers of this segment that anything but the trace refers to."""
-        twins = self.twins
-        if not twins:
-            found = [t for t in self.made if getrefcount(t) > _LISTED]
-        else:
-            found = [t for t in self.made if getrefcount(t) > _LISTED + (id(t) in twins)]
-            own = Counter(map(id, self.made)) + Counter([id(t) for t, *_ in self.older])
-            found += [t for t in twins.values() if getrefcount(t) > _LISTED + own[id(t)]]
-            found = list({id(t): t for t in found}.values())
-        return [t for t in found if t.slot is not None]
-
-    def is_forgotten(self, tracer: Tracer) -> bool:
-        """Does nobody but the trace, and who asks, refer to the tracer?
-
-        Told of tracers that the trace refers to itself: between operations, those with a slot.
-        """
-        return self.outermost and tracer.slot is not None and getrefcount(tracer) <= _ASKED
-
-    def _run_known(self) -> bool:
-        """Run a segment that the memo knows, if it does."""
-        live = self._live()
-        slots = [t.slot for t in live]
-        if len(slots) > 1:
-            slots = list(dict.fromkeys(slots))
-        leaf = self.cursor.end(("ask", *slots))
-        if leaf is None:
-            return False
-        if len(self.ins) != leaf.inputs:
-            raise self.used_at_once()
-        self.known()
-        outs, cell = self._run(leaf, self.ins)
-        nodes: dict[Slot, Node] = {}
-        for i, slot in enumerate(slots):
-            node = nodes[slot] = Node(Var(slot.aval), outs[i], False, slot.active)
-            node.cell, node.slot = cell + i, slot
-        for i, (tracer, value, _) in enumerate(self.given):
-            slot = tracer.slot
-            node = tracer.node = Node(Var(slot.aval), value, False, slot.active)
-            node.cell, node.slot = i, slot
-            tracer.slot = None
-        for tracer in live:
-            tracer.node = nodes[tracer.slot]
-            tracer.slot = None
-        for tracer, *_ in self.older:
-            tracer.slot = None
-        return True
-
-    def _run_noted(self, spot: Step) -> None:
-        """Run a segment that was recorded; the memo knows it from now on."""
-        live = self._live()
-        first: dict[Slot, Tracer] = {}
-        for tracer in live:
-            first.setdefault(tracer.slot, tracer)
-        nodes = [tracer.node for tracer in first.values()]
-        invars = [n.var for n in self._hoisted] + [t.node.var for _, t in self.captured]
-        invars += [t.node.var for t, *_ in self.given]
-        leaf = Leaf(
-            self._segment(invars, nodes), len(self._hoisted), [v for v, _ in self.captured], LEAF
-        )
-        if not spot.is_full:
-            leaf = spot.add_end(("ask", *first), leaf)
-        self._valued(nodes, *self._run(leaf, [n.value for n in self._hoisted]))
-
-    def _run_unknown(self) -> None:
-        """Run a segment that the memo does not know, nor will."""
-        made = {v for r in self.records for v in r.eqn.outputs}
-        free = free_inputs(self.records, made)
-        nodes = live_outputs(self.records)
-        leaf = Leaf(self._segment([n.var for n in free], nodes), len(free), [], LEAF)
-        assert self.tape is not None
-        self._valued(nodes, *self.tape.run(leaf, [n.value for n in free], [n.cell for n in free]))
-
-    def _segment(self, invars: list[Var], nodes: list[Node]) -> Jaxpr:
-        outs = [node.var for node in nodes]
-        return intern(Jaxpr(invars, prune([r.eqn for r in self.records], outs), outs))
-
-    def _valued(self, nodes: list[Node], values: list[Any], cell: int) -> None:
-        for i, node in enumerate(nodes):
-            if node.value is None:
-                node.value, node.cell = values[i], cell + i
-
-    def _run(self, leaf: Leaf, values: list[Any]) -> tuple[list[Any], int]:
-        """The outputs of a segment, and the number of the first one's cell."""
-        assert self.tape is not None
-        cells = [*self.cells(leaf), *range(len(self.given))]
-        given = [value for _, value, _ in self.given]
-        return self.tape.run(leaf, [*values, *leaf.constants, *given], cells)
-
     def cells(self, leaf: Leaf) -> list[int]:
-        """The cells of the values from outside that a segment takes; -1 for constants."""
+        """The cells of the values from outside that a segment takes; -1 without a derivative."""
         cells = [-1] * (leaf.inputs + len(leaf.constants))
         for _, node, place in self.older:
             cells[place] = node.cell
@@ -686,13 +570,32 @@ class Walker(Position):
         return key, reader.inputs
 
 
+class Program(Protocol):
+    """How a segment runs where derivatives are wanted of some inputs.
+
+    `offsets` has the number of each result among those that carry a derivative; -1 for the others.
+    """
+
+    offsets: list[int]
+
+
 class Tape(Protocol):
-    """Runs a trace segment by segment, and remembers what its derivative needs."""
+    """Runs a trace segment by segment, and remembers what its derivative needs.
 
-    def run(self, leaf: Leaf, values: list[Any], cells: list[int]) -> tuple[list[Any], int]:
-        """The outputs of a segment, and the number of the first one's cell.
+    Values that carry a derivative are numbered: a cell is the number of one. The arguments come
+    first, carrying or not: `active` says which do.
+    """
 
-        `cells` are the numbers of the inputs among the values so far, -1 for constants.
+    active: list[bool]
+
+    def program(self, leaf: Leaf, active: tuple[bool, ...]) -> Any:
+        """How a segment runs whose inputs carry derivatives so."""
+        ...
+
+    def run(self, program: Any, values: list[Any], cells: list[int]) -> tuple[list[Any], int]:
+        """The results of a segment, and maybe more, and the first cell of those that carry.
+
+        `cells` are those of the inputs that carry a derivative.
         """
         ...
 
@@ -724,19 +627,3 @@ def has(tracer: Tracer, name: str) -> bool:
     except AttributeError:
         return False
     return True
-
-
-def _references() -> tuple[int, int]:
-    """How many references are counted of what only a list holds: in a loop over it, and by
-    `is_forgotten` of what the caller has a name for. It differs between versions of Python."""
-    held = [object()]
-    (one,) = [getrefcount(x) for x in held]
-
-    def counted(x: object) -> int:
-        return getrefcount(x)
-
-    (x,) = held
-    return one, counted(x)
-
-
-_LISTED, _ASKED = _references()

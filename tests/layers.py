@@ -18,7 +18,7 @@ FUNCTRANS = [
     {"config", "tiers", "bind", "held", "memo"},
     {"primitives"},
     {"surface"},
-    {"tracing", "views", "segments", "noting", "walking", "recording"},
+    {"tracing", "views", "segments", "noting", "walking", "asking", "recording"},
     {"transforms"},
     {"control"},
     {"api"},

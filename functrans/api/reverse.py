@@ -255,7 +255,7 @@ def _taped_gradient(
     staged: Staged, cells: list[int], tape: Tape, leaves: list[Any]
 ) -> tuple[list[Any], list[Any]]:
     """The same where all but the last segment was run already."""
-    active = tuple(c >= 0 and tape.active[c] for c in cells)
+    active = tuple([c >= 0 for c in cells])
     program, nonzero = value_and_grad_jaxpr(staged.jaxpr, active)
     results = run(program, staged.captured)
     num_outs = len(staged.jaxpr.outvars)
@@ -349,7 +349,7 @@ def vjp(f: Function, *primals: Any, has_aux: bool = False) -> Any:
         else:
             assert isinstance(tape, Tape)
             before = Before(tape, staged.cells)
-            mask = tuple([c >= 0 and tape.active[c] for c in staged.cells])
+            mask = tuple([c >= 0 for c in staged.cells])
         linear = linearize_jaxpr(staged.jaxpr, mask)
         outs, residuals = run_primal(linear, staged, at.leaves if before is None else [])
     num_results = len(outs) - aux.count

@@ -1,131 +1,235 @@
 """The tape: a function that asks for values runs segment by segment, and back in reverse mode.
 
 Each segment between two asks is one program, which the memo knows; a loop of any length is one such
-program run many times. Values are numbered: a cell is the number of one.
+program run many times. A cell is the number of a value that carries a derivative.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from functrans import tiers
 from functrans.api.border import unaliased
-from functrans.bind import TRACING, eval_jaxpr, in_force, rest
+from functrans.bind import TRACING, eval_jaxpr, in_force, is_evaluating, rest
+from functrans.config import config
 from functrans.errors import ConcretizationError
-from functrans.ir import Jaxpr, is_inexact
+from functrans.ir import Jaxpr, is_inexact, jaxprs_in
 from functrans.memo.trie import Leaf
 from functrans.transforms import Linearized, linearize_jaxpr, transpose_jaxpr
 
 Flags = tuple[bool, ...]
 
 
-class Back(NamedTuple):
-    """The backward program for some of the results, and the inputs whose cotangents it gives."""
+class Back:
+    """The backward program for some of the results.
 
-    jaxpr: Jaxpr
-    places: list[int]
+    `places` are the numbers, among the inputs that carry a derivative, of those whose cotangents it
+    gives. `native` runs it, once that is there.
+    """
+
+    __slots__ = ("jaxpr", "native", "places")
+
+    def __init__(self, jaxpr: Jaxpr, places: list[int]) -> None:
+        self.jaxpr, self.places = jaxpr, places
+        self.native: tiers.Program | None = None
+
+    def run(self, args: list[Any]) -> list[Any]:
+        """The cotangents, under the interpreter in force."""
+        outs = eval_jaxpr(self.jaxpr, args)
+        self.native = self.native or tiers.native_of(self.jaxpr)
+        return outs
 
 
 class Program:
     """How a segment runs where derivatives are wanted of some inputs.
 
-    `moving` says which results carry a derivative. `linear` is None where the derivative cannot be
-    staged yet, as that of a custom rule inside the rule itself: it is tried again if it is needed.
+    jaxpr    the segment, and `active`: which inputs carry a derivative, `carried` in number
+    forward  what runs: its outputs are the results, `count` in number, and `residuals` more
+    native   runs that, once it is there; not where Python that the user wrote would run in it
+    linear   what comes next; None where the derivative cannot be staged yet, as that of a custom
+             rule inside the rule itself: it is tried again if it is needed, and the residuals are
+             the inputs
+    offsets  the numbers of the results among those that carry a derivative, which are `moved` in
+             number; -1 for the others
+    span     how much a tape keeps of a run
+    whole    the backward program where all of these have a cotangent
     """
 
-    __slots__ = ("_backs", "active", "jaxpr", "linear", "moves", "moving")
+    __slots__ = (
+        "_backs",
+        "_is_plain",
+        "active",
+        "carried",
+        "count",
+        "forward",
+        "jaxpr",
+        "linear",
+        "moved",
+        "native",
+        "offsets",
+        "residuals",
+        "span",
+        "whole",
+    )
 
     def __init__(self, jaxpr: Jaxpr, active: Flags) -> None:
         self.jaxpr, self.active = jaxpr, active
         self.linear: Linearized | None = None
-        self.moving = tuple(is_inexact(a.dtype) for a in jaxpr.out_avals)
+        moving = tuple(is_inexact(a.dtype) for a in jaxpr.out_avals)
+        self.forward, self.residuals = jaxpr, len(jaxpr.invars)
         with suppress(ConcretizationError):
             self.linear = linearize_jaxpr(jaxpr, active)
-            self.moving = self.linear.out_nonzero
-        self.moves = [i for i, flag in enumerate(self.moving) if flag]
+            self.forward, self.residuals = self.linear.primal, self.linear.num_residuals
+            moving = self.linear.out_nonzero
+        numbers = iter(range(len(moving)))
+        self.offsets = [next(numbers) if flag else -1 for flag in moving]
+        self.count, self.moved, self.carried = len(moving), sum(moving), sum(active)
+        self.span = self.residuals + self.carried + 2
+        self.native: tiers.Program | None = None
+        self._is_plain = not _takes_functions(self.forward)
+        self.whole: Back | None = None
         self._backs: dict[Flags, Back] = {}
 
-    def back(self, linear: Linearized, given: Flags) -> Back:
-        """The backward program for these of the results that may move."""
-        found = self._backs.get(given)
-        if found is None:
-            flags = (False,) * linear.num_residuals + (True,) * sum(self.active)
-            jaxpr, nonzero = transpose_jaxpr(linear.tangent, flags, given)
-            inputs = [i for i, flag in enumerate(self.active) if flag]
-            places = [i for i, flag in zip(inputs, nonzero, strict=True) if flag]
-            found = self._backs[given] = Back(jaxpr, places)
-        return found
-
-
-class Run(NamedTuple):
-    """A segment as it was run: the cells it read, its first result's, what its derivative needs."""
-
-    program: Program
-    cells: list[int]
-    first: int
-    residuals: list[Any]
-
-
-class Tape:
-    """Runs segments; `active` says which values so far, arguments first, carry a derivative."""
-
-    __slots__ = ("active", "runs")
-
-    def __init__(self, active: Sequence[bool]) -> None:
-        self.active = list(active)
-        self.runs: list[Run] = []
-
-    def run(self, leaf: Leaf, values: list[Any], cells: list[int]) -> tuple[list[Any], int]:
-        """The outputs of a segment, and the number of the first one's cell."""
-        first, known = len(self.active), self.active
-        active = tuple([c >= 0 and known[c] for c in cells])
-        program: Program | None = leaf.ready.get(active)
-        if program is None:
-            program = leaf.ready[active] = Program(leaf.jaxpr, active)
-        known += program.moving
-        linear, count = program.linear, len(program.moving)
+    def evaluated(self, values: list[Any]) -> tuple[list[Any], list[Any]]:
+        """The outputs and the residuals, whatever is staged around it."""
         outer, depth = rest()
         try:
-            raw = eval_jaxpr(leaf.jaxpr if linear is None else linear.primal, values)
+            outs = eval_jaxpr(self.forward, values)
         finally:
             in_force.interpreter = outer
             TRACING[0] += depth
             outer.resume()
-        if program.moves:
-            residuals = unaliased(values if linear is None else raw[count:], values)
-            self.runs.append(Run(program, cells, first, residuals))
-        return raw[:count], first
+        if self._is_plain:
+            self.native = self.native or tiers.native_of(self.forward)
+        residuals = values if self.linear is None else outs[self.count :]
+        return outs, unaliased(residuals, values)
+
+    def back(self, linear: Linearized, given: Flags) -> Back:
+        """The backward program for these of the results that may carry a derivative."""
+        found = self._backs.get(given)
+        if found is None:
+            flags = (False,) * linear.num_residuals + (True,) * self.carried
+            jaxpr, nonzero = transpose_jaxpr(linear.tangent, flags, given)
+            places = [i for i, flag in enumerate(nonzero) if flag]
+            found = self._backs[given] = Back(jaxpr, places)
+        if linear is self.linear and all(given):
+            self.whole = found
+        return found
+
+    def pulled(
+        self, residuals: list[Any], found: list[Any], at_once: bool
+    ) -> tuple[Sequence[int], list[Any]]:
+        """The cotangents of inputs, and the numbers of these among those that carry a derivative.
+
+        `found` are those of the results, None where there is none. `at_once`: nothing is staged
+        around it, and native programs are wanted.
+        """
+        back = self.whole
+        if (
+            at_once
+            and back is not None
+            and back.native is not None
+            and _NONE not in map(type, found)
+        ):
+            try:
+                return back.places, back.native(residuals + found)
+            except tiers.VALUE_ERRORS:
+                pass
+        linear = self.linear
+        if linear is None:
+            linear = linearize_jaxpr(self.jaxpr, self.active)
+            residuals = eval_jaxpr(linear.primal, residuals)[self.count :]
+            numbers = [n for n, flag in zip(self.offsets, linear.out_nonzero, strict=True) if flag]
+            found = [found[n] for n in numbers]
+        given = [bar for bar in found if bar is not None]
+        if not given:
+            return (), []
+        back = self.back(linear, tuple([bar is not None for bar in found]))
+        return back.places, back.run([*residuals, *given])
+
+
+_NONE = type(None)
+
+
+def _takes_functions(jaxpr: Jaxpr) -> bool:
+    """Is a function among the params, which may be the user's, and run in Python?"""
+    return any(
+        any(map(callable, eqn.params.values())) or any(map(_takes_functions, jaxprs_in(eqn.params)))
+        for eqn in jaxpr.eqns
+    )
+
+
+class Tape:
+    """Runs segments; `active` says which arguments carry a derivative.
+
+    What is kept of the runs lies in one list, so that a long loop makes nothing that a garbage
+    collector looks through: of each run the residuals, the cells of the inputs that carry a
+    derivative, the first cell of the results that do, and the program.
+    """
+
+    __slots__ = ("_kept", "_next", "active")
+
+    def __init__(self, active: Sequence[bool]) -> None:
+        self.active = list(active)
+        self._next = len(self.active)
+        self._kept: list[Any] = []
+
+    def program(self, leaf: Leaf, active: Flags) -> Program:
+        """How a segment runs whose inputs carry derivatives so."""
+        found: Program | None = leaf.ready.get(active)
+        if found is None:
+            found = leaf.ready[active] = Program(leaf.jaxpr, active)
+        return found
+
+    def run(self, program: Program, values: list[Any], cells: list[int]) -> tuple[list[Any], int]:
+        """The results of a segment, and maybe more, and the first cell of those that carry."""
+        native, outs = program.native, None
+        if native is not None and config.unjitted != "interpreted":
+            try:
+                TRACING[0] -= 1
+                outs = native(values)
+            except tiers.VALUE_ERRORS:
+                pass
+            finally:
+                TRACING[0] += 1
+        if outs is None:
+            outs, residuals = program.evaluated(values)
+        else:
+            residuals = outs[program.count :]
+        first = self._next
+        if program.moved:
+            kept = self._kept
+            kept += residuals
+            kept += cells
+            kept += (first, program)
+            self._next = first + program.moved
+        return outs, first
 
     def pull(self, bars: dict[int, Any]) -> dict[int, Any]:
         """The cotangents of the arguments, by cell, from those of any values; no zeros."""
+        kept, end = self._kept, len(self._kept)
+        at_once = is_evaluating() and config.unjitted != "interpreted"
+        pop = bars.pop
         with np.errstate(all="ignore"):
-            for run in reversed(self.runs):
-                pull_one(run, bars)
+            while end:
+                program: Program = kept[end - 1]
+                first, start, moved = kept[end - 2], end - program.span, program.moved
+                # One is the rule, and a comprehension costs a call.
+                found = [pop(first, None)]
+                if moved > 1:
+                    found += [pop(first + i, None) for i in range(1, moved)]
+                middle = start + program.residuals
+                places, outs = program.pulled(kept[start:middle], found, at_once)
+                for i, bar in enumerate(outs):
+                    cell = kept[middle + places[i]]
+                    known = bars.get(cell)
+                    bars[cell] = bar if known is None else known + bar
+                end = start
         return bars
-
-
-def pull_one(run: Run, bars: dict[int, Any]) -> None:
-    """Replace the cotangents of a segment's results by what they add to those of its inputs."""
-    program, cells, first, residuals = run
-    found = [bars.pop(first + i, None) for i in program.moves]
-    given = [bar for bar in found if bar is not None]
-    if not given:
-        return
-    linear = program.linear
-    if linear is None:
-        linear = linearize_jaxpr(program.jaxpr, program.active)
-        residuals = eval_jaxpr(linear.primal, residuals)[len(program.moving) :]
-        pairs = zip(program.moves, found, strict=True)
-        found = [bar for i, bar in pairs if linear.out_nonzero[i]]
-        given = [bar for bar in found if bar is not None]
-    back = program.back(linear, tuple([bar is not None for bar in found]))
-    for place, bar in zip(back.places, eval_jaxpr(back.jaxpr, [*residuals, *given]), strict=True):
-        cell = cells[place]
-        known = bars.get(cell)
-        bars[cell] = bar if known is None else known + bar
 
 
 def add_bar(bars: dict[int, Any], cell: int, bar: Any) -> None:

@@ -103,12 +103,14 @@ class Step(Slot):
     recorded its equations
     views    how results come from operands that they are views of, as Recorded says it
     view     what takes the one result of the first operand, if it is a view of that
+    asked    how the segment ran that ended here last, where a value was asked for
     """
 
     __slots__ = (
         "_ends",
         "_others",
         "a",
+        "asked",
         "b",
         "build",
         "depth",
@@ -147,6 +149,7 @@ class Step(Slot):
         self.recorded: Recorded | None = None
         self.views: list[ViewOf] = []
         self.view: Callable[[Any], Any] | None = None
+        self.asked: Any = None
         self._others: dict[Key, Step] = {}
         self._ends: dict[Hashable, Leaf] = {}
 
