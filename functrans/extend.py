@@ -77,7 +77,7 @@ from functrans.primitives import derive
 from functrans.recording import Trace, stage_walk
 from functrans.surface.operators import operators
 from functrans.surface.promotion import in_range
-from functrans.tracing import Tracer
+from functrans.tracing import Node, Tracer
 from functrans.transforms import (
     batch_jaxpr,
     jvp_jaxpr,
@@ -114,6 +114,7 @@ __all__ = [
     "Literal",
     "MappedAxis",
     "MutationError",
+    "Node",
     "OutOfBoundsError",
     "Position",
     "Primitive",

@@ -17,6 +17,7 @@ import numpy as np
 from functrans import tree
 from functrans.errors import ThreadError, user_frame, where
 from functrans.ir import Eqn, Jaxpr, Var
+from functrans.memo.fast import take_older
 from functrans.memo.keys import Opaque, Reader, read_bind, read_call, read_program
 from functrans.memo.trie import DEAD, Key, Leaf, Recorded, Root, Slot, Step, ViewOf, child
 from functrans.noting import Noted, copied, describe_slot, expect, slot_of, taken_apart
@@ -33,11 +34,12 @@ _new = Tracer.__new__
 class Position:
     """Where a trace stands, for fast paths to read and move on; Walker says what the fields are."""
 
-    __slots__ = ("cursor", "ins", "made")
+    __slots__ = ("cursor", "ins", "made", "older")
 
     cursor: Step
     ins: list[Any]
     made: list[Tracer]
+    older: list[tuple[Tracer, Node, int]]
 
 
 class Walker(Position):
@@ -97,7 +99,7 @@ class Walker(Position):
         self.ins = []
         self.given: list[tuple[Tracer, Any, str | None]] = []
         self.twins: dict[int, Tracer] = {}
-        self.older: list[tuple[Tracer, Node, int]] = []
+        self.older = []
 
     def expected_argument(self, value: Any, name: str | None) -> Tracer:
         """The tracer of the next argument; the memo knows what it is like."""
@@ -249,9 +251,7 @@ class Walker(Position):
         self.cursor = step
         for slot, value in zip(step.inputs, reader.inputs, strict=True):
             if type(value) is Tracer and value.recorder is self:
-                self.older.append((value, value.node, len(self.ins)))
-                self.ins.append(value.node.value)
-                value.slot = slot
+                take_older(self, value, slot)
             else:
                 self.ins.append(self.keep(value))
         made = [self._made(slot) for slot in step.results]

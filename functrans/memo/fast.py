@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from functrans.memo.keys import Kind, slot_kind
-from functrans.memo.trie import UNTOLD, Step
+from functrans.memo.trie import UNTOLD, Slot, Step
 
 Function: TypeAlias = Callable[..., Any]
 Quick: TypeAlias = Callable[[Any, Function], Function]
@@ -68,6 +68,8 @@ def unary(fn: Any, slow: Function) -> Function:
                     out.slot = step
                     trace.made.append(out)
                     return out
+            elif x.slot is None and step.fn is fn and not rest and not options:
+                return older_operands(trace, step, slow, (x,))
         return slow(x, *rest, **options)
 
     return call
@@ -86,6 +88,8 @@ def unary_operator(fn: Any, slow: Function) -> Function:
             out.slot = step
             trace.made.append(out)
             return out
+        if x.slot is None and step.fn is fn:
+            return older_operands(trace, step, slow, (x,))
         return slow(x)
 
     return call
@@ -102,6 +106,8 @@ def binary_operator(fn: Any, slow: Function) -> Function:
             known = step.b
             if cls is Tracer:
                 if known is not y.slot or y.recorder is not trace:
+                    if y.slot is None:
+                        return older_operands(trace, step, slow, (x, y))
                     return slow(x, y)
             elif known is cls:
                 if cls is int and not -_EXACT <= y < _EXACT:
@@ -124,35 +130,57 @@ def binary_operator(fn: Any, slow: Function) -> Function:
             if step.view is not None:
                 _note_view(out, x, step.view)
             return out
-        if x.slot is None and step.fn is fn and type(step.a) is Kind:
-            return older_operand(trace, step, slow, x, y)
+        if x.slot is None and step.fn is fn:
+            return older_operands(trace, step, slow, (x, y))
         return slow(x, y)
 
     return call
 
 
-def older_operand(trace: Any, step: Step, slow: Function, x: Any, y: Any) -> Any:
-    """An operator whose first operand is a value of an earlier segment: an input of this one."""
-    node = x.node
-    if trace.tape is None or node.slot is None or slot_kind(node.slot) is not step.a:
-        return slow(x, y)
-    cls = type(y)
-    if cls is Tracer:
-        if step.b is not y.slot or y.recorder is not trace or y.slot is None:
-            return slow(x, y)
-    elif step.b is not y and (step.b is not cls or cls is int):
-        return slow(x, y)
-    trace.older.append((x, node, len(trace.ins)))
-    trace.ins.append(node.value)
-    x.slot = step.inputs[0]
-    if step.b is cls:
-        trace.ins.append(y)
+def older_operands(trace: Any, step: Step, slow: Function, operands: tuple[Any, ...]) -> Any:
+    """An operation that takes values of earlier segments: they are inputs of this one."""
+    if step.view is not None or (len(operands) == 1 and step.b is not NOTHING):
+        return slow(*operands)
+    met: list[Any] = []
+    for value, part in zip(operands, (step.a, step.b), strict=False):
+        cls = type(value)
+        if cls is Tracer and value.slot is None:
+            if not is_older(trace, value, part) or any(value is other for other in met):
+                return slow(*operands)
+            met.append(value)
+        elif cls is Tracer:
+            if part is not value.slot or value.recorder is not trace:
+                return slow(*operands)
+        elif part is cls and cls is not int:
+            met.append(value)
+        elif part is not value:
+            return slow(*operands)
+    for value, slot in zip(met, step.inputs, strict=True):
+        if type(value) is Tracer:
+            take_older(trace, value, slot)
+        else:
+            trace.ins.append(value)
     trace.cursor = step
     out = _new(Tracer)
     out.recorder = trace
     out.slot = step
     trace.made.append(out)
     return out
+
+
+def is_older(trace: Any, tracer: Any, part: Any) -> bool:
+    """Is a tracer without a slot a value of an earlier segment, and of this kind?"""
+    if type(part) is not Kind or tracer.recorder is not trace:
+        return False
+    slot = tracer.node.slot
+    return slot is not None and slot_kind(slot) is part
+
+
+def take_older(trace: Any, tracer: Any, slot: Slot) -> None:
+    """Let the value of a tracer of an earlier segment be an input, known by a slot from now on."""
+    trace.older.append((tracer, tracer.node, len(trace.ins)))
+    trace.ins.append(tracer.node.value)
+    tracer.slot = slot
 
 
 def general(fn: Any, slow: Function) -> Function:
@@ -194,7 +222,11 @@ def matches(trace: Any, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any
     inputs: list[Any] = []
     for value, part, raw in zip(args, step.parts, raws, strict=True):
         cls = type(value)
-        if cls is Tracer:
+        if cls is Tracer and value.slot is None:
+            if not is_older(trace, value, part) or any(value is other for other in inputs):
+                return False
+            inputs.append(value)
+        elif cls is Tracer:
             if value.slot is not part or value.recorder is not trace:
                 return False
         elif value is raw:
@@ -208,8 +240,11 @@ def matches(trace: Any, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any
             inputs.append(value)
         elif cls not in _PARTS or not same(value, raw):
             return False
-    for value in inputs:
-        trace.ins.append(trace.keep(value))
+    for value, slot in zip(inputs, step.inputs, strict=True):
+        if type(value) is Tracer:
+            take_older(trace, value, slot)
+        else:
+            trace.ins.append(trace.keep(value))
     return True
 
 

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from functrans.extend import NOTHING, EngineWarning, Position, Step, Trace, Tracer, operators
+from functrans.extend import NOTHING, EngineWarning, Node, Position, Step, Trace, Tracer, operators
 from jit import native
 from jit.entry.layout import address_of, dispatch_name, layout, word
 from jit.entry.steps_text import ROW, SLICE, UFUNC, Fields, step_name, steps_module
@@ -20,7 +20,7 @@ from jit.runtime.objects import in_background, link_object, once, runtime_object
 METH_KEYWORDS, METH_NOARGS, METH_O, METH_FASTCALL = 0x2, 0x4, 0x8, 0x80
 MEMBER, OFFSET = 40, 16
 """Where a member descriptor keeps its C definition, and that the field's offset."""
-FUNCTIONS = ("PyList_Append", "PyUnicode_CompareWithASCIIString")
+FUNCTIONS = ("PyList_Append", "PyList_Size", "PyUnicode_CompareWithASCIIString")
 NAMES = sorted(operators)
 
 
@@ -131,9 +131,13 @@ def method(name: str, address: int, flags: int, doc: str | None) -> Any:
 
 def fields_of_steps() -> Fields | None:
     """Where the fields lie; None where it cannot be proved."""
-    owners = {"recorder": Tracer, "slot": Tracer, "cursor": Position, "ins": Position}
-    owners |= {"made": Position}
-    proved = [offset_of(owners.get(name, Step), name) for name in Fields._fields]
+    of_tracers = dict.fromkeys(("recorder", "slot", "node"), Tracer)
+    of_traces = dict.fromkeys(("cursor", "ins", "made", "older"), Position)
+    owners: dict[str, type[Any]] = {**of_tracers, **of_traces, "known": Node, "value": Node}
+    proved = [
+        offset_of(owners.get(name, Step), "slot" if name == "known" else name)
+        for name in Fields._fields
+    ]
     offsets = [offset for offset in proved if offset is not None]
     return Fields(*offsets) if len(offsets) == len(proved) and slices_agree() else None
 

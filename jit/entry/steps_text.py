@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from jit.entry.layout import TUPLE_SIZE, TYPE
+from jit.entry.layout import TUPLE_ITEMS, TUPLE_SIZE, TYPE
 from jit.entry.reading import field, require
 from jit.runtime.writer import Function
 
@@ -37,6 +37,9 @@ DECLARATIONS = """
 declare ptr @PyObject_Vectorcall(ptr, ptr, i64, ptr)
 declare ptr @PyType_GenericAlloc(ptr, i64)
 declare i32 @PyList_Append(ptr, ptr)
+declare i64 @PyList_Size(ptr)
+declare ptr @PyLong_FromLongLong(i64)
+declare ptr @PyTuple_New(i64)
 declare i64 @PyLong_AsLongLongAndOverflow(ptr, ptr)
 declare i32 @PyUnicode_CompareWithASCIIString(ptr, ptr)
 declare void @Py_IncRef(ptr)
@@ -45,19 +48,25 @@ declare void @Py_DecRef(ptr)
 
 
 class Fields(NamedTuple):
-    """Where tracers, traces and steps keep what native steps read."""
+    """Where tracers, their nodes, traces, steps and slots keep what native steps read."""
 
     recorder: int
     slot: int
+    node: int
+    known: int
+    value: int
     cursor: int
     ins: int
     made: int
+    older: int
     next: int
     fn: int
     ufunc: int
     a: int
     b: int
     view: int
+    inputs: int
+    kind: int
 
 
 def step_name(row: int) -> str:
@@ -66,7 +75,7 @@ def step_name(row: int) -> str:
 
 def steps_module(triple: str, rows: int, fields: Fields) -> str:
     """The LLVM text of the steps of so many operators."""
-    parts = [forward(fields), expected(fields), operator(fields), ufunc(fields)]
+    parts = [f(fields) for f in (older, take_older, forward, expected, operator, ufunc)]
     parts += [entry(row) for row in range(rows)]
     functions = "\n".join(parts)
     return f'target triple = "{triple}"\n{DECLARATIONS}\n{functions}\n'
@@ -90,37 +99,93 @@ def expected(at: Fields) -> str:
     return f.text("ret ptr null")
 
 
+def older(at: Fields) -> str:
+    """The node of a tracer of an earlier segment, whose kind is the one known; null for others."""
+    f = Function("internal ptr @older(ptr %x, ptr %known)")
+    none = f.label("none")
+
+    def there(value: str) -> None:
+        for nothing in ("null", "@Py_None"):
+            require(f, f.test("ne", value, nothing, "ptr"), none)
+
+    require(f, f.test("eq", field(f, "%x", at.slot, "ptr"), "@Py_None", "ptr"), none)
+    node = field(f, "%x", at.node, "ptr")
+    there(node)
+    there(field(f, node, at.value, "ptr"))
+    slot = field(f, node, at.known, "ptr")
+    there(slot)
+    kind = field(f, slot, at.kind, "ptr")
+    there(kind)
+    require(f, f.test("eq", kind, "%known", "ptr"), none)
+    f.do(f"ret ptr {node}")
+    f.open(none)
+    return f.text("ret ptr null")
+
+
+def take_older(at: Fields) -> str:
+    """Let the value of such a tracer be an input, known by a slot from now on: did it succeed?"""
+    f = Function("internal i1 @take_older(ptr %trace, ptr %x, ptr %slot)")
+    failed, dropped = f.label("failed"), f.label("dropped")
+    node, ins = field(f, "%x", at.node, "ptr"), field(f, "%trace", at.ins, "ptr")
+    place = f(f"call i64 @PyList_Size(ptr {ins})")
+    number = f(f"call ptr @PyLong_FromLongLong(i64 {place})")
+    require(f, f.test("ne", number, "null", "ptr"), failed)
+    entry = f("call ptr @PyTuple_New(i64 3)")
+    require(f, f.test("ne", entry, "null", "ptr"), dropped)
+    for i, value in enumerate(("%x", node, number)):
+        f.do(f"call void @Py_IncRef(ptr {value})")
+        f.store("ptr", value, f.at("i8", entry, str(TUPLE_ITEMS + 8 * i)))
+    noted = f(f"call i32 @PyList_Append(ptr {field(f, '%trace', at.older, 'ptr')}, ptr {entry})")
+    f.do(f"call void @Py_DecRef(ptr {entry})")
+    require(f, f.test("eq", noted, "0", "i32"), dropped)
+    _append(f, ins, field(f, node, at.value, "ptr"), dropped)
+    _replace(f, "%x", at.slot, "%slot")
+    f.do(f"call void @Py_DecRef(ptr {number})")
+    f.do("ret i1 true")
+    f.open(dropped)
+    f.do(f"call void @Py_DecRef(ptr {number})")
+    f.jump(failed)
+    f.open(failed)
+    return f.text("ret i1 false")
+
+
 def forward(at: Fields) -> str:
     """Move the trace on by a step: the result; MISS where the operands are not the step's."""
     f = Function("internal ptr @forward(ptr %step, ptr %x, ptr %y)")
-    miss, failed = f.label("miss"), f.label("failed")
+    miss, failed, dropped = f.label("miss"), f.label("failed"), f.label("dropped")
     trace = field(f, "%x", at.recorder, "ptr")
-    same = f.test("eq", field(f, "%step", at.a, "ptr"), field(f, "%x", at.slot, "ptr"), "ptr")
-    require(f, same, miss)
     require(f, f.test("eq", field(f, "%step", at.view, "ptr"), "@Py_None", "ptr"), miss)
-    given = f("alloca ptr")
+    first, known = field(f, "%step", at.a, "ptr"), field(f, "%step", at.b, "ptr")
+    earlier, given, later = f("alloca i1"), f("alloca ptr"), f("alloca i1")
+    for cell in (earlier, later):
+        f.store("i1", "false", cell)
     f.store("ptr", "null", given)
-    known = field(f, "%step", at.b, "ptr")
+    with f.when(f.test("ne", first, field(f, "%x", at.slot, "ptr"), "ptr")):
+        node = f(f"call ptr @older(ptr %x, ptr {first})")
+        require(f, f.test("ne", node, "null", "ptr"), miss)
+        f.store("i1", "true", earlier)
     f.choose(
         f.test("eq", "%y", "null", "ptr"),
         lambda: require(f, f.test("eq", known, "@ft_nothing", "ptr"), miss),
-        lambda: _second(f, at, trace, known, given, miss),
+        lambda: _second(f, at, trace, known, given, later, miss),
     )
     out = f("call ptr @PyType_GenericAlloc(ptr @ft_tracer, i64 0)")
     require(f, f.test("ne", out, "null", "ptr"), failed)
     for value, offset in ((trace, at.recorder), ("%step", at.slot)):
         f.do(f"call void @Py_IncRef(ptr {value})")
         f.store("ptr", value, f.at("i8", out, str(offset)))
-    taken = f.load("ptr", given)
-    dropped = f.label("dropped")
-    with f.when(f.test("ne", taken, "null", "ptr")):
-        _append(f, field(f, trace, at.ins, "ptr"), taken, dropped)
+    inputs = f.at("i8", field(f, "%step", at.inputs, "ptr"), str(TUPLE_ITEMS))
+    was_earlier = f.load("i1", earlier)
+    with f.when(was_earlier):
+        _take(f, trace, "%x", f.load("ptr", inputs), dropped)
+    with f.when(f.load("i1", later)):
+        slot = f.load("ptr", f.at("ptr", inputs, f(f"zext i1 {was_earlier} to i64")))
+        _take(f, trace, "%y", slot, dropped)
+    number = f.load("ptr", given)
+    with f.when(f.test("ne", number, "null", "ptr")):
+        _append(f, field(f, trace, at.ins, "ptr"), number, dropped)
     _append(f, field(f, trace, at.made, "ptr"), out, dropped)
-    place = f.at("i8", trace, str(at.cursor))
-    before = f.load("ptr", place)
-    f.do("call void @Py_IncRef(ptr %step)")
-    f.store("ptr", "%step", place)
-    f.do(f"call void @Py_DecRef(ptr {before})")
+    _replace(f, trace, at.cursor, "%step")
     f.do(f"ret ptr {out}")
     f.open(dropped)
     f.do(f"call void @Py_DecRef(ptr {out})")
@@ -131,18 +196,38 @@ def forward(at: Fields) -> str:
     return f.text(f"ret ptr {MISS}")
 
 
+def _take(f: Function, trace: str, tracer: str, slot: str, failed: str) -> None:
+    require(f, f(f"call i1 @take_older(ptr {trace}, ptr {tracer}, ptr {slot})"), failed)
+
+
 def _append(f: Function, items: str, value: str, failed: str) -> None:
     done = f(f"call i32 @PyList_Append(ptr {items}, ptr {value})")
     require(f, f.test("eq", done, "0", "i32"), failed)
 
 
-def _second(f: Function, at: Fields, trace: str, known: str, given: str, miss: str) -> None:
-    """Go on where y is what the step knows of its second operand; a number is an input."""
+def _replace(f: Function, obj: str, offset: int, value: str) -> None:
+    """Let a field refer to another object."""
+    place = f.at("i8", obj, str(offset))
+    before = f.load("ptr", place)
+    f.do(f"call void @Py_IncRef(ptr {value})")
+    f.store("ptr", value, place)
+    f.do(f"call void @Py_DecRef(ptr {before})")
+
+
+def _second(
+    f: Function, at: Fields, trace: str, known: str, given: str, later: str, miss: str
+) -> None:
+    """Go on where y is what the step knows of its second operand; a number is an input, and so is
+    the value of an earlier segment."""
     kind = field(f, "%y", TYPE, "ptr")
 
     def tracer() -> None:
-        require(f, f.test("eq", field(f, "%y", at.slot, "ptr"), known, "ptr"), miss)
         require(f, f.test("eq", field(f, "%y", at.recorder, "ptr"), trace, "ptr"), miss)
+        with f.when(f.test("ne", field(f, "%y", at.slot, "ptr"), known, "ptr")):
+            node = f(f"call ptr @older(ptr %y, ptr {known})")
+            require(f, f.test("ne", node, "null", "ptr"), miss)
+            require(f, f.test("ne", "%y", "%x", "ptr"), miss)
+            f.store("i1", "true", later)
 
     def number() -> None:
         with f.when(f.test("eq", kind, "@PyLong_Type", "ptr")):

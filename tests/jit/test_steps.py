@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import functrans as ft
+import functrans.numpy as fnp
 from functrans.errors import EngineWarning, LeakedTracerError
 from functrans.memo import fast, trie
 from functrans.tracing import Tracer
@@ -92,11 +93,36 @@ def asks(x: Any) -> Any:
     return np.sum(x * n)
 
 
+def asks_of_earlier(x: Any) -> Any:
+    """Operands of earlier segments: the first, the second, both, twice the same, copies of it."""
+    start, total, copy = x * 1.0, 0.0, (+x).copy()
+    for n in range(4):
+        y = np.sin(start) + start * copy - 2.0 * start
+        if (y.sum() + n) > 0:
+            y = y + np.multiply(start, start) + np.maximum(copy, y) + fnp.sin(copy)
+        else:
+            y = y - start * start + np.multiply(y, copy) + fnp.where(y > 0, start, copy)
+        total = total + y[0] * start[1] + (-copy)[2] * start[n % 3] + start[1:].sum()
+        if total.item() > 1e6:
+            break
+        start = start + y * (start - copy)
+    return total
+
+
+def asks_of_numbers(x: Any) -> Any:
+    x, n, total = x.sum(), fnp.array(0), 0.0
+    while n < 5:
+        n, total = n + 1, total + np.sin(x) * n + x**2
+        if total > 3.0 and n < 2:
+            total = total - n
+    return total * n
+
+
 def twice(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return ft.grad(lambda x: ft.grad(f)(x).sum())
 
 
-@pytest.mark.parametrize("f", [*FUNCTIONS, asks])
+@pytest.mark.parametrize("f", [*FUNCTIONS, asks, asks_of_earlier, asks_of_numbers])
 def test_as_in_python(f: Callable[[Any], Any]) -> None:
     """Results when the trace is new, known, and known in part; to the last bit."""
     for transform in (ft.grad, ft.value_and_grad, twice):
@@ -139,6 +165,41 @@ def test_known_operations_do_not_pass_through_python() -> None:
     assert python_steps(lambda: ft.grad(f)(X)) == []
     steps.remove()
     assert len(python_steps(lambda: ft.grad(f)(X))) >= 15
+
+
+def test_known_values_of_earlier_segments_do_not_pass_through_python() -> None:
+    def f(x: Any) -> Any:
+        y, start = x, x * 0.5
+        while y > 0.1:
+            y = y * 0.7 - 1e-6 * np.sin(x) * y + np.multiply(start, x) * 1e-9
+        return y * x
+
+    def counts() -> list[int]:
+        return [len(python_steps(lambda x=x: ft.grad(f)(x))) for x in (2.5, 2e3)]
+
+    for _ in range(3):
+        counts()
+    few, many = counts()
+    assert few == many < 20  # where the loop begins and ends
+    steps.remove()
+    few, many = counts()
+    assert many > few + 100
+
+
+def test_a_value_of_an_earlier_segment_is_one_input_or_two() -> None:
+    """Where two were expected and the same comes twice, and the reverse."""
+
+    def f(x: Any, same: bool) -> Any:
+        a, b = x * 2.0, x * 3.0
+        if a > 0:
+            a = a + 1.0
+        if b > 0:
+            b = b + 1.0
+        return a * (a if same else b)
+
+    for same in (False, True, True, False, False, True):
+        value = ft.value_and_grad(f)(1.5, same)
+        assert value == ((16.0, 16.0) if same else (22.0, 23.0))
 
 
 def test_methods_of_tracers_are_native_and_named() -> None:
