@@ -68,22 +68,24 @@ def processors() -> int:
 
 PROGRAMS, RUNTIME = 0, MOST
 """The benches of programs, and of what they call: these are compiled at the same time."""
+QUICK = 2 * MOST
+"""The slot of what is cold, whoever compiles it."""
 
 
 @cache
-def generator(target: Target, slot: int, quick: bool) -> Any:
-    """A code generator for one of several threads."""
-    return native.code_generator(target, 0 if quick else 2)
+def generator(target: Target, slot: int) -> Any:
+    """The code generator of a slot, for one thread at a time."""
+    return native.code_generator(target, 0 if slot == QUICK else 2)
 
 
 def compiled(text: str, target: Target, slot: int) -> bytes:
-    """One module, by a code generator of a slot."""
-    quick = is_cold(text) and has_linker(target)
+    """One module, by the code generator of a slot, or of that for what is cold."""
+    slot = QUICK if is_cold(text) and has_linker(target) else slot
     with _locks[slot]:
-        return native.machine_code(text, generator(target, slot, quick))
+        return native.machine_code(text, generator(target, slot))
 
 
-_locks = [threading.Lock() for _ in range(2 * MOST)]
+_locks = [threading.Lock() for _ in range(QUICK + 1)]
 
 
 def renew_locks() -> None:

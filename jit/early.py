@@ -39,7 +39,7 @@ def start() -> None:
     del api, gemm_loops, pipeline  # imported now, used later
     loading.join()
     native.load_llvm()
-    in_turn([compile_something, cache_key.read_ahead])
+    in_turn([compile_something, cache_key.read_ahead, compile_again])
 
 
 _running: list[threading.Thread] = []
@@ -99,10 +99,21 @@ def load_library() -> None:
 
 
 def compile_something() -> None:
-    """Compile a module of one function by each code generator that a first program uses."""
+    """Compile a module of one function by the code generator that every first program uses."""
+    from jit import codegen, native
+
+    codegen.compiled(PROGRAM, native.host_target(), codegen.PROGRAMS)
+
+
+def compile_again() -> None:
+    """The same by those that a larger one uses."""
     from jit import codegen, native
     from jit.names import COLD
 
-    for text in (PROGRAM, PROGRAM.replace("nounwind", COLD)):
-        for slot in (codegen.PROGRAMS, codegen.PROGRAMS + 1, codegen.RUNTIME):
-            codegen.compiled(text, native.host_target(), slot)
+    cold = PROGRAM.replace("nounwind", COLD)
+    for text, slot in (
+        (PROGRAM, codegen.RUNTIME),
+        (cold, codegen.QUICK),
+        (PROGRAM, codegen.PROGRAMS + 1),
+    ):
+        codegen.compiled(text, native.host_target(), slot)

@@ -71,7 +71,7 @@ def test_only_cold_modules_are_compiled_by_the_quick_generator(
     generator = codegen.generator
 
     def noted(text: str, tool: object) -> bytes:
-        quick = tool is generator(native.host_target(), 0, True)
+        quick = tool is generator(native.host_target(), codegen.QUICK)
         asked.append((codegen.is_cold(text), quick))
         return machine_code(text, tool)
 
