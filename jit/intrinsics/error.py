@@ -1,10 +1,11 @@
 """erf, erfc, erfinv.
 
 erf below 1 is a polynomial; beyond, 1 - exp(-x**2) g(x) with g(x) = exp(x**2) erfc(x), a polynomial
-in (x - c) / (x + c). erfc multiplies the same parts with every rounding corrected. erfinv is a
-polynomial in log(1 - x**2) in the middle and in s = sqrt(-log(1 - x)) towards the ends, where it is
-little less than s. Coefficients: own Remez fits in 50 digits; errors 2**-55 and better (double),
-2**-26 (float).
+in (x - c) / (x + c). erfc multiplies such parts everywhere, with every rounding corrected; (1 + x)
+g(x) is flat at 0, where roundings of its argument would tell most. erfinv is a polynomial in
+log(1 - x**2) in the middle and in s = sqrt(-log(1 - x)) towards the ends, where it is little less
+than s. Coefficients: own Remez fits in 50 digits; errors 2**-55 and better (double), 2**-26
+(float).
 """
 
 from __future__ import annotations
@@ -62,43 +63,46 @@ FAR_SINGLE = [
     0.0037297504022717476,
     0.007212560158222914,
 ]
-# (1 + 2 x) g(x) on [0.499, 27.5], c = 4; the first coefficient in two parts.
-SCALED_FIRST = (1.2329951186255526, -4.3777546248839177e-17)
+# (1 + x) g(x) on [0, 27.5], c = 4; the first coefficient in two parts.
+SCALED_FIRST = (0.6849972881253069, 3.632041483768608e-17)
 SCALED = [
-    -0.1396211168405625,
-    0.015379652102618989,
-    0.06809705425469029,
-    -0.10103906603625108,
-    0.09373283499845209,
-    -0.06633036581367686,
-    0.03716751553543808,
-    -0.01619773403737185,
-    0.005031970000880057,
-    -0.00075777345508917,
-    -0.00019925685291351583,
-    0.0001506225225683466,
-    -2.439850145425554e-05,
-    -1.122480379458845e-05,
-    5.707589758913999e-06,
-    2.996691426773703e-07,
-    -8.211506636514224e-07,
-    6.692985323505147e-08,
-    1.0462580569460539e-07,
-    -1.2190139237786343e-08,
-    -1.0138712282387636e-08,
+    -0.19934458280036707,
+    0.11704966551044234,
+    -0.04808038122130757,
+    0.0039620556812987465,
+    0.015312509679282216,
+    -0.017515654646711922,
+    0.012161784753470307,
+    -0.006068735217768598,
+    0.002116421578486739,
+    -0.00038976749791341727,
+    -6.013673710392115e-05,
+    6.40327850460441e-05,
+    -1.315127426933736e-05,
+    -4.138633320904269e-06,
+    2.6506220141102766e-06,
+    4.6499896152019256e-09,
+    -3.6476663617009923e-07,
+    5.023401009754932e-08,
+    4.752331830293233e-08,
+    -1.0281230580467507e-08,
+    -6.175267357778737e-09,
+    1.0628378073807034e-09,
+    5.903659361098063e-10,
 ]
-# The same for float on [0.499, 10.1], c = 2.
-SINGLE_FIRST = (1.2769783735275269, 1.2212004740774773e-08)
+# The same for float on [0, 10.1], c = 3.
+SINGLE_FIRST = (0.7160046100616455, -4.833983879848347e-09)
 SCALED_SINGLE = [
-    -0.09276378154754639,
-    -0.1660308986902237,
-    0.1640494465827942,
-    -0.05421014130115509,
-    -0.008012120611965656,
-    0.008654030971229076,
-    0.0011685903882607818,
-    -0.00125827023293823,
-    -0.00025097568868659437,
+    -0.23092734813690186,
+    0.09902069717645645,
+    -0.01023469865322113,
+    -0.02380249835550785,
+    0.021950921043753624,
+    -0.009764561429619789,
+    0.0016409229720011353,
+    0.0007037757313810289,
+    -0.00037342190626077354,
+    -0.0001056427281582728,
 ]
 # (erfinv(y) / y - sqrt(pi) / 2) / w in w = -log(1 - y**2), for |y| <= 3/4.
 CENTRAL = [
@@ -180,10 +184,10 @@ def erf(m: Maths, x: F) -> F:
 
 
 def scaled_parts(m: Maths, x: F) -> tuple[F, F]:
-    """g(x) = exp(x**2) erfc(x) for x in [0.499, 27.5] (float: 10.1) with its rounding error."""
-    centre = m.pick(4.0, 2.0)
+    """g(x) = exp(x**2) erfc(x) for x in [0, 27.5] (float: 10.1) with its rounding error."""
+    centre = m.pick(4.0, 3.0)
     first, first_low = SCALED_FIRST if m.double else SINGLE_FIRST
-    bottom, bottom_low = m.sum(x + x, m.f(1.0))
+    bottom, bottom_low = m.sum(x, m.f(1.0))
     # One division for both quotients: t may be a little off, and the ratio is corrected below.
     both = 1.0 / ((x + centre) * bottom)
     t = (x - centre) * (bottom * both)
@@ -207,12 +211,9 @@ def gaussian_times(m: Maths, x: F, g: F, g_low: F) -> F:
 
 def erfc(m: Maths, x: F) -> F:
     """1 - erf(x), precise in the tail."""
-    size = m.abs(x)
-    inner = m.most(m.least(size, m.pick(27.5, 10.1)), 0.5)
-    beyond = gaussian_times(m, inner, *scaled_parts(m, inner))
-    near = 1.0 - m.fma(x, m.poly(x * x, NEAR_DOUBLE if m.double else NEAR_SINGLE), x)
-    found = m.select(size < 0.5, near, m.select(x < 0.0, 2.0 - beyond, beyond))
-    return m.select(x.is_nan(), x, found)
+    size = m.least(m.abs(x), m.pick(27.5, 10.1))
+    beyond = gaussian_times(m, size, *scaled_parts(m, size))
+    return m.select(x.is_nan(), x, m.select(x < 0.0, 2.0 - beyond, beyond))
 
 
 def single_erfinv(m: Maths, y: F) -> F:
