@@ -172,17 +172,20 @@ def run(jaxpr: Jaxpr, inputs: Sequence[Any]) -> list[Any]:
             except (IndexError, ValueError, ArithmeticError):
                 pass  # the evaluator raises the same error, and names the user's line
     outs = eval_jaxpr(jaxpr, inputs)
-    return outs if are_fresh(outs, inputs) else finish(outs, jaxpr.out_avals, inputs)
+    if in_force.interpreter.parent is not None and makes_all(jaxpr):
+        return outs
+    return finish(outs, jaxpr.out_avals, inputs)
 
 
-def are_fresh(outputs: list[Any], inputs: Sequence[Any]) -> bool:
-    """Are these tracers, none of them an input or another one of them?"""
-    met = set(map(id, inputs))
-    for value in outputs:
-        if type(value) is not Tracer or id(value) in met:
-            return False
-        met.add(id(value))
-    return True
+def makes_all(jaxpr: Jaxpr) -> bool:
+    """Is each result of the program made by it, and another one than the rest?"""
+    found = jaxpr.cache.get("makes_all")
+    if found is None:
+        made = {v for eqn in jaxpr.eqns for v in eqn.outputs}
+        outs = jaxpr.outvars
+        found = len(set(outs)) == len(outs) and made.issuperset(outs)
+        jaxpr.cache["makes_all"] = found
+    return found
 
 
 def tidied(outputs: list[Any], jaxpr: Jaxpr) -> list[Any]:

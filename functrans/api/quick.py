@@ -162,8 +162,10 @@ class Quick:
         try:
             expected, names = trace.expected_argument, signature.names
             if treedef is None:
-                tracers = [expected(leaves[0], names[0])]
-                result = self._applied(tracers[0], args, kwargs)
+                value = expected(leaves[0], names[0])
+                tracers = [value]
+                alone = len(args) == 1 and not kwargs
+                result = self._f(value) if alone else self._applied(value, args, kwargs)
             else:
                 values = leaves if not signature.dims else signature.unmapped(leaves)
                 tracers = [expected(value, names[i]) for i, value in enumerate(values)]
