@@ -14,7 +14,7 @@ from functrans.api.arguments import Argnums, Split, require_callable, split_argu
 from functrans.api.border import Function, array_leaf, as_typed, run, stage, zeros
 from functrans.api.forward import require_tuples
 from functrans.api.jacobians import basis
-from functrans.api.reverse import check_tangents, differentiable_leaf
+from functrans.api.tangents import check_tangents, differentiable_leaf
 from functrans.bind import eval_jaxpr
 from functrans.errors import RangeError, ShapeError, TransformTypeError, describe, name_of
 from functrans.ir import Aval, Jaxpr, aval_of, is_inexact

@@ -9,9 +9,9 @@ from functrans import tree
 from functrans.api.arguments import require_callable
 from functrans.api.border import Function, as_typed, run, stage, zeros
 from functrans.api.inspecting import shaped
-from functrans.api.primals import Primals
+from functrans.api.primals import Primals, run_primal
 from functrans.api.results import AuxOutput
-from functrans.api.reverse import check_tangents, run_primal
+from functrans.api.tangents import check_tangents
 from functrans.bind import is_evaluating
 from functrans.errors import TransformTypeError, describe, name_of, where
 from functrans.ir import Aval, Jaxpr, is_inexact

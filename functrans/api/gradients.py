@@ -1,147 +1,285 @@
-"""Programs of gradients: forward and backward in one, and how they keep to a budget of memory."""
+"""Gradients for users: grad and value_and_grad."""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
-from functrans.api.border import conform
-from functrans.bind import bind, bound_at, eval_jaxpr, last_uses
-from functrans.control.blocks import checkpointed, scan_again
-from functrans.control.call import call_p
-from functrans.control.scan import scan_p
-from functrans.control.sweep import sweep_p
-from functrans.errors import BudgetError, TransformTypeError, describe
-from functrans.ir import Aval, Eqn, Jaxpr, Literal, Var, jaxprs_in
-from functrans.primitives.derive import full
-from functrans.recording import stage_walk
-from functrans.transforms import Linearized, linearize_jaxpr, simplify, transpose_jaxpr
-from functrans.transforms.cache import derived
+from functrans.api.arguments import Argnums, split_arguments
+from functrans.api.border import Function, Staged, finish, run, stage, zeros
+from functrans.api.gradient_programs import Gradient, value_and_grad_jaxpr, within_memory
+from functrans.api.quick import Call, Quick
+from functrans.api.results import AuxOutput
+from functrans.api.tangents import differentiable_leaf
+from functrans.api.tape import Tape, add_bar
+from functrans.errors import TransformTypeError, describe, name_of, where
+from functrans.ir import Aval, aval_of, is_inexact
+from functrans.memo.trie import Leaf
 
-Gradient = tuple[Jaxpr, tuple[bool, ...]]
-"""(inputs) -> outputs and the gradients, of the first output, that are not zero: these it marks."""
-
-
-@derived
-def value_and_grad_jaxpr(jaxpr: Jaxpr, active: tuple[bool, ...]) -> Gradient:
-    """(inputs) -> outputs and the gradients, of the first output, that are not zero."""
-    linear = linearize_jaxpr(jaxpr, active)
-    nonzero: tuple[bool, ...] = (False,) * sum(active)
-    if not linear.out_nonzero[0]:
-        return linear.primal, nonzero
-    backward, nonzero = transposed_tangent(
-        linear, active, (True, *[False] * (sum(linear.out_nonzero) - 1))
-    )
-    num_outs = len(jaxpr.outvars)
-    in_avals = [a for a, flag in zip(jaxpr.in_avals, active, strict=True) if flag]
-    grad_avals = [a for a, flag in zip(in_avals, nonzero, strict=True) if flag]
-
-    def walk(*inputs: Any) -> list[Any]:
-        results = eval_jaxpr(linear.primal, inputs)
-        outs, residuals = results[:num_outs], results[num_outs:]
-        grads = eval_jaxpr(backward, [*residuals, full(1, jaxpr.out_avals[0])])
-        return [*outs, *[conform(g, a) for g, a in zip(grads, grad_avals, strict=True)]]
-
-    return simplify(stage_walk(walk, jaxpr.in_avals, "grad")), nonzero
+Unused = Literal["zeros", "error"]
 
 
-def transposed_tangent(
-    linear: Linearized, active: tuple[bool, ...], given: tuple[bool, ...]
-) -> tuple[Jaxpr, tuple[bool, ...]]:
-    """The backward program: (residuals, cotangents) -> cotangents of the active inputs."""
-    mask = (False,) * linear.num_residuals + (True,) * sum(active)
-    return transpose_jaxpr(linear.tangent, mask, given)
+def grad(
+    f: Function,
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    unused: Unused = "zeros",
+    memory: int | None = None,
+) -> Function:
+    """The gradient of a scalar function, by reverse mode.
 
+    grad : (a -> scalar) -> a -> T a. `argnums` says with respect to which arguments, by position
+    or name; a tuple gives a tuple of gradients. Gradients have the structure, shapes and dtypes
+    of their arguments. With `has_aux` f returns `(value, aux)` and grad `(gradient, aux)`. For
+    complex arguments the gradient of a real function of z = x + iy is df/dx - i df/dy;
+    `holomorphic=True` differentiates a complex function. `unused="error"` refuses arguments that
+    f does not depend on, which otherwise get zeros.
 
-# -- within a budget of memory ------------------------------------------------------------------
+    `memory` is how many bytes may be held at once beside arguments and results: scans (fori_loop
+    with fixed bounds too) then keep fewer of their steps and take the others again. A budget that
+    this cannot keep to is a MemoryError which says what is missing.
 
-LEVELS = 6
-"""In how deep blocks of blocks scans are cut at most; at each level steps are taken once more."""
+    Raises TypeError when f does not return a real scalar or an argument is not floating.
 
-
-def within_memory(jaxpr: Jaxpr, active: tuple[bool, ...], memory: int, what: str) -> Gradient:
-    """The gradient's program that recomputes least among those that keep to the budget.
-
-    Raises BudgetError, with the shortfall, where none does.
+    >>> grad(lambda x: x**3)(2.0)
+    12.0
     """
-    if isinstance(memory, bool) or not isinstance(memory, int) or memory < 0:
+    both = _value_and_grad(f, argnums, has_aux, holomorphic, unused, memory, "grad")
+
+    @functools.wraps(f, updated=())
+    def gradient(*args: Any, **kwargs: Any) -> Any:
+        value, grads = both(args, kwargs)
+        return (grads, value[1]) if has_aux else grads
+
+    return gradient
+
+
+def value_and_grad(
+    f: Function,
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    unused: Unused = "zeros",
+    memory: int | None = None,
+) -> Function:
+    """Like `grad`, but returns `(value, gradient)`; with `has_aux`, `((value, aux), gradient)`.
+
+    >>> value_and_grad(lambda x: x**2 + 3*x + 1)(2.0)
+    (11.0, 7.0)
+    """
+    both = _value_and_grad(f, argnums, has_aux, holomorphic, unused, memory, "value_and_grad")
+
+    @functools.wraps(f, updated=())
+    def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
+        return both(args, kwargs)
+
+    return value_and_gradient
+
+
+def _value_and_grad(
+    f: Function,
+    argnums: Argnums,
+    has_aux: bool,
+    holomorphic: bool,
+    unused: Unused,
+    memory: int | None,
+    what: str,
+) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
+    """What takes the arguments of a call to its value and gradient."""
+    if unused not in get_args(Unused):
         raise TransformTypeError(
-            f"{what}: memory must be a number of bytes, but it is {describe(memory)}."
+            f"{what}: unused must be 'zeros' or 'error', but got {describe(unused)}."
         )
-    least = None
-    for levels in range(LEVELS + 1):
-        program, nonzero = value_and_grad_jaxpr(in_blocks(jaxpr, levels), active)
-        needed = peak_bytes(program)
-        if needed <= memory:
-            _require_bounded(program, what)
-            return program, nonzero
-        least = needed if least is None else min(least, needed)
-    assert least is not None
-    raise BudgetError(
-        f"{what}: memory={memory} falls short by {least - memory} bytes: {least} are needed at "
-        "once, however many steps of its scans are taken again. Give that much, or keep less: "
-        "smaller carries, fewer members at a time, lower precision."
-    )
+    if not callable(f):
+        raise TransformTypeError(
+            f"{what} takes a function, but got {describe(f)}. Give it the function itself and "
+            f"call the result: {what}(f)(x)."
+        )
+
+    places = None if memory is not None else _plain_places(argnums)
+    quick = None if places is None else Quick(f, places, what, holomorphic)
+
+    name = what, holomorphic
+
+    def both(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if quick is not None:
+            call = quick.known(args, kwargs)
+            if call is not None:
+                return known(quick, call, args, kwargs)
+        split = split_arguments(f, argnums, args, kwargs, what)
+        leaves = [
+            differentiable_leaf(x, n, what, holomorphic)
+            for x, n in zip(split.leaves, split.names, strict=True)
+        ]
+        aux = AuxOutput(f, has_aux, what)
+        tape = Tape([True] * len(leaves))
+        build = value_and_grad_jaxpr
+        if memory is not None:
+            build = functools.partial(within_memory, memory=memory, what=f"{what} of {name_of(f)}")
+        with stage(
+            lambda *xs: aux.split_scalar(split.call(f, xs)),
+            leaves,
+            user=f,
+            purpose=what,
+            active=[True] * len(leaves),
+            names=split.names,
+            tape=tape if memory is None else None,
+        ) as staged:
+            _require_scalar(staged.jaxpr.out_avals[0], f, what, holomorphic)
+            results, grads = gradient_of(staged, tape, leaves, build)
+        if quick is not None:
+            quick.learn(args, kwargs, split.names)
+        return given_back(results, grads, leaves, split.names, aux if has_aux else None, split.pick)
+
+    def known(quick: Quick, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        signature, leaves, treedef = call
+        aux = AuxOutput(f, has_aux, what) if has_aux else None
+        flat = None if aux is None else aux.split_scalar
+        trace, found = quick.trace(call, args, kwargs, flat)
+        try:
+            if type(found) is Leaf:
+                ready = found.ready.get(name)
+                if ready is None:
+                    _require_scalar(found.jaxpr.out_avals[0], f, what, holomorphic)
+                    ready = found.ready[name] = ReadyGradient(found, leaves)
+                outs = run(ready.program, [*trace.ins, *found.constants, *leaves])
+                signature.keep(trace)
+                if ready.is_whole:
+                    value = outs.pop(0)
+                    return value, outs[0] if treedef is None else treedef.unflatten(outs)
+                results, grads = outs[:1], ready.spread(outs[1:])
+            else:
+                assert type(found) is Staged
+                _require_scalar(found.jaxpr.out_avals[0], f, what, holomorphic)
+                results, grads = gradient_of(found, trace.tape, leaves, value_and_grad_jaxpr)
+        finally:
+            if trace.holds:
+                trace.release()
+        pick = treedef.unflatten if treedef is not None else _first
+        return given_back(results, grads, leaves, signature.names, aux, pick)
+
+    def given_back(
+        results: list[Any],
+        grads: list[Any],
+        leaves: list[Any],
+        names: list[str],
+        aux: AuxOutput | None,
+        pick: Callable[[list[Any]], Any],
+    ) -> Any:
+        if unused == "error":
+            _require_used(grads, names, f, what)
+        grads = [zeros(aval_of(x)) if g is None else g for x, g in zip(leaves, grads, strict=True)]
+        value = (results[0], aux.join(results[1:])) if aux is not None else results[0]
+        return value, pick(grads)
+
+    return both
 
 
-def _require_bounded(program: Jaxpr, what: str) -> None:
-    """A while keeps all of its steps, and nobody knows how many there will be."""
-    for eqn in program.eqns:
-        if eqn.primitive is sweep_p:
-            raise BudgetError(
-                f"{what}: memory= cannot be kept to, since a while_loop (or a fori_loop whose "
-                "bounds are traced) takes a number of steps that nobody knows before. Use scan, or "
-                "fori_loop with fixed bounds."
-            )
-        for inner in jaxprs_in(eqn.params):
-            _require_bounded(inner, what)
+def _plain_places(argnums: Argnums) -> int | tuple[int, ...] | None:
+    """Argnums that are positions from the front, each once; None for others."""
+    several = argnums if isinstance(argnums, tuple) else (argnums,)
+    plain = all(type(n) is int and n >= 0 for n in several)
+    if not plain or not several or len(set(several)) < len(several):
+        return None
+    return several if isinstance(argnums, tuple) else several[0]  # type: ignore[return-value]
 
 
-@derived
-def in_blocks(jaxpr: Jaxpr, levels: int) -> Jaxpr:
-    """The program with its scans in blocks that the backward pass computes again.
+def _first(values: list[Any]) -> Any:
+    return values[0]
 
-    One level computes each step again, from its carry; with more, of n steps about the
-    `levels`-th root of n keep their carries at a time.
+
+class ReadyGradient:
+    """The gradient of a leaf of the memo: its program, and which gradients are not zero.
+
+    `is_whole`: are all of them given, of a function without aux?
     """
-    if levels == 0:
-        return jaxpr
 
-    def walk(*inputs: Any) -> list[Any]:
-        env: dict[Var, Any] = dict(zip(jaxpr.invars, inputs, strict=True))
-        for eqn in jaxpr.eqns:
-            given = [a.value if isinstance(a, Literal) else env[a] for a in eqn.inputs]
-            with bound_at(eqn.source):
-                env.update(zip(eqn.outputs, _bound_in_blocks(eqn, given, levels), strict=True))
-        return [a.value if isinstance(a, Literal) else env[a] for a in jaxpr.outvars]
+    __slots__ = ("is_whole", "nonzero", "program")
 
-    staged = stage_walk(walk, jaxpr.in_avals, "grad")
-    return Jaxpr(staged.invars, staged.eqns, staged.outvars, jaxpr.num_consts)
+    def __init__(self, leaf: Leaf, leaves: list[Any]) -> None:
+        active = (False,) * (leaf.inputs + len(leaf.constants)) + (True,) * len(leaves)
+        self.program, self.nonzero = value_and_grad_jaxpr(leaf.jaxpr, active)
+        self.is_whole = all(self.nonzero)
 
-
-def _bound_in_blocks(eqn: Eqn, given: list[Any], levels: int) -> list[Any]:
-    params = eqn.params
-    if eqn.primitive is call_p:
-        return bind(call_p, *given, **{**params, "jaxpr": in_blocks(params["jaxpr"], levels)})
-    if eqn.primitive is not scan_p:
-        return bind(eqn.primitive, *given, **params)
-    if levels == 1:
-        return bind(scan_p, *given, **{**params, "jaxpr": checkpointed(params["jaxpr"])})
-    length = params["length"]
-    sizes = [round(length ** (1 - i / levels)) for i in range(1, levels)]
-    return scan_again(given, sizes, **params)
+    def spread(self, grads: list[Any]) -> list[Any]:
+        """A gradient for each leaf, None where it is zero."""
+        given = iter(grads)
+        return [next(given) if flag else None for flag in self.nonzero]
 
 
-def peak_bytes(jaxpr: Jaxpr) -> int:
-    """How many bytes an evaluation holds at once, beside the inputs and the results."""
-    outside = {*jaxpr.invars, *jaxpr.outvars}
-    held = peak = 0
-    for eqn, dying in zip(jaxpr.eqns, last_uses(jaxpr), strict=True):
-        made = sum(_nbytes(v.aval) for v in eqn.outputs if v not in outside)
-        inside = max(map(peak_bytes, jaxprs_in(eqn.params)), default=0)
-        peak = max(peak, held + made + inside)
-        held += made - sum(_nbytes(v.aval) for v in dying if v not in outside)
-    return peak
+def gradient_of(
+    staged: Staged, tape: Any, leaves: list[Any], build: Callable[..., Gradient]
+) -> tuple[list[Any], list[Any]]:
+    """The outputs, and the gradient of the first one for each leaf, None where it is zero."""
+    if staged.cells is not None:
+        assert isinstance(tape, Tape)
+        return _taped_gradient(staged, staged.cells, tape, leaves)
+    return _gradient(staged, leaves, build)
 
 
-def _nbytes(aval: Aval) -> int:
-    return aval.size * aval.dtype.itemsize
+def _gradient(
+    staged: Staged, leaves: list[Any], build: Callable[..., Gradient]
+) -> tuple[list[Any], list[Any]]:
+    active = (False,) * len(staged.captured) + (True,) * len(leaves)
+    program, nonzero = build(staged.jaxpr, active)
+    results = run(program, [*staged.captured, *leaves])
+    num_outs = len(staged.jaxpr.outvars)
+    given = iter(results[num_outs:])
+    return results[:num_outs], [next(given) if flag else None for flag in nonzero]
+
+
+def _taped_gradient(
+    staged: Staged, cells: list[int], tape: Tape, leaves: list[Any]
+) -> tuple[list[Any], list[Any]]:
+    """The same where all but the last segment was run already."""
+    active = tuple([c >= 0 for c in cells])
+    program, nonzero = value_and_grad_jaxpr(staged.jaxpr, active)
+    results = run(program, staged.captured)
+    num_outs = len(staged.jaxpr.outvars)
+    found, wanted = iter(results[num_outs:]), iter(nonzero)
+    bars: dict[int, Any] = {}
+    for cell, flag in zip(cells, active, strict=True):
+        if flag and next(wanted):
+            add_bar(bars, cell, next(found))
+    bars = tape.pull(bars)
+    avals = [aval_of(x) for x in leaves]
+    grads = finish([bars[i] for i in sorted(bars)], [avals[i] for i in sorted(bars)], leaves)
+    by_cell = dict(zip(sorted(bars), grads, strict=True))
+    return results[:num_outs], [by_cell.get(i) for i in range(len(leaves))]
+
+
+def _require_used(grads: list[Any], names: list[str], f: Function, what: str) -> None:
+    if any(g is None for g in grads):
+        name = next(n for n, g in zip(names, grads, strict=True) if g is None)
+        raise TransformTypeError(
+            f"{what}: the result does not depend on {name} ({where(f)}), and unused='error' was "
+            "asked for. Leave it out of argnums, or use unused='zeros'."
+        )
+
+
+def _require_scalar(aval: Aval, f: Function, what: str, holomorphic: bool) -> None:
+    if aval.shape != ():
+        raise TransformTypeError(
+            f"{what}: the function must return a scalar, but it returned "
+            f"{describe(aval)} ({where(f)}). Take a sum or mean, or use jacrev, or vjp with a "
+            "cotangent."
+        )
+    if holomorphic and aval.dtype.kind != "c":
+        raise TransformTypeError(
+            f"{what}: holomorphic=True needs a complex result, but it is {describe(aval)} "
+            f"({where(f)}). Drop holomorphic for functions with real results."
+        )
+    if not holomorphic and aval.dtype.kind == "c":
+        raise TransformTypeError(
+            f"{what}: the function must return a real scalar, but it returned "
+            f"{describe(aval)} ({where(f)}). Take its real part or its absolute value, or "
+            "give holomorphic=True."
+        )
+    if not is_inexact(aval.dtype):
+        raise TransformTypeError(
+            f"{what}: the function must return a floating scalar, but it returned "
+            f"{describe(aval)} ({where(f)}), which has no derivative. Return it through "
+            "has_aux=True, beside the value to differentiate."
+        )

@@ -13,10 +13,12 @@ from functrans import tree
 from functrans.api.arguments import Argnums, Split, split_arguments
 from functrans.api.border import Function, Staged, run
 from functrans.api.forward import jvp, linearize
-from functrans.api.gradients import value_and_grad_jaxpr
+from functrans.api.gradient_programs import value_and_grad_jaxpr
+from functrans.api.gradients import grad
 from functrans.api.mapping import vmap
 from functrans.api.quick import Call, Quick
-from functrans.api.reverse import differentiable_leaf, grad, vjp
+from functrans.api.reverse import vjp
+from functrans.api.tangents import differentiable_leaf
 from functrans.bind import eval_jaxpr, is_evaluating
 from functrans.config import config
 from functrans.errors import TransformTypeError, argument_name, describe, name_of, where

@@ -7,11 +7,13 @@ from typing import Any
 
 from functrans import tree
 from functrans.api.arguments import split_arguments
-from functrans.api.border import Function, Staged, array_leaf, stage
+from functrans.api.border import Function, Staged, array_leaf, finish, stage, unaliased
 from functrans.api.quick import Quick
 from functrans.api.tape import Tape
+from functrans.bind import eval_jaxpr
 from functrans.errors import name_of
 from functrans.ir import Aval, aval_of, is_inexact
+from functrans.transforms import Linearized
 
 
 class Primals:
@@ -58,3 +60,15 @@ class Primals:
         )
         self._quick.learn(self._args, {}, self._names)
         return staged, tape
+
+
+def run_primal(
+    linear: Linearized, staged: Staged, leaves: list[Any]
+) -> tuple[list[Any], list[Any]]:
+    """The finished outputs of a linearized call, and its residuals, which alias nothing."""
+    inputs = [*staged.captured, *leaves]
+    raw = eval_jaxpr(linear.primal, inputs)
+    num_outs = len(staged.jaxpr.outvars)
+    residuals = unaliased(raw[num_outs:], inputs)
+    outs = finish(raw[:num_outs], staged.jaxpr.out_avals, [*inputs, *residuals])
+    return outs, residuals
