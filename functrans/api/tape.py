@@ -139,6 +139,8 @@ class Program:
                 return back.places, back.native(residuals + found)
             except tiers.VALUE_ERRORS:
                 pass
+        if all(bar is None for bar in found):
+            return (), []
         linear = self.linear
         if linear is None:
             linear = linearize_jaxpr(self.jaxpr, self.active)
