@@ -925,6 +925,37 @@ def test_ends_count_as_their_equations_do() -> None:
     assert ft.memo_info().memory < 2_000_000
 
 
+def test_a_trace_begins_again_unless_something_refers_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a call leaked stays of that call: it is refused, and what comes later is right."""
+    made, leaked, leaks = [0], list[Any](), [False]
+    original = Trace.__init__
+
+    def counting(self: Trace, *args: Any, **kwargs: Any) -> None:
+        made[0] += 1
+        original(self, *args, **kwargs)
+
+    monkeypatch.setattr(Trace, "__init__", counting)
+
+    def f(x: Any) -> Any:
+        y = x * 2.0
+        if leaks[0]:
+            leaked.append(y)
+        return y * x
+
+    gradient = ft.grad(f)
+    for x in (1.0, 2.0):
+        agree(gradient(x), 4 * x)  # recorded, then known
+    for leaks[0], count in ((False, 0), (True, 0), (True, 1), (False, 1), (False, 0)):
+        made[0] = 0
+        agree(gradient(3.0), 12.0)
+        assert made[0] == count
+    for y in leaked:
+        with pytest.raises(ft.errors.LeakedTracerError):
+            y + 1.0
+
+
 def test_alternating_branches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trap 24: both are known."""
     turn = [0]

@@ -65,7 +65,7 @@ class Signature:
 
     def keep(self, trace: Trace) -> None:
         """Let a trace that has ended begin again, unless the user has kept something of it."""
-        if getrefcount(trace) <= _ENDED and len(self.spare) < MOST_SPARE:
+        if getrefcount(trace) <= _ENDED and not trace.holds and len(self.spare) < MOST_SPARE:
             trace.parent = None
             self.spare.append(trace)
 
