@@ -14,7 +14,7 @@ from tests.mutants.targets import served
 
 FAR = 1000
 MOMENT = 0.5
-CONVOLUTIONS = ("test_conv_layout", "test_conv", "test_workspaces")
+CONVOLUTIONS = ("test_conv_layout", "test_conv", "test_conv_phases", "test_workspaces")
 CONTROL = ("test_control", "test_register_loops", "test_register_edges")
 BESIDE = {
     **dict.fromkeys(("conv", "window", "padded"), CONVOLUTIONS),
