@@ -8,19 +8,22 @@ nodes with values; whatever else a node tells follows from its slot.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from sys import getrefcount
 from threading import get_ident
 from typing import Any
 
 from functrans.bind import current_interpreter
 from functrans.ir import Jaxpr, Var, intern, prune
-from functrans.memo.trie import DEAD, Leaf, Slot, Step
+from functrans.memo.trie import DEAD, Leaf, Slot, Step, door
 from functrans.segments import free_inputs, live_outputs
 from functrans.tracing import Node, Tracer
 from functrans.treedef import LEAF
 from functrans.walking import Program, Walker
 
 _new = Node.__new__
+NOTHING = 2
+"""Where nothing was decided: after an ask for a number, or for an array."""
 
 
 class Asked:
@@ -29,50 +32,69 @@ class Asked:
     slots    of the results, and `carrying`: the places of the inputs that carry a derivative, as
              bits; by these it is told
     program  what runs, and `constants`: what it takes after the `inputs` met on the way
-    then     where the next segment begins
+    given    which arguments carry a derivative, where it is the first segment
+    then     where the next segment begins, by what was decided: False, True or nothing
     """
 
-    __slots__ = ("carrying", "constants", "inputs", "program", "slots", "then")
+    __slots__ = ("carrying", "constants", "given", "inputs", "program", "slots", "then")
 
     def __init__(
-        self, slots: list[Slot], carrying: int, leaf: Leaf, program: Program, then: Step
+        self,
+        slots: list[Slot],
+        carrying: int,
+        given: Sequence[bool] | None,
+        leaf: Leaf,
+        program: Program,
+        later: Step,
     ) -> None:
-        self.slots, self.carrying = slots, carrying
+        self.slots, self.carrying, self.given = slots, carrying, given
         self.inputs, self.constants = leaf.inputs, leaf.constants
-        self.program, self.then = program, then
+        self.program = program
+        self.then = [door(later) for _ in range(3)]
 
 
 class Asker(Walker):
     """The part of a trace that runs segment by segment, where it does."""
 
-    def knows(self, tracer: Tracer) -> bool:
-        """Has a tracer of this segment a value now? Where the memo knew how to run it."""
+    def decide(self, tracer: Tracer, remedy: str) -> bool:
+        """The truth of a tracer; what comes next is expected to be what came after the same."""
+        asked = self.asked(tracer)
+        if asked is None:
+            return bool(self.force(tracer, remedy))
+        truth = bool(tracer.node.value)
+        self.cursor = asked.then[truth]
+        return truth
+
+    def asked(self, tracer: Tracer) -> Asked | None:
+        """Run the segment of a tracer, so that it has a value, where the memo knows how."""
         slot = tracer.slot
-        return (
-            self.cursor is not DEAD
-            and slot is not None
-            and self.tape is not None
-            and not slot.abstract
-            and slot.origin != "argument"
-            and get_ident() == self.thread
-            and self._run_known()
-        )
+        if (
+            self.cursor is DEAD
+            or slot is None
+            or self.tape is None
+            or slot.abstract
+            or slot.origin == "argument"
+            or get_ident() != self.thread
+        ):
+            return None
+        return self._run_known()
 
     def run_segment(self) -> None:
         """Run what was traced since the last ask, and keep what can still be referred to."""
         suspended = current_interpreter() is not self
         if suspended:
             self.resume()
-        if self.cursor is DEAD or not self._run_known():
+        if self.cursor is DEAD or self._run_known() is None:
             self._run_recorded()
         if suspended:
             self.suspend()
 
     # -- what the memo knows -----------------------------------------------------------------------
 
-    def _run_known(self) -> bool:
+    def _run_known(self) -> Asked | None:
         """Run a segment that the memo knows, if it does."""
-        assert self.tape is not None
+        tape = self.tape
+        assert tape is not None
         live = self._live()
         slots = [t.slot for t in live]
         if self.twins:
@@ -83,22 +105,28 @@ class Asker(Walker):
             if cell >= 0:
                 carrying |= 1 << place
                 cells.append(cell)
+        given = tape.active if self.given else None
         asked = self.cursor.asked
-        if asked is None or asked.slots != slots or asked.carrying != carrying or self.given:
-            asked = self._find(slots, carrying)
+        if (
+            asked is None
+            or asked.slots != slots
+            or asked.carrying != carrying
+            or asked.given != given
+        ):
+            asked = self._find(slots, carrying, given)
             if asked is None:
-                return False
+                return None
         values = self.ins
         if len(values) != asked.inputs:
             raise self.used_at_once()
-        if self.given:
-            cells = [i for i, flag in enumerate(self.tape.active) if flag]
+        if given is not None:
+            cells = [i for i, flag in enumerate(given) if flag]
             values = [*values, *asked.constants, *[value for _, value, _ in self.given]]
         elif asked.constants:
             values = [*values, *asked.constants]
-        outs, first = self.tape.run(asked.program, values, cells)
+        outs, first = tape.run(asked.program, values, cells)
         self._settle(live, outs, first, asked)
-        return True
+        return asked
 
     def _live(self) -> list[Tracer]:
         """The tracers of this segment that anything but the trace refers to."""
@@ -118,7 +146,7 @@ class Asker(Walker):
         """
         return self.outermost and tracer.slot is not None and getrefcount(tracer) <= _ASKED
 
-    def _find(self, slots: list[Slot], carrying: int) -> Asked | None:
+    def _find(self, slots: list[Slot], carrying: int, given: Sequence[bool] | None) -> Asked | None:
         """How the segment runs, which is expected the next time too; None where it is not known."""
         leaf = self.cursor.end(("ask", *slots))
         if leaf is None:
@@ -127,11 +155,9 @@ class Asker(Walker):
         assert self._root is not None
         count = leaf.inputs + len(leaf.constants)
         active = [bool(carrying >> i & 1) for i in range(count)]
-        if self.given:
-            active += self.tape.active
-        program = self.tape.program(leaf, tuple(active))
-        then = self._root.later(self.no_grad)
-        asked = self.cursor.asked = Asked(slots, carrying, leaf, program, then)
+        program = self.tape.program(leaf, (*active, *(given or ())))
+        later = self._root.later(self.no_grad)
+        asked = self.cursor.asked = Asked(slots, carrying, given, leaf, program, later)
         return asked
 
     def _settle(self, live: list[Tracer], outs: list[Any], first: int, asked: Asked) -> None:
@@ -161,7 +187,7 @@ class Asker(Walker):
             self.older = []
         self.known()
         self.restarted = True
-        self.cursor = asked.then
+        self.cursor = asked.then[NOTHING]
         self.made, self.ins = [], []
 
     def _value_given(self) -> None:

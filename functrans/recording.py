@@ -460,7 +460,7 @@ class Trace(Asker):
 
     def force(self, tracer: Tracer, remedy: str) -> Any:
         """The value of a tracer, an array or a scalar; see this file's first lines."""
-        if self.knows(tracer):
+        if self.asked(tracer) is not None:
             return tracer.node.value
         self.require_usable(tracer)
         self.peeked()

@@ -57,6 +57,10 @@ class Recorder(Protocol):
         what to do."""
         ...
 
+    def decide(self, tracer: Tracer, remedy: str) -> bool:
+        """The truth of the tracer's value."""
+        ...
+
     def require_current(self, tracer: Tracer, action: str) -> None:
         """Raise unless this is the trace in force in this thread."""
         ...
@@ -224,7 +228,7 @@ class Tracer(Array):
         return np.asarray(self.recorder.force(self, remedy))
 
     def __bool__(self) -> bool:
-        return bool(self.recorder.force(self, CHOOSE))
+        return self.recorder.decide(self, CHOOSE)
 
     def __int__(self) -> int:
         return int(self._ask(COUNT))

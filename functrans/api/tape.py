@@ -176,7 +176,7 @@ class Tape:
     __slots__ = ("_kept", "_next", "active")
 
     def __init__(self, active: Sequence[bool]) -> None:
-        self.active = list(active)
+        self.active = active
         self._next = len(self.active)
         self._kept: list[Any] = []
 

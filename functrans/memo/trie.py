@@ -289,6 +289,14 @@ def child(fn: Any, parent: Step) -> Step:
     return step
 
 
+def door(place: Step) -> Step:
+    """The same place, with expectations of its own: for those that come there by one way."""
+    step = Step(place.fn, None, place.root)
+    step.next = DEAD
+    step._others, step._ends = place._others, place._ends
+    return step
+
+
 _roots: OrderedDict[Hashable, Root] = OrderedDict()
 _size = [0]
 _lock = threading.Lock()
