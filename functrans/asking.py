@@ -8,13 +8,14 @@ nodes with values; whatever else a node tells follows from its slot.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from sys import getrefcount
 from threading import get_ident
 from typing import Any
 
 from functrans.bind import current_interpreter
 from functrans.ir import Jaxpr, Var, intern, prune
+from functrans.memo.keys import slot_kind
 from functrans.memo.trie import DEAD, Leaf, Slot, Step, door
 from functrans.segments import free_inputs, live_outputs
 from functrans.tracing import Node, Tracer
@@ -54,7 +55,12 @@ class Asked:
 
 
 class Asker(Walker):
-    """The part of a trace that runs segment by segment, where it does."""
+    """The part of a trace that runs segment by segment, where it does.
+
+    `read` says, once such a trace has returned, what its last segment reads: see `carrying`.
+    """
+
+    read: tuple[int, list[int]]
 
     def decide(self, tracer: Tracer, remedy: str) -> bool:
         """The truth of a tracer; what comes next is expected to be what came after the same."""
@@ -99,12 +105,7 @@ class Asker(Walker):
         slots = [t.slot for t in live]
         if self.twins:
             slots = list(dict.fromkeys(slots))
-        carrying, cells = 0, []
-        for _, node, place in self.older:
-            cell = node.cell
-            if cell >= 0:
-                carrying |= 1 << place
-                cells.append(cell)
+        carrying, cells = self.carrying()
         given = tape.active if self.given else None
         asked = self.cursor.asked
         if (
@@ -127,6 +128,16 @@ class Asker(Walker):
         outs, first = tape.run(asked.program, values, cells)
         self._settle(live, outs, first, asked)
         return asked
+
+    def carrying(self) -> tuple[int, list[int]]:
+        """The places of the inputs that carry a derivative, as bits, and the cells of these."""
+        places, cells = 0, []
+        for _, node, place in self.older:
+            cell = node.cell
+            if cell >= 0:
+                places |= 1 << place
+                cells.append(cell)
+        return places, cells
 
     def _live(self) -> list[Tracer]:
         """The tracers of this segment that anything but the trace refers to."""
@@ -196,6 +207,30 @@ class Asker(Walker):
         for i, (tracer, value, _) in enumerate(self.given):
             tracer.node = valued(tracer.slot, value, i if self.tape.active[i] else -1)
             tracer.slot = None
+
+    def returned(self, result: Tracer, key: Hashable) -> Leaf | None:
+        """The leaf of a following trace that returns this tracer; None where it is not known.
+
+        `key` is that of the result's tree.
+        """
+        slot = result.slot
+        if slot is not None:
+            leaf = self.cursor.end((key, slot))
+        elif self.restarted and result.node.slot is not None:
+            leaf = self.cursor.end((key, slot_kind(result.node.slot)))
+            if leaf is not None:
+                self.older.append((result, result.node, len(self.ins)))
+                self.ins.append(result.node.value)
+        else:
+            return None
+        if leaf is None:
+            return None
+        if len(self.ins) != leaf.inputs:
+            raise self.used_at_once()
+        if self.restarted:
+            self.read = self.carrying()
+        self.known()
+        return leaf
 
     # -- what was recorded -------------------------------------------------------------------------
 

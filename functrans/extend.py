@@ -70,7 +70,7 @@ from functrans.ir import (
     same_type,
 )
 from functrans.ir.primitive import Bilinear, Collective, Elementwise, Linear, LinearIn, Reduction
-from functrans.memo.fast import NOTHING
+from functrans.memo.fast import NOTHING, SAME
 from functrans.memo.trie import Step
 from functrans.primitives import ALL as PRIMITIVES
 from functrans.primitives import derive
@@ -92,6 +92,7 @@ __all__ = [
     "IMPORTED",
     "NOTHING",
     "PRIMITIVES",
+    "SAME",
     "TRACING",
     "Array",
     "Atom",

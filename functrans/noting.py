@@ -9,8 +9,8 @@ import numpy as np
 
 from functrans import tree
 from functrans.ir import Eqn
-from functrans.memo.fast import NOTHING, lasting
-from functrans.memo.keys import Reader
+from functrans.memo.fast import NOTHING, SAME, lasting
+from functrans.memo.keys import OLDER_FIRST, Reader
 from functrans.memo.trie import Key, Slot, Step
 from functrans.tracing import Tracer
 
@@ -66,7 +66,14 @@ def expect(step: Step, key: Key, args: Sequence[Any], kwargs: dict[str, Any]) ->
     if len(parts) == 1:
         step.b = NOTHING
     elif len(parts) == 2 and not kwargs:
-        step.b = raws[1] if type(parts[1]) is tuple else parts[1]
+        step.b = _second(parts[1], raws[1])
+
+
+def _second(part: Any, raw: Any) -> Any:
+    """A second operand as fast paths compare it."""
+    if part == OLDER_FIRST:
+        return SAME
+    return raw if type(part) is tuple else part
 
 
 def taken_apart(

@@ -67,6 +67,8 @@ class Signature:
         """Let a trace that has ended begin again, unless the user has kept something of it."""
         if getrefcount(trace) <= _ENDED and not trace.holds and len(self.spare) < MOST_SPARE:
             trace.parent = None
+            if trace.restarted:
+                trace.restarted, trace.tape = False, Tape(self.flags)
             self.spare.append(trace)
 
 
@@ -171,10 +173,9 @@ class Quick:
                 tracers = [expected(value, names[i]) for i, value in enumerate(values)]
                 result = self._applied(treedef.unflatten(tracers), args, kwargs)
             if flat is None:
-                if type(result) is Tracer and result.recorder is trace and not trace.restarted:
-                    leaf = trace.cursor.end((_ONE, result.slot))
-                    if leaf is not None and len(trace.ins) == leaf.inputs:
-                        trace.known()
+                if type(result) is Tracer and result.recorder is trace:
+                    leaf = trace.returned(result, _ONE)
+                    if leaf is not None:
                         return trace, leaf
                 flat = AuxOutput(self._f, False, self._purpose).split_scalar
             return trace, ended(trace, tracers, flat(result), self._f)

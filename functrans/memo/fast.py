@@ -20,6 +20,9 @@ Function: TypeAlias = Callable[..., Any]
 Quick: TypeAlias = Callable[[Any, Function], Function]
 """(declaration, what takes the calls that are not expected) -> the function with a fast path."""
 
+SAME = object()
+"""Stands in the place of a second operand that is the first one, a value of an earlier segment."""
+
 COPY_LIMIT = 1 << 20
 """Captured arrays up to this many bytes are copied; larger ones are held read-only."""
 
@@ -145,9 +148,13 @@ def older_operands(trace: Any, step: Step, slow: Function, operands: tuple[Any, 
     for value, part in zip(operands, (step.a, step.b), strict=False):
         cls = type(value)
         if cls is Tracer and value.slot is None:
-            if not is_older(trace, value, part) or any(value is other for other in met):
+            if any(value is other for other in met):
+                if part is not SAME:
+                    return slow(*operands)
+            elif is_older(trace, value, part):
+                met.append(value)
+            else:
                 return slow(*operands)
-            met.append(value)
         elif cls is Tracer:
             if part is not value.slot or value.recorder is not trace:
                 return slow(*operands)

@@ -146,6 +146,11 @@ def param_key(value: Any) -> Any:
     return value
 
 
+OLDER_FIRST = ("older", 0)
+"""What an operand is in a key that is the first input of the operation again, a value of an earlier
+segment."""
+
+
 class Reader:
     """Reads the arguments of one operation.
 
@@ -216,7 +221,7 @@ class Reader:
             raise Opaque
         seen = self._older.get(id(value))
         if seen is not None:
-            return ("older", seen)
+            return OLDER_FIRST if seen == 0 else ("older", seen)
         self._older[id(value)] = len(self.inputs)
         slot = value.node.slot
         kind = kind_of(value) if slot is None else slot_kind(slot)

@@ -11,7 +11,17 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from functrans.extend import NOTHING, EngineWarning, Node, Position, Step, Trace, Tracer, operators
+from functrans.extend import (
+    NOTHING,
+    SAME,
+    EngineWarning,
+    Node,
+    Position,
+    Step,
+    Trace,
+    Tracer,
+    operators,
+)
 from jit import native
 from jit.entry.layout import address_of, dispatch_name, layout, word
 from jit.entry.steps_text import ROW, SLICE, UFUNC, Fields, step_name, steps_module
@@ -91,6 +101,7 @@ def native_steps() -> dict[str, Any]:
         "ft_tracer": id(Tracer),
         "ft_trace": id(Trace),
         "ft_nothing": id(NOTHING),
+        "ft_same": id(SAME),
         "ft_rows": ctypes.addressof(rows),
         "ft_ufunc_slowly": id(slowly),
     }

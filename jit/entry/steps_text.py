@@ -28,6 +28,7 @@ DECLARATIONS = """
 @ft_tracer = external global i8
 @ft_trace = external global i8
 @ft_nothing = external global i8
+@ft_same = external global i8
 @ft_rows = external global i8
 @ft_ufunc_slowly = external global i8
 @Py_None = external global i8
@@ -167,7 +168,7 @@ def forward(at: Fields) -> str:
     f.choose(
         f.test("eq", "%y", "null", "ptr"),
         lambda: require(f, f.test("eq", known, "@ft_nothing", "ptr"), miss),
-        lambda: _second(f, at, trace, known, given, later, miss),
+        lambda: _second(f, at, trace, known, given, earlier, later, miss),
     )
     out = f("call ptr @PyType_GenericAlloc(ptr @ft_tracer, i64 0)")
     require(f, f.test("ne", out, "null", "ptr"), failed)
@@ -215,7 +216,7 @@ def _replace(f: Function, obj: str, offset: int, value: str) -> None:
 
 
 def _second(
-    f: Function, at: Fields, trace: str, known: str, given: str, later: str, miss: str
+    f: Function, at: Fields, trace: str, known: str, given: str, earlier: str, later: str, miss: str
 ) -> None:
     """Go on where y is what the step knows of its second operand; a number is an input, and so is
     the value of an earlier segment."""
@@ -224,10 +225,15 @@ def _second(
     def tracer() -> None:
         require(f, f.test("eq", field(f, "%y", at.recorder, "ptr"), trace, "ptr"), miss)
         with f.when(f.test("ne", field(f, "%y", at.slot, "ptr"), known, "ptr")):
-            node = f(f"call ptr @older(ptr %y, ptr {known})")
-            require(f, f.test("ne", node, "null", "ptr"), miss)
-            require(f, f.test("ne", "%y", "%x", "ptr"), miss)
-            f.store("i1", "true", later)
+            f.choose(f.both(f.load("i1", earlier), f.test("eq", "%y", "%x", "ptr")), again, another)
+
+    def again() -> None:
+        require(f, f.test("eq", known, "@ft_same", "ptr"), miss)
+
+    def another() -> None:
+        node = f(f"call ptr @older(ptr %y, ptr {known})")
+        require(f, f.test("ne", node, "null", "ptr"), miss)
+        f.store("i1", "true", later)
 
     def number() -> None:
         with f.when(f.test("eq", kind, "@PyLong_Type", "ptr")):
