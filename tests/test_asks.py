@@ -1,0 +1,232 @@
+"""Asks: functions that decide on values, with branches and loops, evaluated and compiled."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pytest
+
+import functrans as ft
+import functrans.numpy as fnp
+from functrans.bind import is_evaluating
+from functrans.memo import trie
+from functrans.walking import Walker
+
+X = np.array([0.5, 1.5, -0.25])
+
+
+@pytest.fixture(autouse=True, params=["compiled", "interpreted"])
+def tier(request: pytest.FixtureRequest) -> Iterator[None]:
+    trie.clear()
+    before = ft.config.unjitted
+    ft.config.unjitted = request.param
+    yield
+    ft.config.unjitted = before
+
+
+def branch(x: Any) -> Any:
+    return np.sin(x) * x if x > 0.4 else x * x
+
+
+def branches(x: Any) -> Any:
+    y = np.cos(x)
+    if y > 0.5:
+        y = y * y
+    if y > x:
+        y = y * x + x * x
+    elif y * 2.0 > x:
+        return y
+    return y / 2.0
+
+
+def collatz(x: Any) -> Any:
+    n, y = 0, x
+    while n < 30 and y < 1e3:
+        y = y / 2.0 + 0.3 if n % 3 and y > 1.0 else y * y + x
+        n += 1
+    return y
+
+
+def doubling(x: Any) -> Any:
+    y = x + 0.125
+    for _ in range(30):
+        y = y / 2.0 + 0.3 if y > 1.0 else y * y + x
+    return y
+
+
+def returned(x: Any) -> Any:
+    """An argument, a value of an earlier segment, a constant: whatever was decided last."""
+    y = x * x
+    if x > 0.9:
+        return x
+    if y > 0.4:
+        return y
+    return 3.0 if y > 0.2 else y + x
+
+
+def numbers(x: Any) -> Any:
+    y = x * 3.0
+    for i in range(int(y)):
+        y = y + x / (i + y.item())
+    return y * round(y)
+
+
+def unused(x: Any) -> Any:
+    """Results of a segment of which some get no cotangent."""
+    a, b, c = x * 2.0, np.exp(x), np.floor(x * 4.0)
+    if a < b:
+        a = a * b
+    if c > 1.0:
+        return a + c
+    return b * 1.0
+
+
+def silent(x: Any) -> Any:
+    y = x * x
+    with ft.no_grad():
+        z = y * x
+        if z > 0.3:
+            z = z * y
+    return y * z if z > y else z + y
+
+
+def written(x: Any) -> Any:
+    held = fnp.zeros(3)
+    for i in range(3):
+        held[i] = x * i + held[i - 1]
+        if held[i] > 0.5:
+            held[0] += held[i] * x
+    return held.sum()
+
+
+FUNCTIONS = [branch, branches, collatz, doubling, returned, numbers, unused, silent, written]
+POINTS = [0.3, 0.7, 1.2, 0.3, 0.5, 0.95, 0.7, 0.3]
+
+
+@pytest.mark.parametrize("f", FUNCTIONS)
+def test_as_without_the_memo(f: Callable[[Any], Any]) -> None:
+    """Values and gradients at points that lead to different branches, in turn."""
+    found = [ft.value_and_grad(f)(x) for x in POINTS]
+    pulled = [ft.vjp(f, x)[1](2.0)[0] for x in POINTS]
+    ft.config.memo = False
+    expected = [ft.value_and_grad(f)(x) for x in POINTS]
+    ft.config.memo = True
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+    np.testing.assert_allclose(pulled, [2.0 * g for _, g in expected], rtol=1e-13)
+
+
+@pytest.mark.parametrize("f", [branch, branches, collatz])
+def test_as_by_differences(f: Callable[[Any], Any]) -> None:
+    for x in POINTS:
+        step = 1e-6
+        expected = (f(x + step) - f(x - step)) / (2 * step)
+        np.testing.assert_allclose(ft.grad(f)(x), expected, rtol=1e-6)
+
+
+def test_nested() -> None:
+    for x in POINTS:
+        found = ft.grad(ft.grad(collatz))(x)
+        step = 1e-5
+        expected = (ft.grad(collatz)(x + step) - ft.grad(collatz)(x - step)) / (2 * step)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("f", [branch, branches, doubling])
+def test_a_known_decision_is_not_looked_up(
+    f: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each way that a decision leads has expectations of its own: no key is built again."""
+    for _ in range(2):
+        for x in POINTS:
+            ft.grad(f)(x)
+    looked: list[Any] = []
+    original = Walker._operate
+
+    def counting(self: Walker, key: Any, *rest: Any) -> Any:
+        looked.append(key[0])
+        return original(self, key, *rest)
+
+    monkeypatch.setattr(Walker, "_operate", counting)
+    for x in POINTS:
+        for _ in range(3):
+            ft.grad(f)(x)
+    assert looked == []
+
+
+def test_a_long_loop_makes_nothing_that_is_collected() -> None:
+    """Of each step the tape keeps numbers, which the garbage collector does not look through."""
+    counts: list[int] = []
+
+    def f(x: Any, most: float) -> Any:
+        y = x
+        while y < most:
+            y = y + np.sin(x) * 0.125
+        gc.collect()
+        counts.append(len(gc.get_objects()))
+        return y
+
+    for most in (10.0, 200.0, 10.0, 200.0):
+        ft.grad(f)(1.0, most)
+    assert counts[3] - counts[2] < 100
+
+
+def test_callbacks_of_a_segment_compute() -> None:
+    """Nothing is staged while they run."""
+    seen: list[bool] = []
+
+    def outside(x: Any) -> Any:
+        seen.append(is_evaluating())
+        return np.float64(fnp.sin(x))
+
+    def f(x: Any) -> Any:
+        y = ft.pure_callback(outside, ft.ShapeDtypeStruct((), np.float64), x)
+        return x * y if y > 0.1 else x + y
+
+    def g(x: Any) -> Any:
+        return f(ft.stop_gradient(x)) * x
+
+    for _ in range(3):
+        np.testing.assert_allclose(ft.grad(g)(np.float64(0.5)), 0.5 * np.sin(0.5))
+    assert all(seen)
+    assert len(seen) >= 3
+
+
+def test_errors_of_a_segment_name_the_line() -> None:
+    def f(x: Any) -> Any:
+        y = (x * fnp.array([1.0, 2.0]))[(x * 4.0).astype(int)]
+        return y * y if y > 0 else x
+
+    for x in (0.3, 0.3, 1.0, 1.0, 0.3, 1.0):
+        if x < 0.5:
+            assert ft.grad(f)(x) == pytest.approx(8.0 * x)
+            continue
+        with pytest.raises(IndexError) as caught:
+            ft.grad(f)(x)
+        assert "test_asks.py" in str(caught.value) + str(getattr(caught.value, "__notes__", ""))
+
+
+def test_an_ask_in_another_thread_is_refused() -> None:
+    errors: list[BaseException] = []
+
+    def ask(y: Any) -> None:
+        try:
+            bool(y > 0)
+        except ft.FunctransError as error:
+            errors.append(error)
+
+    def f(x: Any) -> Any:
+        y = x * 2.0
+        thread = threading.Thread(target=lambda: ask(y))
+        thread.start()
+        thread.join()
+        return y * y
+
+    for n in range(3):
+        with suppress(ft.FunctransError):
+            ft.grad(f)(1.5)
+        assert len(errors) == n + 1
