@@ -588,7 +588,7 @@ class Tape(Protocol):
     first, carrying or not: `active` says which do.
     """
 
-    active: list[bool]
+    active: Sequence[bool]
 
     def program(self, leaf: Leaf, active: tuple[bool, ...]) -> Any:
         """How a segment runs whose inputs carry derivatives so."""
