@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from functrans.api.arguments import Argnums, split_arguments
 from functrans.api.border import Function, Staged, finish, run, stage, zeros
 from functrans.api.gradient_programs import Gradient, value_and_grad_jaxpr, within_memory
@@ -139,7 +141,19 @@ def _value_and_grad(
         flat = None if aux is None else aux.split_scalar
         trace, found = quick.trace(call, args, kwargs, flat)
         try:
-            if type(found) is Leaf:
+            if type(found) is Leaf and trace.restarted:
+                carrying, cells = trace.read
+                end = found.ready.get((name, carrying))
+                if end is None:
+                    _require_scalar(found.jaxpr.out_avals[0], f, what, holomorphic)
+                    end = found.ready[name, carrying] = ReadyEnd(found, carrying)
+                outs = run(end.program, [*trace.ins, *found.constants])
+                tape = trace.tape
+                assert isinstance(tape, Tape)
+                bars = tape.pull(end.bars(outs, cells))
+                results, grads = outs[:1], finished(bars, signature.avals, leaves)
+                signature.keep(trace)
+            elif type(found) is Leaf:
                 ready = found.ready.get(name)
                 if ready is None:
                     _require_scalar(found.jaxpr.out_avals[0], f, what, holomorphic)
@@ -209,6 +223,28 @@ class ReadyGradient:
         return [next(given) if flag else None for flag in self.nonzero]
 
 
+class ReadyEnd:
+    """The gradient of the last segment of a function that was run segment by segment.
+
+    `places` are the numbers, among the inputs that carry a derivative, of those whose cotangents
+    its program gives.
+    """
+
+    __slots__ = ("places", "program")
+
+    def __init__(self, leaf: Leaf, carrying: int) -> None:
+        active = tuple([bool(carrying >> i & 1) for i in range(len(leaf.jaxpr.invars))])
+        self.program, nonzero = value_and_grad_jaxpr(leaf.jaxpr, active)
+        self.places = [i for i, flag in enumerate(nonzero) if flag]
+
+    def bars(self, outs: list[Any], cells: list[int]) -> dict[int, Any]:
+        """The cotangents by cell, of the outputs of the program."""
+        bars: dict[int, Any] = {}
+        for place, bar in zip(self.places, outs[1:], strict=True):
+            add_bar(bars, cells[place], bar)
+        return bars
+
+
 def gradient_of(
     staged: Staged, tape: Any, leaves: list[Any], build: Callable[..., Gradient]
 ) -> tuple[list[Any], list[Any]]:
@@ -243,11 +279,27 @@ def _taped_gradient(
     for cell, flag in zip(cells, active, strict=True):
         if flag and next(wanted):
             add_bar(bars, cell, next(found))
-    bars = tape.pull(bars)
-    avals = [aval_of(x) for x in leaves]
-    grads = finish([bars[i] for i in sorted(bars)], [avals[i] for i in sorted(bars)], leaves)
-    by_cell = dict(zip(sorted(bars), grads, strict=True))
-    return results[:num_outs], [by_cell.get(i) for i in range(len(leaves))]
+    grads = finished(tape.pull(bars), [aval_of(x) for x in leaves], leaves)
+    return results[:num_outs], grads
+
+
+def finished(bars: dict[int, Any], avals: list[Aval], leaves: list[Any]) -> list[Any]:
+    """The gradient for each leaf, None where it is zero, from the cotangents by cell."""
+    grads = [bars.get(i) for i in range(len(leaves))]
+    for bar, leaf in zip(grads, leaves, strict=True):
+        if type(bar) is not type(leaf) or type(bar) not in _FINISHED:
+            break
+    else:
+        return grads
+    there = [i for i, bar in enumerate(grads) if bar is not None]
+    done = finish([grads[i] for i in there], [avals[i] for i in there], leaves)
+    for i, bar in zip(there, done, strict=True):
+        grads[i] = bar
+    return grads
+
+
+_FINISHED = frozenset({float, np.float64})
+"""What users get as it is, where the argument is one too."""
 
 
 def _require_used(grads: list[Any], names: list[str], f: Function, what: str) -> None:
