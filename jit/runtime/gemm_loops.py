@@ -69,16 +69,17 @@ def _share(f: Function, index: str, count: str, size: str, unit: int) -> tuple[s
 def _tasks(f: Function, kind: Kind, field: dict[str, str], run: Callable[..., None]) -> None:
     """run(m, n, a, b, c) for the tasks [%lo, %hi) of a job that are not empty.
 
-    Task t is part tn of the columns, then tm of the rows, then of the batch.
+    Task t is a part of the rows, of tm, then of the columns, of tn, then of the batch. The last
+    parts, which are the longest, come first: threads then stop at about the same time.
     """
     ty = kind.scalar
     parts = f.mul(field["tm"], field["tn"])
     with f.loop("%lo", "%hi") as t:
-        item, part = f.div(t, parts), f.rem(t, parts)
-        row, row_end = _share(f, f.div(part, field["tn"]), field["tm"], field["m"], kind.tile.rows)
-        column, column_end = _share(
-            f, f.rem(part, field["tn"]), field["tn"], field["n"], kind.panel
-        )
+        item = f.div(t, parts)
+        part = f.sub(f.sub(parts, "1"), f.rem(t, parts))
+        of_rows, of_columns = f.rem(part, field["tm"]), f.div(part, field["tm"])
+        row, row_end = _share(f, of_rows, field["tm"], field["m"], kind.tile.rows)
+        column, column_end = _share(f, of_columns, field["tn"], field["n"], kind.lanes)
         a = f.at(ty, field["a"], f.add(f.mul(item, field["sa"]), f.mul(row, field["rsa"])))
         b = f.at(ty, field["b"], f.add(f.mul(item, field["sb"]), f.mul(column, field["csb"])))
         c_offset = f.add(f.mul(item, field["sc"]), f.add(f.mul(row, field["ldc"]), column))
@@ -167,7 +168,7 @@ def _product(kind: Kind, vector: bool) -> str:
     # of the columns packs A again.
     wanted = f.ceil_div(tasks, "%batch")
     units_m = f.ceil_div("%m", str(kind.tile.rows))
-    units_n = f.ceil_div("%n", str(kind.panel))
+    units_n = f.ceil_div("%n", str(kind.lanes))
     head, body, done = f.label("cut"), f.label("cut.body"), f.label("cut.done")
     start = f.block
     f.jump(head)
