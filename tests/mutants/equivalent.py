@@ -82,7 +82,9 @@ EQUIVALENT: tuple[Equivalent, ...] = (
     Equivalent("Divided.range", "self.divisor - 1", "a wider range promises less", "(self"),
     Equivalent("Windows.__init__", "c.i * pieces", "it decides how the same sum is cut", "(min("),
     Equivalent("Scan.write_rolled", "len(b.scopes) - 1", "it orders the terms of the same place"),
-    Equivalent("Asker.element_by_element", "self.cost - before", "it chooses a form of a loop"),
+    Equivalent(
+        "Asker.element_by_element", "self.cost - bef", "it chooses a form of loops", "(self"
+    ),
     Equivalent("select_largest", "n - 1", "a wider range promises less", "(n, 1)"),
     Equivalent("lower_concatenate", "both(mask, rest)", "the rest lies behind it", "(rest, mask)"),
     Equivalent("lower_overlap", "4.0 * y.aval.size", "it decides about threads"),
