@@ -12,7 +12,6 @@ import numpy as np
 
 from functrans.extend import (
     Aval,
-    ClosedJaxpr,
     Jaxpr,
     ShapeDtypeStruct,
     Staged,
@@ -33,102 +32,22 @@ from functrans.extend import (
     user_frame,
     where,
 )
+from jit.calls import Call, arguments_of, paths_of, trees_of
 from jit.captures import captures_of, first_change
 from jit.collecting import collecting_rarely
 from jit.entry.base import attach, callable_natively, detach, entry_base, entry_ready
 from jit.options import Options, as_tuple, check_options, hashable, positional_names
-from jit.programs import AnyExecutable, executable_for
 from jit.signatures import Signature, aval_key, parameter_name, plain_key
 from jit.specialised import Specialised
+from jit.stages import Compiled, Lowered, Traced
 from jit.why import Why, note_detour, note_donations, why
 
 if TYPE_CHECKING:
     # Imported with the first program that is compiled, or called natively: a first call whose
     # program is on disk does without.
-    from jit.entry.records import Arguments
-    from jit.pipeline import Report
+    pass
 
 Function = Callable[..., Any]
-
-
-# -- what can be looked at -------------------------------------------------------------------
-
-
-class Compiled:
-    """A compiled signature: call it with arguments like those it was lowered for, no others."""
-
-    def __init__(self, traced: Traced, executable: AnyExecutable) -> None:
-        self.traced = traced
-        self.executable = executable
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.traced.run(args, kwargs)
-
-    def as_text(self, stage: str = "asm") -> str:
-        return self.executable.as_text(stage)
-
-    def compile_report(self) -> Report:
-        return self.executable.compile_report()
-
-
-class Lowered:
-    """A traced signature that can be compiled and looked at."""
-
-    def __init__(self, traced: Traced) -> None:
-        self.traced = traced
-
-    def compile(self) -> Compiled:
-        """The native program; compiled once."""
-        special = self.traced.specialised
-        return Compiled(self.traced, executable_for(special.jaxpr, special.donate))
-
-    def as_text(self, stage: str = "jaxpr") -> str:
-        """The program as "jaxpr", "loops", "llvm" or "asm"."""
-        return self.compile().as_text(stage)
-
-    def compile_report(self) -> Report:
-        """Times of the stages, kernels, and why values are stored."""
-        return self.compile().compile_report()
-
-
-class Traced:
-    """A traced signature; `jaxpr` with the values it captured."""
-
-    def __init__(
-        self, jitted: Jitted, specialised: Specialised, call: Call, avals: list[Aval]
-    ) -> None:
-        self.jitted = jitted
-        self.specialised = specialised
-        self.call = call
-        self.avals = avals
-
-    @property
-    def jaxpr(self) -> ClosedJaxpr:
-        return ClosedJaxpr(self.specialised.jaxpr, self.specialised.captured)
-
-    def lower(self) -> Lowered:
-        return Lowered(self)
-
-    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The results for other arguments; TypeError unless they have the traced signature."""
-        leaves = self.jitted.leaves_like(self.call, self.avals, args, kwargs)
-        if not is_evaluating():
-            return self.specialised.bind(leaves, name_of(self.jitted))
-        return self.specialised.run(leaves)
-
-
-# -- signatures -------------------------------------------------------------------------------
-
-
-class Call(NamedTuple):
-    """One call's arguments: dynamic leaves, their tree and paths, and the static rest."""
-
-    leaves: list[Any]
-    treedef: Any
-    dynamic: tuple[int, ...]
-    static_args: dict[int, Any]
-    static_kwargs: dict[str, Any]
-    arity: int
 
 
 class CacheInfo(NamedTuple):
@@ -144,43 +63,6 @@ MOST_RECORDS = 32
 """A function with more signatures looks for the others in Python's tables."""
 MOST_UNKEPT = 100
 """So many of the last traces that could not be kept are remembered for `why`."""
-
-
-def trees_of(made: Call) -> dict[int | str, Any]:
-    """The structure of each traced argument, by its position or its keyword."""
-    places, keywords = made.treedef.children()
-    trees: dict[int | str, Any] = dict(zip(made.dynamic, places.children(), strict=True))
-    trees.update(zip(keywords.node_data()[1], keywords.children(), strict=True))
-    return trees
-
-
-def paths_of(made: Call) -> list[tuple[int | str, str]]:
-    """For each leaf the position or keyword of its argument, and the path inside that."""
-    found: list[tuple[int | str, str]] = []
-    for path, _ in tree.leaves_with_path(tree.unflatten(made.treedef, made.leaves)):
-        section, place = path[0].idx, path[1]
-        argument = made.dynamic[place.idx] if section == 0 else place.key
-        found.append((argument, tree.keystr(path[2:])))
-    return found
-
-
-def arguments_of(made: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
-    """The trees and values of a call, argument by argument."""
-    from jit.entry.records import Arguments
-
-    trees = trees_of(made)
-    first: dict[Any, int] = {}
-    leaf = 0
-    for place, definition in trees.items():
-        first[place], leaf = leaf, leaf + definition.num_leaves
-    order = [*range(len(args)), *kwargs]
-    return Arguments(
-        len(args),
-        tuple(kwargs),
-        [trees.get(k) for k in order],
-        [*args, *kwargs.values()],
-        [first.get(k, 0) for k in order],
-    )
 
 
 @callable_natively

@@ -1,40 +1,25 @@
 """Which equations share a loop nest, and why.
 
-First some variables are chosen to be stored: results, operands of roots, reductions, and what
-would be computed again at several positions. The equations of all others are inlined into their
-consumers. Then every stored variable is placed in a kernel, in program order: in one that already
-computes what it reads at the same elements or rows, or in a new one. Kernels run in the order of
-the plan; a kernel reads only what earlier kernels or its own earlier stages store.
+Every stored variable is placed in a kernel, in program order: in one that already computes what it
+reads at the same elements or rows, or in a new one. Kernels run in the order of the plan; a kernel
+reads only what earlier kernels or its own earlier stages store.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from functrans.extend import Eqn, Var
-from jit.lowering.contraction import looped_dot_p
-from jit.lowering.convolution import looped_conv_p
 from jit.lowering.domain import Domain
-from jit.lowering.graph import Graph, leaves, view_base
+from jit.lowering.graph import Graph, leaves
 from jit.lowering.indexing import indices_of
 from jit.lowering.nodes import CheckNode, FoldNode, MapNode, Node, PartNode, Role
-from jit.lowering.rules import INDEXED, REDUCTIONS, ROOTS, SCALARS, Root, element_bytes, needs_check
-from jit.lowering.walk import Scout, scalar_cost
+from jit.lowering.rules import REDUCTIONS, ROOTS, Root, element_bytes, needs_check
+from jit.lowering.walk import Scout
+from jit.stored import FEW, MOST_EQUATIONS, choose_stored
 
-CHEAP = 4.0
-"""Simple operations per element that are sooner computed again than kept in memory."""
-DEEP = 12
-"""How many index-moving equations may be inlined into each other."""
-PARTS = frozenset({"slice", "gather", "dynamic_slice"})
-"""What reads some place of its operand, a place for each equation."""
-MOST_READS = 64
-"""In how many places one expression may read."""
-FEW = 64
-"""Storing an array up to this size takes no time that could be felt."""
-MOST_EQUATIONS = 256
-"""Up to so many equations over few elements are one expression, and twice as many one kernel."""
 NOT_SEEN: Mapping[Node, Domain] = {}
 MANY = 48
 """A kernel takes no more nodes than this."""
@@ -101,198 +86,6 @@ class Plan:
     graph: Graph
     stored: dict[Var, str]
     steps: list[Step]
-
-
-# -- what is stored ---------------------------------------------------------------------------
-
-
-def is_inlined(eqn: Eqn) -> bool:
-    """Can consumers compute this equation's elements where they need them?"""
-    return eqn.primitive in SCALARS or eqn.primitive in INDEXED
-
-
-def own_cost(eqn: Eqn) -> float:
-    return scalar_cost(eqn) if eqn.primitive in SCALARS else 0.5
-
-
-def inline_costs(graph: Graph, stored: Iterable[Var]) -> dict[Var, float]:
-    """The work per element of each variable, down to stored variables and inputs.
-
-    What is the same along the last axes is computed once for them, and counts as nothing.
-    """
-    costs: dict[Var, float] = {}
-    kept = set(stored)
-    same = graph.equal_axes
-    for eqn in graph.eqns:
-        if is_inlined(eqn):
-            below = [costs.get(a, 0.0) for a in eqn.inputs if isinstance(a, Var) and a not in kept]
-            total = min(own_cost(eqn) + sum(below), 1e6)
-        else:
-            total = 0.0
-        for out in eqn.outputs:
-            costs[out] = 0.0 if is_spread(out, same) else total
-    return costs
-
-
-def is_spread(var: Var, same: Mapping[Var, frozenset[int]]) -> bool:
-    """Are the elements along the last axis all equal?"""
-    equal = same[var]
-    if not equal:
-        return False
-    axes = [axis for axis, n in enumerate(var.aval.shape) if n > 1]
-    return bool(axes) and axes[-1] in equal
-
-
-def choose_stored(graph: Graph) -> dict[Var, str]:
-    """The variables that get memory or registers of their own, each with the reason."""
-    stored: dict[Var, str] = dict.fromkeys(graph.outvars, "result")
-    stored |= graph.kept
-    for var in compared_with_extrema(graph):
-        stored.setdefault(var, "compared with its extremum")
-    costs = inline_costs(graph, ())
-    contexts: dict[Var, set[int]] = {}
-    for eqn in reversed(graph.eqns):
-        mark_stored(graph, eqn, stored, costs, contexts)
-    bound_depth(graph, stored)
-    bound_reads(graph, stored)
-    bound_equations(graph, stored)
-    return stored
-
-
-EXTREMA = frozenset({"reduce_max", "reduce_min", "cummax", "cummin"})
-
-
-def compared_with_extrema(graph: Graph) -> set[Var]:
-    """What is asked where its extremum is attained.
-
-    Computed anew it may be rounded otherwise, where a product and a sum become one instruction in
-    one place and not in the other, and equal none of its elements.
-    """
-    compared = {a for eqn in graph.eqns if eqn.primitive.name == "eq" for a in eqn.inputs}
-    folded = {eqn.inputs[0] for eqn in graph.eqns if eqn.primitive.name in EXTREMA}
-    return {a for a in folded & compared if isinstance(a, Var) and a in graph.producers}
-
-
-def mark_stored(
-    graph: Graph,
-    eqn: Eqn,
-    stored: dict[Var, str],
-    costs: dict[Var, float],
-    contexts: dict[Var, set[int]],
-) -> None:
-    """Decide on an equation's results; `contexts` says by which index functions they are read."""
-    inlined = is_inlined(eqn)
-    for out in eqn.outputs:
-        positions = contexts.get(out, set())
-        if not inlined:
-            stored.setdefault(out, eqn.primitive.name)
-        elif len(positions) > 1 and costs[out] > CHEAP and out.aval.size > 1:
-            stored.setdefault(out, "read at several positions")
-        elif eqn.primitive.opaque and positions:
-            stored.setdefault(out, eqn.primitive.name)
-    joins = eqn.primitive.name == "concatenate"
-    if joins and eqn.outputs[0] not in stored and is_heavy_join(eqn, costs):
-        stored[eqn.outputs[0]] = "joins expensive parts"
-    anew = not inlined or any(out in stored for out in eqn.outputs)
-    moves = eqn.primitive in INDEXED and eqn.primitive.name != "reshape"
-    inherited = {0} if anew else set().union(*(contexts.get(o, set()) for o in eqn.outputs))
-    if moves and not (joins and anew):
-        inherited = {id(eqn)}
-    for atom in eqn.inputs:
-        if isinstance(atom, Var):
-            contexts.setdefault(atom, set()).update(inherited)
-            if rereads(eqn, atom) and costs.get(atom, 0.0) > CHEAP and atom in graph.producers:
-                stored.setdefault(atom, f"read many times by {eqn.primitive.name}")
-    if eqn.primitive in ROOTS:
-        store_operands(graph, eqn, stored)
-
-
-def rereads(eqn: Eqn, atom: Var) -> bool:
-    """Would the elements of an operand be computed again for each element of a larger result?"""
-    size = atom.aval.size
-    if size <= 1:
-        return False
-    if eqn.primitive.name == "broadcast":
-        own = [i for i in range(eqn.outputs[0].aval.ndim) if i not in eqn.params["axes"]]
-        return min(eqn.params["axes"], default=0) < max(own, default=-1)
-    if eqn.primitive.name == "gather":
-        return eqn.outputs[0].aval.size > size
-    return eqn.primitive in (looped_dot_p, looped_conv_p)
-
-
-def is_heavy_join(eqn: Eqn, costs: dict[Var, float]) -> bool:
-    """Is choosing among the operands at every element worse than a pass for each?"""
-    return len(eqn.inputs) > 4 or any(
-        costs.get(a, 0.0) > CHEAP for a in eqn.inputs if isinstance(a, Var)
-    )
-
-
-def store_operands(graph: Graph, eqn: Eqn, stored: dict[Var, str]) -> None:
-    """What a root reads from memory is stored, or what it is a strided view of."""
-    root = ROOTS[eqn.primitive]
-    for position in root.memory(eqn):
-        atom = eqn.inputs[position]
-        if isinstance(atom, Var):
-            base = atom if root.dense else view_base(graph, atom)
-            if base in graph.producers:
-                stored.setdefault(base, f"operand of {eqn.primitive.name}")
-
-
-def bound_depth(graph: Graph, stored: dict[Var, str]) -> None:
-    """Cut chains of index-moving equations, whose evaluation recurses."""
-    depths: dict[Var, int] = {}
-    for eqn in graph.eqns:
-        below = [depths.get(a, 0) for a in eqn.inputs if isinstance(a, Var)]
-        depth = max(below, default=0) + (eqn.primitive in INDEXED)
-        for out in eqn.outputs:
-            if depth > DEEP and is_inlined(eqn):
-                stored.setdefault(out, "a long chain of index functions")
-            depths[out] = 0 if out in stored else depth
-
-
-def bound_reads(graph: Graph, stored: dict[Var, str]) -> None:
-    """Cut expressions that read memory in many places: the time to generate code for one grows
-    with their square.
-
-    Bit i of a variable's mask says that computing it where it is used takes the i-th read.
-    """
-    masks: dict[Var, int] = {}
-    bits: dict[Var, int] = {}
-    for eqn in graph.eqns:
-        mask = 0
-        for atom in eqn.inputs:
-            if isinstance(atom, Var):
-                is_read = atom in stored or atom not in masks
-                mask |= bits.setdefault(atom, 1 << len(bits)) if is_read else masks[atom]
-        if eqn.primitive.name in PARTS:
-            mask = bits.setdefault(eqn.outputs[0], 1 << len(bits))
-        if is_inlined(eqn) and mask.bit_count() > MOST_READS:
-            for out in eqn.outputs:
-                stored.setdefault(out, "an expression that reads in many places")
-        for out in eqn.outputs:
-            masks[out] = mask
-
-
-def bound_equations(graph: Graph, stored: dict[Var, str]) -> None:
-    """Cut long programs over few elements into stretches: LLVM's time for a function grows faster
-    than its length.
-
-    What a later stretch reads is stored, but for what is computed again in no time.
-    """
-    few = [e for e in graph.eqns if is_inlined(e) and e.outputs[0].aval.size <= FEW]
-    if len(few) <= MOST_EQUATIONS:
-        return
-    costs = inline_costs(graph, stored)
-    stretches: dict[Var, int] = {}
-    count = 0
-    for eqn in graph.eqns:
-        here = count // MOST_EQUATIONS
-        for atom in eqn.inputs:
-            if isinstance(atom, Var) and stretches.get(atom, here) != here:
-                stored.setdefault(atom, "read far from where it is made")
-        if is_inlined(eqn):
-            count += 1
-            stretches |= {o: here for o in eqn.outputs if o.aval.size <= FEW and costs[o] > CHEAP}
 
 
 # -- nodes ------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ JIT = [
     {"names", "collecting"},
     {"loop_ir"},
     {"lowering"},
+    {"stored"},
     {"fusion"},
     {"passes"},
     {"target", "vectors", "conversions", "operations", "memory"},
@@ -52,7 +53,7 @@ JIT = [
     {"entry"},
     {"pipeline", "layouts"},
     {"programs"},
-    {"options", "signatures", "captures", "specialised", "flat", "why"},
+    {"options", "calls", "signatures", "captures", "specialised", "stages", "flat", "why"},
     {"api"},
     {"early"},
 ]

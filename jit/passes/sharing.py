@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from functrans.extend import Eqn, Var
-from jit.fusion import CHEAP, Kernel, Plan, Step, fits, inline_costs, look, make_plan, settle
+from jit.fusion import Kernel, Plan, Step, fits, look, make_plan, settle
 from jit.lowering.graph import Graph, inlined_under, leaves
 from jit.lowering.nodes import MapNode, Node, Role
 from jit.lowering.walk import Scout
 from jit.passes.pairs import pair_products
+from jit.stored import CHEAP, inline_costs
 
 
 def shared_plan(graph: Graph) -> Plan:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from functrans.extend import Atom, Effect, Eqn, Var, primitives
-from jit.fusion import is_inlined
 from jit.lowering.indexing import updated_slice_p
 from jit.lowering.rules import ROOTS, element_bytes
+from jit.stored import is_inlined
 
 dynamic_update_slice_p = primitives.indexing.dynamic_update_slice_p
 LEAST_BYTES = 256

@@ -10,9 +10,10 @@ import pytest
 import functrans as ft
 import functrans.numpy as fnp
 from functrans.extend import simplify
-from jit.fusion import MOST_EQUATIONS, MOST_READS, Kernel, Plan
+from jit.fusion import Kernel, Plan
 from jit.passes.prepare import inline_calls, to_graph
 from jit.passes.sharing import shared_plan
+from jit.stored import MOST_EQUATIONS, MOST_READS
 
 X = ft.ShapeDtypeStruct((128, 40), np.float64)
 
