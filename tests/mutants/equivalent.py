@@ -91,6 +91,9 @@ EQUIVALENT: tuple[Equivalent, ...] = (
     Equivalent("axis_of", "first * stride + t * rhs", "a number divides as its negative", "low -"),
     Equivalent("scalar_cost", "rule.cost * 2.5", "it chooses among ways to the same result"),
     Equivalent("step", "GROUP * MOST_GROUPS", "it decides whether a body is written twice"),
+    Equivalent(
+        "Writer.depth", "len(self.memos) - 1", "no open loop is without a memo", "(len(self"
+    ),
     Equivalent("Writer.hoisted", "len(scopes) - 1", "all of the scopes are the scopes", "(len("),
     Equivalent("names", "known - place", "a difference and its negative are 0 alike", "place - kn"),
     Equivalent("select_largest", "rows * n", "it decides about threads, which change no bits"),
