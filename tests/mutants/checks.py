@@ -27,6 +27,8 @@ ELSEWHERE = {
     *("test_linear_time", "test_explain", "test_random_nests", "test_loop_ir"),
 }
 """Files whose tests are slow here, or are of what has no mutants."""
+JUDGING_NOTHING = {"layers"}
+"""Files beside the tests that no verdict depends on."""
 
 
 def test_files() -> list[Path]:
@@ -38,7 +40,8 @@ def test_files() -> list[Path]:
 def judging_files(check: str = "") -> list[Path]:
     """All that a verdict depends on beside the mutated function; or a verdict by this check."""
     folders = [ROOT / "tests", ROOT / "tests/jit", ROOT / "tests/fuzz"]
-    shared = [f for d in folders for f in d.glob("*.py") if not f.stem.startswith("test_")]
+    found = [f for d in folders for f in d.glob("*.py") if not f.stem.startswith("test_")]
+    shared = [f for f in found if f.stem not in JUDGING_NOTHING]
     if not check:
         return sorted([*shared, *test_files()])
     file = check.partition("::")[0]
