@@ -10,6 +10,7 @@ from __future__ import annotations
 import marshal
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -232,7 +233,7 @@ def sources() -> bytes | None:
     place = digest_of(("sources", root, list(files)))
     found = disk_cache.read(place)
     if found is None:
-        found = digest_of_texts(root, files)
+        found = digest_in_turn(root, files)
         disk_cache.write(place, found)
     return found
 
@@ -240,7 +241,26 @@ def sources() -> bytes | None:
 def read_ahead() -> None:
     """Read the sources for the first program's key, where the disk does not know their digest."""
     if disk_cache.is_on():
-        digest_of_texts(*source_files())
+        digest_in_turn(*source_files())
+
+
+def digest_in_turn(root: str, files: tuple[tuple[str, int, int, int], ...]) -> bytes:
+    """digest_of_texts; who comes while another thread reads waits, and reads nothing."""
+    with _reading:
+        return digest_of_texts(root, files)
+
+
+_reading = threading.Lock()
+
+
+def renew_lock() -> None:
+    """A child of fork must not wait for a thread that only its parent has."""
+    global _reading
+    _reading = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=renew_lock)
 
 
 def source_files() -> tuple[str, tuple[tuple[str, int, int, int], ...]]:

@@ -85,6 +85,11 @@ def compiled(text: str, target: Target, slot: int) -> bytes:
         return native.machine_code(text, generator(target, slot))
 
 
+def is_compiling() -> bool:
+    """Is some thread at it?"""
+    return any(lock.locked() for lock in _locks)
+
+
 _locks = [threading.Lock() for _ in range(QUICK + 1)]
 
 

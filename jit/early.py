@@ -106,7 +106,7 @@ def compile_something() -> None:
 
 
 def compile_again() -> None:
-    """The same by those that a larger one uses."""
+    """The same by those that a larger one uses, until one is there."""
     from jit import codegen, native
     from jit.names import COLD
 
@@ -116,4 +116,6 @@ def compile_again() -> None:
         (cold, codegen.QUICK),
         (PROGRAM, codegen.PROGRAMS + 1),
     ):
+        if codegen.is_compiling():
+            return
         codegen.compiled(text, native.host_target(), slot)
