@@ -17,13 +17,17 @@ from tests.samples_of import sampled
 
 PROGRAMS = 40
 
-STARTING_PROCESSES = {"test_blocks", "test_disk_cache", "test_early", "test_threads", "test_docs"}
+STARTING_PROCESSES = {
+    *("test_blocks", "test_disk_cache", "test_early", "test_read_ahead", "test_threads"),
+    "test_docs",
+}
 ELSEWHERE = {
     *("test_laws", "test_fuzz", "test_mutants"),  # run here without pytest; this lane itself
     *("test_architecture", "test_layering", "test_completeness", "test_error_words"),
     *("test_tree", "test_surface", "test_numpy_api", "test_tiers"),
     *("test_gemm", "test_gemm_small", "test_blas", "test_intrinsics", "test_targets"),
-    *("test_entry", "test_entry_soak", "test_image", "test_codegen", "test_runtime_symbols"),
+    *("test_entry", "test_entry_soak", "test_image", "test_codegen", "test_cold_code"),
+    "test_runtime_symbols",
     *("test_linear_time", "test_explain", "test_random_nests", "test_loop_ir"),
 }
 """Files whose tests are slow here, or are of what has no mutants."""
