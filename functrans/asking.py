@@ -101,11 +101,13 @@ class Asker(Walker):
         """Run a segment that the memo knows, if it does."""
         tape = self.tape
         assert tape is not None
-        live = self._live()
-        slots = [t.slot for t in live]
         if self.twins:
-            slots = list(dict.fromkeys(slots))
-        carrying, cells = self.carrying()
+            live = self._live()
+            slots = list(dict.fromkeys([t.slot for t in live]))
+        else:
+            live = [t for t in self.made if getrefcount(t) > _LISTED]
+            slots = [t.slot for t in live]
+        carrying, cells = self.carrying() if self.older else (0, [])
         given = tape.active if self.given else None
         asked = self.cursor.asked
         if (

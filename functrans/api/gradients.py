@@ -151,8 +151,11 @@ def _value_and_grad(
                 tape = trace.tape
                 assert isinstance(tape, Tape)
                 bars = tape.pull(end.bars(outs, cells))
-                results, grads = outs[:1], finished(bars, signature.avals, leaves)
+                grads = finished(bars, signature.avals, leaves)
                 signature.keep(trace)
+                if len(bars) == len(leaves):
+                    return outs[0], grads[0] if treedef is None else treedef.unflatten(grads)
+                results = outs[:1]
             elif type(found) is Leaf:
                 ready = found.ready.get(name)
                 if ready is None:
@@ -285,12 +288,15 @@ def _taped_gradient(
 
 def finished(bars: dict[int, Any], avals: list[Aval], leaves: list[Any]) -> list[Any]:
     """The gradient for each leaf, None where it is zero, from the cotangents by cell."""
-    grads = [bars.get(i) for i in range(len(leaves))]
-    for bar, leaf in zip(grads, leaves, strict=True):
+    grads: list[Any] = []
+    for i, leaf in enumerate(leaves):
+        bar = bars.get(i)
         if type(bar) is not type(leaf) or type(bar) not in _FINISHED:
             break
+        grads.append(bar)
     else:
         return grads
+    grads = [bars.get(i) for i in range(len(leaves))]
     there = [i for i, bar in enumerate(grads) if bar is not None]
     done = finish([grads[i] for i in there], [avals[i] for i in there], leaves)
     for i, bar in zip(there, done, strict=True):

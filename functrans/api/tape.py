@@ -214,6 +214,8 @@ class Tape:
     def pull(self, bars: dict[int, Any]) -> dict[int, Any]:
         """The cotangents of the arguments, by cell, from those of any values; no zeros."""
         kept, end = self._kept, len(self._kept)
+        if not end:
+            return bars
         at_once = is_evaluating() and config.unjitted != "interpreted"
         pop = bars.pop
         with np.errstate(all="ignore"):
