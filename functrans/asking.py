@@ -108,7 +108,7 @@ class Asker(Walker):
             live = [t for t in self.made if getrefcount(t) > _LISTED]
             slots = [t.slot for t in live]
         carrying, cells = self.carrying() if self.older else (0, [])
-        given = tape.active if self.given else None
+        given = None if self.restarted else tape.active
         asked = self.cursor.asked
         if (
             asked is None

@@ -4,6 +4,8 @@ from functrans import primitives, tree
 from functrans.api.arguments import split_arguments
 from functrans.api.border import Staged, array_leaf, finish, stage
 from functrans.api.inspecting import ShapeDtypeStruct, make_jaxpr, shaped
+from functrans.api.tape import Program, Tape
+from functrans.asking import Asked
 from functrans.bind import (
     TRACING,
     add_source,
@@ -14,6 +16,7 @@ from functrans.bind import (
     is_evaluating,
     last_uses,
 )
+from functrans.config import config
 from functrans.control.call import Engine, call, call_p
 from functrans.control.checkpoint import barrier_p, checkpoint_p
 from functrans.control.cond import cond_p
@@ -71,7 +74,7 @@ from functrans.ir import (
 )
 from functrans.ir.primitive import Bilinear, Collective, Elementwise, Linear, LinearIn, Reduction
 from functrans.memo.fast import NOTHING, SAME
-from functrans.memo.trie import Step
+from functrans.memo.trie import Root, Step
 from functrans.primitives import ALL as PRIMITIVES
 from functrans.primitives import derive
 from functrans.recording import Trace, stage_walk
@@ -95,6 +98,7 @@ __all__ = [
     "SAME",
     "TRACING",
     "Array",
+    "Asked",
     "Atom",
     "Aval",
     "Bilinear",
@@ -119,13 +123,16 @@ __all__ = [
     "OutOfBoundsError",
     "Position",
     "Primitive",
+    "Program",
     "Reduction",
+    "Root",
     "ShapeDtypeStruct",
     "ShapeError",
     "Source",
     "Staged",
     "StaleCaptureError",
     "Step",
+    "Tape",
     "Trace",
     "Tracer",
     "TransformTypeError",
@@ -144,6 +151,7 @@ __all__ = [
     "check_jaxpr",
     "checkpoint_p",
     "cond_p",
+    "config",
     "current_interpreter",
     "custom_jvp_call_p",
     "custom_tangent_p",

@@ -146,6 +146,7 @@ class Trace(Asker):
         self.parent: Interpreter | None = outer
         self.purpose = purpose
         self.thread = threading.get_ident()
+        self.tape = None
         self.axes = outer.axes
         if axis is not None:
             self.axis = axis

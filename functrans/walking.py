@@ -34,12 +34,15 @@ _new = Tracer.__new__
 class Position:
     """Where a trace stands, for fast paths to read and move on; Walker says what the fields are."""
 
-    __slots__ = ("cursor", "ins", "made", "older")
+    __slots__ = ("cursor", "ins", "made", "older", "tape", "thread", "twins")
 
     cursor: Step
     ins: list[Any]
     made: list[Tracer]
     older: list[tuple[Tracer, Node, int]]
+    tape: Tape | None
+    thread: int
+    twins: dict[int, Tracer]
 
 
 class Walker(Position):
@@ -62,9 +65,7 @@ class Walker(Position):
     outermost = False
     memoised = False
     purpose: str
-    thread: int
     no_grad = False
-    tape: Tape | None = None
     restarted = False
     _noting: Any = None
     _root: Root | None = None
@@ -100,7 +101,7 @@ class Walker(Position):
         self.made = []
         self.ins = []
         self.given: list[tuple[Tracer, Any, str | None]] = []
-        self.twins: dict[int, Tracer] = {}
+        self.twins = {}
         self.older = []
 
     def expected_argument(self, value: Any, name: str | None) -> Tracer:

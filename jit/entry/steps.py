@@ -23,24 +23,15 @@ from functrans.extend import (
     operators,
 )
 from jit import native
+from jit.entry.asks import native_ask
 from jit.entry.layout import address_of, dispatch_name, layout, word
+from jit.entry.members import method, offset_of
 from jit.entry.steps_text import ROW, SLICE, UFUNC, Fields, step_name, steps_module
 from jit.runtime.objects import in_background, link_object, once, runtime_object
 
 METH_KEYWORDS, METH_NOARGS, METH_O, METH_FASTCALL = 0x2, 0x4, 0x8, 0x80
-MEMBER, OFFSET = 40, 16
-"""Where a member descriptor keeps its C definition, and that the field's offset."""
 FUNCTIONS = ("PyList_Append", "PyList_Size", "PyUnicode_CompareWithASCIIString")
 NAMES = sorted(operators)
-
-
-class _Definition(ctypes.Structure):
-    _fields_ = (
-        ("name", ctypes.c_char_p),
-        ("function", ctypes.c_void_p),
-        ("flags", ctypes.c_int),
-        ("doc", ctypes.c_char_p),
-    )
 
 
 def steps_ready() -> None:
@@ -70,10 +61,10 @@ _replaced: dict[str, Any] = {}
 def install() -> None:
     """Let native steps stand for the operators of tracers."""
     made = native_steps()
-    for name, method in made.items():
+    for name, function in made.items():
         if name not in _replaced:
             _replaced[name] = Tracer.__dict__[name]
-            setattr(Tracer, name, method)
+            setattr(Tracer, name, function)
 
 
 def remove() -> None:
@@ -115,7 +106,7 @@ def native_steps() -> dict[str, Any]:
     }
     flags = METH_FASTCALL | METH_KEYWORDS
     steps["__array_ufunc__"] = method("__array_ufunc__", found_at[UFUNC], flags, slowly.__doc__)
-    return steps
+    return {**steps, **native_ask()}
 
 
 def _text(rows: int, fields: Fields) -> Callable[[], str]:
@@ -131,15 +122,6 @@ _kept: list[Any] = []
 """What the interpreter refers to for ever."""
 
 
-def method(name: str, address: int, flags: int, doc: str | None) -> Any:
-    """A method of tracers that is a C function."""
-    definition = _Definition(name.encode(), address, flags, (doc or "").encode())
-    make = ctypes.pythonapi.PyDescr_NewMethod
-    make.restype, make.argtypes = ctypes.py_object, [ctypes.py_object, ctypes.c_void_p]
-    _kept.append(definition)
-    return make(Tracer, ctypes.addressof(definition))
-
-
 def fields_of_steps() -> Fields | None:
     """Where the fields lie; None where it cannot be proved."""
     of_tracers = dict.fromkeys(("recorder", "slot", "node"), Tracer)
@@ -151,17 +133,6 @@ def fields_of_steps() -> Fields | None:
     ]
     offsets = [offset for offset in proved if offset is not None]
     return Fields(*offsets) if len(offsets) == len(proved) and slices_agree() else None
-
-
-def offset_of(cls: type[Any], name: str) -> int | None:
-    """The offset of a slot in the instances of a class, proved on one."""
-    descriptor = next(c.__dict__[name] for c in cls.__mro__ if name in c.__dict__)
-    offset = ctypes.c_ssize_t.from_address(word(descriptor, MEMBER) + OFFSET).value
-    probe, value = object.__new__(cls), object()
-    if not 16 <= offset <= cls.__basicsize__ - 8 or word(probe, offset) != 0:
-        return None
-    descriptor.__set__(probe, value)
-    return offset if word(probe, offset) == id(value) else None
 
 
 def slices_agree() -> bool:
