@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -13,19 +14,30 @@ import pytest
 
 import functrans as ft
 import functrans.numpy as fnp
+from functrans.asking import Asker
 from functrans.bind import is_evaluating
 from functrans.memo import trie
+from functrans.tracing import Node, Tracer
 from functrans.walking import Walker
+from jit.entry import steps
+from jit.entry.layout import layout
 
 X = np.array([0.5, 1.5, -0.25])
 
 
-@pytest.fixture(autouse=True, params=["compiled", "interpreted"])
-def tier(request: pytest.FixtureRequest) -> Iterator[None]:
+@pytest.fixture(autouse=True, params=["native", "compiled", "interpreted"])
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    """How programs run; `native`: asks are C functions too."""
     trie.clear()
     before = ft.config.unjitted
-    ft.config.unjitted = request.param
-    yield
+    ft.config.unjitted = "interpreted" if request.param == "interpreted" else "compiled"
+    steps.remove()
+    if request.param == "native":
+        if layout() is None:
+            pytest.skip("the layout of objects is not proved")
+        steps.install()
+    yield request.param
+    steps.remove()
     ft.config.unjitted = before
 
 
@@ -173,6 +185,106 @@ def test_a_long_loop_makes_nothing_that_is_collected() -> None:
     for most in (10.0, 200.0, 10.0, 200.0):
         ft.grad(f)(1.0, most)
     assert counts[3] - counts[2] < 100
+
+
+def python_asks(call: Callable[[], Any]) -> int:
+    """How often a call asks in Python."""
+    seen: list[int] = []
+
+    def profile(frame: Any, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code is Asker.decide.__code__:
+            seen.append(1)
+
+    sys.setprofile(profile)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return len(seen)
+
+
+def test_known_asks_of_a_loop_are_native(way: str) -> None:
+    def f(x: Any) -> Any:
+        y = x * 1.0
+        while y < 100.0:
+            y = y + np.sin(x) * 0.5
+            if y > 50.0:
+                y = y * 1.01
+        return y
+
+    for _ in range(4):
+        ft.grad(f)(1.0)
+    asks = python_asks(lambda: ft.grad(f)(1.0))
+    assert asks < 3 if way == "native" else asks > 200
+
+
+def test_asks_keep_nothing() -> None:
+    """References to what asks take and give are as many after many calls as before."""
+    low, high, kept = 1.25e-3, np.float64(3.5), np.array([1.0, 2.0])
+
+    def f(x: Any) -> Any:
+        y = x * low
+        while y < high:
+            y = y * 2.0 + low
+            if (x * kept)[1] > 1e9:
+                y = y * high
+        return y * x
+
+    def counts() -> list[int]:
+        gc.collect()
+        return [sys.getrefcount(o) for o in (low, high, kept, Tracer, Node, trie.DEAD)]
+
+    for _ in range(3):
+        ft.grad(f)(1.5)
+    before, objects = counts(), len(gc.get_objects())
+    for _ in range(200):
+        ft.grad(f)(1.5)
+    assert all(abs(a - b) <= 5 for a, b in zip(counts(), before, strict=True))
+    assert len(gc.get_objects()) - objects < 50
+
+
+def test_what_is_still_referred_to_is_a_result() -> None:
+    """Tracers in lists, attributes, and generators, kept at times and dropped at others."""
+
+    def f(x: Any, every: int) -> Any:
+        kept: list[Any] = []
+        y, n = x * 1.0, 0
+        while y < 20.0:
+            z = y * x
+            y = y + z * 0.25 + 0.5
+            if n % every == 0:
+                kept.append(z)
+            n += 1
+        return y + sum(z * z for z in kept) * 1e-3
+
+    for every in (1, 2, 3, 1, 50, 2):
+        found = ft.value_and_grad(f)(0.75, every)
+        ft.config.memo = False
+        expected = ft.value_and_grad(f)(0.75, every)
+        ft.config.memo = True
+        np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+def test_the_truth_of_an_array_is_an_error_as_in_numpy() -> None:
+    def f(x: Any) -> Any:
+        y, n = x * 1.0, 0
+        while y.sum() < 10.0:
+            y = y * 2.0
+            if n == 2 and y > 1.0:
+                return y.sum()
+            n += 1
+        return y.sum()
+
+    for _ in range(3):
+        with pytest.raises(ValueError, match="ambiguous"):
+            ft.grad(f)(X)
+
+
+def test_switching_tiers_between_calls() -> None:
+    expected = ft.value_and_grad(collatz)(0.7)
+    for mode in ("interpreted", "compiled", "tiered", "interpreted", "compiled") * 2:
+        ft.config.unjitted = mode
+        np.testing.assert_allclose(ft.value_and_grad(collatz)(0.7), expected, rtol=1e-13)
 
 
 def test_callbacks_of_a_segment_compute() -> None:
