@@ -43,11 +43,11 @@ OWNERS: dict[type[Any], tuple[str, ...]] = {
     Step: ("asked", "root"),
     Root: ("hits",),
     Asked: ("slots", "carrying", "given", "inputs", "constants", "program", "then"),
-    Program: ("native", "count", "moved", "offsets"),
+    Program: ("native", "results", "moved", "offsets"),
     Tape: ("kept", "next"),
     type(config): ("unjitted",),
 }
-NAMES = {"known": "slot", "kept": "_kept", "next": "_next"}
+NAMES = {"known": "slot", "results": "count", "kept": "_kept", "next": "_next"}
 """Of fields that are called otherwise in their class."""
 
 

@@ -88,7 +88,7 @@ class AskFields(NamedTuple):
     program: int
     then: int
     native: int
-    count: int
+    results: int
     moved: int
     offsets: int
     kept: int
@@ -323,7 +323,7 @@ class Ask:
         moved = self.whole(self.of(self.program, at.moved))
         with f.when(f.test("ne", moved, "0")):
             kept = self.of(self.tape, at.kept)
-            count = self.whole(self.of(self.program, at.count))
+            count = self.whole(self.of(self.program, at.results))
             rest = f(f"call ptr @PyList_GetSlice(ptr {outs}, i64 {count}, i64 {END})")
             self.extend(kept, self.own(self.part, rest, self.failed))
             self.extend(kept, f.load("ptr", self.cells))
