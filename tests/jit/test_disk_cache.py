@@ -617,7 +617,8 @@ def test_a_second_process_compiles_nothing(folder: Path) -> None:
     """Two processes write at once, a third finds all it needs, without the compiler."""
     first, other = [answer(p) for p in [process(folder) for _ in range(2)]]
     assert first[:2] == other[:2]
-    assert first[2]["compiled"] > 0
+    # Whoever comes late finds what the other has compiled.
+    assert first[2]["compiled"] + other[2]["compiled"] > 0
     third = answer(process(folder))
     assert third[:2] == first[:2]
     assert third[2]["compiled"] == 0
