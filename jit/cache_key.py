@@ -273,11 +273,19 @@ def source_files() -> tuple[str, tuple[tuple[str, int, int, int], ...]]:
 def digest_of_texts(root: str, files: tuple[tuple[str, int, int, int], ...]) -> bytes:
     """A digest of the names and contents of files."""
     found = blake2b(digest_size=DIGEST)
-    for name, *_ in files:
-        with open(os.path.join(root, name), "rb") as text:
-            content = text.read()
+    for name, size, *_ in files:
+        content = content_of_file(os.path.join(root, name), size)
         found.update(f"{name} {len(content)} ".encode() + content)
     return found.digest()
+
+
+def content_of_file(path: str, size: int) -> bytes:
+    """The bytes of a file of so many: Python's file objects take twice the time for a short one."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        return os.read(descriptor, size)
+    finally:
+        os.close(descriptor)
 
 
 def files_below(root: str, folder: str) -> list[tuple[str, int, int, int]]:
