@@ -953,7 +953,7 @@ def test_a_trace_begins_again_unless_something_refers_to_it(
         assert made[0] == count
     for y in leaked:
         with pytest.raises(ft.errors.LeakedTracerError):
-            y + 1.0
+            _ = y + 1.0
 
 
 def test_alternating_branches(monkeypatch: pytest.MonkeyPatch) -> None:
