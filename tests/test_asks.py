@@ -14,6 +14,7 @@ import pytest
 
 import functrans as ft
 import functrans.numpy as fnp
+from functrans.api import tape
 from functrans.asking import Asker
 from functrans.bind import is_evaluating
 from functrans.memo import trie
@@ -125,11 +126,15 @@ def test_as_without_the_memo(f: Callable[[Any], Any]) -> None:
     """Values and gradients at points that lead to different branches, in turn."""
     found = [ft.value_and_grad(f)(x) for x in POINTS]
     pulled = [ft.vjp(f, x)[1](2.0)[0] for x in POINTS]
+    pushed = [ft.jvp(f, (x,), (3.0,)) for x in POINTS]
+    mapped = [ft.linearize(f, x)[1](4.0) for x in POINTS]
     ft.config.memo = False
     expected = [ft.value_and_grad(f)(x) for x in POINTS]
     ft.config.memo = True
     np.testing.assert_allclose(found, expected, rtol=1e-13)
     np.testing.assert_allclose(pulled, [2.0 * g for _, g in expected], rtol=1e-13)
+    np.testing.assert_allclose(pushed, [(y, 3.0 * g) for y, g in expected], rtol=1e-13)
+    np.testing.assert_allclose(mapped, [4.0 * g for _, g in expected], rtol=1e-13)
 
 
 @pytest.mark.parametrize("f", [branch, branches, collatz])
@@ -138,6 +143,67 @@ def test_as_by_differences(f: Callable[[Any], Any]) -> None:
         step = 1e-6
         expected = (f(x + step) - f(x - step)) / (2 * step)
         np.testing.assert_allclose(ft.grad(f)(x), expected, rtol=1e-6)
+
+
+def test_forward_through_trees_of_arguments() -> None:
+    """Several arguments, one of them whole numbers, arrays, aux; a linear map used again."""
+
+    def f(p: dict[str, Any], n: Any, x: Any) -> Any:
+        y, steps = p["a"] * x, 0
+        while y.sum() < 8.0:
+            y = y * 1.5 + p["b"] * n
+            steps += 1
+        return {"y": y, "x": x}, (steps, y.sum())
+
+    a, x = np.array([0.5, 1.0, 0.25]), np.array([1.0, 2.0, 0.5])
+    for b in (0.5, 0.75, 0.5, 2.0):
+        primals = ({"a": a, "b": b}, np.int64(2), x)
+        zero = np.zeros((), int)
+        dots = [({"a": x, "b": 1.0}, zero, a), ({"a": a, "b": -2.0}, zero, 0.5 * x)]
+        found = [ft.jvp(f, primals, d, has_aux=True) for d in dots]
+        value, derivative, aux = ft.linearize(f, *primals, has_aux=True)
+        mapped = [derivative(*d) for d in (*dots, dots[0])]
+        ft.config.memo = False
+        expected = [ft.jvp(f, primals, d, has_aux=True) for d in dots]
+        ft.config.memo = True
+        for ours, theirs in zip(found, expected, strict=True):
+            for one, two in zip(ft.tree.leaves(ours), ft.tree.leaves(theirs), strict=True):
+                np.testing.assert_allclose(one, two, rtol=1e-13)
+        agree = [(value, expected[0][0]), (aux, expected[0][2])]
+        agree += list(zip(mapped, [e[1] for e in (*expected, expected[0])], strict=True))
+        for one, two in agree:
+            for p, q in zip(ft.tree.leaves(one), ft.tree.leaves(two), strict=True):
+                np.testing.assert_allclose(p, q, rtol=1e-13)
+
+
+def test_forward_over_reverse_and_inside() -> None:
+    """Pushed through while something is staged around it."""
+    for x in POINTS:
+        _, derivative = ft.linearize(collatz, x)
+        slope = ft.grad(collatz)(x)
+        assert ft.grad(lambda t, d=derivative: d(t) * t)(3.0) == pytest.approx(6.0 * slope)
+        assert ft.vmap(derivative)(np.arange(3.0)).tolist() == pytest.approx([0, slope, 2 * slope])
+        assert ft.jit(derivative)(2.0) == pytest.approx(2.0 * slope)
+
+
+def test_derivatives_that_are_staged_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a custom rule inside the rule itself: of a segment that ran without one."""
+    expected = [ft.grad(branches)(x) for x in POINTS]
+    trie.clear()
+    original, refused = tape.linearize_jaxpr, set[int]()
+
+    def later(jaxpr: Any, active: Any) -> Any:
+        if id(jaxpr) not in refused:
+            refused.add(id(jaxpr))
+            raise ft.errors.ConcretizationError("not yet")
+        return original(jaxpr, active)
+
+    monkeypatch.setattr(tape, "linearize_jaxpr", later)
+    for _ in range(2):
+        np.testing.assert_allclose([ft.grad(branches)(x) for x in POINTS], expected)
+        pushed = [ft.jvp(branches, (x,), (1.0,))[1] for x in POINTS]
+        np.testing.assert_allclose(pushed, expected)
+    assert len(refused) > 3
 
 
 def test_nested() -> None:

@@ -12,6 +12,7 @@ from functrans.api.inspecting import shaped
 from functrans.api.primals import Primals, run_primal
 from functrans.api.results import AuxOutput
 from functrans.api.tangents import check_tangents
+from functrans.api.tape import Tape
 from functrans.bind import is_evaluating
 from functrans.errors import TransformTypeError, describe, name_of, where
 from functrans.ir import Aval, Jaxpr, is_inexact
@@ -46,12 +47,11 @@ def jvp(
     what = f"{_what} of {at.name}"
     dots = check_tangents(tuple(tangents), at.tree, at.avals, what, "tangent")
     aux = AuxOutput(f, has_aux, "jvp")
-    staged, _ = at.stage(aux.split)
+    staged, tape = at.stage(aux.split)
     with staged:
-        mask = (False,) * len(staged.captured) + tuple(at.flags)
+        mask, inputs = at.inputs(staged)
         pushed, nonzero = jvp_jaxpr(staged.jaxpr, mask)
-        given = [d for d, flag in zip(dots, at.flags, strict=True) if flag]
-        results = run(pushed, [*staged.captured, *at.leaves, *given])
+        results = run(pushed, [*inputs, *_reaching(dots, at.flags, tape, staged.cells)])
     num_outs = len(nonzero)
     outs, moved = results[:num_outs], iter(results[num_outs:])
     out_avals = staged.jaxpr.out_avals
@@ -63,6 +63,20 @@ def jvp(
     result = tree.unflatten(aux.tree, outs[:num_results])
     tangent = tree.unflatten(aux.tree, out_dots[:num_results])
     return (result, tangent, aux.join(outs[num_results:])) if has_aux else (result, tangent)
+
+
+def _reaching(
+    dots: list[Any], flags: Sequence[bool], tape: Tape | None, cells: list[int] | None
+) -> list[Any]:
+    """The tangents of the inputs of a staged program, from those of the arguments.
+
+    `cells` are those of its inputs, where the function was run segment by segment before.
+    """
+    if cells is None:
+        return [d for d, flag in zip(dots, flags, strict=True) if flag]
+    assert tape is not None
+    by_cell = tape.push(dots)
+    return [by_cell[cell] for cell in cells if cell >= 0]
 
 
 def require_tuples(
@@ -96,11 +110,11 @@ def linearize(f: Function, *primals: Any, has_aux: bool = False) -> Any:
     """
     at = Primals(f, primals, "linearize")
     aux = AuxOutput(f, has_aux, "linearize")
-    staged, _ = at.stage(aux.split)
+    staged, tape = at.stage(aux.split)
     with staged:
-        mask = (False,) * len(staged.captured) + tuple(at.flags)
+        mask, inputs = at.inputs(staged)
         linear = linearize_jaxpr(staged.jaxpr, mask)
-        outs, residuals = run_primal(linear, staged, at.leaves)
+        outs, residuals = run_primal(linear, staged, inputs)
     num_results = len(outs) - aux.count
     derivative = Derivative(
         at.name,
@@ -111,13 +125,19 @@ def linearize(f: Function, *primals: Any, has_aux: bool = False) -> Any:
         at.avals,
         aux.tree,
         staged.jaxpr.out_avals[:num_results],
+        tape,
+        staged.cells,
     )
     result = tree.unflatten(aux.tree, outs[:num_results])
     return (result, derivative, aux.join(outs[num_results:])) if has_aux else (result, derivative)
 
 
 class Derivative:
-    """The derivative of a function at a point, as a linear function of tangents."""
+    """The derivative of a function at a point, as a linear function of tangents.
+
+    `tape` has what was run before the last segment, of whose inputs these are the `cells`, where
+    the function asked for values.
+    """
 
     def __init__(
         self,
@@ -129,13 +149,11 @@ class Derivative:
         in_avals: list[Aval],
         out_tree: tree.PyTreeDef,
         out_avals: list[Aval],
+        tape: Tape | None,
+        cells: list[int] | None,
     ) -> None:
-        self._name, self._tangent, self._nonzero, self._residuals = (
-            name,
-            tangent,
-            nonzero,
-            residuals,
-        )
+        self._name, self._tangent, self._nonzero = name, tangent, nonzero
+        self._residuals, self._tape, self._cells = residuals, tape, cells
         self._in_tree, self._in_avals = in_tree, in_avals
         self._out_tree, self._out_avals = out_tree, out_avals
 
@@ -143,8 +161,8 @@ class Derivative:
         """The tangent of the result, for one tangent for each argument."""
         what = f"the derivative of {self._name}"
         dots = check_tangents(tangents, self._in_tree, self._in_avals, what, "tangent")
-        pairs = zip(dots, self._in_avals, strict=True)
-        given = [d for d, a in pairs if is_inexact(a.dtype)]
+        flags = [is_inexact(a.dtype) for a in self._in_avals]
+        given = _reaching(dots, flags, self._tape, self._cells)
         moved = iter(run(self._tangent, [*self._residuals, *given]))
         avals = zip(self._out_avals, self._nonzero, strict=True)
         return tree.unflatten(

@@ -41,14 +41,14 @@ class Primals:
             self.name = signature.name
             self.avals, self.flags, self.tree = signature.avals, signature.flags, treedef
 
-    def stage(self, flat: Callable[[Any], list[Any]], taped: bool = False) -> tuple[Staged, Any]:
-        """Trace the function; `flat` takes its result apart. If `taped`, what comes before an ask
-        is run, and the tape, which comes second, has it."""
+    def stage(self, flat: Callable[[Any], list[Any]]) -> tuple[Staged, Any]:
+        """Trace the function; `flat` takes its result apart. What comes before an ask is run, and
+        the tape, which comes second, has it."""
         if self._call is not None:
-            trace, staged = self._quick.trace(self._call, self._args, {}, flat, taped)
+            trace, staged = self._quick.trace(self._call, self._args, {}, flat)
             assert isinstance(staged, Staged)
             return staged, trace.tape
-        tape = Tape(self.flags) if taped else None
+        tape = Tape(self.flags)
         staged = stage(
             lambda *xs: flat(self._f(*self.tree.unflatten(xs))),
             self.leaves,
@@ -61,12 +61,18 @@ class Primals:
         self._quick.learn(self._args, {}, self._names)
         return staged, tape
 
+    def inputs(self, staged: Staged) -> tuple[tuple[bool, ...], list[Any]]:
+        """Which inputs of the staged program carry a derivative, and their values."""
+        if staged.cells is not None:  # the arguments went into what was run before
+            return tuple([cell >= 0 for cell in staged.cells]), list(staged.captured)
+        flags = (False,) * len(staged.captured) + tuple(self.flags)
+        return flags, [*staged.captured, *self.leaves]
+
 
 def run_primal(
-    linear: Linearized, staged: Staged, leaves: list[Any]
+    linear: Linearized, staged: Staged, inputs: list[Any]
 ) -> tuple[list[Any], list[Any]]:
     """The finished outputs of a linearized call, and its residuals, which alias nothing."""
-    inputs = [*staged.captured, *leaves]
     raw = eval_jaxpr(linear.primal, inputs)
     num_outs = len(staged.jaxpr.outvars)
     residuals = unaliased(raw[num_outs:], inputs)

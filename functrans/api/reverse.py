@@ -29,17 +29,12 @@ def vjp(f: Function, *primals: Any, has_aux: bool = False) -> Any:
     """
     at = Primals(f, primals, "vjp")
     aux = AuxOutput(f, has_aux, "vjp")
-    staged, tape = at.stage(aux.split, taped=True)
+    staged, tape = at.stage(aux.split)
     with staged:
-        if staged.cells is None:
-            before = None
-            mask = (False,) * len(staged.captured) + tuple(at.flags)
-        else:
-            assert isinstance(tape, Tape)
-            before = Before(tape, staged.cells)
-            mask = tuple([c >= 0 for c in staged.cells])
+        mask, inputs = at.inputs(staged)
+        before = None if staged.cells is None else Before(tape, staged.cells)
         linear = linearize_jaxpr(staged.jaxpr, mask)
-        outs, residuals = run_primal(linear, staged, at.leaves if before is None else [])
+        outs, residuals = run_primal(linear, staged, inputs)
     num_results = len(outs) - aux.count
     pullback = Pullback(
         at.name,

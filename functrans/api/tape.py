@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from functrans import tiers
-from functrans.api.border import unaliased
+from functrans.api.border import unaliased, zeros
 from functrans.bind import TRACING, eval_jaxpr, in_force, is_evaluating, rest
 from functrans.config import config
 from functrans.errors import ConcretizationError
@@ -24,11 +24,11 @@ from functrans.transforms import Linearized, linearize_jaxpr, transpose_jaxpr
 Flags = tuple[bool, ...]
 
 
-class Back:
-    """The backward program for some of the results.
+class Linear:
+    """The backward program for some of the results, or the forward one.
 
-    `places` are the numbers, among the inputs that carry a derivative, of those whose cotangents it
-    gives. `native` runs it, once that is there.
+    `places` are the numbers, among the inputs that carry a derivative, of those whose cotangents
+    the backward one gives. `native` runs it, once that is there.
     """
 
     __slots__ = ("jaxpr", "native", "places")
@@ -38,7 +38,7 @@ class Back:
         self.native: tiers.Program | None = None
 
     def run(self, args: list[Any]) -> list[Any]:
-        """The cotangents, under the interpreter in force."""
+        """What it gives, under the interpreter in force."""
         outs = eval_jaxpr(self.jaxpr, args)
         self.native = self.native or tiers.native_of(self.jaxpr)
         return outs
@@ -49,7 +49,8 @@ class Program:
 
     jaxpr    the segment, and `active`: which inputs carry a derivative, `carried` in number
     forward  what runs: its outputs are the results, `count` in number, and `residuals` more
-    native   runs that, once it is there; not where Python that the user wrote would run in it
+    native   runs that, once it is there; not where Python that the user wrote would run in it, nor
+             where the residuals are not among its outputs
     linear   what comes next; None where the derivative cannot be staged yet, as that of a custom
              rule inside the rule itself: it is tried again if it is needed, and the residuals are
              the inputs
@@ -57,6 +58,7 @@ class Program:
              number; -1 for the others
     span     how much a tape keeps of a run
     whole    the backward program where all of these have a cotangent
+    onward   the program of tangents
     """
 
     __slots__ = (
@@ -71,6 +73,7 @@ class Program:
         "moved",
         "native",
         "offsets",
+        "onward",
         "residuals",
         "span",
         "whole",
@@ -90,9 +93,10 @@ class Program:
         self.count, self.moved, self.carried = len(moving), sum(moving), sum(active)
         self.span = self.residuals + self.carried + 2
         self.native: tiers.Program | None = None
-        self._is_plain = not _takes_functions(self.forward)
-        self.whole: Back | None = None
-        self._backs: dict[Flags, Back] = {}
+        self._is_plain = self.linear is not None and not _takes_functions(self.forward)
+        self.whole: Linear | None = None
+        self.onward: Linear | None = None
+        self._backs: dict[Flags, Linear] = {}
 
     def evaluated(self, values: list[Any]) -> tuple[list[Any], list[Any]]:
         """The outputs and the residuals, whatever is staged around it."""
@@ -108,14 +112,14 @@ class Program:
         residuals = values if self.linear is None else outs[self.count :]
         return outs, unaliased(residuals, values)
 
-    def back(self, linear: Linearized, given: Flags) -> Back:
+    def back(self, linear: Linearized, given: Flags) -> Linear:
         """The backward program for these of the results that may carry a derivative."""
         found = self._backs.get(given)
         if found is None:
             flags = (False,) * linear.num_residuals + (True,) * self.carried
             jaxpr, nonzero = transpose_jaxpr(linear.tangent, flags, given)
             places = [i for i, flag in enumerate(nonzero) if flag]
-            found = self._backs[given] = Back(jaxpr, places)
+            found = self._backs[given] = Linear(jaxpr, places)
         if linear is self.linear and all(given):
             self.whole = found
         return found
@@ -152,6 +156,25 @@ class Program:
             return (), []
         back = self.back(linear, tuple([bar is not None for bar in found]))
         return back.places, back.run([*residuals, *given])
+
+    def pushed(self, residuals: list[Any], dots: list[Any], at_once: bool) -> list[Any]:
+        """The tangents of the results that may carry a derivative, from those of the inputs."""
+        onward = self.onward
+        if onward is not None and onward.native is not None and at_once:
+            try:
+                return onward.native(residuals + dots)
+            except tiers.VALUE_ERRORS:
+                pass
+        linear = self.linear
+        if linear is not None:
+            if onward is None:
+                onward = self.onward = Linear(linear.tangent, [])
+            return onward.run([*residuals, *dots])
+        linear = linearize_jaxpr(self.jaxpr, self.active)
+        residuals = eval_jaxpr(linear.primal, residuals)[self.count :]
+        found = iter(eval_jaxpr(linear.tangent, [*residuals, *dots]))
+        columns = zip(self.offsets, linear.out_nonzero, self.jaxpr.out_avals, strict=True)
+        return [next(found) if flag else zeros(aval) for n, flag, aval in columns if n >= 0]
 
 
 _NONE = type(None)
@@ -234,6 +257,25 @@ class Tape:
                     bars[cell] = bar if known is None else known + bar
                 end = start
         return bars
+
+    def push(self, dots: list[Any]) -> list[Any]:
+        """The tangents of all values that carry a derivative, by cell, from those of the arguments;
+        None for an argument that carries none."""
+        kept, end = self._kept, len(self._kept)
+        ends: list[int] = []
+        while end:
+            ends.append(end)
+            end -= kept[end - 1].span
+        at_once = is_evaluating() and config.unjitted != "interpreted"
+        dots = list(dots)
+        with np.errstate(all="ignore"):
+            for end in reversed(ends):
+                program: Program = kept[end - 1]
+                start = end - program.span
+                middle = start + program.residuals
+                given = [dots[cell] for cell in kept[middle : end - 2]]
+                dots += program.pushed(kept[start:middle], given, at_once)
+        return dots
 
 
 def add_bar(bars: dict[int, Any], cell: int, bar: Any) -> None:
