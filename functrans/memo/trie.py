@@ -269,6 +269,17 @@ class Root(Step):
             found = self._later.setdefault(no_grad, found)
         return found
 
+    def forget(self) -> None:
+        """Let go of all that follows: who still refers to the root keeps no more than that.
+
+        A trace under way goes on with the steps that it stands at.
+        """
+        self.kept = False
+        for beginning in self.beginnings():
+            beginning.next, beginning.asked = DEAD, None
+            beginning._others, beginning._ends = {}, {}
+        self._later = {}
+
     def beginnings(self) -> list[Step]:
         """Itself, and where later segments begin."""
         return [self, *self._later.values()]
@@ -329,7 +340,7 @@ def _make_room() -> None:
     """Forget the roots that were not met for longest. Traces that follow one go on with it."""
     while _size[0] > config.memo_steps and _roots:
         _, root = _roots.popitem(last=False)
-        root.kept = False
+        root.forget()
         _size[0] -= root.size
 
 
@@ -343,6 +354,6 @@ def clear() -> None:
     """Forget all traces."""
     with _lock:
         for root in _roots.values():
-            root.kept = False
+            root.forget()
         _roots.clear()
         _size[0] = 0
