@@ -158,7 +158,7 @@ def over_all_images(
     as lines; where these would be short, the elements of a patch are.
     """
     count, places = prod(c.kernel), prod(c.places)
-    lines = by_element and c.places[-1] >= LEAST_LINE
+    lines = by_element and max(c.places[-1:], default=1) >= LEAST_LINE
     flat = (c.n, c.groups, c.i, places if by_element else count)
     order = (1, 2, 0, 3) if lines else (1, 0, 3, 2) if by_element else (1, 0, 2, 3)
     box = (c.groups, c.n, places, c.i, 1) if by_element else (c.groups, c.n, 1, c.i, count)
