@@ -38,7 +38,7 @@ from functrans.errors import (
     user_frame,
     where,
 )
-from functrans.held import hold
+from functrans.held import Hold
 from functrans.ir import (
     Atom,
     Aval,
@@ -129,7 +129,7 @@ class Trace(Asker):
     live = False
     walks = False
     open = True
-    holds: Sequence[Callable[[], None]] = ()
+    holds: Sequence[Hold] = ()
     records: list[Record] = _NOTHING
 
     def __init__(
@@ -449,7 +449,7 @@ class Trace(Asker):
             return array
         if array.nbytes <= COPY_LIMIT:
             return array.copy()
-        self.holds = [*self.holds, hold(array)]
+        self.holds = [*self.holds, Hold(array)]
         return array
 
     # -- asking for values --------------------------------------------------------------------
@@ -654,8 +654,8 @@ class Trace(Asker):
 
     def release(self) -> None:
         """Give large captured arrays their writeable flag back, once the run has ended."""
-        for undo in self.holds:
-            undo()
+        for hold in self.holds:
+            hold.undo()
         self.holds = ()
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import functrans as ft
-from functrans import recording, tiers
+from functrans import held, recording, tiers
 from functrans.bind import TRACING
 from functrans.memo import trie
 from jit.entry import base
@@ -329,3 +329,21 @@ def test_an_interrupt_leaves_everything_usable(
         signal.signal(signal.SIGALRM, before)
     for other, run in mix().items():
         assert run() is not None, other
+
+
+def test_a_hold_ends_with_what_refers_to_it() -> None:
+    """Wherever a run is left, its arrays can be written again; counted, and from a collection."""
+    array = np.zeros((4, 4))
+    view = array[1:]
+    first, second = held.Hold(view), held.Hold(array)
+    assert not array.flags.writeable
+    assert not view.flags.writeable
+    del second
+    assert not array.flags.writeable
+    with held._lock:  # as if a collection came while another one is at it
+        del first
+        assert not array.flags.writeable
+    held._release_dropped()
+    assert array.flags.writeable
+    assert view.flags.writeable
+    assert not held._held

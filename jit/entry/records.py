@@ -56,8 +56,10 @@ class Written:
         return self._record[Record.HITS]
 
     def __del__(self) -> None:
+        if ctypes is None or Record is None:  # the interpreter ends
+            return
         idle = self._record[Record.IDLE]
-        if idle and ctypes is not None:
+        if idle:
             ctypes.pythonapi.PyMem_RawFree(ctypes.c_void_p(idle))
 
 
