@@ -449,7 +449,9 @@ class Trace(Asker):
             return array
         if array.nbytes <= COPY_LIMIT:
             return array.copy()
-        self.holds = [*self.holds, Hold(array)]
+        hold = Hold(array)
+        self.holds = [*self.holds, hold]  # first: an interrupt may come while it begins
+        hold.begin()
         return array
 
     # -- asking for values --------------------------------------------------------------------
@@ -654,9 +656,15 @@ class Trace(Asker):
 
     def release(self) -> None:
         """Give large captured arrays their writeable flag back, once the run has ended."""
-        for hold in self.holds:
-            hold.undo()
-        self.holds = ()
+        try:
+            for hold in self.holds:
+                hold.undo()
+        except BaseException:  # an interrupt, which comes once
+            for hold in self.holds:
+                hold.undo()
+            raise
+        finally:
+            self.holds = ()
 
 
 _KEEP_OUT = {

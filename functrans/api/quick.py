@@ -158,8 +158,23 @@ class Quick:
     ) -> tuple[Trace, Leaf | Staged]:
         """Trace the call: its leaf in the memo, or the staged program. `flat` takes the result
         apart; None where it must be one leaf. Not `taped`, what is run for an ask is traced too."""
+        trace = self._begun(call[0], taped)
+        try:
+            return trace, self._followed(trace, call, args, kwargs, flat)
+        except BaseException:  # of the function, or an interrupt
+            trace.release()
+            raise
+
+    def _followed(
+        self,
+        trace: Trace,
+        call: Call,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        flat: Callable[[Any], list[Any]] | None,
+    ) -> Leaf | Staged:
+        """What becomes of the trace, which is in force meanwhile, and then ends."""
         signature, leaves, treedef = call
-        trace = self._begun(signature, taped)
         outer = enter(trace)
         try:
             expected, names = trace.expected_argument, signature.names
@@ -176,12 +191,9 @@ class Quick:
                 if type(result) is Tracer and result.recorder is trace:
                     leaf = trace.returned(result, _ONE)
                     if leaf is not None:
-                        return trace, leaf
+                        return leaf
                 flat = AuxOutput(self._f, False, self._purpose).split_scalar
-            return trace, ended(trace, tracers, flat(result), self._f)
-        except BaseException:
-            trace.release()
-            raise
+            return ended(trace, tracers, flat(result), self._f)
         finally:
             in_force.interpreter = outer
             TRACING[0] -= 1
