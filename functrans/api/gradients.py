@@ -102,7 +102,6 @@ def _value_and_grad(
 
     places = None if memory is not None else _plain_places(argnums)
     quick = None if places is None else Quick(f, places, what, holomorphic)
-
     name = what, holomorphic
 
     def both(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -197,10 +196,10 @@ def _value_and_grad(
 def _plain_places(argnums: Argnums) -> int | tuple[int, ...] | None:
     """Argnums that are positions from the front, each once; None for others."""
     several = argnums if isinstance(argnums, tuple) else (argnums,)
-    plain = all(type(n) is int and n >= 0 for n in several)
-    if not plain or not several or len(set(several)) < len(several):
+    places = tuple([n for n in several if type(n) is int and n >= 0])
+    if not places or len(set(places)) < len(several):
         return None
-    return several if isinstance(argnums, tuple) else several[0]  # type: ignore[return-value]
+    return places if isinstance(argnums, tuple) else places[0]
 
 
 def _first(values: list[Any]) -> Any:
