@@ -25,7 +25,6 @@ from functrans.bind import (
     source_override,
 )
 from functrans.errors import (
-    AxisNameError,
     ConcretizationError,
     DtypeError,
     LeakedTracerError,
@@ -124,7 +123,6 @@ class Trace(Asker):
     will ask for a value. With a `root` it follows the memo from there.
     """
 
-    axis: MappedAxis | None = None
     copies = True
     live = False
     walks = False
@@ -148,10 +146,8 @@ class Trace(Asker):
         self.thread = threading.get_ident()
         self.tape = None
         self.axes = outer.axes
-        if axis is not None:
-            self.axis = axis
-            if axis.name is not None:
-                self.axes = (axis, *outer.axes)
+        if axis is not None and axis.name is not None:
+            self.axes = (axis, *outer.axes)
         if root is not None:
             self.follow(root)
             return
@@ -726,14 +722,3 @@ def stage_walk(walk: Callable[..., Sequence[Any]], avals: Sequence[Aval], purpos
         jaxpr, captured = trace.finish(arguments, walk(*arguments))
     assert not captured, f"{purpose}: the walk captured {describe(captured)}"
     return jaxpr
-
-
-def axis_size(name: Any) -> int:
-    """The size of the mapped axis called `name` in force here; AxisNameError when there is none."""
-    for trace in enclosing_traces(current_interpreter()):
-        if trace.axis is not None and trace.axis.name == name and name is not None:
-            return trace.axis.size
-    raise AxisNameError(
-        f"no mapped axis is called {name!r} here (in {where(user_frame())}). Collectives such as "
-        f"psum work inside vmap(f, axis_name={name!r})."
-    )

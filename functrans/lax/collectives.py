@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from functrans import tree
-from functrans.bind import Interpreter, current_interpreter
+from functrans.bind import ambient_axes
 from functrans.errors import AxisNameError, user_frame, where
 from functrans.ir import aval_of, is_inexact
 from functrans.primitives import collective as c
@@ -34,12 +34,9 @@ def axis_size(axis_name: AxisName) -> int:
 
 
 def _size(name: Any) -> int:
-    interpreter: Interpreter | None = current_interpreter()
-    while interpreter is not None:
-        axis = getattr(interpreter, "axis", None)
-        if axis is not None and axis.name is not None and axis.name == name:
+    for axis in ambient_axes():
+        if axis.name == name:
             return axis.size
-        interpreter = interpreter.parent
     raise AxisNameError(
         f"no axis is named {name!r} here (in {where(user_frame())}). Call the function under "
         f"vmap(..., axis_name={name!r})"
