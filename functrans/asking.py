@@ -17,10 +17,11 @@ from functrans.bind import current_interpreter
 from functrans.ir import Jaxpr, Var, intern, prune
 from functrans.memo.keys import slot_kind
 from functrans.memo.trie import DEAD, Leaf, Slot, Step, door
+from functrans.position import Program
 from functrans.segments import free_inputs, live_outputs
 from functrans.tracing import Node, Tracer
 from functrans.treedef import LEAF
-from functrans.walking import Program, Walker
+from functrans.walking import Walker
 
 _new = Node.__new__
 NOTHING = 2
@@ -61,15 +62,6 @@ class Asker(Walker):
     """
 
     read: tuple[int, list[int]]
-
-    def decide(self, tracer: Tracer, remedy: str) -> bool:
-        """The truth of a tracer; what comes next is expected to be what came after the same."""
-        asked = self.asked(tracer)
-        if asked is None:
-            return bool(self.force(tracer, remedy))
-        truth = bool(tracer.node.value)
-        self.cursor = asked.then[truth]
-        return truth
 
     def asked(self, tracer: Tracer) -> Asked | None:
         """Run the segment of a tracer, so that it has a value, where the memo knows how."""

@@ -75,6 +75,7 @@ from functrans.ir import (
 from functrans.ir.primitive import Bilinear, Collective, Elementwise, Linear, LinearIn, Reduction
 from functrans.memo.fast import NOTHING, SAME
 from functrans.memo.trie import Root, Step
+from functrans.position import Position
 from functrans.primitives import ALL as PRIMITIVES
 from functrans.primitives import derive
 from functrans.recording import Trace, stage_walk
@@ -89,7 +90,6 @@ from functrans.transforms import (
     simplify,
     transpose_jaxpr,
 )
-from functrans.walking import Position
 
 __all__ = [
     "IMPORTED",

@@ -10,83 +10,29 @@ of the steps it came by, gives its tracers their nodes, and is noting from then 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from functrans import tree
-from functrans.errors import ThreadError, user_frame, where
-from functrans.ir import Eqn, Jaxpr, Var
+from functrans.ir import Jaxpr
 from functrans.memo.fast import take_older
 from functrans.memo.keys import Opaque, Reader, read_bind, read_call, read_program
-from functrans.memo.trie import DEAD, Key, Leaf, Recorded, Root, Slot, Step, ViewOf, child
-from functrans.noting import Noted, copied, describe_slot, expect, slot_of, taken_apart
-from functrans.surface.declare import Declaration
-from functrans.tracing import Node, Tracer
+from functrans.memo.trie import DEAD, Key, Leaf, Root, Slot, Step, child
+from functrans.noting import Noter, has
+from functrans.tracing import Tracer
 from functrans.views import note_view
-
-if TYPE_CHECKING:
-    from functrans.segments import Record
 
 _new = Tracer.__new__
 
 
-class Position:
-    """Where a trace stands, for fast paths to read and move on; Walker says what the fields are."""
-
-    __slots__ = ("cursor", "ins", "made", "older", "tape", "thread", "twins")
-
-    cursor: Step
-    ins: list[Any]
-    made: list[Tracer]
-    older: list[tuple[Tracer, Node, int]]
-    tape: Tape | None
-    thread: int
-    twins: dict[int, Tracer]
-
-
-class Walker(Position):
-    """The part of a trace that the memo is concerned with; Trace records.
-
-    cursor    the step a following trace stands at; DEAD while it does not follow, or is suspended
-    parked    where a suspended trace stands
-    spot      the step a noting trace stands at
-    tape      runs the trace segment by segment, where it does; `restarted`: has one been run?
-    older     the tracers of earlier segments that this one reads, and their places among `ins`
-    outermost is what is bound or called next an edge of the trie?
-    memoised  is it in the trie, or has it been?
-    made      the tracers that the steps on the way have made
-    twins     by id, others for the same values, and those that were written to
-    ins       the values from outside that were met on the way
-    """
-
-    parked: Step = DEAD
-    spot: Step | None = None
-    outermost = False
-    memoised = False
-    purpose: str
-    no_grad = False
-    restarted = False
-    _noting: Any = None
-    _root: Root | None = None
+class Walker(Noter):
+    """The part of a trace that follows the memo; position.py says what its fields are."""
 
     if TYPE_CHECKING:
-        # What Trace has.
-        records: list[Record]
-        _hoisted: list[Node]
-        _slots: dict[Var, Slot]
-        _constants: dict[Var, Any]
-        captured: list[tuple[Any, Tracer]]
 
-        def start_recording(self) -> None: ...
-        def record_all(self, eqns: Sequence[Eqn], env: dict[Any, Any]) -> None: ...
-        def run_segment(self) -> None: ...
-        def force(self, tracer: Tracer, remedy: str) -> Any: ...
-        def require_usable(self, tracer: Tracer) -> None: ...
-        def captured_input(self, value: Any) -> Tracer: ...
-        def constant(self, value: np.ndarray[Any, Any]) -> Tracer: ...
-        def fill_argument(self, tracer: Tracer, value: Any, name: str | None) -> Node: ...
-        def _keep(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]: ...
+        def run_segment(self) -> None:
+            """Run what was traced since the last ask, which asking.py adds."""
 
     def follow(self, root: Root) -> None:
         """Start at a root of the trie."""
@@ -100,7 +46,7 @@ class Walker(Position):
         self.outermost = True
         self.made = []
         self.ins = []
-        self.given: list[tuple[Tracer, Any, str | None]] = []
+        self.given = []
         self.twins = {}
         self.older = []
 
@@ -271,10 +217,6 @@ class Walker(Position):
         self.made.append(tracer)
         return tracer
 
-    def keep(self, value: Any) -> Any:
-        """A value from outside, out of reach of later writes to it."""
-        return self._keep(value) if type(value) is np.ndarray else value
-
     def switch(self, no_grad: bool) -> None:
         """Turn derivatives off or on: a step of its own."""
         self.no_grad = no_grad
@@ -292,202 +234,10 @@ class Walker(Position):
         step.a, step.build = no_grad, _nothing
         self.spot = self.spot.add(key, step)
 
-    # -- noting -----------------------------------------------------------------------------------
-
-    def _note(
-        self,
-        key: Key,
-        reader: Reader,
-        body: Callable[..., Any],
-        args: Sequence[Any],
-        kwargs: dict[str, Any],
-    ) -> Any:
-        """Record an operation, and put it into the trie."""
-        start, hoisted = len(self.records), len(self._hoisted)
-        given = [self.hoist(self.keep(value)) for value in reader.inputs]
-        xs, options = reader.replaced(args, kwargs, given)
-        slots = [tracer.slot for tracer in reader.own]
-        self.outermost, self._noting = False, key[0]
-        try:
-            result = body(*xs, **options)
-        except BaseException:
-            del self._hoisted[hoisted:]
-            self.older = [old for old in self.older if old[2] < hoisted]
-            self.outermost = self.spot is not None
-            raise
-        finally:
-            self._noting = None
-        if self.spot is None:
-            return result
-        if result is NotImplemented or any(
-            t.slot is not s for t, s in zip(reader.own, slots, strict=True)
-        ):
-            self.leave()
-            return result
-        self.outermost = True
-        noted = Noted(key, reader, args, kwargs, given)
-        return self._noted(noted, result, start)
-
-    def _noted(self, call: Noted, result: Any, start: int) -> Any:
-        """Put the operation that was just recorded into the trie; its result."""
-        assert self.spot is not None
-        result, made, build = taken_apart(result, call.reader.own)
-        if made is None or self.spot.is_full:
-            self.leave()
-            return result
-        step = child(call.key[0], self.spot)
-        step.inputs = tuple(slot_of(tracer) for tracer in call.inputs)
-        if build is None:
-            describe_slot(step, made[0])
-            step.results = (step,)
-        else:
-            step.results = tuple(slot_of(tracer) for tracer in made)
-            step.build = build
-            step.parts = call.key[1:]
-        for slot, tracer in zip(step.inputs, call.inputs, strict=True):
-            self._slots[tracer.node.var] = slot
-        own = set(map(self._slot_of, call.reader.own))
-        recorded = self._recorded(start, made)
-        if recorded is None or not all(slot in own for _, slot, _ in recorded.views):
-            self.leave()
-            return result
-        step.recorded, step.views = recorded, recorded.views
-        if build is None and isinstance(step.fn, Declaration):
-            expect(step, call.key, call.args, call.kwargs)
-        known = self.spot.add(call.key, step)
-        for slot, tracer in zip(known.inputs, call.inputs, strict=True):
-            self._slots[tracer.node.var] = slot
-            tracer.slot = slot
-        for slot, tracer in zip(known.results, made, strict=True):
-            tracer.slot = slot
-            self._slots.setdefault(tracer.node.var, slot)
-        self.made += made
-        self.spot = known
-        return result
-
-    def _recorded(self, start: int, made: list[Tracer]) -> Recorded | None:
-        """What was recorded since `start`, over slots; None where it refers to anything else."""
-        eqns = [copied(r.eqn) for r in self.records[start:]]
-        inside = {v for eqn in eqns for v in eqn.outputs}
-        outs = [tracer.node.var for tracer in made]
-        read = dict.fromkeys([a for eqn in eqns for a in eqn.inputs if type(a) is Var] + outs)
-        free: list[tuple[Var, Slot]] = []
-        constants: list[tuple[Var, Any]] = []
-        for var in read:
-            if var in inside:
-                continue
-            if var in self._slots:
-                free.append((var, self._slots[var]))
-            elif var in self._constants:
-                constants.append((var, self._constants[var]))
-            else:
-                return None
-        views: list[ViewOf] = []
-        for i, tracer in enumerate(made):
-            if tracer.link is not None:
-                slot = self._slot_of(tracer.link.parent)
-                if slot is None:
-                    return None
-                views.append((i, slot, tracer.link.function))
-        return Recorded(eqns, free, constants, outs, views)
-
-    def _slot_of(self, tracer: Tracer) -> Slot | None:
-        """The slot of a tracer, of an earlier segment maybe, in this one."""
-        return tracer.slot or self._slots.get(tracer.node.var)
-
-    def hoist(self, value: Any) -> Tracer:
-        """A new input for a value from outside that is out of reach of later writes.
-
-        A value of an earlier segment stays what it is.
-        """
-        own = type(value) is Tracer and value.recorder is self
-        tracer = value if own else self.captured_input(value)
-        if own:
-            self.older.append((tracer, tracer.node, len(self._hoisted)))
-        self._hoisted.append(tracer.node)
-        return tracer
-
-    def leave(self) -> None:
-        """Off the trie: record from now on."""
-        self.materialise()
-        self.spot = None
-        self.outermost = False
-
-    def peeked(self) -> None:
-        """An operation that is being noted asks for a value: its key does not tell what it does."""
-        if self.spot is not None and self._noting is not None:
-            self._noting.peeks = True
-            self.spot = None
-
-    # -- from following to noting -----------------------------------------------------------------
-
     def known(self) -> None:
         """Count a trace, or a segment, that the memo knew."""
         assert self._root is not None
         self._root.hits += 1
-
-    def materialise(self) -> None:
-        """Record what the steps on the way recorded, and give the tracers their nodes."""
-        place = self.parked if self.cursor is DEAD else self.cursor
-        if place is DEAD:
-            return
-        self.cursor = self.parked = DEAD
-        assert self._root is not None
-        self._root.misses += 1
-        self.start_recording()
-        nodes: dict[Slot, Node] = {}
-        tracers: dict[Slot, Tracer] = {}
-        for tracer, value, name in self.given:
-            nodes[tracer.slot] = self.fill_argument(tracer, value, name)
-            _fill(tracer, tracer.slot, nodes[tracer.slot])
-            tracers[tracer.slot] = tracer
-        older = {
-            place: Tracer(self, node) if id(tracer) in self.twins else tracer
-            for tracer, node, place in self.older
-        }
-        self.older = []
-        ins, made = iter([older.get(i, value) for i, value in enumerate(self.ins)]), iter(self.made)
-        for step in place.path():
-            for slot in step.inputs:
-                inner = self.hoist(next(ins, None))
-                self._slots[inner.node.var] = slot
-                nodes[slot] = inner.node
-                tracers[slot] = inner
-            if step.recorded is None:
-                continue
-            self._replay(step.recorded, nodes, step.results)
-            own = [next(made) for _ in step.results]
-            for slot, tracer in zip(step.results, own, strict=True):
-                _fill(tracer, slot, nodes[slot])
-                tracers[slot] = tracer
-            for i, slot, function in step.recorded.views:
-                if own[i].link is None:
-                    note_view(own[i], tracers[slot], function)
-        for tracer in self.twins.values():
-            _fill(tracer, tracer.slot, nodes[tracer.slot])
-        if next(made, None) is not None or next(ins, _NOTHING) is not _NOTHING:
-            raise self.used_at_once()
-        self.spot = place
-        self.outermost = True
-
-    def used_at_once(self) -> ThreadError:
-        """The error where two threads moved the trace on at once."""
-        return ThreadError(
-            f"a function that {self.purpose} transforms used its traced values in two threads at "
-            f"once (in {where(user_frame())}). Apply the transform inside the thread."
-        )
-
-    def _replay(
-        self, recorded: Recorded, nodes: dict[Slot, Node], results: tuple[Slot, ...]
-    ) -> None:
-        """Record the equations of a step anew; adds the nodes of its results."""
-        env: dict[Var, Node] = {var: nodes[slot] for var, slot in recorded.free}
-        for var, value in recorded.constants:
-            env[var] = self.constant(value).node
-        self.record_all(recorded.eqns, env)
-        for slot, var in zip(results, recorded.outs, strict=True):
-            node = nodes[slot] = env[var]
-            self._slots.setdefault(node.var, slot)
 
     # -- values of earlier segments ----------------------------------------------------------------
 
@@ -573,60 +323,5 @@ class Walker(Position):
         return key, reader.inputs
 
 
-class Program(Protocol):
-    """How a segment runs where derivatives are wanted of some inputs.
-
-    `offsets` has the number of each result among those that carry a derivative; -1 for the others.
-    """
-
-    offsets: list[int]
-
-
-class Tape(Protocol):
-    """Runs a trace segment by segment, and remembers what its derivative needs.
-
-    Values that carry a derivative are numbered: a cell is the number of one. The arguments come
-    first, carrying or not: `active` says which do.
-    """
-
-    active: Sequence[bool]
-
-    def program(self, leaf: Leaf, active: tuple[bool, ...]) -> Any:
-        """How a segment runs whose inputs carry derivatives so."""
-        ...
-
-    def run(self, program: Any, values: list[Any], cells: list[int]) -> tuple[list[Any], int]:
-        """The results of a segment, and maybe more, and the first cell of those that carry.
-
-        `cells` are those of the inputs that carry a derivative.
-        """
-        ...
-
-
-_NOTHING: Any = object()
-
-
 def _nothing(_: list[Any]) -> None:
     return None
-
-
-def _fill(tracer: Tracer, slot: Slot, node: Node) -> None:
-    """Give a tracer that was made while following what it would have had."""
-    tracer.node = node
-    if not has(tracer, "origin"):
-        tracer.origin = slot.origin
-    if not has(tracer, "scalar"):
-        tracer.scalar = slot.scalar
-    if not has(tracer, "views"):
-        tracer.views = None
-    if not has(tracer, "link"):
-        tracer.link = None
-
-
-def has(tracer: Tracer, name: str) -> bool:
-    """Is this attribute of a tracer set?"""
-    try:
-        object.__getattribute__(tracer, name)
-    except AttributeError:
-        return False
-    return True

@@ -18,7 +18,8 @@ FUNCTRANS = [
     {"config", "tiers", "bind", "held", "memo"},
     {"primitives"},
     {"surface"},
-    {"tracing", "views", "segments", "noting", "walking", "asking", "recording"},
+    {"tracing", "views", "segments", "position", "capturing", "equations", "noting", "walking"}
+    | {"asking", "forcing", "recording"},
     {"transforms"},
     {"control"},
     {"api"},

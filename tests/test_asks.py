@@ -15,8 +15,8 @@ import pytest
 import functrans as ft
 import functrans.numpy as fnp
 from functrans.api import tape
-from functrans.asking import Asker
 from functrans.bind import is_evaluating
+from functrans.forcing import Forcer
 from functrans.memo import trie
 from functrans.tracing import Node, Tracer
 from functrans.walking import Walker
@@ -258,7 +258,7 @@ def python_asks(call: Callable[[], Any]) -> int:
     seen: list[int] = []
 
     def profile(frame: Any, event: str, _: Any) -> None:
-        if event == "call" and frame.f_code is Asker.decide.__code__:
+        if event == "call" and frame.f_code is Forcer.decide.__code__:
             seen.append(1)
 
     sys.setprofile(profile)

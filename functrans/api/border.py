@@ -9,12 +9,13 @@ import numpy as np
 
 from functrans import tiers, tree
 from functrans.bind import bind, current_interpreter, eval_jaxpr, in_force
+from functrans.capturing import supported
 from functrans.config import config
 from functrans.errors import DtypeError, TransformTypeError, describe, where
 from functrans.ir import Aval, Jaxpr, MappedAxis, aval_of, intern
 from functrans.ir.aval import float0
 from functrans.primitives.structural import convert_p
-from functrans.recording import Argument, Trace, root_of, supported, tracing
+from functrans.recording import Argument, Trace, root_of, tracing
 from functrans.tracing import Tracer
 from functrans.transforms import simplify
 

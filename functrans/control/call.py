@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from functrans.bind import bind, eval_jaxpr, is_evaluating
+from functrans.forcing import Hooks, provide_hooks
 from functrans.ir import (
     Atom,
     Aval,
@@ -19,7 +20,6 @@ from functrans.ir import (
     any_acts,
 )
 from functrans.primitives.structural import stop_gradient_p
-from functrans.recording import Hooks, provide_hooks
 from functrans.transforms.batching import batch_jaxpr
 from functrans.transforms.jvp import jvp_jaxpr
 from functrans.transforms.partial_eval import partial_eval_jaxpr
