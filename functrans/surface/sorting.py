@@ -12,7 +12,8 @@ from functrans.errors import ShapeError
 from functrans.ir import aval_of
 from functrans.primitives import elementwise as e
 from functrans.primitives import structural as p
-from functrans.primitives.derive import Value, full_like
+from functrans.primitives.derive import Value, full, full_like
+from functrans.primitives.indexing import gather
 from functrans.primitives.ordering import sort_p
 from functrans.primitives.reduction import cumsum_p
 from functrans.surface.axes import normal_axis
@@ -108,7 +109,47 @@ def searchsorted(
 
 
 def _ranks(row: Value, wanted: Value, side: str) -> Value:
-    """Sort both together; how many of `row` come before each wanted value."""
+    """How many of `row` come before each wanted value."""
+    if aval_of(row).size == 0:
+        return full(0, aval_of(wanted).with_dtype(INT))
+    if aval_of(row).dtype.kind == "c":
+        return _ranks_by_sorting(row, wanted, side)
+    found = _ranks_by_halving(row, wanted, side)
+    return found if aval_of(row).dtype.kind in "biu" else _nan_last(found, row, wanted, side)
+
+
+def _ranks_by_halving(row: Value, wanted: Value, side: str) -> Value:
+    """Binary search of all wanted values at once, in steps that depend on the row's length alone.
+
+    The answer lies in [place, place + length]. NaN comes before nothing and after nothing.
+    """
+    come_before = e.lt if side == "left" else e.le
+    place = full(0, aval_of(wanted).with_dtype(INT))
+
+    def step(place: Value, half: int) -> Value:
+        """Past `half` elements where the last of them comes before the wanted value."""
+        last = e.add(place, full_like(place, half - 1))
+        is_past = come_before(gather(row, [last], (0,), "clip"), wanted)
+        return p.select(is_past, e.add(place, full_like(place, half)), place)
+
+    length = aval_of(row).size
+    while length > 1:
+        half = length // 2
+        place, length = step(place, half), length - half
+    return step(place, 1)
+
+
+def _nan_last(found: Value, row: Value, wanted: Value, side: str) -> Value:
+    """NaN belongs after all numbers, and before or after the NaNs of the row."""
+    n = full_like(found, aval_of(row).size)
+    if side == "left":
+        nans = p.reduce_sum(cast(e.is_nan(row), INT), (0,))
+        n = e.sub(n, p.broadcast(nans, aval_of(found).shape, (0,)))
+    return p.select(e.is_nan(wanted), n, found)
+
+
+def _ranks_by_sorting(row: Value, wanted: Value, side: str) -> Value:
+    """The ranks of values in the order of `sort`: both are sorted together."""
     n, m = aval_of(row).size, aval_of(wanted).size
     values = p.concatenate([wanted, row] if side == "left" else [row, wanted], 0)
     is_row = _marks(n, m, first=side == "right")
