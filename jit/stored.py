@@ -25,6 +25,9 @@ MOST_READS = 64
 """In how many places one expression may read."""
 FEW = 64
 """Storing an array up to this size takes no time that could be felt."""
+HEAVY = 8.0
+"""Simple operations per element that take less time on vectors, with a store and a load, than one
+element after another."""
 MOST_EQUATIONS = 256
 """Up to so many equations over few elements are one expression, and twice as many one kernel."""
 
@@ -76,6 +79,7 @@ def choose_stored(graph: Graph) -> dict[Var, str]:
     contexts: dict[Var, set[int]] = {}
     for eqn in reversed(graph.eqns):
         mark_stored(graph, eqn, stored, costs, contexts)
+    store_for_serial_loops(graph, stored)
     bound_depth(graph, stored)
     bound_reads(graph, stored)
     bound_equations(graph, stored)
@@ -159,6 +163,18 @@ def store_operands(graph: Graph, eqn: Eqn, stored: dict[Var, str]) -> None:
             base = atom if root.dense else view_base(graph, atom)
             if base in graph.producers:
                 stored.setdefault(base, f"operand of {eqn.primitive.name}")
+
+
+def store_for_serial_loops(graph: Graph, stored: dict[Var, str]) -> None:
+    """Expensive operands of loops without vectors are computed before them, on vectors."""
+    roots = [(eqn, ROOTS[eqn.primitive].serial) for eqn in graph.eqns if eqn.primitive in ROOTS]
+    serial = [(eqn, eqn.inputs[i]) for eqn, which in roots for i in which(eqn)]
+    if not serial:
+        return
+    costs = inline_costs(graph, stored)
+    for eqn, atom in serial:
+        if isinstance(atom, Var) and atom.aval.size > FEW and costs.get(atom, 0.0) > HEAVY:
+            stored.setdefault(atom, f"read one by one by {eqn.primitive.name}")
 
 
 def bound_depth(graph: Graph, stored: dict[Var, str]) -> None:

@@ -256,6 +256,13 @@ def write_update(
         walk.store(buffer, flat, element, mask)
 
 
+def one_by_one(eqn: Eqn) -> Sequence[int]:
+    """The indices; and the updates, where each index names a single element."""
+    index, updates = eqn.inputs[2], eqn.inputs[1]
+    indices = range(2, len(eqn.inputs))
+    return (1, *indices) if updates.aval.size == index.aval.size else indices
+
+
 # -- scatters of many updates to few places ---------------------------------------------------
 
 
@@ -413,6 +420,7 @@ def _root(
         nothing_stored,
         workspace=crowd_workspace if crowds else lambda eqn: 0,
         overwrites=changes_unless_crowded if crowds else changes_first,
+        serial=one_by_one,
     )(lower_scatter(combine, paired, monoid))
     own = placed(primitive)
     lowers(own)(lower_placed(combine, paired))

@@ -23,6 +23,8 @@ ft = primitives.reduction
 st = primitives.structural
 el = primitives.elementwise
 INT64 = np.dtype(np.int64)
+WIDE = 8
+"""Rows of so many elements are worth a loop on vectors for each step of a cumulative reduction."""
 
 
 def parts(element: Any) -> tuple[Value, ...]:
@@ -86,12 +88,28 @@ def lower_cumulative(step: Function, paired: Function | None = None) -> Callable
             return
         before, n, after = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
         scan = Scan(ctx, eqn, (before, n, after), step, paired)
-        if after >= 8 and not scan.narrow:
+        if has_rows(eqn):
             scan.rows_from_memory()
         else:
             scan.in_registers()
 
     return rule
+
+
+def has_rows(eqn: Eqn) -> bool:
+    """Do the steps go from row to row, on vectors? If not, each line is a loop of single steps."""
+    aval = eqn.inputs[0].aval
+    return prod(aval.shape[eqn.params["axis"] + 1 :]) >= WIDE and not is_narrow(aval.dtype)
+
+
+def one_by_one(eqn: Eqn) -> Sequence[int]:
+    """What a cumulative reduction along lines reads."""
+    return () if has_rows(eqn) else (0,)
+
+
+def is_narrow(dtype: np.dtype) -> bool:
+    """Is it a float of two bytes?"""
+    return dtype.itemsize == 2 and dtype.kind not in "iu"
 
 
 class Scan:
@@ -109,7 +127,7 @@ class Scan:
         (self.x,) = eqn.inputs
         (self.out,) = eqn.outputs
         self.step = (paired or step) if self.x.aval.dtype.kind == "c" else step
-        self.narrow = self.x.aval.dtype.itemsize == 2 and self.x.aval.dtype.kind not in "iu"
+        self.narrow = is_narrow(self.x.aval.dtype)
 
     def place(self, a: Index, k: Index, c: Index) -> Index:
         """The position of step k: from the other end when the scan is reversed."""
@@ -186,8 +204,8 @@ def mul(b: Builder, x: Value, y: Value) -> Value:
     return b.mul(x, y)
 
 
-lowers_root(ft.cumsum_p, _none)(lower_cumulative(add, cx.add))
-lowers_root(ft.cumprod_p, _none)(lower_cumulative(mul, cx.mul))
-lowers_root(ft.cummax_p, _none)(lower_cumulative(maximum))
-lowers_root(ft.cummin_p, _none)(lower_cumulative(minimum))
-lowers_root(ft.cumlogsumexp_p, _none)(lower_cumulative(logaddexp))
+lowers_root(ft.cumsum_p, _none, serial=one_by_one)(lower_cumulative(add, cx.add))
+lowers_root(ft.cumprod_p, _none, serial=one_by_one)(lower_cumulative(mul, cx.mul))
+lowers_root(ft.cummax_p, _none, serial=one_by_one)(lower_cumulative(maximum))
+lowers_root(ft.cummin_p, _none, serial=one_by_one)(lower_cumulative(minimum))
+lowers_root(ft.cumlogsumexp_p, _none, serial=one_by_one)(lower_cumulative(logaddexp))

@@ -190,6 +190,7 @@ class Root(NamedTuple):
     the rule wants. `calls` are runtime functions that it will call, as far as the equation tells:
     they are made while the program is. `overwrites` lists (operand, result) where the rule changes
     the operand into the result if both lie in one place, and copies it there first if not.
+    `serial` lists the fused operands whose elements are asked for one by one, never on vectors.
     """
 
     rule: RootRule
@@ -198,6 +199,7 @@ class Root(NamedTuple):
     workspace: Callable[[Eqn], int]
     calls: Callable[[Eqn], Sequence[str]]
     overwrites: Callable[[Eqn], Sequence[tuple[int, int]]]
+    serial: Callable[[Eqn], Sequence[int]]
 
 
 SCALARS: dict[Primitive, ScalarRule] = {}
@@ -257,11 +259,12 @@ def lowers_root(
     workspace: Callable[[Eqn], int] = lambda eqn: 0,
     calls: Callable[[Eqn], Sequence[str]] = lambda eqn: (),
     overwrites: Callable[[Eqn], Sequence[tuple[int, int]]] = lambda eqn: (),
+    serial: Callable[[Eqn], Sequence[int]] = lambda eqn: (),
 ) -> Callable[[RootRule], RootRule]:
     """Register a rule over whole buffers; see Root."""
 
     def keep(rule: RootRule) -> RootRule:
-        ROOTS[primitive] = Root(rule, memory, dense, workspace, calls, overwrites)
+        ROOTS[primitive] = Root(rule, memory, dense, workspace, calls, overwrites, serial)
         return rule
 
     return keep

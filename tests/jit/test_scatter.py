@@ -137,3 +137,34 @@ def test_a_slice_that_would_end_outside_is_written_at_the_end() -> None:
         expected = x.copy()
         expected[row : row + 20, column : column + 30] = 1
         np.testing.assert_array_equal(ft.jit(f)(x, np.int64(i)), expected)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c16"])
+def test_expensive_updates_are_made_on_vectors_first(dtype: str) -> None:
+    """Elements that meet their places one after another are not also computed one by one."""
+    n, rows = 1000, 30
+    where, x = RNG.integers(0, rows, n), RNG.normal(size=n).astype(dtype)
+    expected = np.zeros(rows, dtype)
+    np.add.at(expected, where, np.exp(x))
+    compiled = ft.jit(lambda x, where: fnp.zeros(rows, dtype).at[where].add(np.exp(x)))
+    np.testing.assert_allclose(compiled(x, where), expected, rtol=1e-4 if dtype == "f4" else 1e-12)
+    assert "(read one by one by scatter_add)" in str(compiled.lower(x, where).compile_report())
+
+
+def test_expensive_indices_are_made_on_vectors_first() -> None:
+    n, rows = 1000, 30
+    x, updates = RNG.random(n), RNG.normal(size=(n, 8))
+    expected = np.zeros((rows, 8))
+    np.add.at(expected, (np.exp(x) * 10).astype(int), updates)
+    compiled = ft.jit(lambda x, u: fnp.zeros((rows, 8)).at[(np.exp(x) * 10).astype(int)].add(u))
+    np.testing.assert_allclose(compiled(x, updates), expected, rtol=1e-12)
+    assert "full i64[1000]" in str(compiled.lower(x, updates).compile_report())
+
+
+def test_running_sums_of_expensive_elements_read_them_from_memory() -> None:
+    x = RNG.normal(size=(3, 500))
+    line = ft.jit(lambda x: np.cumsum(np.exp(x), axis=1))
+    np.testing.assert_allclose(line(x), np.cumsum(np.exp(x), axis=1), rtol=1e-12)
+    assert "(read one by one by cumsum)" in str(line.lower(x).compile_report())
+    rows = ft.jit(lambda x: np.cumsum(np.exp(x), axis=0))
+    assert "one by one" not in str(rows.lower(x).compile_report())
