@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def row_and_wanted(dtype: str, n: int) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("dtype", ["f8", "f4", "f2", "i8", "u1", "?", "c16"])
-def test_agrees_with_numpy(dtype: str, side: str) -> None:
+def test_agrees_with_numpy(dtype: str, side: Literal["left", "right"]) -> None:
     for n in LENGTHS:
         row, wanted = row_and_wanted(dtype, n)
         expected = np.searchsorted(row, wanted, side)
