@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import gcd
 
+from jit.branches import BlockEmitter
+from jit.frame import CONTEXT, STATUS, Frame
 from jit.loop_facts import (
     LARGE,
     SMALL_VOLUME,
@@ -24,7 +26,6 @@ from jit.loop_ir.nodes import FLOATS, Carry, Combine, DType, For
 from jit.names import PARALLEL, PARALLEL_HOT
 from jit.operations import OPERATIONS
 from jit.registers import Module, Reg
-from jit.statements import CONTEXT, STATUS, StatementEmitter
 from jit.vectors import indices, literal, register, vector
 
 # A parallel reduction keeps one partial result for each chunk, at most this many.
@@ -57,7 +58,7 @@ def identity(combine: Combine, dtype: DType, init: str) -> str:
             return init
 
 
-def combined(f: StatementEmitter, carry: Carry, lanes: int, a: str, b: str) -> str:
+def combined(f: Frame, carry: Carry, lanes: int, a: str, b: str) -> str:
     """The monoid of a carry on two operands."""
     return OPERATIONS[carry.combine or "add"](f.w, carry.init.dtype, lanes, (a, b))
 
@@ -76,7 +77,7 @@ def need_parallel(module: Module, name: str) -> None:
         module.functions.append(serial)
 
 
-class FunctionEmitter(StatementEmitter):
+class FunctionEmitter(BlockEmitter):
     """A whole LLVM function: a kernel, or the outlined body of a parallel loop."""
 
     def loop(self, stmt: For) -> None:
@@ -160,7 +161,7 @@ class FunctionEmitter(StatementEmitter):
         body.span(stmt, "%lo", "%hi", None, [], chunk_unit(stmt, grain))
         self.run_body(body, self.scalar(stmt.extent), str(grain), runner)
 
-    def run_body(self, body: StatementEmitter, count: str, grain: str, runner: str) -> None:
+    def run_body(self, body: Frame, count: str, grain: str, runner: str) -> None:
         """Close the outlined function, fill the context, run, and pass a failure on."""
         body.leaving()
         body.w.do("ret void")

@@ -46,7 +46,7 @@ JIT = [
     {"passes"},
     {"target", "vectors", "conversions", "operations", "memory"},
     {"intrinsics"},
-    {"loop_facts", "blocked", "registers", "statements", "loops", "emit"},
+    {"loop_facts", "blocked", "registers", "frame", "statements", "branches", "loops", "emit"},
     {"image", "elf", "native", "codegen"},
     {"processor", "disk_cache", "cache_key", "code_cache"},
     {"runtime"},
