@@ -20,22 +20,11 @@ from functrans.extend import (
 )
 from jit import native
 from jit.entry.asks_text import DECIDE, ERRORS, AskFields, asks_module
-from jit.entry.layout import STATE, address_of, layout
+from jit.entry.layout import STATE, layout
 from jit.entry.members import method, offset_of
 from jit.runtime.objects import link_object, once, runtime_object
 
 METH_NOARGS = 0x4
-FUNCTIONS = (
-    "PyErr_ExceptionMatches",
-    "PyList_Append",
-    "PyList_GetSlice",
-    "PyList_SetSlice",
-    "PyLong_AsLongLong",
-    "PyLong_AsUnsignedLong",
-    "PyObject_IsTrue",
-    "PyThread_get_thread_ident",
-    "PyUnicode_CompareWithASCIIString",
-)
 OWNERS: dict[type[Any], tuple[str, ...]] = {
     Tracer: ("recorder", "slot", "node"),
     Node: ("value", "known", "cell"),
@@ -60,7 +49,6 @@ def native_ask() -> dict[str, Any]:
     slowly = Tracer.__dict__["__bool__"]
     imports = {
         **found.symbols,
-        **{name: address_of(ctypes.pythonapi[name]) for name in FUNCTIONS},
         **dict(zip(ERRORS, map(id, (IndexError, ValueError, ArithmeticError)), strict=True)),
         STATE: TRACING.buffer_info()[0],
         "ft_tracer": id(Tracer),

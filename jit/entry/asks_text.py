@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from jit.entry.declarations import module_text
 from jit.entry.layout import DICT_SIZE, LIST_ITEMS, LIST_SIZE, STATE, TUPLE_ITEMS, TYPE
 from jit.entry.reading import field, require
 from jit.runtime.writer import Function
@@ -25,37 +26,11 @@ NOTHING_DECIDED = 2
 
 ERRORS = ("ft_index_error", "ft_value_error", "ft_arithmetic_error")
 
-DECLARATIONS = f"""
+OWN = f"""
 @{STATE} = external global i64
-@ft_tracer = external global i8
-@ft_trace = external global i8
-@ft_node = external global i8
-@ft_config = external global i8
-@ft_decide_slowly = external global i8
-@Py_None = external global i8
-@Py_True = external global i8
-@Py_False = external global i8
-@ft_index_error = external global i8
-@ft_value_error = external global i8
-@ft_arithmetic_error = external global i8
 @ft_interpreted = private constant [12 x i8] c"interpreted\\00"
-declare ptr @PyObject_Vectorcall(ptr, ptr, i64, ptr)
-declare ptr @PyType_GenericAlloc(ptr, i64)
-declare ptr @PyList_New(i64)
-declare i32 @PyList_Append(ptr, ptr)
-declare ptr @PyList_GetSlice(ptr, i64, i64)
-declare i32 @PyList_SetSlice(ptr, i64, i64, ptr)
-declare i64 @PyLong_AsLongLong(ptr)
-declare i64 @PyLong_AsUnsignedLong(ptr)
-declare ptr @PyLong_FromLongLong(i64)
-declare i64 @PyThread_get_thread_ident()
-declare i32 @PyUnicode_CompareWithASCIIString(ptr, ptr)
-declare i32 @PyObject_IsTrue(ptr)
-declare i32 @PyErr_ExceptionMatches(ptr)
-declare void @PyErr_Clear()
-declare void @Py_IncRef(ptr)
-declare void @Py_DecRef(ptr)
 """
+"""The globals of the module."""
 
 
 class AskFields(NamedTuple):
@@ -98,8 +73,7 @@ class AskFields(NamedTuple):
 
 def asks_module(triple: str, fields: AskFields) -> str:
     """The LLVM text of the native ask."""
-    parts = "\n".join([replaced(), Ask(fields).text()])
-    return f'target triple = "{triple}"\n{DECLARATIONS}\n{parts}\n'
+    return module_text(triple, [replaced(), Ask(fields).text()], OWN)
 
 
 def replaced() -> str:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from functrans.extend import EngineError
+from jit.entry.declarations import PYTHON
 from jit.runtime import blocks
 
 TYPE = 8
@@ -43,29 +44,6 @@ ARRAY_TYPE, SCALAR = 2, 60
 ENTER, STATE = "ft_enter", "ft_tracing"
 """The native entry, and the word that tells it that something is being traced."""
 
-FUNCTIONS = (
-    "PyObject_Vectorcall",
-    "PyErr_Clear",
-    "PyErr_NoMemory",
-    "PyObject_RichCompareBool",
-    "PyDict_Next",
-    "PyDict_New",
-    "PyDict_SetItem",
-    "PyTuple_New",
-    "PyList_New",
-    "PyType_GenericAlloc",
-    "PyFloat_FromDouble",
-    "PyLong_FromLongLong",
-    "PyLong_AsLongLongAndOverflow",
-    "PyBool_FromLong",
-    "PyComplex_FromDoubles",
-    "PyEval_SaveThread",
-    "PyEval_RestoreThread",
-    "PyMem_RawMalloc",
-    "PyMem_RawFree",
-    "Py_IncRef",
-    "Py_DecRef",
-)
 OBJECTS: dict[str, Any] = {
     "PyLong_Type": int,
     "PyList_Type": list,
@@ -74,6 +52,7 @@ OBJECTS: dict[str, Any] = {
     "Py_False": False,
     "Py_None": None,
     "PyArray_Type": np.ndarray,
+    "PySlice_Type": slice,
 }
 SCALARS = "?bhilqBHILQfdFD"
 """Type characters of the NumPy scalars whose value lies in the object."""
@@ -173,7 +152,7 @@ def scalar_agrees(char: str) -> bool:
 
 def functions() -> dict[str, int]:
     """The C functions of the interpreter."""
-    return {name: address_of(ctypes.pythonapi[name]) for name in FUNCTIONS}
+    return {name: address_of(ctypes.pythonapi[name]) for name in PYTHON}
 
 
 def address_of(function: Any) -> int:

@@ -24,13 +24,12 @@ from functrans.extend import (
 )
 from jit import native
 from jit.entry.asks import native_ask
-from jit.entry.layout import address_of, dispatch_name, layout, word
+from jit.entry.layout import dispatch_name, layout, word
 from jit.entry.members import method, offset_of
 from jit.entry.steps_text import ROW, SLICE, UFUNC, Fields, step_name, steps_module
 from jit.runtime.objects import in_background, link_object, once, runtime_object
 
 METH_KEYWORDS, METH_NOARGS, METH_O, METH_FASTCALL = 0x2, 0x4, 0x8, 0x80
-FUNCTIONS = ("PyList_Append", "PyList_Size", "PyUnicode_CompareWithASCIIString")
 NAMES = sorted(operators)
 
 
@@ -87,8 +86,6 @@ def native_steps() -> dict[str, Any]:
     assert ctypes.sizeof(rows) == ROW * len(NAMES)
     imports = {
         **found.symbols,
-        **{name: address_of(ctypes.pythonapi[name]) for name in FUNCTIONS},
-        "PySlice_Type": id(slice),
         "ft_tracer": id(Tracer),
         "ft_trace": id(Trace),
         "ft_nothing": id(NOTHING),

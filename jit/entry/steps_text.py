@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from jit.entry.declarations import module_text
 from jit.entry.layout import TUPLE_ITEMS, TUPLE_SIZE, TYPE
 from jit.entry.reading import field, require
 from jit.runtime.writer import Function
@@ -24,28 +25,8 @@ MISS = "inttoptr (i64 1 to ptr)"
 SLICE = (16, 24, 32)
 """Where a slice keeps start, stop and step."""
 
-DECLARATIONS = """
-@ft_tracer = external global i8
-@ft_trace = external global i8
-@ft_nothing = external global i8
-@ft_same = external global i8
-@ft_rows = external global i8
-@ft_ufunc_slowly = external global i8
-@Py_None = external global i8
-@PyLong_Type = external global i8
-@PySlice_Type = external global i8
-@ft_call = private constant [9 x i8] c"__call__\\00"
-declare ptr @PyObject_Vectorcall(ptr, ptr, i64, ptr)
-declare ptr @PyType_GenericAlloc(ptr, i64)
-declare i32 @PyList_Append(ptr, ptr)
-declare i64 @PyList_Size(ptr)
-declare ptr @PyLong_FromLongLong(i64)
-declare ptr @PyTuple_New(i64)
-declare i64 @PyLong_AsLongLongAndOverflow(ptr, ptr)
-declare i32 @PyUnicode_CompareWithASCIIString(ptr, ptr)
-declare void @Py_IncRef(ptr)
-declare void @Py_DecRef(ptr)
-"""
+OWN = '@ft_call = private constant [9 x i8] c"__call__\\00"'
+"""The globals of the module."""
 
 
 class Fields(NamedTuple):
@@ -78,8 +59,7 @@ def steps_module(triple: str, rows: int, fields: Fields) -> str:
     """The LLVM text of the steps of so many operators."""
     parts = [f(fields) for f in (older, take_older, forward, expected, operator, ufunc)]
     parts += [entry(row) for row in range(rows)]
-    functions = "\n".join(parts)
-    return f'target triple = "{triple}"\n{DECLARATIONS}\n{functions}\n'
+    return module_text(triple, parts, OWN)
 
 
 # -- one operation ----------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from jit.entry.declarations import module_text
 from jit.entry.guards_text import alike, apart, match
 from jit.entry.layout import ENTER, HEAD, NATIVE_FLAGS, SLOW, STATE, TUPLE_ITEMS, TUPLE_SIZE
 from jit.entry.reading import SCALAR_BYTES, field, require, word
@@ -26,46 +27,17 @@ ALIGNMENT = 64
 KEPT_BYTES = 1 << 26
 """A larger arena is given back to the system after each call."""
 
-DECLARATIONS = """
-@ft_tracing = external global i64
-@PyLong_Type = external global i8
-@PyList_Type = external global i8
-@PyDict_Type = external global i8
-@Py_True = external global i8
-@Py_False = external global i8
-@PyArray_Type = external global i8
-@ft_block_table = external global [3 x ptr]
-declare ptr @PyObject_Vectorcall(ptr, ptr, i64, ptr)
-declare void @PyErr_Clear()
-declare ptr @PyErr_NoMemory()
-declare i32 @PyObject_RichCompareBool(ptr, ptr, i32)
-declare i32 @PyDict_Next(ptr, ptr, ptr, ptr)
-declare ptr @PyDict_New()
-declare i32 @PyDict_SetItem(ptr, ptr, ptr)
-declare ptr @PyTuple_New(i64)
-declare ptr @PyList_New(i64)
-declare ptr @PyType_GenericAlloc(ptr, i64)
-declare ptr @PyFloat_FromDouble(double)
-declare ptr @PyLong_FromLongLong(i64)
-declare i64 @PyLong_AsLongLongAndOverflow(ptr, ptr)
-declare ptr @PyBool_FromLong(i64)
-declare ptr @PyComplex_FromDoubles(double, double)
-declare ptr @PyEval_SaveThread()
-declare void @PyEval_RestoreThread(ptr)
-declare ptr @PyMem_RawMalloc(i64)
-declare void @PyMem_RawFree(ptr)
-declare void @Py_IncRef(ptr)
-declare void @Py_DecRef(ptr)
-declare ptr @PyArray_NewFromDescr(ptr, ptr, i32, ptr, ptr, ptr, i32, ptr)
-declare ptr @PyArray_Scalar(ptr, ptr, ptr)
+OWN = f"""
+@{STATE} = external global i64
+@{BLOCKS} = external global [3 x ptr]
 """
+"""The globals of the module."""
 
 
 def enter_module(triple: str) -> str:
     """The LLVM text of the entry and its parts."""
     parts = (match, apart, alike, results, new_array, packed, cleared, attempt, slow, enter)
-    functions = "\n".join(part() for part in parts)
-    return f'target triple = "{triple}"\n{DECLARATIONS}\n{functions}\n'
+    return module_text(triple, [part() for part in parts], OWN)
 
 
 # -- one record -------------------------------------------------------------------------------

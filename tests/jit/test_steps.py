@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,8 +17,13 @@ import functrans.numpy as fnp
 from functrans.errors import EngineWarning, LeakedTracerError
 from functrans.memo import fast, trie
 from functrans.tracing import Tracer
+from jit.entry import asks as asks_file
 from jit.entry import steps
+from jit.entry.asks_text import asks_module
+from jit.entry.declarations import NUMPY, PYTHON
 from jit.entry.layout import layout
+from jit.entry.steps_text import steps_module
+from jit.entry.text import enter_module
 
 pytestmark = pytest.mark.skipif(layout() is None, reason="the layout of objects is not proved")
 
@@ -320,3 +326,19 @@ def test_what_cannot_be_made_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         steps._install_or_tell()
     assert ft.grad(lambda x: np.sum(np.sin(x) * x))(X).shape == (3,)
     monkeypatch.undo()
+
+
+def test_what_is_declared_is_called() -> None:
+    """Modules declare what they mention, of what one table offers, and the table offers no more."""
+    fields, ask_fields = steps.fields_of_steps(), asks_file.fields_of_asks()
+    assert fields is not None
+    assert ask_fields is not None
+    modules = (
+        enter_module("any"),
+        steps_module("any", 1, fields),
+        asks_module("any", ask_fields),
+    )
+    called = {name for text in modules for name in re.findall(r"call [\w ]+ @(Py\w+)\(", text)}
+    declared = {name for text in modules for name in re.findall(r"^declare .*@(\w+)\(", text, re.M)}
+    assert called <= declared
+    assert declared == {*PYTHON, *NUMPY}
