@@ -10,8 +10,13 @@ os.environ["FUNCTRANS_CACHE"] = "off"
 os.environ.pop("FUNCTRANS_CACHE_DIR", None)
 os.environ["FUNCTRANS_CHECK"] = "1"
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
+
+from functrans import config, tiers
+from functrans.memo import trie
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,3 +52,13 @@ def fuzz_seconds(pytestconfig: pytest.Config) -> float:
 def update_snapshots(pytestconfig: pytest.Config) -> bool:
     """Should a pinned text be written instead of compared?"""
     return bool(pytestconfig.getoption("--update-snapshots"))
+
+
+@pytest.fixture
+def empty_memo() -> Iterator[None]:
+    """An empty memo, and the switches as they were afterwards, with nothing that still compiles."""
+    trie.clear()
+    before = config.memo, config.memo_steps, config.unjitted, config.background
+    yield
+    tiers.wait()
+    config.memo, config.memo_steps, config.unjitted, config.background = before
