@@ -238,22 +238,24 @@ def lower_scatter(
 def write_update(
     ctx: RootContext, eqn: Eqn, combine: Function | None, i: Index, buffer: Buffer, start: Index
 ) -> None:
-    """What index number `i` names, on vectors; the result begins at `start` of the buffer."""
+    """What index number `i` names, on vectors, where it lies inside; the result is at `start`."""
     walk, axes, (out,) = ctx.walk, eqn.params["axes"], eqn.outputs
     updates, index, shape = eqn.inputs[1], eqn.inputs[2], out.aval.shape
     rest = tuple(n for axis, n in enumerate(shape) if axis not in axes)
     width = prod(rest)
-    with ctx.nest([width], "vector") as (j,):
-        here = Point(index.aval.shape, flat=i)
-        found, inside = resolved(walk, eqn, here)
-        source = merged(found, walk.unraveled(j, rest), axes, len(shape))
-        mask = None if inside is True else inside
-        flat = start + Point(shape, multi=source).flat
-        element = walk.value(updates, Point(updates.aval.shape, flat=i * width + j))
-        if combine is not None:
-            old = walk.load(buffer, out.aval, flat, mask)
-            element = combine(ctx.b, old, element)
-        walk.store(buffer, flat, element, mask)
+    found, inside = resolved(walk, eqn, Point(index.aval.shape, flat=i))
+
+    def write() -> None:
+        with ctx.nest([width], "vector") as (j,):
+            source = merged(found, walk.unraveled(j, rest), axes, len(shape))
+            flat = start + Point(shape, multi=source).flat
+            element = walk.value(updates, Point(updates.aval.shape, flat=i * width + j))
+            if combine is not None:
+                old = walk.load(buffer, out.aval, flat, None)
+                element = combine(ctx.b, old, element)
+            walk.store(buffer, flat, element)
+
+    walk.branch(inside, write)
 
 
 def one_by_one(eqn: Eqn) -> Sequence[int]:

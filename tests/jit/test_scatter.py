@@ -168,3 +168,16 @@ def test_running_sums_of_expensive_elements_read_them_from_memory() -> None:
     assert "(read one by one by cumsum)" in str(line.lower(x).compile_report())
     rows = ft.jit(lambda x: np.cumsum(np.exp(x), axis=0))
     assert "one by one" not in str(rows.lower(x).compile_report())
+
+
+@pytest.mark.parametrize("width", [1, 12])
+def test_updates_outside_are_passed_over(width: int) -> None:
+    """One question for each update: nothing is masked inside."""
+    where = RNG.integers(-20, 20, 300)
+    updates = RNG.normal(size=(300, width))
+    compiled = ft.jit(lambda u: ft.ops.segment_max(u, where, 13))
+    expected = np.full((13, width), -np.inf)
+    inside = (where >= 0) & (where < 13)
+    np.maximum.at(expected, where[inside], updates[inside])
+    np.testing.assert_array_equal(compiled(updates), expected)
+    assert " where " not in compiled.lower(updates).as_text("loops")
