@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from functrans.extend import Atom, Literal, Var
 from jit.loop_ir.nodes import Value
 from jit.lowering.asking import MOST_CARRIED, Asker, Body, Elements, Limits, TooLarge
-from jit.lowering.index import ZERO, Index, Point
+from jit.lowering.index import ZERO, Index, Loop, Point
 from jit.lowering.reduction import joined, parts
 from jit.lowering.rules import Element, is_complex
 from jit.lowering.unrolled import Source, Unrolled
 
 ONE: Elements = {ZERO: None}
 """The only element of a scalar."""
+STRIDES = 3
+"""Where a lane reaches further into the others at so many steps, it reaches all of them in time."""
 
 
 class Carried:
@@ -35,6 +37,17 @@ class Carried:
     @property
     def count(self) -> int:
         return sum(map(len, self.places))
+
+    def reach(self, lanes: Loop | None) -> int:
+        """How many lanes away the farthest element is that a lane needs."""
+        if lanes is None:
+            return 0
+        farthest = 0
+        for flat in (flat for places in self.places for flat in places):
+            each = flat.coefficient(lanes)
+            if each:
+                farthest = max(farthest, abs(flat.const // each))
+        return farthest
 
     def ask(self, asker: Asker, atoms: Sequence[Atom]) -> None:
         """Ask for the elements of the first carry."""
@@ -108,8 +121,13 @@ def closed(
 
     made: the needed elements of what the body gives besides its carry.
     """
+    strides, reached = 0, carried.reach(limits.lanes)
     while True:
         needs = Asker(body, anywhere, limits)
         needs.want(body.outvars, [*carried.places, *made])
         if not carried.grow(needs):
             return needs
+        before, reached = reached, carried.reach(limits.lanes)
+        strides += reached > before
+        if strides > STRIDES:
+            raise TooLarge("each reaches further into the others at each step")

@@ -460,3 +460,35 @@ def test_an_index_out_of_bounds_is_an_error() -> None:
 
     with pytest.raises(OutOfBoundsError, match="out of bounds for axis 0 with size 3"):
         ft.jit(f)(np.arange(3.0))
+
+
+# -- lanes that need their neighbours ---------------------------------------------------------
+
+
+def test_lanes_that_reach_further_at_each_step_are_given_up_at_once() -> None:
+    """A stencil: after k steps an element depends on its k-th neighbours."""
+
+    def heat(u: Any) -> Any:
+        def step(_: Any, u: Any) -> Any:
+            return fnp.at(u)[1:-1].add(0.2 * (u[2:] - 2.0 * u[1:-1] + u[:-2]))
+
+        return lax.fori_loop(0, 20, step, u)
+
+    check(heat, RNG.normal(size=200), form="program")
+    executable, _ = compiled(heat, np.zeros(200))
+    assert "in 200 lanes each reaches further into the others at each step" in str(
+        executable.report.kernels
+    )
+
+
+def test_lanes_may_reach_into_their_neighbours_a_few_times() -> None:
+    """A chain of three carries, each of which reads the next beside its own place."""
+
+    def chain(u: Any) -> Any:
+        def step(_: Any, c: Any) -> Any:
+            a, b, d = c
+            return a + 0.1 * fnp.pad(b, (0, 1))[1:], b + 0.1 * fnp.pad(d, (0, 1))[1:], 0.9 * d
+
+        return lax.fori_loop(0, 20, step, (u, u + 1.0, u + 2.0))[0]
+
+    check(chain, RNG.normal(size=100), form="lanes")
