@@ -320,12 +320,6 @@ def _some(words: list[str], items: Mapping[Any, Any] | list[Any] | tuple[Any, ..
     return ", ".join(words + (["..."] if len(items) > _SHOWN else []))
 
 
-def ordinal(n: int) -> str:
-    """`1st`, `2nd`, `3rd`, `4th`, ... for messages that count arguments from one."""
-    suffix = "th" if 10 <= n % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
-    return f"{n}{suffix}"
-
-
 def argument_name(f: Callable[..., Any], position: int) -> str:
     """What the user calls the positional argument of `f`: `argument 0 (params)`, or its number."""
     code = getattr(_unwrap(f), "__code__", None)

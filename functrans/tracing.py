@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,39 +47,6 @@ INDICES = (
     "A plain array that is indexed by it must take part: fnp.array(a)[i] in place of a[i]. "
     + ARRAYS
 )
-
-
-class Recorder(Protocol):
-    """What a tracer needs of the trace it belongs to."""
-
-    def force(self, tracer: Tracer, remedy: str) -> Any:
-        """The value of the tracer, an array or a scalar, or an error that says why it has none and
-        what to do."""
-        ...
-
-    def decide(self, tracer: Tracer, remedy: str) -> bool:
-        """The truth of the tracer's value."""
-        ...
-
-    def require_current(self, tracer: Tracer, action: str) -> None:
-        """Raise unless this is the trace in force in this thread."""
-        ...
-
-    def attribute(self, tracer: Tracer, name: str) -> Any:
-        """What an attribute is that the tracer has not got yet."""
-        ...
-
-    def copied(self, tracer: Tracer) -> Tracer:
-        """Another tracer for the same value."""
-        ...
-
-    def rewrite(self, tracer: Tracer, other: Tracer) -> None:
-        """Let a tracer stand for the value of another one from now on."""
-        ...
-
-    def is_forgotten(self, tracer: Tracer) -> bool:
-        """Does nobody but the trace refer to the tracer?"""
-        ...
 
 
 _LATE = frozenset({"node", "origin", "scalar", "link", "views"})
@@ -120,7 +87,7 @@ class Node:
 class Tracer(Array):
     """Stands for an array while a function is staged. Never made by users.
 
-    recorder the trace it belongs to
+    recorder the trace it belongs to, which answers for it (recording.py)
     slot     what the memo knows it as; None for what the memo does not know
     node     its current value there
     origin   "made" inside the trace, an "argument", or "captured"

@@ -49,7 +49,6 @@ from jit.runtime import callbacks, symbols, threads
 
 CHECKED = os.environ.get("FUNCTRANS_CHECK", "") not in ("", "0")
 """Is what the stages make checked? It is in tests; a fault would be one of functrans."""
-STAGES = ("jaxpr", "fuse", "loops", "llvm", "object", "load")
 TEXTS = ("jaxpr", "loops", "llvm", "asm")
 
 

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 from functools import cache
 
-from jit.loop_ir.nodes import FLOATS, ITEMSIZE, SIGNED, DType
+from jit.loop_ir.nodes import FLOATS, ITEMSIZE, DType
 from jit.target import Target
 
 REGISTER: dict[DType, str] = {
@@ -98,11 +98,6 @@ def steps(lanes: int, stride: int) -> str:
 def indices(numbers: Sequence[int]) -> str:
     """A shuffle mask."""
     return f"<{len(numbers)} x i32> <" + ", ".join([f"i32 {n}" for n in numbers]) + ">"
-
-
-def is_signed(dtype: DType) -> bool:
-    """Whether an integer type has a sign."""
-    return dtype in SIGNED
 
 
 class Writer:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from functrans import errors
-from functrans.errors import argument_name, describe, name_of, ordinal, user_frame, where
+from functrans.errors import argument_name, describe, name_of, user_frame, where
 
 
 class Callable:
@@ -104,11 +104,6 @@ def test_argument_name() -> None:
     assert argument_name(Callable().method, 0) == "argument 0 (x)"
     assert argument_name(lambda *xs: xs, 2) == "argument 2"
     assert argument_name(len, 0) == "argument 0"
-
-
-def test_ordinal() -> None:
-    words = [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21, 102)]
-    assert words == ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "102nd"]
 
 
 def test_every_error_is_the_builtin_that_numpy_users_expect() -> None:

@@ -15,7 +15,7 @@ from functrans.errors import UnsupportedError, user_frame, where
 from functrans.ir import Primitive, aval_of
 from functrans.memo import fast
 from functrans.memo.keys import Numbers
-from functrans.primitives.derive import DType, Value
+from functrans.primitives.derive import Value
 from functrans.primitives.structural import select_p
 from functrans.surface.declare import Declared, Function, surface, write_out
 from functrans.surface.promotion import (
@@ -123,8 +123,3 @@ def _where(name: str, keep: Any, result: Value, out: Any) -> Value:
     condition = cast(as_operand(keep, name), BOOL)
     condition, result, old = broadcast_together(name, condition, result, old)
     return bind(select_p, condition, result, old)[0]
-
-
-def in_dtype(dtype: DType) -> Callable[[Value], Value]:
-    """Conversion to `dtype`, to be used in a table."""
-    return lambda x: cast(x, dtype)

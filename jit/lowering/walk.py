@@ -15,7 +15,6 @@ import numpy as np
 
 from functrans.extend import Atom, Eqn, Literal, Var
 from jit.lowering.index import (
-    Divided,
     Dynamic,
     Index,
     Point,
@@ -269,7 +268,3 @@ def scalar_cost(eqn: Eqn) -> float:
         return 1.0
     paired = bool(eqn.inputs) and eqn.inputs[-1].aval.dtype.kind == "c"
     return rule.cost * 2.5 if paired else rule.cost
-
-
-def mentions_division(index: Index) -> bool:
-    return any(isinstance(atom, Divided) for atom in index.terms)

@@ -41,7 +41,6 @@ class Writer(BaseWalk):
         self.memos: list[Memo] = [{}]
         self.held: list[dict[tuple[Var, Index], Element]] = [{}]
         self.rows: dict[Var, Callable[[Index], Index]] = {}
-        self._masks: dict[int, Value] = {}
         self.floor = 0
 
     # loops
@@ -49,7 +48,7 @@ class Writer(BaseWalk):
     @contextmanager
     def kernel(self, name: str) -> Generator[None]:
         """Open a kernel: nothing is known at its start."""
-        self.memos, self.held, self._masks = [{}], [{}], {}
+        self.memos, self.held = [{}], [{}]
         with self.b.kernel(name):
             yield
 
