@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from functrans.extend import Eqn, primitives
+from jit.lowering.root import RootContext
 from jit.lowering.rules import lowers_root
-from jit.lowering.writer import RootContext
 
 ft = primitives.callbacks
 

@@ -16,6 +16,7 @@ from jit.loop_ir.nodes import LoopKind
 from jit.lowering import complex as cx
 from jit.lowering.formulas import NARROW
 from jit.lowering.index import Index, Point
+from jit.lowering.root import RootContext
 from jit.lowering.rules import (
     EquationBuilder,
     Fold,
@@ -26,7 +27,6 @@ from jit.lowering.rules import (
     loop_dtype,
     lowers_root,
 )
-from jit.lowering.writer import RootContext
 
 ft = primitives.contraction
 st = primitives.structural

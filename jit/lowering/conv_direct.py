@@ -16,9 +16,9 @@ from functrans.extend import Eqn, Primitive, primitives
 from jit.loop_ir.nodes import Buffer, Value
 from jit.lowering.index import Index, Point
 from jit.lowering.padded import BEYOND, Padded, aligned, fill, table
+from jit.lowering.root import RootContext
 from jit.lowering.rules import lowers_root
 from jit.lowering.window import Axis, Phase, Window, axis_of
-from jit.lowering.writer import RootContext
 
 ft = primitives.contraction
 PANEL = 8

@@ -16,9 +16,9 @@ from functrans.extend import Eqn, Primitive, primitives
 from jit.loop_ir.nodes import Buffer
 from jit.lowering.index import Index, Point
 from jit.lowering.padded import BEYOND, Padded, aligned, fill, table
+from jit.lowering.root import RootContext
 from jit.lowering.rules import lowers_root
 from jit.lowering.window import Window
-from jit.lowering.writer import RootContext
 
 ft = primitives.contraction
 PLANES = 16

@@ -7,8 +7,8 @@ import numpy as np
 from functrans.extend import Atom, Eqn, Primitive, Var, primitives
 from jit.loop_ir.nodes import ITEMSIZE, Buffer
 from jit.lowering.index import Point
+from jit.lowering.root import RootContext
 from jit.lowering.rules import element_bytes, lowers_root
-from jit.lowering.writer import RootContext
 
 broadcast_p = primitives.structural.broadcast_p
 ZERO_BYTES = 1 << 16

@@ -15,6 +15,7 @@ from jit.lowering.copying import changes_first, copy_into, nothing_stored
 from jit.lowering.elementwise import extremes, maximum, minimum
 from jit.lowering.formulas import Function
 from jit.lowering.index import Index, Loop, Point, constant, of_loop
+from jit.lowering.root import RootContext
 from jit.lowering.rules import (
     CHECKS,
     EquationBuilder,
@@ -27,7 +28,6 @@ from jit.lowering.rules import (
     lowers,
     lowers_root,
 )
-from jit.lowering.writer import RootContext
 
 ft = primitives.indexing
 PARTS = 8

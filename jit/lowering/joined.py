@@ -22,9 +22,9 @@ from jit.lowering.loops import (
     nothing,
     program_sweep_p,
 )
+from jit.lowering.root import RootContext
 from jit.lowering.rules import element_bytes, lowers_root
 from jit.lowering.sweeps import SweepWriter, operands_of
-from jit.lowering.writer import RootContext
 
 program_joined_p = Primitive(
     name="joined", abstract_eval=nothing, impl=nothing, effects=effect_of_programs

@@ -14,8 +14,8 @@ from functrans.extend import Atom, Effect, Eqn, Primitive, Var
 from jit.loop_ir.nodes import Pointer, Program, Value
 from jit.lowering.copying import fill
 from jit.lowering.index import Point
+from jit.lowering.root import RootContext
 from jit.lowering.rules import element_bytes, is_complex, lowers_root
-from jit.lowering.writer import RootContext
 
 ALIGNMENT = 64
 SLOTS = 8

@@ -8,9 +8,9 @@ from typing import Any
 from functrans.extend import Eqn, primitives
 from jit.loop_ir.nodes import ITEMSIZE, DType
 from jit.lowering.index import Index, Point
+from jit.lowering.root import RootContext
 from jit.lowering.rules import loop_dtype, lowers_root
 from jit.lowering.selection import is_selected, select_largest
-from jit.lowering.writer import RootContext
 
 ft = primitives.ordering
 

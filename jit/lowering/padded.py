@@ -14,7 +14,7 @@ import numpy as np
 
 from jit.loop_ir.nodes import Buffer, DType
 from jit.lowering.index import ZERO, Index
-from jit.lowering.writer import RootContext
+from jit.lowering.root import RootContext
 
 BEYOND = 64
 """Cells after a copy that may be read (and not used) by whole vectors."""

@@ -15,9 +15,9 @@ from jit.lowering import complex as cx
 from jit.lowering.elementwise import logaddexp, maximum, minimum
 from jit.lowering.formulas import Function
 from jit.lowering.index import Index, Loop, Point, constant
+from jit.lowering.root import RootContext
 from jit.lowering.rules import EquationBuilder, Fold, Pair, expands, folds, lowers_root
 from jit.lowering.structural import fold_axes
-from jit.lowering.writer import RootContext
 
 ft = primitives.reduction
 st = primitives.structural

@@ -34,9 +34,9 @@ from jit.lowering.asking import (
 )
 from jit.lowering.graph import View
 from jit.lowering.index import Divided, Dynamic, Index, Loop, Point, constant, of_loop, unravel
+from jit.lowering.root import RootContext
 from jit.lowering.rules import Element, Pair, is_complex, lowers_root
 from jit.lowering.unrolled import Sink, Source, Unrolled
-from jit.lowering.writer import RootContext
 
 FORMS = (register_cond, register_scan, register_sweep, register_while, register_joined)
 """The files of controls; importing them fills the table."""

@@ -19,7 +19,7 @@ from jit.loop_ir.nodes import ITEMSIZE, DType, Value
 from jit.lowering.index import Dynamic, Index, Point, Shape
 
 if TYPE_CHECKING:
-    from jit.lowering.writer import RootContext
+    from jit.lowering.root import RootContext
 
 
 class Pair(NamedTuple):

@@ -13,8 +13,8 @@ from jit.loop_ir.builder import Builder
 from jit.loop_ir.nodes import FLOATS, Buffer, DType, Value, integer_bounds
 from jit.lowering.formulas import NARROW
 from jit.lowering.index import Index, Loop, Point, of_loop
+from jit.lowering.root import RootContext
 from jit.lowering.rules import loop_dtype
-from jit.lowering.writer import RootContext
 
 MOST = 64
 """Up to so many are kept in order by insertion."""

@@ -30,8 +30,8 @@ from jit.lowering.loops import (
     slice_units,
     swapped,
 )
+from jit.lowering.root import RootContext
 from jit.lowering.rules import lowers_root
-from jit.lowering.writer import RootContext
 from jit.names import NO_MEMORY
 
 

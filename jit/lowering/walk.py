@@ -44,7 +44,10 @@ def decided(name: str, index: Index, bound: int) -> bool | None:
 class BaseWalk:
     """What looking and writing share: the order of evaluation and the memo.
 
-    `inlined` maps each variable that is not stored to the equation that makes it.
+    b          what operations are written to: a Builder, or what takes them and does nothing
+    producers  the equation that makes each variable, where one does
+    stored     the variables that lie in memory: they are read, not computed, where they are met
+    splits     collects which loops had better be two; None where that is settled
     """
 
     b: Any
@@ -89,6 +92,10 @@ class BaseWalk:
         return self.evaluate(var, point, var)
 
     def evaluate(self, var: Var, point: Point, root: Var | None) -> Any:
+        """The element of `var`; of `root`, which is stored, it is computed anew and not read.
+
+        Operands wait on a stack of their own, since a chain of equations may be long.
+        """
         memo = self.memo(point)
         if var in memo and root is None:
             return memo[var]
@@ -117,6 +124,7 @@ class BaseWalk:
         return memo[var]
 
     def finish_scalar(self, eqn: Eqn, memo: dict[Var, Any]) -> None:
+        """Note the results of an elementwise equation whose operands are known."""
         operands = [
             memo[a] if isinstance(a, Var) else self.literal(a.aval.dtype, a.value)
             for a in eqn.inputs
@@ -144,11 +152,13 @@ class BaseWalk:
     def within(
         self, point: Point, shape: Shape, multi: Sequence[Index], where: Any = True
     ) -> Point:
+        """A place in an operand, which is asked for where the point is, and only if `where`."""
         mask = True if point.mask is None else point.mask
         both = self.both(mask, where)
         return Point(shape, multi=multi, mask=None if both is True else both)
 
     def both(self, a: Any, b: Any) -> Any:
+        """Whether two conditions hold, each a bool or a value."""
         raise NotImplementedError
 
     def require(self, eqn: Eqn) -> None:
@@ -178,7 +188,15 @@ NOTHING = Nothing()
 
 
 class Scout(BaseWalk):
-    """Looks at what evaluating would do: the elements read, the indices used, the work."""
+    """Looks at what evaluating would do, and writes nothing.
+
+    reads      the elements that are read, and whether each is under a mask at times
+    uses       the indices that become numbers; `positions`: those that a part is written to
+    compared   the indices that are compared with a bound that does not settle it
+    required   the equations whose indices must have been checked before
+    visited    what is computed on the way, and `cost`: how much work that is, in simple operations
+    wished     how loops should be split
+    """
 
     def __init__(self, producers: Mapping[Var, Eqn], stored: AbstractSet[Var]) -> None:
         super().__init__(producers, stored)

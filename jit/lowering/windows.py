@@ -9,8 +9,8 @@ from typing import Any
 from functrans.extend import Atom, Eqn, Primitive, primitives
 from jit.loop_ir.nodes import Buffer
 from jit.lowering.index import ZERO, Index, Point, constant
+from jit.lowering.root import RootContext
 from jit.lowering.rules import EquationBuilder, Pair, Walk, expands, lowers, lowers_root
-from jit.lowering.writer import RootContext
 
 ft = primitives.windows
 

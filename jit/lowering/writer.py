@@ -6,9 +6,9 @@ when they close, so that what is found in the memo may always be used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,26 @@ import numpy as np
 from functrans.extend import Aval, Eqn, Var
 from jit.loop_ir.builder import Builder
 from jit.loop_ir.builder import Loop as OpenLoop
-from jit.loop_ir.nodes import Buffer, Const, DType, LoopKind, Value
-from jit.lowering.index import ZERO, Divided, Dynamic, Index, Loop, Point, loops_in, of_loop
+from jit.loop_ir.nodes import Buffer, Const, Value
+from jit.lowering.index import Divided, Dynamic, Index, Loop, Point, loops_in
 from jit.lowering.rules import INDEXED, SCALARS, Element, Pair, is_complex, loop_dtype
 from jit.lowering.walk import BaseWalk, decided
 
 Memo = dict[tuple[Index, int], dict[Var, Any]]
+"""Elements that are known at a point, by its index and its mask."""
 SMALL = 1 << 31
+"""Indices below it are divided in 32 bits."""
 
 
 class Writer(BaseWalk):
-    """Evaluates elements into a Builder. `buffers` says where stored variables lie."""
+    """Evaluates elements into a Builder.
+
+    buffers  where stored variables lie
+    memos    what was evaluated, in each open loop or branch, the outermost first; `held`: elements
+             of stored variables that were just made, which need not be read back
+    rows     of variables that keep one row at a time: where in the row an element lies
+    floor    the depth of the innermost branch, which nothing that is computed in it may leave
+    """
 
     def __init__(
         self,
@@ -58,12 +67,18 @@ class Writer(BaseWalk):
         with opened:
             loop.value = self.b.add(opened.i, start)
             loop.level = len(self.b.scopes) - 1
-            self.memos.append({})
-            self.held.append({})
-            yield opened
-            self.memos.pop()
-            self.held.pop()
+            with self.scope():
+                yield opened
         loop.value = None
+
+    @contextmanager
+    def scope(self) -> Generator[None]:
+        """What is learnt in the block is forgotten after it."""
+        self.memos.append({})
+        self.held.append({})
+        yield
+        self.memos.pop()
+        self.held.pop()
 
     def branch(
         self, cond: bool | Value, then: Callable[[], None], orelse: Callable[[], None] | None = None
@@ -78,12 +93,9 @@ class Writer(BaseWalk):
         for block, body in ((opened.then, then), (opened.orelse, orelse)):
             with block():
                 floor, self.floor = self.floor, len(self.b.scopes) - 1
-                self.memos.append({})
-                self.held.append({})
-                if body is not None:
-                    body()
-                self.memos.pop()
-                self.held.pop()
+                with self.scope():
+                    if body is not None:
+                        body()
                 self.floor = floor
 
     def depth(self, index: Index, mask: Value | None = None) -> int:
@@ -256,88 +268,3 @@ def selected(b: Builder, cond: Value, then: Element, orelse: Element) -> Element
         return Pair(b.select(cond, then.re, orelse.re), b.select(cond, then.im, orelse.im))
     assert not isinstance(orelse, Pair)
     return b.select(cond, then, orelse)
-
-
-class RootContext:
-    """What a rule over whole buffers is given.
-
-    view      an operand that lies in memory, as a strided window of its buffer
-    parallel  is so much work (in simple operations) worth several threads?
-    """
-
-    def __init__(
-        self,
-        writer: Writer,
-        name: str,
-        view: Callable[[Any], Any],
-        parallel: Callable[[float], bool],
-        callback: Callable[[Eqn], int],
-        workspace: int = 0,
-    ) -> None:
-        self.walk = writer
-        self.b = writer.b
-        self.name = name
-        self.view = view
-        self.parallel = parallel
-        self.callback = callback
-        self.workspace = workspace
-        self._slots: dict[tuple[str, int], Buffer] = {}
-
-    def buffer(self, var: Var) -> Buffer:
-        """Where a stored variable lies."""
-        return self.walk.buffers[var]
-
-    def dense(self, atom: Any) -> Buffer:
-        """A buffer that holds exactly the operand; a literal becomes a constant of the program.
-
-        An operand without elements lies nowhere: any address will do.
-        """
-        if isinstance(atom, Var) and atom.aval.size:
-            return self.buffer(atom)
-        value = 0 if isinstance(atom, Var) else atom.value
-        data = np.asarray(value, atom.aval.dtype).tobytes()
-        count = 2 if is_complex(atom.aval.dtype) else 1
-        name = f"{self.name}_literal{len(self.b.buffers)}"
-        return self.b.constants(name, loop_dtype(atom.aval.dtype), data, count)
-
-    def slot(self, dtype: DType, size: int, at: int) -> Buffer:
-        """A buffer in the root's workspace, `at` bytes from its start."""
-        key = (dtype, at)
-        if key not in self._slots:
-            name = f"{self.name}_{dtype}_{at}"
-            self._slots[key] = self.b.temp(name, dtype, size, self.workspace + at)
-        return self._slots[key]
-
-    def space(self, at: int = 0) -> Any:
-        """A pointer into the root's workspace."""
-        return self.b.ref(self.slot("u8", 1, at))
-
-    def shares_memory(self, atom: Any, out: Var) -> bool:
-        """Does the operand already lie where the result goes?"""
-        if not isinstance(atom, Var):
-            return False
-        here, there = self.walk.buffers.get(atom), self.walk.buffers[out]
-        return here is there or (
-            here is not None and here.kind == there.kind == "temp" and here.place == there.place
-        )
-
-    @contextmanager
-    def nest(
-        self,
-        extents: Sequence[int],
-        kinds: Sequence[LoopKind] | LoopKind = "serial",
-        grain: int = 1,
-    ) -> Generator[tuple[Index, ...]]:
-        """Loops without carries; one kind stands for the innermost. Extents of 1 make none."""
-        if isinstance(kinds, str):
-            kinds = [*["serial"] * (len(extents) - 1), kinds] if extents else []  # type: ignore[list-item]
-        with ExitStack() as stack:
-            indices: list[Index] = []
-            for extent, kind in zip(extents, kinds, strict=True):
-                if extent == 1:
-                    indices.append(ZERO)
-                    continue
-                loop = Loop(extent)
-                stack.enter_context(self.walk.loop(loop, self.b.for_(extent, kind, grain=grain)))
-                indices.append(of_loop(loop))
-            yield tuple(indices)

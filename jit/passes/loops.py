@@ -10,8 +10,9 @@ from jit.fusion import Kernel, Plan, RootCall
 from jit.loop_ir.builder import Builder
 from jit.loop_ir.nodes import Buffer, Program
 from jit.lowering.graph import view_of
+from jit.lowering.root import RootContext
 from jit.lowering.rules import is_complex, loop_dtype
-from jit.lowering.writer import RootContext, Writer
+from jit.lowering.writer import Writer
 from jit.passes.buffers import Storage, plan_storage
 from jit.passes.columns import ColumnWriter
 from jit.passes.nest import KernelWriter
