@@ -186,3 +186,18 @@ TIER_1 = [
 
 def test_the_names_that_research_code_uses_most_exist() -> None:
     assert [n for n in TIER_1 if not hasattr(fnp, n)] == []
+
+
+@pytest.mark.parametrize("mode", ["edge", "reflect", "symmetric", "wrap"])
+def test_borders_of_members_and_their_derivatives_are_slices(mode: Any) -> None:
+    """An image is padded and its gradient added up without a gather or a scatter."""
+    weights = np.random.default_rng(0).normal(size=(11, 10))
+
+    def f(x: Any) -> Any:
+        return fnp.sum(fnp.pad(x, ((2, 3), (1, 2)), mode=mode) * weights)
+
+    names = {eqn.primitive.name for eqn in ft.make_jaxpr(ft.grad(f))(np.ones((6, 7))).jaxpr.eqns}
+    assert not any("gather" in name or "scatter" in name for name in names)
+    x, basis = np.random.default_rng(1).normal(size=(6, 7)), np.eye(42).reshape(42, 6, 7)
+    wanted = [np.sum(np.pad(b, ((2, 3), (1, 2)), mode=mode) * weights) for b in basis]
+    np.testing.assert_allclose(ft.grad(f)(x).ravel(), wanted, rtol=1e-12)

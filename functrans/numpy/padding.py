@@ -22,6 +22,10 @@ from functrans.surface.shaping import array_of
 from functrans.typing import ArrayLike
 
 Widths = list[tuple[int, int]]
+Run = tuple[int, int, int]
+"""(first place, how many, step)"""
+MOST_RUNS = 8
+"""A border of more stretches than this is gathered."""
 
 
 @surface(np.pad)
@@ -85,10 +89,50 @@ def _by_index(index: Callable[[int, int, int], Any]) -> Callable[..., Value]:
                     f"can't extend empty axis {axis} using modes other than 'constant'"
                 )
             if before or after:
-                x = take.body(x, index(n, before, after), axis)
+                places = index(n, before, after)
+                x = _extended(x, axis, places[:before], places[before + n :])
         return x
 
     return fill
+
+
+def _extended(x: Value, axis: int, before: Any, after: Any) -> Value:
+    """x between the members of it that two lists of places name.
+
+    Members in a row are slices, whose derivative needs no scatter.
+    """
+    first, last = _runs(before), _runs(after)
+    if len(first) + len(last) > MOST_RUNS:
+        middle = np.arange(aval_of(x).shape[axis])
+        return take.body(x, np.concatenate([before, middle, after]), axis)
+    left, right = ([_members(x, axis, run) for run in runs] for runs in (first, last))
+    return p.concatenate([*left, x, *right], axis)
+
+
+def _runs(places: Any) -> list[Run]:
+    """The places in stretches along which they go up by one, down by one, or stay."""
+    runs: list[Run] = []
+    for place in places.tolist():
+        if runs:
+            first, count, step = runs[-1]
+            move = place - (first + (count - 1) * step)
+            if move == step or (count == 1 and abs(move) <= 1):
+                runs[-1] = (first, count + 1, move)
+                continue
+        runs.append((place, 1, 1))
+    return runs
+
+
+def _members(x: Value, axis: int, run: Run) -> Value:
+    """The members of a run along an axis."""
+    first, count, step = run
+    if step == 0:
+        shape = aval_of(x).shape
+        one = p.slice_axis(x, axis, first, first + 1)
+        return stretch(one, (*shape[:axis], count, *shape[axis + 1 :]))
+    low, high = sorted((first, first + (count - 1) * step))
+    part = p.slice_axis(x, axis, low, high + 1)
+    return p.reverse(part, (axis,)) if step < 0 else part
 
 
 def _edge(n: int, before: int, after: int) -> Any:
