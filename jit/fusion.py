@@ -23,6 +23,8 @@ from jit.stored import FEW, MOST_EQUATIONS, choose_stored
 NOT_SEEN: Mapping[Node, Domain] = {}
 MANY = 48
 """A kernel takes no more nodes than this."""
+NEWEST = 8
+"""So many kernels of a node's size are tried, the newest: trying all takes quadratic time."""
 NOTHING_NEAR = "no kernel before it has to do with what it reads"
 APART = ("row", "row_total", "column_fold")
 """Roles of nodes that do not run in the passes over each row."""
@@ -36,12 +38,16 @@ ROW_LIMIT = 1 << 13
 class Kernel:
     """Nodes over one domain.
 
-    `looks` holds what each reads, `seen` over which domain it was looked at, `stages` in which
-    pass it runs, `visited` what is computed on the way while it grows, `why` the reason it is here.
+    has_rows  are the domain's inner loops those of a row, in passes over which its nodes run?
+    looks     what each node reads, and `seen`: over which domain it was looked at
+    defs      the node that makes each variable
+    stages    in which pass over the row each node runs
+    visited   what is computed on the way, while the kernel grows
+    why       the reason that each node is here
     """
 
     domain: Domain
-    tagged: bool = False
+    has_rows: bool = False
     nodes: list[Node] = field(default_factory=list)
     roles: dict[Node, Role] = field(default_factory=dict)
     looks: dict[Node, Scout] = field(default_factory=dict)
@@ -52,7 +58,7 @@ class Kernel:
     why: dict[Node, str] = field(default_factory=dict)
 
     def add(self, node: Node, role: Role, scout: Scout, domain: Domain | None) -> None:
-        """`domain` is what `scout` looked at, None where it took the node for another role."""
+        """Take a node; `domain` is what `scout` looked at, None where it was for another role."""
         self.nodes.append(node)
         self.roles[node] = role
         self.looks[node] = scout
@@ -64,6 +70,7 @@ class Kernel:
 
     @property
     def reads(self) -> set[Var]:
+        """The stored variables and inputs that its nodes read."""
         return {var for scout in self.looks.values() for var, _ in scout.reads}
 
 
@@ -148,7 +155,12 @@ def look(
 
 
 class Planner:
-    """Places nodes in kernels."""
+    """Places nodes in kernels.
+
+    places   the step that makes each variable, and `checks`: that checks each equation's indices
+    by_size  the kernels of each size, in order
+    refused  why the last kernel that was tried did not take the node
+    """
 
     def __init__(self, graph: Graph, stored: dict[Var, str]) -> None:
         self.graph = graph
@@ -160,6 +172,7 @@ class Planner:
         self.refused = ""
 
     def run(self) -> list[Step]:
+        """The steps of the whole graph."""
         for node in nodes_of(self.graph, self.stored):
             if isinstance(node, Eqn):
                 self.place_root(node)
@@ -168,19 +181,21 @@ class Planner:
         return self.steps
 
     def place_root(self, eqn: Eqn) -> None:
+        """A root equation is a step of its own."""
         reads = leaves(self.graph, self.stored, eqn.inputs)
         self.steps.append(RootCall(eqn, ROOTS[eqn.primitive], reads))
         for out in eqn.outputs:
             self.places[out] = len(self.steps) - 1
 
     def place(self, node: Node) -> None:
+        """Let a kernel that is there take the node, or open one."""
         scout, domain = look(self.graph, self.stored, node, node.domain(), first_role(node))
         reads = {var for var, _ in scout.reads}
         needed = [self.checks[id(eqn)] + 1 for eqn in scout.required if id(eqn) in self.checks]
         earliest = max([self.places.get(var, 0) for var in reads] + needed, default=0)
         step = self.joined(node, reads, earliest)
         if step is None:
-            kernel = Kernel(domain, tagged=role_alone(node) == "row_fold")
+            kernel = Kernel(domain, has_rows=role_alone(node) == "row_fold")
             if is_total(node):
                 kernel.domain = Domain(domain.loops)
             fits_alone = role_alone(node) == first_role(node)
@@ -192,6 +207,7 @@ class Planner:
         self.note(node, step)
 
     def note(self, node: Node, step: int) -> None:
+        """Remember where a node was placed, for those that need what it makes or checks."""
         if isinstance(node, CheckNode):
             self.checks[id(node.eqn)] = step
         if node.target is not None:
@@ -218,7 +234,7 @@ class Planner:
         rows = node.domain().runs if isinstance(node, FoldNode) and not is_total(node) else None
         makers = {self.places[var] for var in reads if var in self.places}
         sizes = {node.size} | ({node.var.aval.size} if isinstance(node, FoldNode) else set())
-        nearby = {s for size in sizes for s in self.by_size.get(size, [])[-8:]} | makers
+        nearby = {s for size in sizes for s in self.by_size.get(size, [])[-NEWEST:]} | makers
         for step in sorted(nearby, reverse=True):
             kernel = self.steps[step]
             if step < earliest or not isinstance(kernel, Kernel) or len(kernel.nodes) >= MANY:
@@ -229,7 +245,7 @@ class Planner:
                 makes.append(step)
             elif not reads.isdisjoint(kernel.reads):
                 shares.append(step)
-            elif kernel.tagged and kernel.domain.runs == rows:
+            elif kernel.has_rows and kernel.domain.runs == rows:
                 alike.append(step)
         reasons = (
             (makes, "reads what the kernel makes"),
@@ -247,7 +263,7 @@ class Planner:
             self.refused = f"not in kernel {step}: {reason}"
             if not reason:
                 kernel.domain = refined
-                kernel.tagged = kernel.tagged or role == "row_fold"
+                kernel.has_rows = kernel.has_rows or role == "row_fold"
                 kernel.add(node, role, scout, refined)
                 return True
         return self.turn(kernel, node)
@@ -255,13 +271,13 @@ class Planner:
     def turn(self, kernel: Kernel, node: Node) -> bool:
         """Add a fold of rows to a kernel of sums down columns, which becomes one of rows."""
         domain = node.domain()
-        if not isinstance(node, FoldNode) or is_total(node) or not kernel.tagged:
+        if not isinstance(node, FoldNode) or is_total(node) or not kernel.has_rows:
             return False
         roles: dict[Role, Role] = {"full": "full", "row_fold": "column_fold"}
         folds = [n for n in kernel.nodes if isinstance(n, FoldNode)]
         if not all(folds_columns(n, domain) for n in folds) or node.size != kernel.domain.size:
             return False
-        made = Kernel(domain, tagged=True)
+        made = Kernel(domain, has_rows=True)
         for other in [*kernel.nodes, node]:
             role = "row_fold" if other is node else roles.get(kernel.roles[other])
             if role is None:
@@ -281,15 +297,15 @@ class Planner:
         if not isinstance(node, FoldNode):
             if node.size == domain.size:
                 yield "full", domain
-            elif kernel.tagged and node.size == domain.rows:
+            elif kernel.has_rows and node.size == domain.rows:
                 yield "row", domain
             return
         if is_total(node):
             if node.size == domain.size:
                 yield "full_total", domain
-            elif kernel.tagged and node.size == domain.rows:
+            elif kernel.has_rows and node.size == domain.rows:
                 yield "row_total", domain
-        elif kernel.tagged:
+        elif kernel.has_rows:
             if node.domain().runs == domain.runs:
                 yield "row_fold", domain
             elif node.var.aval.size == 1 and node.size == domain.rows:
@@ -303,6 +319,7 @@ class Planner:
 
 
 def first_role(node: Node) -> Role:
+    """The role in which a node is looked at first, over its own domain."""
     return "row_fold" if isinstance(node, FoldNode) else "full"
 
 
@@ -342,7 +359,7 @@ def refusal(kernel: Kernel, node: Node, role: Role, scout: Scout, domain: Domain
     """Why the node cannot be computed in the kernel in this role; "" where it can."""
     if role == "column_fold" and not reads_along(scout, domain):
         return "its sums down the columns would read in strides"
-    if role in ("full_total", "row_total") and kernel.tagged and not splits(node):
+    if role in ("full_total", "row_total") and kernel.has_rows and not splits(node):
         return "a product of complex numbers runs in order"
     if role == "column_fold" or "column_fold" in kernel.roles.values():
         if not all(splits(n) for n in [node, *kernel.nodes]):
@@ -360,7 +377,7 @@ def refusal(kernel: Kernel, node: Node, role: Role, scout: Scout, domain: Domain
             if flat == domain.full:
                 if role in ("row", "row_total"):
                     return f"{var.aval} is read once per row"
-            elif not kernel.tagged or not domain.in_row(flat) or role == "column_fold":
+            elif not kernel.has_rows or not domain.in_row(flat) or role == "column_fold":
                 return f"{var.aval} is read in other rows than it is made in"
         elif flat != domain.row:
             return f"{var.aval} is read in other rows than it is made in"

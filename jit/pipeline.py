@@ -95,10 +95,11 @@ class Executable:
         return self.report.kernels
 
     def __call__(self, args: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
+        """The results, arrays that own new memory. Raises what the program's checks find."""
         return self.dispatch(args)
 
     def as_text(self, stage: str = "jaxpr") -> str:
-        """The program as "jaxpr", "loops", "llvm" or "asm"."""
+        """The program as "jaxpr", "loops", "llvm" or "asm"; ValueError for another stage."""
         match stage:
             case "jaxpr":
                 return str(self.jaxpr)
@@ -114,6 +115,7 @@ class Executable:
                 )
 
     def compile_report(self) -> Report:
+        """What compiling took and decided, and what calls have donated until now."""
         details = explain(self.jaxpr)
         return replace(self.report, donated=self.dispatch.donations(), details=details)
 
@@ -126,6 +128,7 @@ class Timer:
 
     @contextmanager
     def stage(self, name: str) -> Generator[None]:
+        """Time the block, which is one stage or a part of one."""
         begin = time.perf_counter()
         try:
             yield
@@ -142,7 +145,7 @@ def compile_jaxpr(jaxpr: Jaxpr, donate: Sequence[int] = ()) -> Executable:
     """Compile a jaxpr for this machine.
 
     donate: positions of inputs whose memory results of the same type may take. Raises
-    UnsupportedError for a primitive without a lowering.
+    UnsupportedError for a primitive without a lowering, EngineError for a fault of a stage.
     """
     timer = Timer()
     numbers: list[int] = []
@@ -189,11 +192,10 @@ def compile_jaxpr(jaxpr: Jaxpr, donate: Sequence[int] = ()) -> Executable:
         program.arena_bytes,
         taken,
         written.in_place,
-        any("form" in eqn.params for eqn in graph.eqns),
+        loops=any("form" in eqn.params for eqn in graph.eqns),
     )
-    report = report_of(timer, plan, written)
+    report = report_of(timer, plan, written, program)
     report.kernels += together
-    report.arena_bytes = program.arena_bytes
     return Executable(prepared, program, loaded, dispatcher, report)
 
 
@@ -227,8 +229,8 @@ def match_donated(jaxpr: Jaxpr, donate: Sequence[int]) -> list[int | None]:
     return found
 
 
-def report_of(timer: Timer, plan: Plan, written: Written) -> Report:
-    """Which kernels there are, and why variables are stored."""
+def report_of(timer: Timer, plan: Plan, written: Written, program: Program) -> Report:
+    """Which kernels there are, why variables are stored, and what memory the program needs."""
     kernels = list(kernel_lines(plan, written.schedules))
     stored = [f"{var.aval}: {why}" for var, why in plan.stored.items()]
-    return Report(timer.seconds, kernels, stored, written.program.arena_bytes)
+    return Report(timer.seconds, kernels, stored, program.arena_bytes)

@@ -24,6 +24,9 @@ from jit.lowering.indexing import check_indices, indices_of
 from jit.lowering.rules import Fold, Walk
 
 Role: TypeAlias = Literal["full", "row", "row_fold", "column_fold", "full_total", "row_total"]
+"""How a node runs in a kernel: at each element (full) or once for each row (row); a fold along each
+row (row_fold), down the rows for each column (column_fold), or of all elements or rows into one
+(full_total, row_total)."""
 
 
 @dataclass(eq=False)
@@ -123,6 +126,7 @@ class FoldNode:
         return prod(self.fold.extents)
 
     def split(self, want: bool) -> Shape:
+        """The extents of the axes that are reduced, or of the others."""
         pairs = zip(self.fold.extents, self.fold.reduced, strict=True)
         return tuple(n for n, r in pairs if r == want)
 

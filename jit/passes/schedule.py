@@ -161,7 +161,7 @@ def choose_vector(kernel: Kernel) -> Loop | None:
     """The best loop to run on vectors, the innermost among equals; None when there is none."""
     loops = list(kernel.domain.loops)
     if not can_split(kernel):
-        loops = [loop for loop in loops if kernel.tagged and loop not in kernel.domain.inner]
+        loops = [loop for loop in loops if kernel.has_rows and loop not in kernel.domain.inner]
     if has_columns(kernel):
         loops = [loop for loop in loops if loop in kernel.domain.inner]
     loops = [loop for loop in loops if loop.extent > 1]
@@ -221,8 +221,8 @@ def schedule(graph: Graph, stored: Mapping[Var, str], kernel: Kernel) -> Schedul
     domain, vector = merged(kernel, choose_vector(kernel))
     work = work_ns(kernel)
     parallel = work > PARALLEL_NS and can_split(kernel)
-    lanes_are_rows = kernel.tagged and vector is not None and vector not in domain.inner
-    if kernel.tagged:
+    lanes_are_rows = kernel.has_rows and vector is not None and vector not in domain.inner
+    if kernel.has_rows:
         rows = vector_last([x for x in domain.loops if x not in domain.inner], vector)
         columns = vector_last([x for x in domain.loops if x in domain.inner], vector)
         outer = with_kinds(rows, vector, parallel)

@@ -102,11 +102,11 @@ def promote(
     node = MapNode(var, eqn)
     if var.aval.size == kernel.domain.size:
         role: Role = "full"
-    elif kernel.tagged and var.aval.size == kernel.domain.rows:
+    elif kernel.has_rows and var.aval.size == kernel.domain.rows:
         role = "row"
     else:
         return False
-    if role == "full" and len({number for number, _ in users}) == 1 and not kernel.tagged:
+    if role == "full" and len({number for number, _ in users}) == 1 and not kernel.has_rows:
         return False
     scout, refined = look(graph, stored, node, kernel.domain, role)
     if not fits(kernel, node, role, scout, refined):
