@@ -13,7 +13,7 @@ import numpy as np
 
 from functrans import tiers
 from functrans.errors import FunctransError
-from functrans.ir import Atom, Jaxpr, Literal, MappedAxis, Primitive, Source, Var
+from functrans.ir import Atom, Jaxpr, Literal, MappedAxis, Primitive, Source, Var, values_of
 
 
 class Interpreter(Protocol):
@@ -181,11 +181,11 @@ def eval_jaxpr(jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any]:
         return inlined
     env: dict[Var, Any] = dict(zip(jaxpr.invars, args, strict=True))
     for eqn in jaxpr.eqns:
-        inputs = [a.value if isinstance(a, Literal) else env[a] for a in eqn.inputs]
+        inputs = values_of(eqn.inputs, env)
         with bound_at(eqn.source):
             outs = interpreter.bind(eqn.primitive, inputs, eqn.params)
         env.update(zip(eqn.outputs, outs, strict=True))
-    return [a.value if isinstance(a, Literal) else env[a] for a in jaxpr.outvars]
+    return values_of(jaxpr.outvars, env)
 
 
 def _evaluate(jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any]:

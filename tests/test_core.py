@@ -20,6 +20,7 @@ from functrans.ir.check import JaxprTypeError
 from functrans.ir.jaxpr import Eqn
 from functrans.primitives import ALL
 from functrans.transforms import jvp_jaxpr, linearize_jaxpr, simplify
+from functrans.transforms.cache import derived
 
 X = np.array([0.3, -0.7, 1.2])
 
@@ -664,6 +665,23 @@ def test_derived_programs_are_built_once() -> None:
     jaxpr = ft.make_jaxpr(chain)(X).jaxpr
     assert linearize_jaxpr(jaxpr, (True,)) is linearize_jaxpr(jaxpr, (True,))
     assert jvp_jaxpr(jaxpr, (True,)) is jvp_jaxpr(jaxpr, (True,))
+
+
+def test_programs_derived_by_functions_of_one_name_differ() -> None:
+    """Private helpers of two files may be called the same."""
+    jaxpr = ft.make_jaxpr(chain)(X).jaxpr
+
+    def named(answer: int | None) -> Callable[[Jaxpr], int | None]:
+        def helper(jaxpr: Jaxpr) -> int | None:
+            calls.append(answer)
+            return answer
+
+        return derived(helper)
+
+    calls: list[int | None] = []
+    first, second = named(1), named(None)
+    assert [first(jaxpr), second(jaxpr), first(jaxpr), second(jaxpr)] == [1, None, 1, None]
+    assert calls == [1, None]
 
 
 def test_records_are_immutable() -> None:

@@ -11,7 +11,7 @@ from functrans.control.call import call_p
 from functrans.control.scan import scan_p
 from functrans.control.sweep import sweep_p
 from functrans.errors import BudgetError, TransformTypeError, describe
-from functrans.ir import Aval, Eqn, Jaxpr, Literal, Var, jaxprs_in
+from functrans.ir import Aval, Eqn, Jaxpr, Var, jaxprs_in, values_of
 from functrans.primitives.derive import full
 from functrans.recording import stage_walk
 from functrans.transforms import Linearized, linearize_jaxpr, simplify, transpose_jaxpr
@@ -109,10 +109,10 @@ def in_blocks(jaxpr: Jaxpr, levels: int) -> Jaxpr:
     def walk(*inputs: Any) -> list[Any]:
         env: dict[Var, Any] = dict(zip(jaxpr.invars, inputs, strict=True))
         for eqn in jaxpr.eqns:
-            given = [a.value if isinstance(a, Literal) else env[a] for a in eqn.inputs]
+            given = values_of(eqn.inputs, env)
             with bound_at(eqn.source):
                 env.update(zip(eqn.outputs, _bound_in_blocks(eqn, given, levels), strict=True))
-        return [a.value if isinstance(a, Literal) else env[a] for a in jaxpr.outvars]
+        return values_of(jaxpr.outvars, env)
 
     staged = stage_walk(walk, jaxpr.in_avals, "grad")
     return Jaxpr(staged.invars, staged.eqns, staged.outvars, jaxpr.num_consts)

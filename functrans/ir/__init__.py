@@ -3,7 +3,17 @@
 from functrans.ir.aval import Array, Aval, aval_of, is_inexact, same_type, tangent_dtype
 from functrans.ir.check import check_jaxpr
 from functrans.ir.intern import intern
-from functrans.ir.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Source, Var, jaxprs_in
+from functrans.ir.jaxpr import (
+    Atom,
+    ClosedJaxpr,
+    Eqn,
+    Jaxpr,
+    Literal,
+    Source,
+    Var,
+    jaxprs_in,
+    values_of,
+)
 from functrans.ir.pprint import format_eqn, format_jaxpr
 from functrans.ir.primitive import (
     Bilinear,
@@ -54,5 +64,6 @@ __all__ = [
     "prune",
     "same_type",
     "tangent_dtype",
+    "values_of",
     "without_effects",
 ]

@@ -8,7 +8,7 @@ param   ::= name = value | name = jaxpr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -52,6 +52,11 @@ class Literal:
 
 
 Atom: TypeAlias = Var | Literal
+
+
+def values_of(atoms: Sequence[Atom], env: Mapping[Var, Any]) -> list[Any]:
+    """What a walk reads: the values of variables in its environment, and literals' own."""
+    return [a.value if type(a) is Literal else env[a] for a in atoms]  # type: ignore[index]
 
 
 class Eqn:

@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from functrans.bind import bind, bound_at
-from functrans.ir import Aval, Collective, Eqn, Jaxpr, Literal, MappedAxis, Var, jaxprs_in
+from functrans.ir import (
+    Atom,
+    Aval,
+    Collective,
+    Eqn,
+    Jaxpr,
+    MappedAxis,
+    Var,
+    jaxprs_in,
+    values_of,
+)
 from functrans.primitives.derive import broadcast_at, move_axis
 from functrans.recording import stage_walk
 from functrans.transforms.cache import derived
@@ -20,10 +30,10 @@ def eval_batch(
 ) -> tuple[list[Any], list[int | None]]:
     """The results for every member, and the axis along which they lie (None: all the same)."""
     env: dict[Var, Any] = dict(zip(jaxpr.invars, args, strict=True))
-    where_mapped: dict[Var, int | None] = dict(zip(jaxpr.invars, dims, strict=True))
+    where_mapped: dict[Atom, int | None] = dict(zip(jaxpr.invars, dims, strict=True))
     for eqn in jaxpr.eqns:
-        ins = [a.value if isinstance(a, Literal) else env[a] for a in eqn.inputs]
-        in_dims = [None if isinstance(a, Literal) else where_mapped[a] for a in eqn.inputs]
+        ins = values_of(eqn.inputs, env)
+        in_dims = [where_mapped.get(a) for a in eqn.inputs]
         with bound_at(eqn.source):
             if all(d is None for d in in_dims) and not _may_know(axis, eqn):
                 outs = bind(eqn.primitive, *ins, **eqn.params)
@@ -33,8 +43,7 @@ def eval_batch(
                 outs, out_dims = eqn.primitive.batch(axis, ins, in_dims, **eqn.params)
         env.update(zip(eqn.outputs, outs, strict=True))
         where_mapped.update(zip(eqn.outputs, out_dims, strict=True))
-    outputs = [a.value if isinstance(a, Literal) else env[a] for a in jaxpr.outvars]
-    return outputs, [None if isinstance(a, Literal) else where_mapped[a] for a in jaxpr.outvars]
+    return values_of(jaxpr.outvars, env), [where_mapped.get(a) for a in jaxpr.outvars]
 
 
 def _may_know(axis: MappedAxis, eqn: Eqn) -> bool:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from functrans.ir import Jaxpr
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_MISSING: Any = object()
 
 
 def derived(
     build: Callable[Concatenate[Jaxpr, P], R],
 ) -> Callable[Concatenate[Jaxpr, P], R]:
-    """Remember `build(jaxpr, *args)` on the jaxpr; the arguments must be hashable."""
+    """Remember `build(jaxpr, *args)` on the jaxpr, None too; the arguments must be hashable."""
 
     def cached(jaxpr: Jaxpr, *args: P.args, **kwargs: P.kwargs) -> R:
-        key = (build.__name__, args, tuple(sorted(kwargs.items())))
-        found = jaxpr.cache.get(key)
-        if found is None:
+        key = (build, args, tuple(sorted(kwargs.items())))
+        found = jaxpr.cache.get(key, _MISSING)
+        if found is _MISSING:
             found = jaxpr.cache[key] = build(jaxpr, *args, **kwargs)
         return found
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from functrans.bind import bind, bound_at
-from functrans.ir import Jaxpr, Literal, Var
+from functrans.ir import Atom, Jaxpr, Var, values_of
 from functrans.recording import stage_walk
 from functrans.transforms.cache import derived
 from functrans.transforms.simplify import simplify
@@ -17,12 +17,12 @@ Mask = tuple[bool, ...]
 def eval_jvp(
     jaxpr: Jaxpr, primals: Sequence[Any], tangents: Sequence[Any]
 ) -> tuple[list[Any], list[Any]]:
-    """jvp : (a, T a) -> (b, T b), bound under the current interpreter."""
+    """jvp : (a, T a) -> (b, T b), bound under the current interpreter. A tangent may be None."""
     env: dict[Var, Any] = dict(zip(jaxpr.invars, primals, strict=True))
-    dots: dict[Var, Any] = dict(zip(jaxpr.invars, tangents, strict=True))
+    dots: dict[Atom, Any] = dict(zip(jaxpr.invars, tangents, strict=True))
     for eqn in jaxpr.eqns:
-        ins = [a.value if isinstance(a, Literal) else env[a] for a in eqn.inputs]
-        in_dots = [None if isinstance(a, Literal) else dots.get(a) for a in eqn.inputs]
+        ins = values_of(eqn.inputs, env)
+        in_dots = [dots.get(a) for a in eqn.inputs]
         with bound_at(eqn.source):
             if all(d is None for d in in_dots):
                 outs = bind(eqn.primitive, *ins, **eqn.params)
@@ -31,8 +31,7 @@ def eval_jvp(
                 outs, out_dots = eqn.primitive.jvp(ins, in_dots, **eqn.params)
                 dots.update(zip(eqn.outputs, out_dots, strict=True))
         env.update(zip(eqn.outputs, outs, strict=True))
-    outputs = [a.value if isinstance(a, Literal) else env[a] for a in jaxpr.outvars]
-    return outputs, [None if isinstance(a, Literal) else dots.get(a) for a in jaxpr.outvars]
+    return values_of(jaxpr.outvars, env), [dots.get(a) for a in jaxpr.outvars]
 
 
 @derived

@@ -7,7 +7,7 @@ from typing import Any
 
 from functrans.bind import bind, bound_at
 from functrans.errors import NonLinearError, where
-from functrans.ir import Eqn, Jaxpr, Linear, Literal, Var
+from functrans.ir import Eqn, Jaxpr, Linear, Literal, Var, values_of
 from functrans.primitives.derive import add_all, full
 from functrans.recording import stage_walk
 from functrans.transforms.cache import derived
@@ -46,7 +46,7 @@ def _run_forward(jaxpr: Jaxpr, env: dict[Var, Any], linear: set[Var]) -> list[Eq
     for eqn in jaxpr.eqns:
         now, later = _parted(eqn, linear)
         for known in now:
-            ins = [a.value if isinstance(a, Literal) else env[a] for a in known.inputs]
+            ins = values_of(known.inputs, env)
             with bound_at(known.source):
                 outs = bind(known.primitive, *ins, **known.params)
             env.update(zip(known.outputs, outs, strict=True))
