@@ -13,7 +13,7 @@ from functrans.extend import Var
 from jit.fusion import Kernel, Plan, RootCall
 from jit.lowering.nodes import FoldNode, MapNode, Node, PartNode
 from jit.lowering.rules import element_bytes
-from jit.passes.taking import is_read_once
+from jit.passes.taking import is_read_once, reads_no_later
 
 ALIGNMENT = 64
 SCRATCH_BYTES = 1 << 14
@@ -109,6 +109,8 @@ def plan_storage(
             elif old := bequest(plan, step, var, ends.get(number, []), storage):
                 storage.heirs[old] = var
                 storage.offsets[var] = storage.offsets[old]
+            elif lender := lender_to_root(plan.steps[lasts[var]], step, var, lenders, storage):
+                storage.lent[var] = lender
             else:
                 storage.offsets[var] = arena.take(var.aval.size * element_bytes(var))
         count = workspaces.get(number, 0)
@@ -181,6 +183,24 @@ def lender_of(step: Kernel | RootCall, var: Var, lenders: Set[Var], storage: Sto
         )
         free = alike and isinstance(node, MapNode) and out not in storage.lent.values()
         if free and step.roles[node] == "full" and reads_before(step, var, node):
+            return out
+    return None
+
+
+def lender_to_root(
+    reader: Kernel | RootCall,
+    maker: Kernel | RootCall,
+    var: Var,
+    lenders: Set[Var],
+    storage: Storage,
+) -> Var | None:
+    """A result that is written element by element over what a root made, by its last reader."""
+    if not isinstance(maker, RootCall) or not isinstance(reader, Kernel):
+        return None
+    for out in reader.defs:
+        alike = out.aval.dtype == var.aval.dtype and out.aval.size == var.aval.size
+        free = out in lenders and out not in storage.lent.values()
+        if alike and free and reads_no_later(reader, var, out):
             return out
     return None
 

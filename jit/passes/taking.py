@@ -73,8 +73,14 @@ def read_after(plan: Plan, number: int, var: Var) -> bool:
 
 def overwrites_elements(plan: Plan, number: int, kernel: Kernel, source: Var, out: Var) -> bool:
     """May a kernel write `out` over `source`? Each element must be read no later."""
-    if read_after(plan, number, source):
-        return False
+    return not read_after(plan, number, source) and reads_no_later(kernel, source, out)
+
+
+def reads_no_later(kernel: Kernel, source: Var, out: Var) -> bool:
+    """Does a kernel write `out` element by element, each after the same one of `source` was read?
+
+    So one may be written over the other.
+    """
     node = kernel.defs[out]
     if kernel.roles[node] != "full" or isinstance(node, PartNode):
         return False

@@ -43,6 +43,18 @@ def test_what_lives_at_once_does_not_overlap(seed: int) -> None:
             assert end <= storage.offsets[high]
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_what_lies_where_a_result_will_is_read_no_later_than_that_is_written(seed: int) -> None:
+    jaxpr, _ = random_program(seed, 40)
+    plan = shared_plan(to_graph(simplify(inline_calls(jaxpr))))
+    storage = plan_storage(plan, set(), {}, set(plan.graph.outvars))
+    _, firsts, lasts = lifetimes(plan)
+    assert len(set(storage.lent.values())) == len(storage.lent)
+    for var, out in storage.lent.items():
+        assert lasts[var] == firsts[out]
+        assert (var.aval.size, var.aval.dtype) == (out.aval.size, out.aval.dtype)
+
+
 def test_a_chain_of_products_needs_two_temporaries() -> None:
     """Each product dies when the next one is made."""
 
@@ -53,6 +65,13 @@ def test_a_chain_of_products_needs_two_temporaries() -> None:
 
     x = ft.ShapeDtypeStruct((64, 64), np.float64)
     assert ft.jit(f).lower(x).compile_report().arena_bytes == 2 * 64 * 64 * 8
+
+
+def test_a_product_and_what_is_made_of_it_need_no_memory() -> None:
+    x = ft.ShapeDtypeStruct((64, 64), np.float64)
+    made = lambda f: ft.jit(f).lower(x).compile_report().arena_bytes
+    assert made(lambda x: fnp.exp(x @ x) * 2) == 0
+    assert made(lambda x: fnp.exp(x @ x)[::-1] + x @ x) == 64 * 64 * 8
 
 
 def test_a_fused_chain_needs_no_memory() -> None:
