@@ -1,23 +1,23 @@
 """Runs kernels that share an outer loop block by block of it, so that what they hand on stays near.
 
 Kernels such as the products and the softmax of attention all go over the same members of a batch,
-and one need not be through with all of them before the next begins. Where what lies between them
-is larger than a cache, they become one kernel that goes through the batch once, some members at a
-time; arrays that no other kernel sees are then no larger than one block.
+a product and what follows it elementwise over the same rows, and one need not be through with all
+of them before the next begins. Where what lies between them is larger than a cache, they become one
+kernel that goes through these once, some at a time, and each thread takes its own block through all
+of the kernels; arrays that no other kernel sees are then no larger than a few blocks.
 
 Invariant: a block reads of what the kernels write only what it wrote itself, so every value is the
-one that the kernels in order would have computed, by the same operations.
+one that the kernels in order would have computed, by the same operations, on any number of threads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from math import gcd
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from jit.loop_facts import inner_blocks, static_extent
+from jit.loop_facts import inner_blocks
 from jit.loop_ir.nodes import (
     ITEMSIZE,
     Address,
@@ -25,68 +25,37 @@ from jit.loop_ir.nodes import (
     Buffer,
     Callback,
     CallExtern,
-    Carry,
-    Const,
     For,
     Grow,
     Kernel,
     Load,
-    Op,
     Pointer,
     Program,
     Run,
-    Stmt,
     Store,
-    Value,
-    Var,
 )
+from jit.merged import Cut, Merger
+from jit.touches import M, Member, Touch, bytes_of, member_of
 
 LEAST_BYTES = 1 << 22
 """Smaller arrays stay in a cache by themselves."""
-BLOCK_BYTES = 1 << 21
-"""As much of an array as a block may hold."""
+BLOCK_BYTES, MOST_BYTES = 1 << 19, 1 << 21
+"""As much of an array as a block should hold, for the second cache, and as it may hold at most."""
+LEAST_ROWS = 128
+"""Products of fewer rows would be slower: each of them brings the other operand in again."""
+LEAST_BLOCKS = 8
+"""Fewer blocks leave threads without work."""
+ALIGNMENT = 64
 LEAST_MEMBERS = 8
-"""Blocks of fewer members leave threads without work."""
-PRODUCTS = ("ft_gemm_f", "ft_gemv_f", "ft_small_f")
-_M, _N, _K, _A, _B, _C, _BATCH = 0, 1, 2, 3, 6, 9, 11
-_STEPS = {
-    _A: ((_M, 4), (_K, 5), (_BATCH, 12)),
-    _B: ((_K, 7), (_N, 8), (_BATCH, 13)),
-    _C: ((_M, 10), (_BATCH, 14)),
-}
-"""Where a product's arguments have its operands and result, and their counts and strides: the
-columns of the result are adjacent."""
+"""Nor are fewer iterations worth sharing among threads."""
+LANES = 16
+"""Rows of blocks that use the same memory one after the other."""
+BLOCKS_OF_LANE = 4
+"""So many of them there are at least in each of several lanes."""
 
 
-class Span(NamedTuple):
-    """Numbers `slope` times the outer loop's variable plus something in [low, high]."""
-
-    slope: int
-    low: int
-    high: int
-
-
-class Touch(NamedTuple):
-    """What one iteration of the outer loop reads or writes of a buffer."""
-
-    buffer: Buffer
-    span: Span
-    writes: bool
-
-
-@dataclass
-class Member:
-    """A kernel that is one loop of independent iterations, or one call for a batch."""
-
-    kernel: Kernel
-    before: list[Stmt]
-    loop: For | CallExtern
-    extent: int
-    touches: list[Touch] = field(default_factory=list)
-
-
-class Opaque(Exception):
-    """Something of which nobody can say what memory it touches."""
+MOST_KERNELS = 32
+"""Longer runs are not looked for."""
 
 
 class Blocked(NamedTuple):
@@ -98,7 +67,7 @@ class Blocked(NamedTuple):
 
 def in_blocks(program: Program) -> Blocked:
     """The program with runs of kernels made one where that keeps arrays in a cache."""
-    if not any(is_large(b) for b in program.buffers if b.kind == "temp"):
+    if not any(is_large(b) for b in program.buffers if b.kind in ("temp", "output")):
         return Blocked(program, [])
     members = [member_of(kernel) for kernel in program.kernels]
     kernels: list[Kernel] = []
@@ -107,130 +76,33 @@ def in_blocks(program: Program) -> Blocked:
     arena, at = program.arena_bytes, 0
     while at < len(members):
         run = longest_run(members, at)
-        merger = Merger(run, private_of(run, program), arena) if run else None
-        if merger is None or not merger.settle():
+        memory = settle(run, private_of(run, program), arena) if run else None
+        if memory is None:
             kernels.append(program.kernels[at])
             at += 1
             continue
-        kernels.append(merger.merged())
-        buffers |= merger.replaced
+        made = Merger(run, memory.cut, memory.small, memory.moved).merged()
+        kernels.append(made)
+        buffers |= memory.moved
         names = ", ".join([member.kernel.name for member in run])
-        lines.append(f"{names}: together, block by block of {merger.count}")
-        arena, at = merger.arena, at + len(run)
-    made = Program(program.name, list(buffers.values()), kernels, arena, program.errors)
-    return Blocked(made, lines)
+        lines.append(f"{names}: together, block by block of {memory.cut.blocks}")
+        arena, at = memory.arena, at + len(run)
+    blocked = Program(program.name, list(buffers.values()), kernels, arena, program.errors)
+    return Blocked(blocked, lines)
 
 
 def is_large(buffer: Buffer) -> bool:
     return bytes_of(buffer) >= LEAST_BYTES
 
 
-def bytes_of(buffer: Buffer) -> int:
-    return buffer.size * ITEMSIZE[buffer.dtype]
-
-
-# -- what a kernel touches --------------------------------------------------------------------
-
-
-def member_of(kernel: Kernel) -> Member | None:
-    """The kernel's outer loop and what it touches; None where it has none, or is opaque."""
-    if not kernel.body.stmts:
-        return None
-    *before, last = kernel.body.stmts
-    if not all(isinstance(s, Op) for s in before):
-        return None
-    if isinstance(last, CallExtern) and last.symbol.startswith(PRODUCTS):
-        extent = number(last.args[_BATCH])
-    elif isinstance(last, For) and last.kind in ("serial", "parallel") and not last.carries:
-        extent = static_extent(last)
-    else:
-        return None
-    if extent is None or extent < 2:
-        return None
-    member = Member(kernel, before, last, extent)
-    try:
-        if isinstance(last, For):
-            member.touches = list(touches(last.body, {last.var: Span(1, 0, 0)}))
-        else:
-            member.touches = list(product_touches(last, {}, spread=True))
-    except Opaque:
-        return None
-    return member
-
-
-def touches(block: Block, spans: dict[Value, Span]) -> Iterator[Touch]:
-    """What a block touches; `spans` of the loop variables around it."""
-    for stmt in block.stmts:
-        match stmt:
-            case Op():
-                pass
-            case Load():
-                yield Touch(stmt.buffer, span_of(stmt.offset, spans), False)
-            case Store():
-                yield Touch(stmt.buffer, span_of(stmt.offset, spans), True)
-            case For():
-                extent = static_extent(stmt)
-                if extent is None:
-                    raise Opaque
-                yield from touches(stmt.body, spans | {stmt.var: Span(0, 0, max(extent - 1, 0))})
-            case CallExtern() if stmt.symbol.startswith(PRODUCTS):
-                yield from product_touches(stmt, spans)
-            case _:
-                raise Opaque
-
-
-def span_of(value: Value, spans: dict[Value, Span]) -> Span:
-    """The span of an offset, a sum of multiples of loop variables."""
-    if value in spans:
-        return spans[value]
-    if isinstance(value, Const):
-        return Span(0, int(value.value), int(value.value))
-    if not isinstance(value, Op) or value.name not in ("add", "sub", "mul"):
-        raise Opaque
-    a, b = (span_of(x, spans) for x in value.args)
-    if value.name == "add":
-        return Span(a.slope + b.slope, a.low + b.low, a.high + b.high)
-    if value.name == "sub":
-        return Span(a.slope - b.slope, a.low - b.high, a.high - b.low)
-    if b.slope or b.low != b.high or b.low < 0:
-        raise Opaque
-    return Span(a.slope * b.low, a.low * b.low, a.high * b.low)
-
-
-def product_touches(
-    call: CallExtern, spans: dict[Value, Span], spread: bool = False
-) -> Iterator[Touch]:
-    """The operands and the result of a product; with `spread` its batch is the outer loop."""
-    for place, steps in _STEPS.items():
-        pointer = call.args[place]
-        assert isinstance(pointer, Pointer)
-        slope, low, high = span_of(pointer.offset, spans)
-        for count, step in steps:
-            distance = number(call.args[step])
-            if distance < 0:
-                raise Opaque
-            if spread and count == _BATCH:
-                slope += distance
-            else:
-                high += (number(call.args[count]) - 1) * distance
-        high += number(call.args[_N]) - 1 if place == _C else 0
-        yield Touch(pointer.buffer, Span(slope, low, high), place == _C)
-
-
-def number(value: Value | Pointer) -> int:
-    if not isinstance(value, Const):
-        raise Opaque
-    return int(value.value)
-
-
 # -- which kernels go together ----------------------------------------------------------------
 
 
 def longest_run(members: Sequence[Member | None], at: int) -> list[Member]:
-    """The longest run of kernels from `at` on that may go through the batch together, or none."""
+    """The longest run of kernels from `at` on that may go through blocks together, or none."""
     run: list[Member] = []
-    for member in members[at:]:
-        if member is None or block_count([*run, member]) is None:
+    for member in members[at : at + MOST_KERNELS]:
+        if member is None or cut_of([*run, member]) is None:
             break
         run.append(member)
     while run and not pays(run):
@@ -238,37 +110,74 @@ def longest_run(members: Sequence[Member | None], at: int) -> list[Member]:
     return run if len(run) > 1 else []
 
 
-def handed_on(run: Sequence[Member]) -> dict[str, list[tuple[Member, Touch]]]:
-    """What several kernels of a run touch and one writes, by buffer."""
-    found: dict[str, list[tuple[Member, Touch]]] = {}
+Touches: TypeAlias = dict[str, list[tuple[Member, Touch]]]
+
+
+def touched(run: Sequence[Member]) -> Touches:
+    """What the kernels of a run touch, by buffer; memory of a kernel alone is left out."""
+    found: Touches = {}
     for member in run:
         for touch in member.touches:
             if touch.buffer.kind != "local":
                 found.setdefault(touch.buffer.name, []).append((member, touch))
+    return found
+
+
+def handed_on(run: Sequence[Member]) -> Touches:
+    """What several kernels of a run touch and one writes, by buffer."""
     return {
-        name: all_touches
-        for name, all_touches in found.items()
-        if len({id(member) for member, _ in all_touches}) > 1
-        and any(touch.writes for _, touch in all_touches)
+        name: touches
+        for name, touches in touched(run).items()
+        if len({id(member) for member, _ in touches}) > 1 and is_written(touches)
     }
 
 
-def block_count(run: Sequence[Member]) -> int | None:
-    """Into how many blocks the outer loops of a run are cut; None where they cannot be."""
-    shared = 0
-    for member in run:
-        shared = gcd(shared, member.extent)
-    between = handed_on(run)
-    largest = max((bytes_of(t[0][1].buffer) for t in between.values()), default=0)
-    counts = [n for n in range(2, shared + 1) if shared % n == 0 and largest <= n * BLOCK_BYTES]
-    if not counts or not all(
-        isinstance(m.loop, CallExtern) or calls(m.loop) or m.extent >= counts[0] * LEAST_MEMBERS
+def is_written(touches: Sequence[tuple[Member, Touch]]) -> bool:
+    return any(touch.writes for _, touch in touches)
+
+
+def units_of(run: Sequence[Member]) -> int:
+    """Into how many equal shares all the outer loops can be cut."""
+    return gcd(*[member.extent for member in run])
+
+
+def cut_of(run: Sequence[Member]) -> Cut | None:
+    """How the outer loops of a run are cut into blocks; None where they cannot be.
+
+    Whatever a kernel writes, blocks must touch places of their own of it.
+    """
+    units = units_of(run)
+    written = [touches for touches in touched(run).values() if is_written(touches)]
+    if any(share_of(touches, units) is None for touches in written):
+        return None
+    between = handed_on(run).values()
+    largest = max([bytes_of(touches[0][1].buffer) for touches in between], default=1)
+    return cut_for_each_thread(run, units, largest) or cut_for_all_threads(run, units, largest)
+
+
+def cut_for_each_thread(run: Sequence[Member], units: int, largest: int) -> Cut | None:
+    """Blocks that threads go through by themselves, if there are enough of them.
+
+    `largest` is what an array that is handed on takes.
+    """
+    least = max([-(-LEAST_ROWS * units // m.extent) for m in run if m.counted == M], default=1)
+    size = min(BLOCK_BYTES * units // largest, units // LEAST_BLOCKS)
+    size = evened(units, max(size, least, 1), least)
+    cut = Cut(units, size)
+    fits = largest * size <= MOST_BYTES * units
+    return cut if fits and cut.blocks >= LEAST_BLOCKS else None
+
+
+def cut_for_all_threads(run: Sequence[Member], units: int, largest: int) -> Cut | None:
+    """Blocks one after the other, the kernels of which have threads of their own."""
+    sizes = [n for n in range(units // 2, 0, -1) if units % n == 0]
+    size = next((n for n in sizes if largest * n <= MOST_BYTES * units), 0)
+    if not size or not all(
+        isinstance(m.loop, CallExtern) or calls(m.loop) or m.extent * size >= units * LEAST_MEMBERS
         for m in run
     ):
         return None
-    if any(block_size(all_touches, counts[0]) is None for all_touches in between.values()):
-        return None
-    return counts[0]
+    return Cut(units, size, together=True)
 
 
 def calls(loop: For) -> bool:
@@ -276,22 +185,86 @@ def calls(loop: For) -> bool:
     return any(isinstance(stmt, CallExtern) for stmt in loop.body.stmts)
 
 
-def block_size(all_touches: Sequence[tuple[Member, Touch]], count: int) -> int | None:
-    """How many elements of a buffer each block has to itself; None where blocks meet."""
+def evened(units: int, size: int, least: int) -> int:
+    """About `size`, so that blocks are equal, or else nearly so."""
+    equal = [s for s in range(size, max(size // 2, least - 1), -1) if units % s == 0]
+    return equal[0] if equal else -(-units // -(-units // size))
+
+
+def share_of(touches: Sequence[tuple[Member, Touch]], units: int) -> int | None:
+    """How many elements of a buffer each share has to itself; None where shares meet."""
     sizes: set[int] = set()
-    for member, (_, (slope, low, high), _) in all_touches:
-        each = member.extent // count
-        sizes.add(slope * each)
-        if slope <= 0 or low < 0 or high + slope * (each - 1) >= slope * each:
+    for member, (_, span, _) in touches:
+        if span is None or span.low < 0 or span.high >= span.slope:
             return None
+        sizes.add(span.slope * (member.extent // units))
     return sizes.pop() if len(sizes) == 1 else None
 
 
 def pays(run: Sequence[Member]) -> bool:
     """Do its first and last kernel have to do with arrays, handed on, too large for a cache?"""
-    between = [touched for touched in handed_on(run).values() if is_large(touched[0][1].buffer)]
-    served = {id(member) for touched in between for member, _ in touched}
+    between = [touches for touches in handed_on(run).values() if is_large(touches[0][1].buffer)]
+    served = {id(member) for touches in between for member, _ in touches}
     return {id(run[0]), id(run[-1])} <= served
+
+
+# -- where what only a run needs lies ---------------------------------------------------------
+
+
+class Memory(NamedTuple):
+    """How a run is cut, and its own buffers: the elements that a block has of each, and where.
+
+    `arena` is what the program then needs.
+    """
+
+    cut: Cut
+    small: dict[str, int]
+    moved: dict[str, Buffer]
+    arena: int
+
+
+def settle(run: Sequence[Member], private: set[str], arena: int) -> Memory | None:
+    """Make the private buffers small, and find places for them where nothing else of the run lies.
+
+    Buffers may lie in one place if blocks have the same bytes of each to themselves, as where a
+    kernel writes over what it read. None where blocks meet: where memory that one of the kernels
+    gives back is what a later one takes.
+    """
+    cut = cut_of(run)
+    assert cut is not None
+    shares = {name: share_of(t, cut.units) for name, t in touched(run).items()}
+    temps = {t.buffer.name: t.buffer for m in run for t in m.touches if t.buffer.kind == "temp"}
+    places: dict[tuple[int, int], list[str]] = {}
+    for name, buffer in temps.items():
+        places.setdefault((buffer.place, bytes_of(buffer)), []).append(name)
+    if not all(fit_together(temps, shares, names) for names in places.values()):
+        return None
+    lanes = 1 if cut.together else min(LANES, max(LEAST_BLOCKS, cut.blocks // BLOCKS_OF_LANE))
+    small: dict[str, int] = {}
+    for names in places.values():
+        if private.issuperset(names) and cut.blocks > lanes:
+            small.update((name, (shares[name] or 0) * cut.size) for name in names)
+    made = {name: temps[name]._replace(size=lanes * size) for name, size in small.items()}
+    temps |= made
+    for names in places.values():
+        others = [temps[name] for name in temps if name not in names]
+        if small.keys() >= set(names) and any(overlap(temps[names[0]], b) for b in others):
+            place = -(-arena // ALIGNMENT) * ALIGNMENT
+            made.update((name, made[name]._replace(place=place)) for name in names)
+            temps |= made
+            arena = place + bytes_of(made[names[0]])
+    firsts = [temps[names[0]] for names in places.values()]
+    if any(overlap(a, b) for a, b in combinations(firsts, 2)):
+        return None
+    return Memory(cut._replace(lanes=lanes), small, made, arena)
+
+
+def fit_together(
+    temps: Mapping[str, Buffer], shares: Mapping[str, int | None], names: Sequence[str]
+) -> bool:
+    """May buffers of one place be used block by block?"""
+    sizes = {(shares[name] or 0) * ITEMSIZE[temps[name].dtype] for name in names}
+    return len(names) == 1 or (len(sizes) == 1 and 0 not in sizes)
 
 
 def private_of(run: Sequence[Member], program: Program) -> set[str]:
@@ -324,137 +297,6 @@ def names_in(block: Block) -> Iterator[str]:
                 for inner in inner_blocks(stmt):
                     yield from names_in(inner)
         yield from [p.buffer.name for p in pointers if isinstance(p, Pointer)]
-
-
-# -- one kernel of many -----------------------------------------------------------------------
-
-
-class Merger:
-    """Writes a run of kernels as one, whose outer loop goes over blocks."""
-
-    def __init__(self, run: Sequence[Member], private: set[str], arena: int) -> None:
-        count = block_count(run)
-        assert count is not None
-        self.run, self.count, self.arena = run, count, arena
-        self.block = Var("i64", 1, "i")
-        self.replaced: dict[str, Buffer] = {}
-        self.starts: dict[str, Value] = {}
-        self.values: dict[Value, Value] = {}
-        self.stmts: list[Stmt] = []
-        between = handed_on(run)
-        for name in sorted(private):
-            size = block_size(between[name], count)
-            assert size is not None
-            old = between[name][0][1].buffer
-            self.replaced[name] = old._replace(size=size)
-            self.starts[name] = self.op("mul", self.block, Const("i64", size))
-
-    def merged(self) -> Kernel:
-        """The kernel."""
-        for member in self.run:
-            self.member(member)
-        loop = For(self.block, Const("i64", self.count), Block(self.stmts))
-        before = [stmt for member in self.run for stmt in member.before]
-        return Kernel(self.run[0].kernel.name, Block([*before, loop]))
-
-    def settle(self) -> bool:
-        """Find the private buffers places where nothing else of the run lies.
-
-        False where memory that one of the kernels gives back is what a later one takes.
-        """
-        temps = {t.buffer.name: t.buffer for m in self.run for t in m.touches}
-        temps = {n: self.replaced.get(n, b) for n, b in temps.items() if b.kind == "temp"}
-        for name, buffer in self.replaced.items():
-            if any(overlap(buffer, b) for n, b in temps.items() if n != name):
-                place = -(-self.arena // 64) * 64
-                self.replaced[name] = temps[name] = buffer._replace(place=place)
-                self.arena = place + bytes_of(buffer)
-        return not any(overlap(a, b) for a, b in combinations(temps.values(), 2))
-
-    def op(self, name: str, a: Value, b: Value) -> Op:
-        made = Op("i64", 1, name, (a, b))
-        self.stmts.append(made)
-        return made
-
-    def member(self, member: Member) -> None:
-        """A block's share of one kernel."""
-        each = member.extent // self.count
-        if isinstance(member.loop, CallExtern):
-            self.stmts.append(self.share_of(member.loop, each))
-            return
-        first = self.op("mul", self.block, Const("i64", each))
-        loop, var = member.loop, Var("i64", 2, "i")
-        outer, self.stmts = self.stmts, []
-        self.values[loop.var] = self.op("add", first, var)
-        for stmt in loop.body.stmts:
-            self.copy(stmt)
-        body, self.stmts = self.stmts, outer
-        self.stmts.append(For(var, Const("i64", each), Block(body), (), loop.kind))
-
-    def share_of(self, call: CallExtern, each: int) -> CallExtern:
-        """A call for the products of one block."""
-        args = list(call.args)
-        for place, steps in _STEPS.items():
-            pointer, distance = call.args[place], number(call.args[steps[-1][1]])
-            assert isinstance(pointer, Pointer)
-            moved = self.op("mul", self.block, Const("i64", distance * each))
-            offset = self.op("add", pointer.offset, moved)
-            args[place] = self.pointer(Pointer(pointer.buffer, offset))
-        args[_BATCH] = Const("i64", each)
-        return CallExtern(call.symbol, tuple(args))
-
-    def value(self, value: Value) -> Value:
-        return self.values.get(value, value)
-
-    def place(self, buffer: Buffer, offset: Value) -> tuple[Buffer, Value]:
-        """Where an element lies: in a smaller buffer, as far from the start of the block."""
-        if buffer.name not in self.replaced:
-            return buffer, self.value(offset)
-        start = self.starts[buffer.name]
-        return self.replaced[buffer.name], self.op("sub", self.value(offset), start)
-
-    def pointer(self, pointer: Pointer) -> Pointer:
-        return Pointer(*self.place(*pointer))
-
-    def copy(self, stmt: Stmt) -> None:
-        """A statement of the loop of a kernel, with the values that it has in a block."""
-        match stmt:
-            case Op():
-                made = Op(stmt.dtype, stmt.level, stmt.name, tuple(map(self.value, stmt.args)))
-                self.values[stmt] = made
-                self.stmts.append(made)
-            case Load():
-                buffer, offset = self.place(stmt.buffer, stmt.offset)
-                where = None if stmt.where is None else self.value(stmt.where)
-                other = None if stmt.other is None else self.value(stmt.other)
-                self.values[stmt] = load = Load(stmt.level, buffer, offset, where, other)
-                self.stmts.append(load)
-            case Store():
-                buffer, offset = self.place(stmt.buffer, stmt.offset)
-                where = None if stmt.where is None else self.value(stmt.where)
-                self.stmts.append(Store(buffer, offset, self.value(stmt.value), where))
-            case For():
-                self.loop(stmt)
-            case CallExtern():
-                args = [
-                    self.pointer(a) if isinstance(a, Pointer) else self.value(a) for a in stmt.args
-                ]
-                self.stmts.append(CallExtern(stmt.symbol, tuple(args), stmt.result))
-            case _:
-                raise Opaque
-
-    def loop(self, loop: For) -> None:
-        outer, self.stmts = self.stmts, []
-        inits = [self.value(carry.init) for carry in loop.carries]
-        for stmt in loop.body.stmts:
-            self.copy(stmt)
-        carries = tuple(
-            Carry(init, c.phi, self.value(c.next), c.result, c.combine)
-            for init, c in zip(inits, loop.carries, strict=True)
-        )
-        body, self.stmts = self.stmts, outer
-        extent = self.value(loop.extent)
-        self.stmts.append(For(loop.var, extent, Block(body), carries, loop.kind, loop.grain))
 
 
 def overlap(a: Buffer, b: Buffer) -> bool:

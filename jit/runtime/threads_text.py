@@ -210,11 +210,14 @@ out:
 """
 
 _SIZE = """
-; The number of threads that the next job will use, the caller's included.
+; The number of threads that a job begun now will use, the caller's included: one inside a job.
 define i64 @ft_pool_size() nounwind {
 entry:
   %size = load atomic i64, ptr @ft_size monotonic, align 8
-  ret i64 %size
+  %busy = load atomic i32, ptr @ft_busy monotonic, align 4
+  %taken = icmp ne i32 %busy, 0
+  %threads = select i1 %taken, i64 1, i64 %size
+  ret i64 %threads
 }
 
 ; %spins: how often an idle thread looks for work before it sleeps.

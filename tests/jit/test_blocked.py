@@ -125,7 +125,7 @@ def test_what_only_a_run_sees_is_as_small_as_a_block() -> None:
     assert line.startswith("double, more: together")
     (small,) = [buffer for buffer in made.buffers if buffer.name == "t"]
     assert small.size < between.size
-    assert small.size * 8 <= blocked.BLOCK_BYTES
+    assert small.size * 8 <= blocked.LANES * blocked.BLOCK_BYTES
     x = np.random.default_rng(0).normal(size=MEMBERS * SIZE)
     copy, out = run(made, [x])
     np.testing.assert_array_equal(out, 2 * x + 1)
