@@ -106,6 +106,53 @@ def mlp_adam_torch(lib):
     return step
 
 
+def wide_layer(rng):
+    """Many rows, the weights and the bias of a layer, and a cotangent of its result."""
+    w = (rng.normal(size=(256, 1024)) / 16).astype("f4")
+    wide = (rng.normal(size=s).astype("f4") for s in ((1024,), (4096, 256), (4096, 1024)))
+    return w, *wide
+
+
+def activated(lib):
+    np = lib.np
+
+    def layer(w, b, x):
+        y = x @ w + b
+        return 0.5 * y * (1 + np.tanh(0.7978845608 * (y + 0.044715 * y * y * y)))
+
+    return layer
+
+
+def activated_torch(lib):
+    return lambda w, b, x: lib.F.gelu(lib.torch.addmm(b, x, w), approximate="tanh")
+
+
+@case(
+    "layer", "gelu(x @ w + b), 4096x256 @ 256x1024 f32", wide_layer, products=True, tolerance=1e-4
+)
+def layer(lib):
+    run = activated(lib)
+    return lib.jit(lambda w, b, x, g: run(w, b, x))
+
+
+@layer.best("torch", "torch.compile")
+def layer_torch(lib):
+    run = activated_torch(lib)
+    return lib.jit(lambda w, b, x, g: run(w, b, x))
+
+
+@case("layer_grad", "the same with its gradient", wide_layer, products=True, tolerance=1e-3)
+def layer_grad(lib):
+    run, np = activated(lib), lib.np
+    return lib.jit(lib.value_and_grad(lambda w, b, x, g: np.sum(run(w, b, x) * g), (0, 1, 2)))
+
+
+@layer_grad.best("torch", "torch.compile")
+def layer_grad_torch(lib):
+    run = activated_torch(lib)
+    return lib.jit(lib.value_and_grad(lambda w, b, x, g: (run(w, b, x) * g).sum(), (0, 1, 2)))
+
+
 def regression(rng):
     x = rng.normal(size=(100_000, 50))
     y = (rng.uniform(size=100_000) < 0.5).astype("f8")
