@@ -18,8 +18,8 @@ import numpy as np
 from functrans.extend import Aval, OutOfBoundsError
 from jit.names import NEGATIVE_POWER, NO_MEMORY
 from jit.native import NativeProgram
+from jit.runtime import blocks
 from jit.runtime.arena import ArenaPool
-from jit.runtime.blocks import empty_maker
 from jit.runtime.callbacks import take_error
 
 ERRORS: dict[str, type[Exception]] = {NEGATIVE_POWER: ValueError, NO_MEMORY: MemoryError}
@@ -60,8 +60,10 @@ class Dispatcher:
         self.refused: dict[int, Refusal] = {}
         self.turn: Callable[[tuple[int, ...]], Dispatcher | None] | None = None
         self._turned: dict[tuple[int, ...], Dispatcher | None] = {}
-        self.makers = [empty_maker(shape, dtype) for shape, dtype in self.out_types]
+        self.makers = [blocks.empty_maker(shape, dtype) for shape, dtype in self.out_types]
         self.arenas = ArenaPool(arena_bytes) if arena_bytes else None
+        large = any(blocks.is_large(shape, dtype) for shape, dtype in self.out_types)
+        self.recycles = large or arena_bytes >= blocks.MINIMUM
         self._input_pointers: Any = ctypes.c_void_p * max(len(in_avals), 1)
         self._output_pointers: Any = ctypes.c_void_p * max(len(out_avals), 1)
 
@@ -161,6 +163,9 @@ class Dispatcher:
                 status = self.program(addressof(inputs), addressof(outputs), arena[1])
             finally:
                 self.arenas.give(arena)
+        if self.recycles:
+            # Before the first call's end there is nothing that another could take up.
+            blocks.prepare()
         if status:
             raise self.error(status)
 

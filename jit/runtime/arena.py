@@ -32,8 +32,6 @@ class ArenaPool:
     def __init__(self, size: int) -> None:
         self.size = size
         self._idle: list[Arena] = []
-        if size >= blocks.MINIMUM:
-            blocks.prepare()
 
     def take(self) -> Arena:
         """Memory for one call."""

@@ -103,7 +103,7 @@ def blocks() -> Blocks | None:
 
 
 def prepare() -> None:
-    """Start making the module, for results that will be asked for soon."""
+    """Start making the module, for the calls to come."""
     if not _asked:
         _asked.append(True)
         in_background(blocks)
@@ -224,7 +224,6 @@ def empty_maker(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Callable[[], Ar
     """np.empty(shape, dtype), from a recycled block where that pays and can be."""
     if not is_large(shape, dtype):
         return lambda: np.empty(shape, dtype)
-    prepare()
     made: list[Callable[[], Array | None]] = []
 
     def make() -> Array:

@@ -53,7 +53,7 @@ PYTHON_IMPORTS = ("Py_IncRef", "PyTraceMalloc_Track")
 
 def blocks_text(system: System, patience: int = PATIENCE) -> str:
     """The whole module; idle blocks go back to the system after `patience` seconds."""
-    cold = _LOCK + _MAPPING + _GIVE + _TRIM + _HANDLER + _ARRAY
+    cold = _LOCK + _DROPPING + _MAPPING + _GIVE + _TRIM + _HANDLER + _ARRAY
     text = _STATE + _TABLE + _TAKE + cold.replace(") nounwind {", f") {COLD} {{")
     name = HANDLER_NAME.encode().ljust(127, b"\0")
     spelled = "".join(f"\\{byte:02X}" for byte in name)
@@ -170,7 +170,9 @@ move:
 out:
   ret ptr %place
 }
+"""
 
+_DROPPING = """
 ; The oldest block if it is older than %before, or if there are more bytes than the limit.
 define internal ptr @oldest(i64 %before) nounwind {
 entry:
