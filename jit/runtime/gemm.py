@@ -51,6 +51,7 @@ def text_of(function: str) -> str:
 @once
 def symbols(function: str) -> dict[str, int]:
     """The address of ft_gemm_<f32, f64, c64 or c128> or ft_gemv_<f32 or f64>."""
-    imports = {**library_symbols(("malloc", "free", "memset")), **threads.symbols()}
+    # First what takes longest: a program waits for it.
     code = runtime_object(function, text=lambda: text_of(function))
+    imports = {**library_symbols(("malloc", "free", "memset")), **threads.symbols()}
     return link_object(function, code, imports, [function])
