@@ -22,12 +22,10 @@ class Equations(Capturer):
     """The part of a trace that holds what it has recorded.
 
     records  the equations of the open segment; `closed_eqns`: before them, those of earlier ones
-    walks    no user's code runs in it: nobody will ask for a value, and `records` are not needed
     _slots   what the memo knows a variable as, where it does; `_names`: what messages call it
     _copied  how many equations the simplified program has that was recorded first, as it stands
     """
 
-    walks = False
     records: list[Record] = NO_RECORDS
     closed_eqns: list[Eqn]
     _slots: dict[Var, Slot]
@@ -63,10 +61,7 @@ class Equations(Capturer):
             Node(Var(aval), None, abstract, active and is_inexact(aval.dtype)) for aval in out_avals
         ]
         eqn = Eqn(primitive, atoms, [n.var for n in made], params, source)
-        if self.walks:
-            self.closed_eqns.append(eqn)
-        else:
-            self.records.append(Record(eqn, nodes, [weakref.ref(n) for n in made]))
+        self.records.append(Record(eqn, nodes, [weakref.ref(n) for n in made]))
         return made
 
     def record_all(self, eqns: Sequence[Eqn], env: dict[Any, Any]) -> None:

@@ -12,7 +12,19 @@ from functrans.bind import Interpreter, current_interpreter, interpreting, sourc
 from functrans.equations import NO_RECORDS
 from functrans.errors import TransformTypeError, describe, place_of, user_frame
 from functrans.forcing import Forcer, hooks
-from functrans.ir import Atom, Aval, Jaxpr, Literal, MappedAxis, Primitive, Var, is_inexact, prune
+from functrans.ir import (
+    Atom,
+    Aval,
+    Eqn,
+    Jaxpr,
+    Literal,
+    MappedAxis,
+    Primitive,
+    Var,
+    copied,
+    is_inexact,
+    prune,
+)
 from functrans.memo.keys import kind_for
 from functrans.memo.trie import DEAD, Root, Slot, root_at
 from functrans.segments import free_inputs
@@ -58,8 +70,7 @@ class Trace(Forcer):
     `purpose` names the transform for messages. Inputs are given by `argument`; what is met from
     outside (arrays, tracers of enclosing traces) becomes a captured input. `copies` says that an
     array counts as it is when it is met; `live`, that the program runs again, and then sees what
-    was written to the array after the trace. `walks` says that no user's code runs in it: nobody
-    will ask for a value. With a `root` it follows the memo from there.
+    was written to the array after the trace. With a `root` it follows the memo from there.
     """
 
     def __init__(
@@ -69,7 +80,6 @@ class Trace(Forcer):
         axis: MappedAxis | None = None,
         copies: bool = True,
         live: bool = False,
-        walks: bool = False,
         root: Root | None = None,
     ) -> None:
         outer = current_interpreter()
@@ -84,7 +94,7 @@ class Trace(Forcer):
             self.follow(root)
             return
         self.cursor = DEAD
-        self.copies, self.live, self.walks = copies, live, walks
+        self.copies, self.live = copies, live
         self.start_recording()
 
     def begin_again(self) -> None:
@@ -167,6 +177,12 @@ class Trace(Forcer):
             # Literals say nothing of distinct inputs, and may be folded.
             literal = any(isinstance(a, Literal) for a in lifted)
             self._copied = None if literal else len(jaxpr.eqns)
+        return self._taken_in(jaxpr, args, lifted)
+
+    def _taken_in(
+        self, jaxpr: Jaxpr, args: Sequence[Any], lifted: Sequence[Tracer | Literal]
+    ) -> list[Any]:
+        """Record the equations on these inputs; the results, of which some may be arguments."""
         env: dict[Atom, Node | Literal] = {
             v: a if isinstance(a, Literal) else a.node
             for v, a in zip(jaxpr.invars, lifted, strict=True)
@@ -214,12 +230,12 @@ class Trace(Forcer):
             arguments = ()
         atoms = [o.node.var if type(o) is Tracer else o for o in map(self.lift, outputs)]
         eqns = self.closed_eqns + [r.eqn for r in self.records]
-        copied = len(eqns) == self._copied
+        as_it_stands = len(eqns) == self._copied
         eqns = prune(eqns, atoms)  # type: ignore[arg-type]
         captured = [n.var for n in self._hoisted] + [t.node.var for _, t in self.captured]
         invars = captured + [t.node.var for t in arguments]
         jaxpr = Jaxpr(invars, eqns, atoms, len(captured))  # type: ignore[arg-type]
-        jaxpr.simple = copied
+        jaxpr.simple = as_it_stands
         return jaxpr, self._captured_values()
 
     def _finish_segment(self, outputs: Sequence[Any]) -> tuple[Jaxpr, list[Any]]:
@@ -254,6 +270,52 @@ class Trace(Forcer):
             self._captured_by_id = {}
 
 
+class Walk(Trace):
+    """The trace of a walk over a jaxpr: no user's code runs in it and nobody asks for a value.
+
+    Everything is abstract, and an equation that is taken in as it stands needs no nodes.
+    """
+
+    def __init__(self, purpose: str) -> None:
+        super().__init__(purpose, copies=False)
+
+    def bind(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> list[Any]:
+        atoms: list[Atom] = []
+        for arg in args:
+            lifted = arg if type(arg) is Tracer and arg.recorder is self else self.lift(arg)
+            atoms.append(lifted if isinstance(lifted, Literal) else lifted.node.var)
+        outputs = [Var(v) for v in primitive.abstract_eval(*[a.aval for a in atoms], **params)]
+        source = source_override() or user_frame()
+        self.closed_eqns.append(Eqn(primitive, atoms, outputs, params, source))
+        outs = [self._result(var) for var in outputs]
+        if self.no_grad and primitive.varies:
+            return [self._stopped(out) for out in outs]
+        return outs
+
+    def _taken_in(
+        self, jaxpr: Jaxpr, args: Sequence[Any], lifted: Sequence[Tracer | Literal]
+    ) -> list[Any]:
+        env: dict[Atom, Atom] = {
+            v: a if isinstance(a, Literal) else a.node.var
+            for v, a in zip(jaxpr.invars, lifted, strict=True)
+        }
+        self.closed_eqns += copied(jaxpr.eqns, env, source_override() or user_frame())
+        given: dict[Atom, Any] = dict(zip(jaxpr.invars, args, strict=True))
+        outs: list[Any] = []
+        for atom in jaxpr.outvars:
+            known = env.get(atom, atom)
+            if atom in given:
+                outs.append(given[atom])
+            elif isinstance(known, Literal):
+                outs.append(known.value)
+            else:
+                outs.append(self._result(known))
+        return outs
+
+    def _result(self, var: Var) -> Tracer:
+        return Tracer(self, Node(var, None, True, False))
+
+
 @contextmanager
 def tracing(trace: Trace) -> Generator[Trace]:
     """Put a trace in force for the block and end it afterwards, whatever happens."""
@@ -266,7 +328,7 @@ def tracing(trace: Trace) -> Generator[Trace]:
 
 def stage_walk(walk: Callable[..., Sequence[Any]], avals: Sequence[Aval], purpose: str) -> Jaxpr:
     """The jaxpr of a walk over another jaxpr: abstract inputs, nothing captured."""
-    with tracing(Trace(purpose, copies=False, walks=True)) as trace:
+    with tracing(Walk(purpose)) as trace:
         arguments = [trace.argument(aval) for aval in avals]
         jaxpr, captured = trace.finish(arguments, walk(*arguments))
     assert not captured, f"{purpose}: the walk captured {describe(captured)}"

@@ -11,6 +11,7 @@ from functrans.ir.jaxpr import (
     Literal,
     Source,
     Var,
+    copied,
     jaxprs_in,
     values_of,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "aval_of",
     "calmed",
     "check_jaxpr",
+    "copied",
     "format_eqn",
     "format_jaxpr",
     "intern",

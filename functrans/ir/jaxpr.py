@@ -8,7 +8,7 @@ param   ::= name = value | name = jaxpr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -156,6 +156,20 @@ class ClosedJaxpr:
 
     def __repr__(self) -> str:
         return str(self)
+
+
+def copied(eqns: Iterable[Eqn], env: dict[Atom, Atom], source: Source | None) -> list[Eqn]:
+    """The equations anew, with new variables for their results; those without a line get `source`.
+
+    `env` has the atoms that stand for what they read, and gets those for what they bind.
+    """
+    made: list[Eqn] = []
+    for eqn in eqns:
+        inputs = [env.get(a, a) for a in eqn.inputs]
+        outputs = [Var(v.aval) for v in eqn.outputs]
+        env.update(zip(eqn.outputs, outputs, strict=True))
+        made.append(Eqn(eqn.primitive, inputs, outputs, eqn.params, eqn.source or source))
+    return made
 
 
 def jaxprs_in(params: dict[str, Any]) -> Iterator[Jaxpr]:
