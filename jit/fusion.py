@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from functrans.extend import Eqn, Var
 from jit.lowering.domain import Domain
 from jit.lowering.graph import Graph, leaves
+from jit.lowering.index import Loop
 from jit.lowering.indexing import indices_of
 from jit.lowering.nodes import CheckNode, FoldNode, MapNode, Node, PartNode, Role
 from jit.lowering.rules import REDUCTIONS, ROOTS, Root, element_bytes, needs_check
@@ -57,14 +58,13 @@ class Kernel:
     visited: set[Var] = field(default_factory=set)
     why: dict[Node, str] = field(default_factory=dict)
 
-    def add(self, node: Node, role: Role, scout: Scout, domain: Domain | None) -> None:
-        """Take a node; `domain` is what `scout` looked at, None where it was for another role."""
+    def add(self, node: Node, role: Role, scout: Scout, domain: Domain) -> None:
+        """Take a node; `domain` is what `scout` looked at."""
         self.nodes.append(node)
         self.roles[node] = role
         self.looks[node] = scout
         self.visited |= scout.visited.keys()
-        if domain is not None:
-            self.seen[node] = domain
+        self.seen[node] = domain
         if node.target is not None:
             self.defs[node.target] = node
 
@@ -154,11 +154,29 @@ def look(
         domain = domain.refined(wanted)
 
 
+class Looked(NamedTuple):
+    """What `look` found out for a node in a role over a domain."""
+
+    role: Role
+    domain: Domain
+    scout: Scout
+    refined: Domain
+
+    def serves(self, role: Role, domain: Domain) -> bool:
+        """Would `look` find the same in this role over this domain?
+
+        An element of the whole is at the same place whichever of the loops are inner to rows.
+        """
+        same = role == self.role == "full" and self.refined is self.domain
+        return same and domain.loops == self.domain.loops
+
+
 class Planner:
     """Places nodes in kernels.
 
     places   the step that makes each variable, and `checks`: that checks each equation's indices
     by_size  the kernels of each size, in order
+    loops    those of the domains of each shape
     refused  why the last kernel that was tried did not take the node
     """
 
@@ -169,6 +187,7 @@ class Planner:
         self.places: dict[Var, int] = {}
         self.checks: dict[int, int] = {}
         self.by_size: dict[int, list[int]] = {}
+        self.loops: dict[tuple[int, ...], tuple[Loop, ...]] = {}
         self.refused = ""
 
     def run(self) -> list[Step]:
@@ -189,22 +208,31 @@ class Planner:
 
     def place(self, node: Node) -> None:
         """Let a kernel that is there take the node, or open one."""
-        scout, domain = look(self.graph, self.stored, node, node.domain(), first_role(node))
+        role, first = role_alone(node), self.domain_alone(node)
+        scout, domain = look(self.graph, self.stored, node, first, role)
         reads = {var for var, _ in scout.reads}
         needed = [self.checks[id(eqn)] + 1 for eqn in scout.required if id(eqn) in self.checks]
         earliest = max([self.places.get(var, 0) for var in reads] + needed, default=0)
-        step = self.joined(node, reads, earliest)
+        known = Looked(role, first, scout, domain)
+        step = self.joined(node, reads, earliest, known)
         if step is None:
-            kernel = Kernel(domain, has_rows=role_alone(node) == "row_fold")
-            if is_total(node):
-                kernel.domain = Domain(domain.loops)
-            fits_alone = role_alone(node) == first_role(node)
-            kernel.add(node, role_alone(node), scout, domain if fits_alone else None)
+            kernel = Kernel(domain, has_rows=role == "row_fold")
+            kernel.add(node, role, scout, domain)
             kernel.why[node] = f"opens a kernel: {self.refused or NOTHING_NEAR}"
             self.steps.append(kernel)
             step = len(self.steps) - 1
             self.by_size.setdefault(domain.size, []).append(step)
         self.note(node, step)
+
+    def domain_alone(self, node: Node) -> Domain:
+        """The domain of a node on its own; domains of one shape have the same loops, so that what
+        was found out over one need not be found out over another.
+        """
+        found = node.domain()
+        loops = self.loops.setdefault(tuple([loop.extent for loop in found.loops]), found.loops)
+        pairs = zip(loops, found.loops, strict=True)
+        inner = [] if is_total(node) else [loop for loop, own in pairs if own in found.inner]
+        return Domain(loops, frozenset(inner))
 
     def note(self, node: Node, step: int) -> None:
         """Remember where a node was placed, for those that need what it makes or checks."""
@@ -213,7 +241,7 @@ class Planner:
         if node.target is not None:
             self.places[node.target] = max(step, self.places.get(node.target, 0))
 
-    def joined(self, node: Node, reads: set[Var], earliest: int) -> int | None:
+    def joined(self, node: Node, reads: set[Var], earliest: int, known: Looked) -> int | None:
         """The kernel that the node joins: one that makes what it reads, reads the same, or folds
         rows of the same kind, since what reads both had better find them in one place.
         """
@@ -221,7 +249,7 @@ class Planner:
         for step, reason in self.candidates(node, reads, earliest):
             kernel = self.steps[step]
             assert isinstance(kernel, Kernel)
-            if self.join(kernel, node, step):
+            if self.join(kernel, node, step, known):
                 kernel.why[node] = reason
                 return step
         return None
@@ -254,11 +282,14 @@ class Planner:
         )
         return [(step, reason) for steps, reason in reasons for step in steps]
 
-    def join(self, kernel: Kernel, node: Node, step: int) -> bool:
-        """Add the node to the kernel if some role fits."""
+    def join(self, kernel: Kernel, node: Node, step: int, known: Looked) -> bool:
+        """Add the node to the kernel if some role fits; `known` is what was seen of it already."""
         self.refused = f"kernel {step} runs over other elements"
         for role, domain in self.offers(kernel, node):
-            scout, refined = look(self.graph, self.stored, node, domain, role)
+            if known.serves(role, domain):
+                scout, refined = known.scout, domain
+            else:
+                scout, refined = look(self.graph, self.stored, node, domain, role)
             reason = refusal(kernel, node, role, scout, refined)
             self.refused = f"not in kernel {step}: {reason}"
             if not reason:
@@ -316,11 +347,6 @@ class Planner:
                 yield "full_total", domain
         elif node.size == domain.size and not has_total(kernel):
             yield "row_fold", node.domain()
-
-
-def first_role(node: Node) -> Role:
-    """The role in which a node is looked at first, over its own domain."""
-    return "row_fold" if isinstance(node, FoldNode) else "full"
 
 
 def role_alone(node: Node) -> Role:
