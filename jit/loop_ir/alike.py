@@ -7,7 +7,8 @@ which they differ. Nothing else may differ: the function computes the same bits 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from jit.loop_ir.nodes import (
@@ -66,11 +67,35 @@ class Family(NamedTuple):
 
 def families(kernels: Sequence[Kernel]) -> list[Family]:
     """The kernels in groups of alike ones, in the order of their first members."""
-    outlines = [Outliner().run(kernel) for kernel in kernels]
+    lengths = [tuple(lengths_of(kernel.body)) for kernel in kernels]
+    several = {key for key, count in Counter(lengths).items() if count > 1}
+    outlines = [
+        Outliner().run(kernel) if key in several else Outline((number,), [], [], [])
+        for number, (kernel, key) in enumerate(zip(kernels, lengths, strict=True))
+    ]
     groups: dict[tuple[object, ...], list[int]] = {}
     for number, outline in enumerate(outlines):
         groups.setdefault(outline.key, []).append(number)
     return [family(members, [outlines[k] for k in members]) for members in groups.values()]
+
+
+def lengths_of(block: Block) -> Iterator[int]:
+    """How many statements a block and those in it have, in order: alike kernels have the same."""
+    yield len(block.stmts)
+    for stmt in block.stmts:
+        match stmt:
+            case Op() | Load() | Store():
+                pass
+            case For():
+                yield from lengths_of(stmt.body)
+            case While():
+                yield from lengths_of(stmt.test_block)
+                yield from lengths_of(stmt.body)
+            case If():
+                yield from lengths_of(stmt.then)
+                yield from lengths_of(stmt.orelse)
+            case _:
+                pass
 
 
 def family(members: list[int], outlines: Sequence[Outline]) -> Family:
