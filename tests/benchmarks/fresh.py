@@ -3,9 +3,10 @@
     python -m tests.benchmarks.fresh LIBRARY PROGRAM
 
 prints the seconds of PROGRAM: `import`, `gradient` (prints a gradient, for the parent to time from
-the start of the process), or `first_...` (traced, differentiated, compiled and run; imports and
-inputs come before). `cached_...` is the same where an earlier process has left its compiled code;
-the other libraries compile.
+the start of the process), or `first_...` (traced, differentiated, compiled and run, the cache on
+disk switched off; imports and inputs come before). `cached_...` is the same where an earlier
+process has left its compiled code, `empty_...` where the cache is on and nobody has yet; the other
+libraries compile.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ PROGRAMS = {
     "first_rnn_scan": "first call of an RNN of 100 steps as scan",
     "first_chain1000": "first call of a chain of 1000 operations",
     "first_taylor10": "first call of 10 derivatives of tanh(sin x)",
+    "empty_10": "first call of 10 operations, the cache on and empty",
+    "empty_mlp": "first call of the MLP, the cache on and empty",
     "cached_10": "the same of 10 operations, from the disk",
     "cached_mlp": "the same of the MLP, from the disk",
     "cached_rnn100": "the same of the RNN, from the disk",
@@ -71,7 +74,9 @@ def seconds(library: str, program: str) -> float:
         command = [sys.executable, "-c", _SCRIPTS[library]]
     with tempfile.TemporaryDirectory() as empty:
         cache = _kept(program) if program.startswith("cached_") else empty
-        found = {"FUNCTRANS_CACHE_DIR": cache, "PYTHONPYCACHEPREFIX": _kept("bytecode")}
+        switch = "off" if program.startswith("first_") else "on"
+        found = {"FUNCTRANS_CACHE_DIR": cache, "FUNCTRANS_CACHE": switch}
+        found["PYTHONPYCACHEPREFIX"] = _kept("bytecode")
         environment = os.environ | found
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         start = time.perf_counter()
