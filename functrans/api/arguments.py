@@ -68,8 +68,7 @@ def require_callable(f: Any, what: str) -> None:
     if not callable(f):
         raise TransformTypeError(
             f"{what} takes a function, but got {describe(f)}. Give it the function itself, not "
-            "what "
-            "the function returns."
+            "what the function returns."
         )
 
 
@@ -83,6 +82,29 @@ def positions(given: Any, what: str) -> tuple[int, ...]:
                 "count from 0."
             )
     return tuple(map(int, several))
+
+
+def places_of(chosen: Sequence[int], count: int, f: Callable[..., Any], what: str) -> set[int]:
+    """Positions among `count` arguments, negative ones from the end; `what` is the option."""
+    for n in chosen:
+        if not -count <= n < count:
+            raise TransformTypeError(
+                f"{what} has {n}, but {name_of(f)} was called with {count} arguments ({where(f)}). "
+                "Positions count from 0."
+            )
+    return {n % count for n in chosen}
+
+
+def without_fixed(
+    f: Callable[..., Any], fixed: set[int], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, Callable[[Any], Any]]:
+    """The arguments of a call but those at `fixed`, as a pytree, and f as a function of it."""
+
+    def call(others: Any) -> Any:
+        filled, keywords = others
+        return f(*[filled.get(i, a) for i, a in enumerate(args)], **keywords)
+
+    return ({i: a for i, a in enumerate(args) if i not in fixed}, kwargs), call
 
 
 def _leaf_name(f: Callable[..., Any], chosen: list[int | str], path: tree.KeyPath) -> str:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from functrans import tree
-from functrans.api.arguments import positions
+from functrans.api.arguments import places_of, positions
 from functrans.api.border import Function, array_leaf, conform, stage
 from functrans.bind import is_evaluating
 from functrans.control.custom import Rule
@@ -75,13 +75,9 @@ class Custom(ABC):
 
     def _split(self, args: tuple[Any, ...]) -> tuple[list[Any], list[Any], tree.PyTreeDef]:
         """The nondiff arguments, the leaves of the others, and the others' tree."""
-        for n in self.nondiff_argnums:
-            if not -len(args) <= n < len(args):
-                raise TransformTypeError(
-                    f"{self._what}: nondiff_argnums has {n}, but {name_of(self.f)} was called with "
-                    f"{len(args)} arguments ({where(self.f)}). Positions count from 0."
-                )
-        chosen = {n % len(args) for n in self.nondiff_argnums}
+        chosen = places_of(
+            self.nondiff_argnums, len(args), self.f, f"{self._what}: nondiff_argnums"
+        )
         fixed = [a for i, a in enumerate(args) if i in chosen]
         others = tuple(a for i, a in enumerate(args) if i not in chosen)
         flat, treedef = tree.flatten(others)

@@ -19,33 +19,34 @@ from functrans.ir import Aval, Jaxpr, is_inexact
 from functrans.transforms import jvp_jaxpr, linearize_jaxpr, require_linear, transpose_jaxpr
 
 
-def jvp(
-    f: Function,
-    primals: Sequence[Any],
-    tangents: Sequence[Any],
-    has_aux: bool = False,
-    *,
-    _what: str = "jvp",
-) -> Any:
+def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
     """The value of f and its derivative in the direction `tangents`.
 
     jvp : (a -> b) -> (a, T a) -> (b, T b). `primals` and `tangents` are tuples with one entry
-    for each argument, of the same structure, shapes and dtypes. With `has_aux` f returns
-    `(result, aux)` and jvp `(result, tangent, aux)`.
+    for each argument, of the same structure, shapes and dtypes; the result and its tangent are
+    those of f. With `has_aux` f returns `(result, aux)` and jvp `(result, tangent, aux)`.
+
+    Raises TypeError where structures or dtypes differ, ValueError where shapes do.
 
     >>> jvp(lambda x: x**2, (3.0,), (1.0,))
     (9.0, 6.0)
     """
-    require_callable(f, _what)
-    require_tuples(primals, tangents, f, _what)
+    return jvp_for("jvp", f, primals, tangents, has_aux)
+
+
+def jvp_for(
+    what: str, f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool
+) -> Any:
+    """`jvp` as a part of the transform called `what`, of which messages speak."""
+    require_callable(f, what)
+    require_tuples(primals, tangents, f, what)
     if not primals:
         raise TransformTypeError(
             f"jvp: {name_of(f)} was given no primals ({where(f)}). Give a tuple with one entry for "
             "each of its arguments."
         )
     at = Primals(f, tuple(primals), "jvp")
-    what = f"{_what} of {at.name}"
-    dots = check_tangents(tuple(tangents), at.tree, at.avals, what, "tangent")
+    dots = check_tangents(tuple(tangents), at.tree, at.avals, f"{what} of {at.name}", "tangent")
     aux = AuxOutput(f, has_aux, "jvp")
     staged, tape = at.stage(aux.split)
     with staged:

@@ -13,6 +13,7 @@ from functrans.api.border import Function, Staged, finish, run, stage, zeros
 from functrans.api.gradient_programs import Gradient, value_and_grad_jaxpr, within_memory
 from functrans.api.quick import Call, Quick
 from functrans.api.results import AuxOutput
+from functrans.api.reverse import Before
 from functrans.api.tangents import differentiable_leaf
 from functrans.api.tape import Tape, add_bar
 from functrans.errors import TransformTypeError, describe, name_of, where
@@ -276,13 +277,8 @@ def _taped_gradient(
     program, nonzero = value_and_grad_jaxpr(staged.jaxpr, active)
     results = run(program, staged.captured)
     num_outs = len(staged.jaxpr.outvars)
-    found, wanted = iter(results[num_outs:]), iter(nonzero)
-    bars: dict[int, Any] = {}
-    for cell, flag in zip(cells, active, strict=True):
-        if flag and next(wanted):
-            add_bar(bars, cell, next(found))
-    grads = finished(tape.pull(bars), [aval_of(x) for x in leaves], leaves)
-    return results[:num_outs], grads
+    bars = Before(tape, cells).pull(results[num_outs:], active, nonzero)
+    return results[:num_outs], finished(bars, [aval_of(x) for x in leaves], leaves)
 
 
 def finished(bars: dict[int, Any], avals: list[Aval], leaves: list[Any]) -> list[Any]:

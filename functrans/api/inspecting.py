@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from functrans import tree
-from functrans.api.arguments import positions, require_callable
+from functrans.api.arguments import places_of, positions, require_callable, without_fixed
 from functrans.api.border import Function, array_leaf, run, stage
 from functrans.errors import argument_name, name_of
 from functrans.ir import Aval, ClosedJaxpr, aval_of
@@ -76,17 +76,16 @@ def stage_abstractly(
 ) -> Any:
     """f staged on the shapes and dtypes of a call; returns what `stage` does."""
     require_callable(f, purpose)
-    chosen = positions(static_argnums, f"{purpose}: static_argnums")
-    static = {n % len(args) for n in chosen} if args else set[int]()
-    dynamic = {i: a for i, a in enumerate(args) if i not in static}
-    flat, treedef = tree.flatten_with_path((dynamic, kwargs))
+    option = f"{purpose}: static_argnums"
+    fixed = places_of(positions(static_argnums, option), len(args), f, option)
+    others, call = without_fixed(f, fixed, args, kwargs)
+    flat, treedef = tree.flatten_with_path(others)
     names = [_name(f, path) for path, _ in flat]
     avals = [shaped(x, f"{purpose}: {n}") for (_, x), n in zip(flat, names, strict=True)]
 
     @functools.wraps(f, updated=())
     def flat_f(*xs: Any) -> Any:
-        filled, keywords = tree.unflatten(treedef, xs)
-        return f(*[filled.get(i, a) for i, a in enumerate(args)], **keywords)
+        return call(tree.unflatten(treedef, xs))
 
     leaves = [x for _, x in flat]
     return stage(

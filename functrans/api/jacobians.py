@@ -12,7 +12,7 @@ import numpy as np
 from functrans import tree
 from functrans.api.arguments import Argnums, Split, split_arguments
 from functrans.api.border import Function, Staged, run
-from functrans.api.forward import jvp, linearize
+from functrans.api.forward import jvp_for, linearize
 from functrans.api.gradient_programs import value_and_grad_jaxpr
 from functrans.api.gradients import grad
 from functrans.api.mapping import vmap
@@ -212,7 +212,7 @@ def hvp(f: Function, primals: Any, tangents: Any, has_aux: bool = False) -> Any:
     single = not isinstance(primals, tuple)
     args, dots = ((primals,), (tangents,)) if single else (primals, tangents)
     gradient = grad(f, argnums=tuple(range(len(args))), has_aux=has_aux)
-    result = jvp(gradient, args, dots, has_aux=has_aux, _what="hvp")
+    result = jvp_for("hvp", gradient, args, dots, has_aux)
     moved = result[1][0] if single else result[1]
     return (moved, result[2]) if has_aux else moved
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from functrans import tree
 from functrans.api.border import Function
@@ -34,7 +34,7 @@ def _stopped(leaf: Any) -> Any:
     return leaf
 
 
-class GradMode(Generic[T]):
+class GradMode:
     """A context manager that is also a decorator: while it is on, derivatives are off (or on).
 
     It acts on the trace in force when it is entered: a transform started inside works as usual.
@@ -46,7 +46,7 @@ class GradMode(Generic[T]):
     def __init__(self) -> None:
         self._entered: list[tuple[Any, bool]] = []
 
-    def __enter__(self) -> GradMode[T]:
+    def __enter__(self) -> GradMode:
         trace = current_interpreter()
         self._entered.append((trace, getattr(trace, "no_grad", False)))
         if isinstance(trace, Trace):
@@ -69,12 +69,12 @@ class GradMode(Generic[T]):
             )
 
 
-class _NoGrad(GradMode[Any]):
+class _NoGrad(GradMode):
     _off = True
     _name = "no_grad"
 
 
-class _EnableGrad(GradMode[Any]):
+class _EnableGrad(GradMode):
     _off = False
     _name = "enable_grad"
 
@@ -91,11 +91,7 @@ def no_grad(f: Function | None = None) -> Any:
     """
     if f is None:
         return _NoGrad()
-    if not callable(f):
-        raise TransformTypeError(
-            f"no_grad takes a function or nothing, but got {describe(f)}. Write "
-            "no_grad(f)(x), or `with no_grad():`."
-        )
+    _require_function(f, "no_grad")
 
     @functools.wraps(f, updated=())
     def without_derivatives(*args: Any, **kwargs: Any) -> Any:
@@ -105,10 +101,29 @@ def no_grad(f: Function | None = None) -> Any:
     return without_derivatives
 
 
+def _require_function(f: Any, what: str) -> None:
+    if not callable(f):
+        raise TransformTypeError(
+            f"{what} takes a function or nothing, but got {describe(f)}. Write "
+            f"{what}(f)(x), or `with {what}():`."
+        )
+
+
 def enable_grad(f: Function | None = None) -> Any:
-    """Turn derivatives on again inside a no_grad block: context manager and decorator."""
+    """Turn derivatives on again inside a no_grad block: `with enable_grad():` or `enable_grad(f)`.
+
+    >>> from functrans import grad
+    >>> def f(x):
+    ...     with no_grad():
+    ...         scale = x * x
+    ...         with enable_grad():
+    ...             return scale * x
+    >>> grad(f)(3.0)
+    9.0
+    """
     if f is None:
         return _EnableGrad()
+    _require_function(f, "enable_grad")
 
     @functools.wraps(f, updated=())
     def with_derivatives(*args: Any, **kwargs: Any) -> Any:

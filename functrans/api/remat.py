@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from functrans import tree
-from functrans.api.arguments import positions
+from functrans.api.arguments import places_of, positions, without_fixed
 from functrans.api.border import Function, array_leaf, stage
 from functrans.bind import bind, is_evaluating
 from functrans.control.checkpoint import Policy, checkpoint_p
@@ -23,7 +23,8 @@ def checkpoint(
     """f, computed again in the backward pass instead of keeping its residuals.
 
     Only the arguments are kept, and what `policy` allows (see `checkpoint_policies`). Values and
-    derivatives are those of f. Use it as `checkpoint(f)` or as a decorator with options.
+    derivatives are those of f. Use it as `checkpoint(f)` or as a decorator with options. Arguments
+    at `static_argnums` are not traced: f gets them as they are.
 
     >>> from functrans import grad
     >>> grad(checkpoint(lambda x: x**3))(2.0)
@@ -46,14 +47,13 @@ def checkpoint(
     def checkpointed(*args: Any, **kwargs: Any) -> Any:
         if is_evaluating():
             return f(*args, **kwargs)
-        fixed = {n % len(args) for n in static} if args else set[int]()
-        dynamic = {i: a for i, a in enumerate(args) if i not in fixed}
-        flat, treedef = tree.flatten((dynamic, kwargs))
+        fixed = places_of(static, len(args), f, "checkpoint: static_argnums")
+        others, call = without_fixed(f, fixed, args, kwargs)
+        flat, treedef = tree.flatten(others)
         leaves = [array_leaf(x, f"checkpoint: an argument of {name_of(f)}") for x in flat]
 
         def flat_f(*xs: Any) -> Any:
-            filled, keywords = tree.unflatten(treedef, xs)
-            return f(*[filled.get(i, a) for i, a in enumerate(args)], **keywords)
+            return call(tree.unflatten(treedef, xs))
 
         with stage(flat_f, leaves, purpose="checkpoint", user=f) as staged:
             outs = bind(checkpoint_p, *staged.captured, *leaves, jaxpr=staged.jaxpr, policy=policy)

@@ -58,8 +58,13 @@ class Before(NamedTuple):
     tape: Tape
     cells: list[int]
 
-    def pull(self, results: list[Any], mask: tuple[bool, ...], nonzero: Sequence[bool]) -> Any:
-        """The cotangents of the arguments by cell, from those of the last segment's inputs."""
+    def pull(
+        self, results: list[Any], mask: tuple[bool, ...], nonzero: Sequence[bool]
+    ) -> dict[int, Any]:
+        """The cotangents of the arguments by cell, from those of the last segment's inputs.
+
+        `mask` marks the inputs that carry a derivative; `nonzero`, which of these have a cotangent.
+        """
         found, wanted = iter(results), iter(nonzero)
         bars: dict[int, Any] = {}
         for cell, flag in zip(self.cells, mask, strict=True):

@@ -408,6 +408,20 @@ def checkpoint_of_a_result():
 
 
 @misuse(TransformTypeError)
+def a_static_argument_of_a_checkpoint_that_is_not_there():
+    """
+    checkpoint: static_argnums has 2, but f was called with 2 arguments (f at HERE). Positions count
+    from 0.
+    """
+
+    def f(x, n):  # here
+        return x * n
+
+    g = ft.checkpoint(f, static_argnums=2)
+    ft.grad(lambda x: g(x, 2))(1.0)
+
+
+@misuse(TransformTypeError)
 def checkpoint_with_text():
     """
     checkpoint: an argument of <lambda> is the str 'relu', but only arrays and numbers (or

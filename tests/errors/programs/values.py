@@ -413,6 +413,15 @@ def frozen(x):
 
 
 @misuse(TransformTypeError)
+def enable_grad_of_a_number():
+    """
+    enable_grad takes a function or nothing, but got the float 3.0 (in enable_grad_of_a_number at
+    HERE). Write enable_grad(f)(x), or `with enable_grad():`.
+    """
+    ft.enable_grad(3.0)  # here
+
+
+@misuse(TransformTypeError)
 def no_grad_left_in_another_transform():
     """
     no_grad was left inside another transform than it was entered in, as a generator suspended in
