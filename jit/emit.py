@@ -66,7 +66,7 @@ def emit_one(module: Module, program: Program, define: str) -> None:
     results = larger(program, STREAM_BYTES, "output")
     steps: list[Step] = [NOTHING] * len(program.kernels)
     rows: list[int] = []
-    cold = False
+    functions: list[tuple[str, FunctionEmitter]] = []
     for group in families(program.kernels):
         first = group.members[0]
         kernel = program.kernels[first]
@@ -74,10 +74,11 @@ def emit_one(module: Module, program: Program, define: str) -> None:
         read = set(buffers_read(kernel.body)) if results else set[str]()
         module.streams = frozenset(results) - read
         written = emit_kernel(module, name, kernel, told(group))
-        cold = cold or written.is_cold
+        functions.append((name, written))
         for number, row in zip(group.members, group.rows, strict=True):
             steps[number] = Step(name, written.fails, len(rows) if row else None)
             rows += row
+    cold = close_kernels(module, functions)
     if rows:
         numbers = ", ".join([f"i64 {n}" for n in rows])
         table = f"internal constant [{len(rows)} x i64] [{numbers}], align 8"
@@ -127,8 +128,16 @@ def emit_kernel(module: Module, name: str, kernel: Kernel, told: Told | None) ->
     function.block(kernel.body)
     function.leaving()
     function.w.do("ret i32 0")
-    module.functions.append(function.text(f"define internal i32 @{name}({PARAMETERS})"))
     return function
+
+
+def close_kernels(module: Module, functions: Sequence[tuple[str, FunctionEmitter]]) -> bool:
+    """Add the texts of the kernels; is any of them cold?"""
+    loops = not module.prefix and any(f.repeats or f.hands_on for _, f in functions)
+    for name, function in functions:
+        function.beside_loops = loops
+        module.functions.append(function.text(f"define internal i32 @{name}({PARAMETERS})"))
+    return any(function.is_cold for _, function in functions)
 
 
 def row_text(step: Step, prefix: str) -> str:

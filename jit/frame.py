@@ -19,6 +19,8 @@ RELEASE = "  ; what has grown is given back"
 # The context of a parallel body: inputs, outputs, arena, status, then what it shares.
 CONTEXT = 4
 STATUS = 3
+SHORT = 64
+"""So many lines run in no time beside a loop, however they are compiled."""
 
 
 class Frame:
@@ -33,7 +35,7 @@ class Frame:
     fails     can it return a status other than 0?
     bodies    how many parallel loops it has handed on
     hands_on  does it leave work to others?
-    repeats   has it a loop?
+    repeats   has it a loop? `beside_loops`: has another kernel of its program one?
     grown     the buffers that it makes room for while it runs
     hoisted   lines before the vector loop being written, which make `splats`: vectors of one value
     """
@@ -61,6 +63,7 @@ class Frame:
         self.bodies = 0
         self.hands_on = False
         self.repeats = False
+        self.beside_loops = False
         self.lanes = 1
         self.mask: str | None = None
         self.varying: Container[Value] = ()
@@ -71,8 +74,9 @@ class Frame:
 
     @property
     def is_cold(self) -> bool:
-        """Does it run once a call, and leave the work to others?"""
-        return self.hands_on and not self.repeats
+        """Does it run once a call and take no time: handing on its work, or short beside loops?"""
+        short = self.beside_loops and len(self.w.lines) <= SHORT
+        return (self.hands_on or short) and not self.repeats
 
     def text(self, header: str) -> str:
         """The whole function."""
