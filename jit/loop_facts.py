@@ -23,6 +23,8 @@ from jit.loop_ir.nodes import (
     Store,
     Value,
     While,
+    inner_blocks,
+    static_extent,
 )
 from jit.vectors import Target
 
@@ -35,11 +37,6 @@ SMALL_VOLUME = 1_250_000
 # drive out what is.
 FAR_BYTES = 1 << 24
 STREAM_BYTES = 1 << 26
-
-
-def static_extent(stmt: For) -> int | None:
-    """The number of iterations when it is known."""
-    return max(int(stmt.extent.value), 0) if isinstance(stmt.extent, Const) else None
 
 
 def weigh(block: Block) -> int:
@@ -58,19 +55,6 @@ def weigh(block: Block) -> int:
             case _:
                 total += 1
     return total
-
-
-def inner_blocks(stmt: object) -> tuple[Block, ...]:
-    """The blocks that a statement holds."""
-    match stmt:
-        case For():
-            return (stmt.body,)
-        case While():
-            return (stmt.test_block, stmt.body)
-        case If():
-            return (stmt.then, stmt.orelse)
-        case _:
-            return ()
 
 
 def is_straight(block: Block) -> bool:

@@ -17,12 +17,11 @@ from jit.loop_facts import (
     Varying,
     intrinsic_count,
     lane_count,
-    static_extent,
     unroll_count,
     volume,
     weigh,
 )
-from jit.loop_ir.nodes import FLOATS, Carry, Combine, DType, For
+from jit.loop_ir.nodes import FLOATS, Carry, Combine, DType, For, static_extent
 from jit.names import PARALLEL, PARALLEL_HOT
 from jit.operations import OPERATIONS
 from jit.registers import Module, Reg

@@ -29,7 +29,6 @@ from functrans.extend import (
     simplify,
 )
 from jit import native
-from jit.blocked import in_blocks
 from jit.codegen import module_code
 from jit.collecting import collecting_rarely
 from jit.dispatch import Dispatcher
@@ -39,6 +38,7 @@ from jit.loop_ir.check import check_program
 from jit.loop_ir.nodes import Program
 from jit.loop_ir.pprint import format_program
 from jit.lowering.rules import runtime_calls
+from jit.passes.blocked import in_blocks
 from jit.passes.explain import explain
 from jit.passes.lines import kernel_lines
 from jit.passes.loops import Written, write_program

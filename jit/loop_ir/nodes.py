@@ -496,3 +496,21 @@ def wrap_integer(dtype: DType, value: int) -> int:
     bits = 8 * ITEMSIZE[dtype]
     value &= (1 << bits) - 1
     return value - (1 << bits) if dtype in SIGNED and value >> (bits - 1) else value
+
+
+def static_extent(stmt: For) -> int | None:
+    """The number of iterations when it is known."""
+    return max(int(stmt.extent.value), 0) if isinstance(stmt.extent, Const) else None
+
+
+def inner_blocks(stmt: object) -> tuple[Block, ...]:
+    """The blocks that a statement holds."""
+    match stmt:
+        case For():
+            return (stmt.body,)
+        case While():
+            return (stmt.test_block, stmt.body)
+        case If():
+            return (stmt.then, stmt.orelse)
+        case _:
+            return ()

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 
 from functrans.extend import Var
 from jit.fusion import Kernel, Plan, RootCall
-from jit.lowering.nodes import FoldNode, MapNode, Node, PartNode
+from jit.lowering.nodes import FoldNode, MapNode, Node
 from jit.lowering.rules import element_bytes
 from jit.passes.taking import is_read_once, reads_no_later
 
 ALIGNMENT = 64
+LARGE_BYTES = 1 << 22
+"""An array of so many bytes is not in a cache when it is met again."""
 SCRATCH_BYTES = 1 << 14
 """The longest row that is kept on the stack of a kernel."""
 
@@ -93,7 +95,7 @@ def plan_storage(
     arena = Arena()
     ends: dict[int, list[Var]] = {}
     for var, last in lasts.items():
-        ends.setdefault(last, []).append(var)
+        ends.setdefault(last + stays_on(plan, last), []).append(var)
     starts: dict[int, list[Var]] = {}
     for var, first in firsts.items():
         starts.setdefault(first, []).append(var)
@@ -126,6 +128,20 @@ def plan_storage(
     return storage
 
 
+def stays_on(plan: Plan, last: int) -> bool:
+    """Does what is read last in this step stay for one more?
+
+    The operands of a large product do if the next kernel reads that: the two may run block by
+    block, and then the kernel must not write where later blocks have not read yet.
+    """
+    step, following = plan.steps[last], plan.steps[last + 1 : last + 2]
+    if not isinstance(step, RootCall) or step.eqn.primitive.name != "dot_general":
+        return False
+    (out,) = step.eqn.outputs
+    large = out.aval.size * element_bytes(out) >= LARGE_BYTES
+    return large and any(isinstance(s, Kernel) and out in s.reads for s in following)
+
+
 def bequest(
     plan: Plan, step: Kernel | RootCall, var: Var, leaving: Sequence[Var], storage: Storage
 ) -> Var | None:
@@ -137,15 +153,10 @@ def bequest(
     """
     if isinstance(step, RootCall):
         return changed_by_root(plan, step, var, leaving, storage)
-    if set(step.roles.values()) != {"full"}:
-        return None
-    node = step.defs[var]
-    if isinstance(node, PartNode):
-        return None
     for old in leaving:
         alike = old.aval.size == var.aval.size and element_bytes(old) == element_bytes(var)
         taken = old in storage.heirs or old in step.defs
-        if alike and not taken and old in storage.offsets and reads_in_turn(step, old, node):
+        if alike and not taken and old in storage.offsets and reads_no_later(step, old, var):
             return old
     return None
 
@@ -160,17 +171,6 @@ def changed_by_root(
             free = old in storage.offsets and old not in storage.heirs
             return old if free and is_read_once(plan, step, i, old) else None
     return None
-
-
-def reads_in_turn(kernel: Kernel, old: Var, node: Node) -> bool:
-    """Is each element of `old` read at its own place only, and no later than `node` is written?"""
-    order = {n: (kernel.stages[n], k) for k, n in enumerate(kernel.nodes)}
-    return all(
-        flat == kernel.domain.full and order[reader] <= order[node]
-        for reader, scout in kernel.looks.items()
-        for var, flat in scout.reads
-        if var is old
-    )
 
 
 def lender_of(step: Kernel | RootCall, var: Var, lenders: Set[Var], storage: Storage) -> Var | None:

@@ -72,8 +72,9 @@ class ColumnWriter(KernelWriter):
         length: int | Value = self.tall.extent
         if block is not None:
             assert block.value is not None
-            start = b.mul(block.value, height)
-            length = b.max(b.min(b.sub(b.index(self.tall.extent), start), height), 0)
+            start, length = b.mul(block.value, height), height
+            if self.columns.blocks * height != self.tall.extent:
+                length = b.max(b.min(b.sub(b.index(self.tall.extent), start), height), 0)
         with self.walk.loop(self.tall, b.for_(length, "serial", hint="row"), start):
             self.run([Step(self.lane, "vector")], [], [], lambda _: self.add_row(block), True)
 

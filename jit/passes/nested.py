@@ -37,6 +37,7 @@ from jit.lowering.loops import (
 from jit.lowering.register_joined import joined_p
 from jit.lowering.registers import IN_REGISTERS, RegisterForm
 from jit.lowering.rules import EquationBuilder, runtime_calls
+from jit.passes.blocked import in_blocks
 from jit.passes.fission import taken_out
 from jit.passes.invariants import bound, hoisted, without_invariants
 from jit.passes.joining import joined, taken_apart
@@ -177,8 +178,8 @@ class Nesting:
         calls = [name for eqn in graph.eqns for name in runtime_calls(eqn)]
         plan = shared_plan(graph)
         written = write_program(plan, name, taken, self.callback, self.errors)
-        lines = kernel_lines(plan, written.schedules)
-        program = written.program
+        program, together = in_blocks(written.program)
+        lines = [*kernel_lines(plan, written.schedules), *together]
         places, cost = tuple(written.in_place), sum(map(step_cost, plan.steps))
         return Inner(program, places, tuple(calls), tuple(lines), jaxpr.effect, cost)
 

@@ -28,6 +28,9 @@ LEAST_CHUNK_NS = 3_000.0
 """How much work a piece is: the least where a loop has little in all."""
 TILE = 32
 COLUMN_BLOCKS = 8
+MOST_BLOCKS, BLOCK_BYTES, BLOCK_ROWS = 256, 1 << 19, 128
+"""Sums of columns take in the rows of a large matrix in more blocks than COLUMN_BLOCKS, of no fewer
+bytes and rows than this."""
 COLUMN_BYTES = 1 << 15
 STRIP_BYTES = 256, 1024
 LARGE_BYTES = 1 << 19
@@ -290,7 +293,19 @@ def columns_of(
         return None
     if len(outer) > 1 or not parallel or height < 2 * COLUMN_BLOCKS:
         return Columns(1, height, 0)
-    return Columns(COLUMN_BLOCKS, -(-height // COLUMN_BLOCKS), COLUMN_BLOCKS * row)
+    blocks = column_blocks(height, bytes_read)
+    return Columns(blocks, -(-height // blocks), blocks * row)
+
+
+def column_blocks(height: int, bytes_read: int) -> int:
+    """Into how many blocks the rows of a matrix are cut: if it is large, such as a cache holds.
+
+    What makes the matrix, a product say, may then go through the same blocks; equal ones, so that
+    each has its own share of it.
+    """
+    most = min(bytes_read // BLOCK_BYTES, height // BLOCK_ROWS, MOST_BLOCKS)
+    equal = (n for n in range(most, COLUMN_BLOCKS, -1) if height % n == 0)
+    return next(equal, COLUMN_BLOCKS)
 
 
 def strips_of(kernel: Kernel, height: int, width: int) -> Columns | None:

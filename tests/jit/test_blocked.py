@@ -10,11 +10,12 @@ import pytest
 
 import functrans as ft
 import functrans.numpy as fnp
-from jit import blocked, pipeline
-from jit.blocked import Blocked, in_blocks
+from jit import pipeline
 from jit.loop_ir.builder import Builder
 from jit.loop_ir.check import check_program
 from jit.loop_ir.nodes import Buffer, Program
+from jit.passes import blocked
+from jit.passes.blocked import Blocked, in_blocks
 from tests.jit.loop_programs import run
 
 MEMBERS, SIZE = 64, 20_000

@@ -14,9 +14,9 @@ import pytest
 import functrans as ft
 import functrans.numpy as fnp
 from functrans import lax, nn
-from jit import blocked, native, pipeline
-from jit.blocked import Blocked
-from jit.passes import schedule
+from jit import native, pipeline
+from jit.passes import blocked, buffers, schedule
+from jit.passes.blocked import Blocked
 from jit.runtime import threads
 
 RNG = np.random.default_rng(7)
@@ -29,6 +29,10 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(blocked, "BLOCK_BYTES", 1 << 11)
     monkeypatch.setattr(blocked, "LEAST_ROWS", 8)
     monkeypatch.setattr(schedule, "PARALLEL_NS", 0.0)
+    monkeypatch.setattr(schedule, "LARGE_BYTES", 1 << 10)
+    monkeypatch.setattr(schedule, "BLOCK_BYTES", 1 << 11)
+    monkeypatch.setattr(schedule, "BLOCK_ROWS", 8)
+    monkeypatch.setattr(buffers, "LARGE_BYTES", 1 << 10)
     before = threads.num_threads()
     yield
     threads.set_num_threads(before)
@@ -184,16 +188,31 @@ def test_a_donated_argument_takes_the_result() -> None:
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
 
 
-def test_the_gradient_of_a_layer() -> None:
-    def loss(w: Any, b: Any, v: Any) -> Any:
-        return fnp.sum(fnp.maximum(X @ w + b, 0) @ v)
+@pytest.mark.parametrize("rows", [192, ROWS])
+def test_the_gradient_of_two_layers(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sums of a bias's gradient go through the blocks of the product before them."""
+    x = np.resize(X, (rows, DEPTH))
 
-    found = ft.jit(ft.grad(loss, (0, 1, 2)))(W, BIAS, V)
-    before = X @ W + BIAS
-    back = np.where(before > 0, V.sum(1), 0)
-    expected = X.T @ back, back.sum(0), np.maximum(before, 0).sum(0)[:, None] + 0 * V
+    def loss(w: Any, b: Any, v: Any) -> Any:
+        return fnp.sum(fnp.maximum(x @ w + b, 0) @ v * x)
+
+    closed = ft.make_jaxpr(ft.grad(loss, (0, 1, 2)))(W, BIAS, V)
+    args = [*closed.consts, W, BIAS, V]
+    made = pipeline.compile_jaxpr(closed.jaxpr)
+    together = [line for line in made.report.kernels if "together" in line]
+    assert len(together) == 1 + (rows == 192)
+    before = x @ W + BIAS
+    back = np.where(before > 0, x @ V.T, 0)
+    expected = x.T @ back, back.sum(0), np.maximum(before, 0).T @ x
+    found = made(args)
     for mine, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-3)
+    monkeypatch.setattr(pipeline, "in_blocks", lambda program: Blocked(program, []))
+    apart = pipeline.compile_jaxpr(closed.jaxpr)
+    for count in (1, 2, 3):
+        threads.set_num_threads(count)
+        same_bits(made(args), apart(args))
+        same_bits(made(args), found)
 
 
 def test_inside_loops() -> None:
@@ -202,13 +221,14 @@ def test_inside_loops() -> None:
     def layer(x: Any) -> Any:
         return fnp.tanh(x @ W + BIAS) @ V / 8
 
-    scanned = ft.jit(lambda x: lax.scan(lambda h, _: (layer(h), None), x, None, length=3)[0])(X)
-    looped = ft.jit(lambda x: lax.fori_loop(0, 3, lambda _, h: layer(h), x))(X)
+    scan = lambda x: lax.scan(lambda h, _: (layer(h), None), x, None, length=3)[0]
+    loop = lambda x: lax.fori_loop(0, 3, lambda _, h: layer(h), x)
     expected = X
     for _ in range(3):
         expected = np.tanh(expected @ W + BIAS) @ V / 8
-    np.testing.assert_allclose(scanned, expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(looped, expected, rtol=1e-4, atol=1e-5)
+    for f in (scan, loop):
+        assert any("together" in line for line in ft.jit(f).lower(X).compile_report().kernels)
+        np.testing.assert_allclose(ft.jit(f)(X), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_an_index_that_is_checked_between_keeps_kernels_apart() -> None:

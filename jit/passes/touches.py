@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from jit.loop_facts import static_extent
 from jit.loop_ir.nodes import (
     ITEMSIZE,
     Block,
@@ -24,6 +23,7 @@ from jit.loop_ir.nodes import (
     Stmt,
     Store,
     Value,
+    static_extent,
 )
 
 PRODUCTS = ("ft_gemm_f", "ft_gemv_f", "ft_small_f")

@@ -25,7 +25,7 @@ from jit.loop_ir.nodes import (
     Value,
     Var,
 )
-from jit.touches import STEPS, Member, Opaque, number
+from jit.passes.touches import STEPS, Member, Opaque, number
 
 ALONE: Mapping[LoopKind, LoopKind] = {"parallel": "serial", "parallel_vector": "vector"}
 """What becomes of loops for threads inside a block, which one thread has."""

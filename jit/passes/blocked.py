@@ -17,7 +17,6 @@ from itertools import combinations
 from math import gcd
 from typing import NamedTuple, TypeAlias
 
-from jit.loop_facts import inner_blocks
 from jit.loop_ir.nodes import (
     ITEMSIZE,
     Address,
@@ -33,9 +32,11 @@ from jit.loop_ir.nodes import (
     Program,
     Run,
     Store,
+    inner_blocks,
 )
-from jit.merged import Cut, Merger
-from jit.touches import M, Member, Touch, bytes_of, member_of
+from jit.passes.buffers import rounded
+from jit.passes.merged import Cut, Merger
+from jit.passes.touches import M, Member, Touch, bytes_of, member_of
 
 LEAST_BYTES = 1 << 22
 """Smaller arrays stay in a cache by themselves."""
@@ -45,7 +46,6 @@ LEAST_ROWS = 128
 """Products of fewer rows would be slower: each of them brings the other operand in again."""
 LEAST_BLOCKS = 8
 """Fewer blocks leave threads without work."""
-ALIGNMENT = 64
 LEAST_MEMBERS = 8
 """Nor are fewer iterations worth sharing among threads."""
 LANES = 16
@@ -75,8 +75,7 @@ def in_blocks(program: Program) -> Blocked:
     lines: list[str] = []
     arena, at = program.arena_bytes, 0
     while at < len(members):
-        run = longest_run(members, at)
-        memory = settle(run, private_of(run, program), arena) if run else None
+        run, memory = next(settled_runs(members, at, program, arena), ([], None))
         if memory is None:
             kernels.append(program.kernels[at])
             at += 1
@@ -98,16 +97,20 @@ def is_large(buffer: Buffer) -> bool:
 # -- which kernels go together ----------------------------------------------------------------
 
 
-def longest_run(members: Sequence[Member | None], at: int) -> list[Member]:
-    """The longest run of kernels from `at` on that may go through blocks together, or none."""
+def settled_runs(
+    members: Sequence[Member | None], at: int, program: Program, arena: int
+) -> Iterator[tuple[list[Member], Memory]]:
+    """Runs of kernels from `at` on that may go through blocks together, the longest first."""
     run: list[Member] = []
     for member in members[at : at + MOST_KERNELS]:
         if member is None or cut_of([*run, member]) is None:
             break
         run.append(member)
-    while run and not pays(run):
-        run.pop()
-    return run if len(run) > 1 else []
+    while len(run) > 1:
+        memory = settle(run, private_of(run, program), arena) if pays(run) else None
+        if memory is not None:
+            yield run, memory
+        run = run[:-1]
 
 
 Touches: TypeAlias = dict[str, list[tuple[Member, Touch]]]
@@ -249,7 +252,7 @@ def settle(run: Sequence[Member], private: set[str], arena: int) -> Memory | Non
     for names in places.values():
         others = [temps[name] for name in temps if name not in names]
         if small.keys() >= set(names) and any(overlap(temps[names[0]], b) for b in others):
-            place = -(-arena // ALIGNMENT) * ALIGNMENT
+            place = rounded(arena)
             made.update((name, made[name]._replace(place=place)) for name in names)
             temps |= made
             arena = place + bytes_of(made[names[0]])
