@@ -59,7 +59,7 @@ def rng() -> np.random.Generator:
 @pytest.fixture(scope="session")
 def fuzz_seconds(pytestconfig: pytest.Config) -> float:
     """How long a fuzzer should search beyond its fixed programs; 0 in the normal lane."""
-    return float(pytestconfig.getoption("--fuzz-seconds"))
+    return float(pytestconfig.getoption("--fuzz-seconds") or 0.0)
 
 
 @pytest.fixture(scope="session")
