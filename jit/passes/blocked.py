@@ -13,6 +13,7 @@ one that the kernels in order would have computed, by the same operations, on an
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from math import gcd
 from typing import NamedTuple, TypeAlias
@@ -24,7 +25,6 @@ from jit.loop_ir.nodes import (
     Buffer,
     Callback,
     CallExtern,
-    For,
     Grow,
     Kernel,
     Load,
@@ -36,11 +36,11 @@ from jit.loop_ir.nodes import (
 )
 from jit.passes.buffers import rounded
 from jit.passes.merged import Cut, Merger
-from jit.passes.touches import M, Member, Touch, bytes_of, member_of
+from jit.passes.touches import Member, Touch, bytes_of, member_of
 
 LEAST_BYTES = 1 << 22
 """Smaller arrays stay in a cache by themselves."""
-BLOCK_BYTES, MOST_BYTES = 1 << 19, 1 << 21
+BLOCK_BYTES, MOST_BYTES = 1 << 18, 1 << 21
 """As much of an array as a block should hold, for the second cache, and as it may hold at most."""
 LEAST_ROWS = 128
 """Products of fewer rows would be slower: each of them brings the other operand in again."""
@@ -54,8 +54,12 @@ BLOCKS_OF_LANE = 4
 """So many of them there are at least in each of several lanes."""
 
 
-MOST_KERNELS = 32
-"""Longer runs are not looked for."""
+MOST_KERNELS = 8
+"""Longer runs are not looked for: those of long programs are then alike, and compiled once."""
+
+
+Touches: TypeAlias = dict[str, list[tuple[Member, Touch]]]
+Users: TypeAlias = dict[str, set[int]]
 
 
 class Blocked(NamedTuple):
@@ -70,12 +74,13 @@ def in_blocks(program: Program) -> Blocked:
     if not any(is_large(b) for b in program.buffers if b.kind in ("temp", "output")):
         return Blocked(program, [])
     members = [member_of(kernel) for kernel in program.kernels]
+    users = users_of(program)
     kernels: list[Kernel] = []
     buffers = {b.name: b for b in program.buffers}
     lines: list[str] = []
     arena, at = program.arena_bytes, 0
     while at < len(members):
-        run, memory = next(settled_runs(members, at, program, arena), ([], None))
+        run, memory = next(settled_runs(members, at, users, arena), ([], None))
         if memory is None:
             kernels.append(program.kernels[at])
             at += 1
@@ -98,22 +103,32 @@ def is_large(buffer: Buffer) -> bool:
 
 
 def settled_runs(
-    members: Sequence[Member | None], at: int, program: Program, arena: int
+    members: Sequence[Member | None], at: int, users: Users, arena: int
 ) -> Iterator[tuple[list[Member], Memory]]:
     """Runs of kernels from `at` on that may go through blocks together, the longest first."""
     run: list[Member] = []
+    first = members[at]
+    if first is None or not any(is_large(touch.buffer) for touch in first.touches):
+        return
     for member in members[at : at + MOST_KERNELS]:
-        if member is None or cut_of([*run, member]) is None:
+        longer = None if member is None else joined(run, member)
+        if longer is None:
             break
-        run.append(member)
+        run = longer
     while len(run) > 1:
-        memory = settle(run, private_of(run, program), arena) if pays(run) else None
+        memory = settle(run, private_of(run, users), arena) if pays(run) else None
         if memory is not None:
             yield run, memory
         run = run[:-1]
 
 
-Touches: TypeAlias = dict[str, list[tuple[Member, Touch]]]
+def joined(run: list[Member], member: Member) -> list[Member] | None:
+    """The run with one more kernel, as many of whose loops are outer ones as can be."""
+    for level in range(member.level, 0, -1):
+        longer = [*run, replace(member, level=level)]
+        if cut_of(longer) is not None:
+            return longer
+    return None
 
 
 def touched(run: Sequence[Member]) -> Touches:
@@ -151,7 +166,7 @@ def cut_of(run: Sequence[Member]) -> Cut | None:
     """
     units = units_of(run)
     written = [touches for touches in touched(run).values() if is_written(touches)]
-    if any(share_of(touches, units) is None for touches in written):
+    if not all(is_apart(touches) or share_of(touches, units) for touches in written):
         return None
     between = handed_on(run).values()
     largest = max([bytes_of(touches[0][1].buffer) for touches in between], default=1)
@@ -163,44 +178,53 @@ def cut_for_each_thread(run: Sequence[Member], units: int, largest: int) -> Cut 
 
     `largest` is what an array that is handed on takes.
     """
-    least = max([-(-LEAST_ROWS * units // m.extent) for m in run if m.counted == M], default=1)
-    size = min(BLOCK_BYTES * units // largest, units // LEAST_BLOCKS)
-    size = evened(units, max(size, least, 1), least)
-    cut = Cut(units, size)
-    fits = largest * size <= MOST_BYTES * units
-    return cut if fits and cut.blocks >= LEAST_BLOCKS else None
+    least = max([-(-min(LEAST_ROWS, m.rows) * units // m.extent) for m in run])
+    size = max(min(BLOCK_BYTES * units // largest, units // LEAST_BLOCKS), least, 1)
+    cut = evened(run, units, size, max(least, 1))
+    if cut is None or largest * cut.size > MOST_BYTES * units or cut.blocks < LEAST_BLOCKS:
+        return None
+    return cut
+
+
+def evened(run: Sequence[Member], units: int, size: int, least: int) -> Cut | None:
+    """Blocks of about `size`, which are equal, or else nearly so."""
+    fewest = -(-units // size)
+    plain = all(m.level == 1 for m in run)
+    for blocks in range(fewest, min(units // least, fewest * (2 if plain else 8)) + 1):
+        if units % blocks == 0 and can_cut(run, units, units // blocks):
+            return Cut(units, units // blocks)
+    return Cut(units, -(-units // fewest)) if plain else None
+
+
+def can_cut(run: Sequence[Member], units: int, size: int) -> bool:
+    """Is a block of so many units a number of whole steps of some loop of each kernel?"""
+    return all(m.steps(size * (m.extent // units)) is not None for m in run)
 
 
 def cut_for_all_threads(run: Sequence[Member], units: int, largest: int) -> Cut | None:
     """Blocks one after the other, the kernels of which have threads of their own."""
-    sizes = [n for n in range(units // 2, 0, -1) if units % n == 0]
-    size = next((n for n in sizes if largest * n <= MOST_BYTES * units), 0)
-    if not size or not all(
-        isinstance(m.loop, CallExtern) or calls(m.loop) or m.extent * size >= units * LEAST_MEMBERS
-        for m in run
-    ):
-        return None
-    return Cut(units, size, together=True)
+    fewest = max(-(-largest // MOST_BYTES), 2)
+    for blocks in range(fewest, min(units, fewest * 8) + 1):
+        if units % blocks == 0 and can_cut(run, units, units // blocks):
+            size = units // blocks
+            enough = all(m.call or m.extent * size >= units * LEAST_MEMBERS for m in run)
+            return Cut(units, size, together=True) if enough else None
+    return None
 
 
-def calls(loop: For) -> bool:
-    """Is it a loop of calls, which have threads of their own?"""
-    return any(isinstance(stmt, CallExtern) for stmt in loop.body.stmts)
-
-
-def evened(units: int, size: int, least: int) -> int:
-    """About `size`, so that blocks are equal, or else nearly so."""
-    equal = [s for s in range(size, max(size // 2, least - 1), -1) if units % s == 0]
-    return equal[0] if equal else -(-units // -(-units // size))
+def is_apart(touches: Sequence[tuple[Member, Touch]]) -> bool:
+    """Is it written, and touched, by one product alone?"""
+    return len(touches) == 1 and touches[0][1].apart
 
 
 def share_of(touches: Sequence[tuple[Member, Touch]], units: int) -> int | None:
     """How many elements of a buffer each share has to itself; None where shares meet."""
     sizes: set[int] = set()
-    for member, (_, span, _) in touches:
-        if span is None or span.low < 0 or span.high >= span.slope:
+    for member, touch in touches:
+        found = member.along(touch)
+        if found is None or found[1] >= found[0]:
             return None
-        sizes.add(span.slope * (member.extent // units))
+        sizes.add(found[0] * (member.extent // units))
     return sizes.pop() if len(sizes) == 1 else None
 
 
@@ -270,17 +294,21 @@ def fit_together(
     return len(names) == 1 or (len(sizes) == 1 and 0 not in sizes)
 
 
-def private_of(run: Sequence[Member], program: Program) -> set[str]:
+def users_of(program: Program) -> Users:
+    """Which kernels mention each buffer."""
+    found: Users = {}
+    for kernel in program.kernels:
+        for name in names_in(kernel.body):
+            found.setdefault(name, set()).add(id(kernel))
+    return found
+
+
+def private_of(run: Sequence[Member], users: Users) -> set[str]:
     """The names of temps that only the kernels of a run touch."""
     mine = {id(member.kernel) for member in run}
-    seen = {
-        name
-        for kernel in program.kernels
-        if id(kernel) not in mine
-        for name in names_in(kernel.body)
-    }
-    temps = {b.name for b in program.buffers if b.kind == "temp"}
-    return (temps & handed_on(run).keys()) - seen
+    between = handed_on(run).items()
+    temps = {name for name, touches in between if touches[0][1].buffer.kind == "temp"}
+    return {name for name in temps if users[name] <= mine}
 
 
 def names_in(block: Block) -> Iterator[str]:

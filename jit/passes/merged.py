@@ -6,6 +6,7 @@ Blocks are independent: threads take them as they come, and each works on its ow
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import NamedTuple
 
 from jit.loop_ir.nodes import (
@@ -63,6 +64,8 @@ class Merger:
         self.depth = 1
         self.stmts: list[Stmt] = []
         self.values: dict[Value, Value] = {}
+        self.known: dict[tuple[object, ...], Value] = {}
+        self.inside = False
         self.starts: dict[int, Value] = {}
         self.first: Value = Const("i64", 0)
         self.length: Value = Const("i64", cut.size)
@@ -92,7 +95,7 @@ class Merger:
     def one_block(self, block: Value, lane: Value) -> None:
         """The shares of all kernels in a block."""
         cut = self.cut
-        self.first = self.op("mul", block, Const("i64", cut.size))
+        self.first = self.times(block, cut.size)
         if cut.units % cut.size:
             rest = self.op("sub", Const("i64", cut.units), self.first)
             self.length = self.op("min", rest, self.length)
@@ -103,10 +106,16 @@ class Merger:
             self.member(member)
 
     def op(self, name: str, a: Value, b: Value) -> Value:
+        """An operation on indices; of those outside the kernels' loops each is there once."""
         if name in ("add", "sub") and isinstance(b, Const) and not b.value:
             return a
+        key = (self.depth, name, *[v.value if isinstance(v, Const) else v for v in (a, b)])
+        if key in self.known:
+            return self.known[key]
         made = Op("i64", self.depth, name, (a, b))
         self.stmts.append(made)
+        if not self.inside:
+            self.known[key] = made
         return made
 
     def times(self, value: Value, factor: int) -> Value:
@@ -121,30 +130,61 @@ class Merger:
         """A block's share of one kernel."""
         share = member.extent // self.cut.units
         first, count = self.times(self.first, share), self.times(self.length, share)
-        if isinstance(member.loop, CallExtern):
-            self.stmts.append(self.share_of(member.loop, member.counted, first, count))
+        place, starts = 0, [first]
+        if member.level > 1:
+            found = member.steps(share * self.cut.size)
+            assert found is not None
+            place, count = found[0], Const("i64", found[1])
+            starts = self.starts_of(member, first, place)
+        self.part(member, starts, count, 0)
+
+    def starts_of(self, member: Member, first: Value, place: int) -> list[Value]:
+        """Where the outer loops stand at iteration `first`, as far as loop `place`."""
+        starts: list[Value] = []
+        for k in range(place + 1):
+            extents = member.extents[k : member.level]
+            inner = Const("i64", prod(extents[1:]))
+            start = first if inner.value == 1 else self.op("div", first, inner)
+            starts.append(self.op("rem", start, Const("i64", extents[0])) if k else start)
+        return starts
+
+    def part(self, member: Member, starts: Sequence[Value], count: Value, place: int) -> None:
+        """The loops of a kernel from `place` on: some have one value, then one takes `count`."""
+        if place == len(member.loops):
+            self.stmts.append(self.share_of(member, starts, count))
             return
-        loop, var = member.loop, Var("i64", self.depth + 1, "i")
-        outer, self.stmts, self.depth = self.stmts, [], self.depth + 1
-        self.values[loop.var] = self.op("add", first, var)
+        loop = member.loops[place]
+        if place < len(starts) - 1:
+            self.values[loop.var] = starts[place]
+            for stmt in loop.body.stmts[:-1]:
+                self.copy(stmt)
+            self.part(member, starts, count, place + 1)
+            return
+        var = Var("i64", self.depth + 1, "i")
+        outer, self.stmts, self.depth, self.inside = self.stmts, [], self.depth + 1, True
+        self.values[loop.var] = self.op("add", starts[place], var)
         for stmt in loop.body.stmts:
             self.copy(stmt)
-        body, self.stmts, self.depth = self.stmts, outer, self.depth - 1
+        body, self.stmts, self.depth, self.inside = self.stmts, outer, self.depth - 1, False
         self.stmts.append(For(var, count, Block(body), (), self.kind(loop), loop.grain))
 
-    def share_of(self, call: CallExtern, counted: int, first: Value, count: Value) -> CallExtern:
-        """A call for `count` of the products, or of the rows, from `first` on."""
-        args = list(call.args)
-        for place, steps in STEPS.items():
-            pointer, distance = call.args[place], 0
-            assert isinstance(pointer, Pointer)
-            if counted in steps:
-                distance = number(call.args[steps[counted]])
-            offset = pointer.offset
-            if distance:
-                offset = self.op("add", self.times(first, distance), offset)
-            args[place] = self.pointer(Pointer(pointer.buffer, offset))
-        args[counted] = count
+    def share_of(self, member: Member, starts: Sequence[Value], count: Value) -> CallExtern:
+        """A call for some of the products, or of the rows of one."""
+        call = member.call
+        assert call is not None
+        args = [a if isinstance(a, Pointer) else self.value(a) for a in call.args]
+        offsets = {place: self.value(pointer_of(call, place).offset) for place in STEPS}
+        for k, counted in enumerate(member.counted, len(member.loops)):
+            if k >= len(starts):
+                break
+            args[counted] = count if k == len(starts) - 1 else Const("i64", 1)
+            for place, steps in STEPS.items():
+                distance = number(call.args[steps[counted]]) if counted in steps else 0
+                if distance:
+                    moved = self.times(starts[k], distance)
+                    offsets[place] = self.op("add", moved, offsets[place])
+        for place, offset in offsets.items():
+            args[place] = Pointer(*self.place(pointer_of(call, place).buffer, offset))
         return CallExtern(call.symbol, tuple(args))
 
     def value(self, value: Value) -> Value:
@@ -154,11 +194,11 @@ class Merger:
         """Where an element lies: in a smaller buffer, as far from the start of the block."""
         size = self.small.get(buffer.name)
         if size is None:
-            return buffer, self.value(offset)
-        return self.moved[buffer.name], self.op("sub", self.value(offset), self.starts[size])
+            return buffer, offset
+        return self.moved[buffer.name], self.op("sub", offset, self.starts[size])
 
     def pointer(self, pointer: Pointer) -> Pointer:
-        return Pointer(*self.place(*pointer))
+        return Pointer(*self.place(pointer.buffer, self.value(pointer.offset)))
 
     def copy(self, stmt: Stmt) -> None:
         """A statement of the loop of a kernel, with the values that it has in a block."""
@@ -168,13 +208,13 @@ class Merger:
                 self.values[stmt] = made
                 self.stmts.append(made)
             case Load():
-                buffer, offset = self.place(stmt.buffer, stmt.offset)
+                buffer, offset = self.place(stmt.buffer, self.value(stmt.offset))
                 where = None if stmt.where is None else self.value(stmt.where)
                 other = None if stmt.other is None else self.value(stmt.other)
                 self.values[stmt] = load = Load(stmt.level, buffer, offset, where, other)
                 self.stmts.append(load)
             case Store():
-                buffer, offset = self.place(stmt.buffer, stmt.offset)
+                buffer, offset = self.place(stmt.buffer, self.value(stmt.offset))
                 where = None if stmt.where is None else self.value(stmt.where)
                 self.stmts.append(Store(buffer, offset, self.value(stmt.value), where))
             case For():
@@ -203,3 +243,10 @@ class Merger:
     def kind(self, loop: For) -> LoopKind:
         """How a loop runs inside a block: one thread has it, or all share it."""
         return loop.kind if self.cut.together else ALONE.get(loop.kind, loop.kind)
+
+
+def pointer_of(call: CallExtern, place: int) -> Pointer:
+    """An operand of a product, or its result."""
+    pointer = call.args[place]
+    assert isinstance(pointer, Pointer)
+    return pointer

@@ -1,13 +1,15 @@
-"""What memory a kernel touches in one iteration of its outer loop, found from its loop IR.
+"""What memory a kernel touches in one iteration of its outer loops, found from its loop IR.
 
-The outer loop of a product is its batch, or else the rows of its result.
+The outer loops of a product are its batch and the rows of its result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import pairwise
+from math import prod
+from typing import NamedTuple, TypeAlias
 
 from jit.loop_ir.nodes import (
     ITEMSIZE,
@@ -40,34 +42,83 @@ it is stepped through by, with their strides: the columns of the result are adja
 
 
 class Span(NamedTuple):
-    """Numbers `slope` times the outer loop's variable plus something in [low, high]."""
+    """Numbers that are the sum of each outer loop's variable times its slope, and of something in
+    [low, high]."""
 
-    slope: int
+    slopes: tuple[int, ...]
     low: int
     high: int
 
 
 class Touch(NamedTuple):
-    """What one iteration of the outer loop reads or writes of a buffer; no span is anywhere."""
+    """What one iteration of the outer loops reads or writes of a buffer; no span is anywhere.
+
+    `apart` says that no other iteration writes there, whatever the span.
+    """
 
     buffer: Buffer
     span: Span | None
     writes: bool
+    apart: bool = False
+
+
+Spans: TypeAlias = Mapping[Value, Span]
 
 
 @dataclass
 class Member:
-    """A kernel that is one loop of independent iterations, or one call for many.
+    """A kernel as loops inside one another whose iterations are independent.
 
-    `counted` is the argument of a call that says how many iterations it stands for.
+    First `loops`, then, where there is nothing in these but the call of a product, the counts that
+    are its arguments `counted`. `extents` of all of them, outermost first; of these the first
+    `level` are outer loops, which count as one, and the others belong to each iteration.
     """
 
     kernel: Kernel
     before: list[Stmt]
-    loop: For | CallExtern
-    extent: int
+    loops: list[For]
+    call: CallExtern | None
+    counted: tuple[int, ...]
+    extents: tuple[int, ...]
     touches: list[Touch]
-    counted: int = BATCH
+    level: int
+
+    @property
+    def extent(self) -> int:
+        """The number of iterations."""
+        return prod(self.extents[: self.level])
+
+    @property
+    def rows(self) -> int:
+        """How many rows each product has, where single rows are iterations; else 0."""
+        whole = self.level == len(self.extents) and M in self.counted
+        return self.extents[-1] if whole else 0
+
+    def steps(self, count: int) -> tuple[int, int] | None:
+        """(loop, steps) such that `count` iterations, from any multiple of that on, are so many
+        steps of this loop with all that is inside it; None where there is no such loop.
+        """
+        for place in range(self.level - 1, -1, -1):
+            extent = self.extents[place]
+            if count <= extent or not place:
+                return (place, count) if not place or extent % count == 0 else None
+            if count % extent:
+                return None
+            count //= extent
+        return None
+
+    def along(self, touch: Touch) -> tuple[int, int] | None:
+        """(slope, reach): iteration i touches only what lies in [slope * i, slope * i + reach]."""
+        if touch.span is None:
+            return None
+        slopes, low, high = touch.span
+        steps = list(zip(self.extents, slopes, strict=True))
+        for extent, slope in steps[self.level :]:
+            low += min(slope * (extent - 1), 0)
+            high += max(slope * (extent - 1), 0)
+        outer = steps[: self.level]
+        even = all(s == t * n for (_, s), (n, t) in pairwise(outer))
+        return (outer[-1][1], high) if even and low >= 0 else None
 
 
 class Opaque(Exception):
@@ -79,105 +130,148 @@ def bytes_of(buffer: Buffer) -> int:
 
 
 def member_of(kernel: Kernel) -> Member | None:
-    """The kernel's outer loop and what it touches; None where it has none, or is opaque."""
+    """The kernel's outer loops and what it touches; None where it has none, or is opaque."""
     if not kernel.body.stmts:
         return None
     *before, last = kernel.body.stmts
     if not all(isinstance(s, Op) for s in before):
         return None
+    loops = loops_of(last)
+    inside = loops[-1].body.stmts[-1] if loops else last
+    alone = not loops or all(isinstance(s, Op) for s in loops[-1].body.stmts[:-1])
     try:
-        if isinstance(last, CallExtern) and last.symbol.startswith(PRODUCTS):
-            member = product_member(kernel, before, last)
-        elif isinstance(last, For) and last.kind != "vector" and not last.carries:
-            member = loop_member(kernel, before, last)
-        else:
-            return None
+        call = product_of(inside) if alone else None
+        counted = counts_of(call) if call else ()
+        extents = [static_extent(loop) or 0 for loop in loops]
+        extents += [number(call.args[place]) for place in counted] if call else []
+        found = list(touches_of(last, loops, call, counted, len(extents)))
     except Opaque:
         return None
-    return member if member.extent > 1 else None
+    if not extents or min(extents) < 1 or prod(extents) < 2:
+        return None
+    if loops and loops[0].kind == "serial" and any(t.buffer.kind == "local" for t in found):
+        # One in order that has memory of its own may keep there what it does next.
+        return None
+    return Member(kernel, before, loops, call, counted, tuple(extents), found, len(extents))
 
 
-def loop_member(kernel: Kernel, before: list[Stmt], loop: For) -> Member:
-    """A loop. One in order that has memory of its own may keep there what it does next."""
-    found = list(touches(loop.body, {loop.var: Span(1, 0, 0)}))
-    if loop.kind == "serial" and any(touch.buffer.kind == "local" for touch in found):
-        raise Opaque
-    return Member(kernel, before, loop, static_extent(loop) or 0, found)
+def loops_of(stmt: Stmt) -> list[For]:
+    """A loop and those inside it, as long as each holds but one and what is computed before it."""
+    found: list[For] = []
+    while isinstance(stmt, For) and stmt.kind != "vector" and not stmt.carries:
+        if static_extent(stmt) is None or not stmt.body.stmts:
+            break
+        found.append(stmt)
+        *first, stmt = stmt.body.stmts
+        if found[-1].kind == "parallel_vector" or not all(isinstance(s, Op | Load) for s in first):
+            break
+    return found
 
 
-def product_member(kernel: Kernel, before: list[Stmt], call: CallExtern) -> Member:
-    """A product as a loop over its batch, or over its rows where there is no batch."""
-    batch, rows = number(call.args[BATCH]), number(call.args[M])
-    by_rows = batch == 1 and call.symbol.startswith(BY_ROWS)
-    extent, counted = (rows, M) if by_rows else (batch, BATCH)
-    return Member(kernel, before, call, extent, list(product_touches(call, {}, counted)), counted)
+def product_of(stmt: Stmt) -> CallExtern | None:
+    """The call of a product."""
+    return stmt if isinstance(stmt, CallExtern) and stmt.symbol.startswith(PRODUCTS) else None
 
 
-def touches(block: Block, spans: dict[Value, Span]) -> Iterator[Touch]:
-    """What a block touches; `spans` of the loop variables around it."""
-    for stmt in block.stmts:
+def counts_of(call: CallExtern) -> tuple[int, ...]:
+    """The arguments by which a product is many: of matrices, of rows, of matrices of rows."""
+    by_rows = (M,) if call.symbol.startswith(BY_ROWS) else ()
+    return tuple([place for place in (BATCH, *by_rows) if number(call.args[place]) > 1])
+
+
+def touches_of(
+    stmt: Stmt, loops: Sequence[For], call: CallExtern | None, counted: tuple[int, ...], count: int
+) -> Iterator[Touch]:
+    """What a kernel touches, by the `count` outer loops."""
+    spans: Spans = {
+        loop.var: Span(tuple([int(k == place) for k in range(count)]), 0, 0)
+        for place, loop in enumerate(loops)
+    }
+    walk = Toucher(call, {place: len(loops) + k for k, place in enumerate(counted)}, count)
+    yield from walk.stmt(stmt, spans)
+
+
+class Toucher:
+    """Walks over statements; `counted` says which outer loop each count of the call `call` is."""
+
+    def __init__(self, call: CallExtern | None, counted: Mapping[int, int], count: int) -> None:
+        self.call, self.counted = call, counted
+        self.zero = (0,) * count
+
+    def block(self, block: Block, spans: Spans) -> Iterator[Touch]:
+        for stmt in block.stmts:
+            yield from self.stmt(stmt, spans)
+
+    def stmt(self, stmt: Stmt, spans: Spans) -> Iterator[Touch]:
+        """What a statement touches; `spans` of the loop variables around it."""
         match stmt:
             case Op():
                 pass
             case Load():
-                yield Touch(stmt.buffer, span_of(stmt.offset, spans), False)
+                yield Touch(stmt.buffer, self.span(stmt.offset, spans), False)
             case Store():
-                yield Touch(stmt.buffer, span_of(stmt.offset, spans), True)
+                yield Touch(stmt.buffer, self.span(stmt.offset, spans), True)
             case For():
-                extent = static_extent(stmt)
-                if extent is None:
-                    raise Opaque
-                yield from touches(stmt.body, spans | {stmt.var: Span(0, 0, max(extent - 1, 0))})
-            case CallExtern() if stmt.symbol.startswith(PRODUCTS):
-                yield from product_touches(stmt, spans)
+                if stmt.var not in spans:
+                    extent = static_extent(stmt)
+                    if extent is None:
+                        raise Opaque
+                    spans = {**spans, stmt.var: Span(self.zero, 0, max(extent - 1, 0))}
+                yield from self.block(stmt.body, spans)
+            case CallExtern() if product_of(stmt):
+                yield from self.product(stmt, spans)
             case _:
                 raise Opaque
 
-
-def span_of(value: Value, spans: dict[Value, Span]) -> Span | None:
-    """The span of an offset that is a sum of multiples of loop variables; None for any other."""
-    if value in spans:
-        return spans[value]
-    if isinstance(value, Const):
-        return Span(0, int(value.value), int(value.value))
-    if not isinstance(value, Op) or value.name not in ("add", "sub", "mul"):
-        return None
-    a, b = (span_of(x, spans) for x in value.args)
-    if a is None or b is None:
-        return None
-    if value.name == "add":
-        return Span(a.slope + b.slope, a.low + b.low, a.high + b.high)
-    if value.name == "sub":
-        return Span(a.slope - b.slope, a.low - b.high, a.high - b.low)
-    if b.slope or b.low != b.high or b.low < 0:
-        return None
-    return Span(a.slope * b.low, a.low * b.low, a.high * b.low)
-
-
-def product_touches(
-    call: CallExtern, spans: dict[Value, Span], counted: int | None = None
-) -> Iterator[Touch]:
-    """The operands and the result of a product; `counted` is the outer loop, if it has one."""
-    for place in STEPS:
-        pointer = call.args[place]
-        assert isinstance(pointer, Pointer)
-        start = span_of(pointer.offset, spans)
-        yield Touch(pointer.buffer, start and stepped(call, place, start, counted), place == C)
-
-
-def stepped(call: CallExtern, place: int, start: Span, counted: int | None) -> Span | None:
-    """The span of an operand, or of the result, that begins in `start`."""
-    slope, low, high = start
-    for count, step in STEPS[place].items():
-        distance = number(call.args[step])
-        if distance < 0:
+    def span(self, value: Value, spans: Spans) -> Span | None:
+        """The span of an offset that is a sum of multiples of loop variables; None of any other."""
+        if value in spans:
+            return spans[value]
+        if isinstance(value, Const):
+            return Span(self.zero, int(value.value), int(value.value))
+        if not isinstance(value, Op) or value.name not in ("add", "sub", "mul"):
             return None
-        if count == counted:
-            slope += distance
-        else:
-            high += (number(call.args[count]) - 1) * distance
-    high += number(call.args[N]) - 1 if place == C else 0
-    return Span(slope, low, high)
+        a, b = (self.span(x, spans) for x in value.args)
+        if a is None or b is None:
+            return None
+        if value.name == "mul":
+            return None if any(b.slopes) or b.low != b.high or b.low < 0 else times(a, b.low)
+        return added(a, b if value.name == "add" else Span(times(b, -1).slopes, -b.high, -b.low))
+
+    def product(self, call: CallExtern, spans: Spans) -> Iterator[Touch]:
+        """The operands and the result of a product, no two elements of which are one."""
+        for place in STEPS:
+            pointer = call.args[place]
+            assert isinstance(pointer, Pointer)
+            span = self.span(pointer.offset, spans)
+            if span is not None:
+                span = self.stepped(call, place, span)
+            # Where the result stands still, iterations of a loop add to it.
+            apart = call is self.call and span is not None and all(span.slopes)
+            yield Touch(pointer.buffer, span, place == C, apart and place == C)
+
+    def stepped(self, call: CallExtern, place: int, start: Span) -> Span | None:
+        """The span of an operand, or of the result, that begins in `start`."""
+        slopes, low, high = list(start.slopes), start.low, start.high
+        for count, step in STEPS[place].items():
+            distance = number(call.args[step])
+            if call is self.call and count in self.counted:
+                slopes[self.counted[count]] += distance
+            elif distance < 0:
+                return None
+            else:
+                high += (number(call.args[count]) - 1) * distance
+        high += number(call.args[N]) - 1 if place == C else 0
+        return Span(tuple(slopes), low, high)
+
+
+def added(a: Span, b: Span) -> Span:
+    slopes = tuple([x + y for x, y in zip(a.slopes, b.slopes, strict=True)])
+    return Span(slopes, a.low + b.low, a.high + b.high)
+
+
+def times(a: Span, factor: int) -> Span:
+    return Span(tuple([s * factor for s in a.slopes]), a.low * factor, a.high * factor)
 
 
 def number(value: Value | Pointer) -> int:

@@ -59,6 +59,24 @@ def softmax(x: Any, np: Any) -> Any:
     return exps / np.sum(exps, axis=-1, keepdims=True)
 
 
+def attention(layout: str) -> Callable[..., Any]:
+    """Causal attention; its rows go through all of it, head by head."""
+
+    def f(np: Any, q: Any, k: Any, v: Any) -> Any:
+        left, right = layout.replace("t", "q"), layout.replace("t", "k")
+        scores = np.einsum(f"{left},{right}->bhqk", q, k)
+        causal = np.tri(scores.shape[-1], dtype=bool)
+        shares = softmax(np.where(causal, scores, np.float32(-1e30)), np)
+        return np.einsum(f"bhqk,{right}->{left}", shares, v)
+
+    return f
+
+
+HEADS = {
+    layout: [normal(*({"b": 2, "h": 4, "t": 48, "d": 8}[c] for c in layout)) for _ in "qkv"]
+    for layout in ("bthd", "bhtd", "tbhd")
+}
+
 # Each a function of NumPy's or functrans' namespace and of arrays, these arrays, and the kernels
 # that become one.
 CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], list[str]]] = {
@@ -100,6 +118,10 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], list[str]]] = {
         (HOSTILE, W, BIAS),
         ["dot_general0, nest1"],
     ),
+    **{
+        layout: (attention(layout), tuple(heads), ["dot_general0, nest1, dot_general2"])
+        for layout, heads in HEADS.items()
+    },
     "two": (
         lambda np, x, w, z: np.maximum(x @ w, 0) + np.minimum(x[::-1] @ w, 0) * z,
         (X, W, Z),
@@ -146,7 +168,7 @@ def test_bits_are_those_of_kernels_in_order_on_any_number_of_threads(
 
 
 @pytest.mark.parametrize("width", ["avx2", "sse2"])
-@pytest.mark.parametrize("name", ["gelu", "rows", "several", "layers"])
+@pytest.mark.parametrize("name", ["gelu", "rows", "several", "layers", "bthd"])
 def test_at_other_vector_widths(name: str, width: str, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = native.portable_target(width)
     if not chosen.present <= native.host_target().present:
