@@ -211,3 +211,52 @@ def test_derivatives_through_a_fixed_point() -> None:
     close(root(2.0), np.sqrt(2.0))
     close(ft.grad(root)(2.0), 0.5 / np.sqrt(2.0), 1e-9)
     close(ft.grad(ft.grad(root))(2.0), -0.25 * 2.0**-1.5, 1e-6)
+
+
+def asks(x: Any) -> Any:
+    while x[0] > 0.2:
+        x = x * 0.6 - 0.01 * np.sin(x)
+    return x * x[0]
+
+
+THREE = np.array([0.3, 0.7, 1.1])
+TREES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], Any]] = {
+    "a tree": (
+        lambda d: {"u": d["p"] * d["q"], "v": np.sum(d["p"] ** 3), "w": 1.0},
+        ({"p": THREE, "q": 2.0},),
+        0,
+    ),
+    "several": (lambda a, b: (np.outer(a, a), b * a[0]), (THREE, np.ones((3, 2))), (1, 0)),
+    "by name": (lambda a, b: (a**3 * b).sum(), (THREE, 2.0), "b"),
+    "single precision": (lambda a, b: a * b, (THREE.astype("f4"), THREE), (0, 1)),
+    "asks": (asks, (THREE,), 0),
+    "no elements": (lambda a: a**2, (np.zeros(0),), 0),
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_jacobians_and_hessians_of_trees(name: str) -> None:
+    """Twice the same, in forward and reverse mode; the Hessian is a Jacobian's Jacobian."""
+    f, args, argnums = TREES[name]
+    wide = lambda tree: ft.tree.map(lambda x: np.asarray(x, np.float64), tree)
+    by_columns, by_rows = ft.jacfwd(f, argnums), ft.jacrev(f, argnums)
+    second, composed = ft.hessian(f, argnums), ft.jacfwd(ft.jacrev(f, argnums), argnums)
+    for _ in range(2):
+        for one, other in ((by_columns, by_rows), (second, composed)):
+            found, expected = wide(one(*args)), wide(other(*args))
+            assert ft.tree.structure(found) == ft.tree.structure(expected)
+            for a, b in zip(ft.tree.leaves(found), ft.tree.leaves(expected), strict=True):
+                assert a.shape == b.shape
+                close(a, b, 1e-6)
+
+
+def test_blocks_are_arrays_of_their_own() -> None:
+    """No block shares memory with another one, with an argument, or with a later result."""
+    f = lambda a, b: (a * 1.0, a * 1.0, b * 2.0)
+    args = (THREE, THREE)
+    for transform in (ft.jacfwd, ft.jacrev, ft.hessian):
+        call = transform(f, (0, 1))
+        arrays = [*ft.tree.leaves([call(*args), call(*args)]), THREE]
+        for one, other in itertools.combinations(arrays, 2):
+            assert not np.shares_memory(one, other)
+        assert all(x.flags.writeable for x in arrays)

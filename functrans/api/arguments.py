@@ -84,6 +84,15 @@ def positions(given: Any, what: str) -> tuple[int, ...]:
     return tuple(map(int, several))
 
 
+def plain_places(argnums: Argnums) -> int | tuple[int, ...] | None:
+    """Argnums that are positions from the front, each once; None for others."""
+    several = argnums if isinstance(argnums, tuple) else (argnums,)
+    places = tuple([n for n in several if type(n) is int and n >= 0])
+    if not places or len(set(places)) < len(several):
+        return None
+    return places if isinstance(argnums, tuple) else places[0]
+
+
 def places_of(chosen: Sequence[int], count: int, f: Callable[..., Any], what: str) -> set[int]:
     """Positions among `count` arguments, negative ones from the end; `what` is the option."""
     for n in chosen:

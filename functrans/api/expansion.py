@@ -13,7 +13,7 @@ from functrans import tree
 from functrans.api.arguments import Argnums, Split, require_callable, split_arguments
 from functrans.api.border import Function, array_leaf, as_typed, run, stage, zeros
 from functrans.api.forward import require_tuples
-from functrans.api.jacobians import basis
+from functrans.api.jacobian_programs import unit_vectors
 from functrans.api.tangents import check_tangents, differentiable_leaf
 from functrans.bind import eval_jaxpr
 from functrans.errors import RangeError, ShapeError, TransformTypeError, describe, name_of
@@ -168,7 +168,7 @@ def laplacian(f: Function, argnums: Argnums = 0) -> Function:
         split, leaves = _arguments(f, argnums, args, kwargs, "laplacian")
         remedy = "Give its real and imaginary parts as two arguments."
         _require_real(leaves, split, "laplacian", remedy)
-        directions = basis(leaves)
+        directions = unit_vectors(tuple([(x.shape, x.dtype) for x in map(aval_of, leaves)]))
         curve = Curve(2, sum(aval_of(x).size for x in leaves))
         coefficients: list[Coefficients] = [
             [x, d, None] for x, d in zip(leaves, directions, strict=True)

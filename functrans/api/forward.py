@@ -7,9 +7,9 @@ from typing import Any
 
 from functrans import tree
 from functrans.api.arguments import require_callable
-from functrans.api.border import Function, as_typed, run, stage, zeros
+from functrans.api.border import Function, Staged, as_typed, run, stage, zeros
 from functrans.api.inspecting import shaped
-from functrans.api.primals import Primals, run_primal
+from functrans.api.primals import Point, Primals, run_primal
 from functrans.api.results import AuxOutput
 from functrans.api.tangents import check_tangents
 from functrans.api.tape import Tape
@@ -111,13 +111,22 @@ def linearize(f: Function, *primals: Any, has_aux: bool = False) -> Any:
     """
     at = Primals(f, primals, "linearize")
     aux = AuxOutput(f, has_aux, "linearize")
-    staged, tape = at.stage(aux.split)
+    outs, derivative = linearized(at, aux, *at.stage(aux.split))
+    num_results = len(outs) - aux.count
+    result = tree.unflatten(aux.tree, outs[:num_results])
+    return (result, derivative, aux.join(outs[num_results:])) if has_aux else (result, derivative)
+
+
+def linearized(
+    at: Point, aux: AuxOutput, staged: Staged, tape: Tape | None
+) -> tuple[list[Any], Derivative]:
+    """The results of a function that was staged, those of its aux too, and its derivative."""
     with staged:
         mask, inputs = at.inputs(staged)
         linear = linearize_jaxpr(staged.jaxpr, mask)
         outs, residuals = run_primal(linear, staged, inputs)
     num_results = len(outs) - aux.count
-    derivative = Derivative(
+    return outs, Derivative(
         at.name,
         linear.tangent,
         linear.out_nonzero[:num_results],
@@ -129,8 +138,6 @@ def linearize(f: Function, *primals: Any, has_aux: bool = False) -> Any:
         tape,
         staged.cells,
     )
-    result = tree.unflatten(aux.tree, outs[:num_results])
-    return (result, derivative, aux.join(outs[num_results:])) if has_aux else (result, derivative)
 
 
 class Derivative:

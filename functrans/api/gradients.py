@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from functrans.api.arguments import Argnums, split_arguments
+from functrans.api.arguments import Argnums, plain_places, split_arguments
 from functrans.api.border import Function, Staged, finish, run, stage, zeros
 from functrans.api.gradient_programs import Gradient, value_and_grad_jaxpr, within_memory
 from functrans.api.quick import Call, Quick
@@ -101,7 +101,7 @@ def _value_and_grad(
             f"call the result: {what}(f)(x)."
         )
 
-    places = None if memory is not None else _plain_places(argnums)
+    places = None if memory is not None else plain_places(argnums)
     quick = None if places is None else Quick(f, places, what, holomorphic)
     name = what, holomorphic
 
@@ -192,15 +192,6 @@ def _value_and_grad(
         return value, pick(grads)
 
     return both
-
-
-def _plain_places(argnums: Argnums) -> int | tuple[int, ...] | None:
-    """Argnums that are positions from the front, each once; None for others."""
-    several = argnums if isinstance(argnums, tuple) else (argnums,)
-    places = tuple([n for n in several if type(n) is int and n >= 0])
-    if not places or len(set(places)) < len(several):
-        return None
-    return places if isinstance(argnums, tuple) else places[0]
 
 
 def _first(values: list[Any]) -> Any:

@@ -1,32 +1,40 @@
-"""Jacobians and Hessians: linear maps applied to a basis, all members at once by vmap."""
+"""Jacobians for users: jacfwd and jacrev, each one program where the function is one.
+
+A function that asks for values was run segment by segment when it returns: then its derivative is
+applied to the unit vectors by vmap.
+"""
 
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from functrans import tree
-from functrans.api.arguments import Argnums, Split, split_arguments
-from functrans.api.border import Function, Staged, run
-from functrans.api.forward import jvp_for, linearize
-from functrans.api.gradient_programs import value_and_grad_jaxpr
-from functrans.api.gradients import grad
+from functrans.api.arguments import Argnums, Split, plain_places, split_arguments
+from functrans.api.border import Function, Staged, stage
+from functrans.api.forward import linearized
+from functrans.api.jacobian_programs import (
+    Flags,
+    Jacobian,
+    forward_jacobian,
+    reverse_jacobian,
+    unit_vectors,
+)
 from functrans.api.mapping import vmap
-from functrans.api.quick import Call, Quick
-from functrans.api.reverse import vjp
+from functrans.api.primals import Point
+from functrans.api.quick import Quick
+from functrans.api.results import AuxOutput
+from functrans.api.reverse import pulled_back
 from functrans.api.tangents import differentiable_leaf
-from functrans.bind import eval_jaxpr, is_evaluating
-from functrans.config import config
-from functrans.errors import TransformTypeError, argument_name, describe, name_of, where
-from functrans.ir import Aval, Jaxpr, MappedAxis, aval_of, is_inexact
-from functrans.primitives import structural
-from functrans.recording import stage_walk
-from functrans.transforms import batch_jaxpr, linearize_jaxpr, simplify
-from functrans.transforms.cache import derived
+from functrans.api.tape import Tape
+from functrans.errors import TransformTypeError, describe, name_of, where
+from functrans.ir import Aval, Jaxpr, aval_of, is_inexact
+from functrans.memo.trie import Leaf
+from functrans.recording import Trace
+from functrans.treedef import LEAF
 
 
 def jacfwd(
@@ -34,28 +42,33 @@ def jacfwd(
 ) -> Function:
     """The Jacobian of f, column by column in forward mode: best for few inputs.
 
-    For f : S -> T the result has the tree of f's result, with the tree of the argument at each
-    leaf, and shape `T.shape + S.shape`.
+    jacfwd : (S -> T) -> S -> the tree of T, with the tree of S at each leaf. A block has the shape
+    `T.shape + S.shape` and the dtype of T's leaf; it is an array of its own. `argnums` and
+    `has_aux` are as in `grad`; `holomorphic=True` is for complex arguments.
+
+    Raises TypeError where an argument or a result is not floating.
 
     >>> jacfwd(lambda x: x**2)(np.array([1., 2.]))
     array([[2., 0.],
            [0., 4.]])
     """
+    trace = tracing_by(f, argnums, "jacfwd", holomorphic)
 
     @functools.wraps(f, updated=())
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
-        split, leaves = _prepare(f, argnums, args, kwargs, "jacfwd", holomorphic)
-        result, derivative, *aux = linearize(_chosen(f, split), *leaves, has_aux=has_aux)
-        _require_inexact(result, f, "jacfwd", holomorphic)
-        columns = vmap(derivative, out_axes=-1)(*basis(leaves))
-
-        def blocks(out: Any, y: Any) -> Any:
-            ends = np.cumsum([aval_of(x).size for x in leaves])[:-1]
-            pairs = zip(np.split(out, ends, axis=-1), leaves, strict=True)
-            return split.pick([_block(p, aval_of(y).shape + aval_of(x).shape) for p, x in pairs])
-
-        jacobian = tree.map(blocks, columns, result)
-        return (jacobian, *aux) if has_aux else jacobian
+        aux = AuxOutput(f, has_aux, "jacfwd")
+        at, staged, tape, pick = trace(args, kwargs, aux)
+        results = results_of(staged, aux, f, "jacfwd", holomorphic)
+        if staged.cells is None:
+            return joined(*by_one_program(forward_jacobian, at, staged, results), aux, pick)
+        outs, derivative = linearized(at, aux, staged, tape)
+        columns = tree.leaves(vmap(derivative, out_axes=-1)(*_units(at.avals)))
+        ends = np.cumsum([x.size for x in at.avals])[:-1]
+        blocks = [
+            [_block(p, y.shape + x.shape) for p, x in zip(parts, at.avals, strict=True)]
+            for y, parts in zip(results, [np.split(c, ends, axis=-1) for c in columns], strict=True)
+        ]
+        return joined(blocks, iter(outs[len(results) :]), aux, pick)
 
     return jacobian_of
 
@@ -63,29 +76,33 @@ def jacfwd(
 def jacrev(
     f: Function, argnums: Argnums = 0, has_aux: bool = False, holomorphic: bool = False
 ) -> Function:
-    """The Jacobian of f, row by row in reverse mode: best for few outputs. As `jacfwd` otherwise.
+    """The Jacobian of f, row by row in reverse mode: best for few outputs.
+
+    As `jacfwd`, but a block has the dtype of the argument's leaf, and `holomorphic=True` is for
+    complex results.
 
     >>> jacrev(lambda x: x**2)(np.array([1., 2.]))
     array([[2., 0.],
            [0., 4.]])
     """
+    trace = tracing_by(f, argnums, "jacrev", holomorphic)
 
     @functools.wraps(f, updated=())
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
-        split, leaves = _prepare(f, argnums, args, kwargs, "jacrev", holomorphic)
-        result, pullback, *aux = vjp(_chosen(f, split), *leaves, has_aux=has_aux)
-        _require_inexact(result, f, "jacrev", holomorphic)
-        outs, treedef = tree.flatten(result)
-        rows = vmap(lambda *bars: pullback(tree.unflatten(treedef, bars)))(*basis(outs))
-        ends = np.cumsum([aval_of(y).size for y in outs])[:-1]
+        aux = AuxOutput(f, has_aux, "jacrev")
+        at, staged, tape, pick = trace(args, kwargs, aux)
+        results = results_of(staged, aux, f, "jacrev", holomorphic)
+        if staged.cells is None:
+            return joined(*by_one_program(reverse_jacobian, at, staged, results), aux, pick)
+        outs, pullback = pulled_back(at, aux, staged, tape)
+        rows = vmap(lambda *bars: pullback(tree.unflatten(aux.tree, bars)))(*_units(results))
+        ends = np.cumsum([y.size for y in results])[:-1]
         parts = [np.split(r, ends, axis=0) for r in rows]
-        jacobians = []
-        for i, y in enumerate(outs):
-            pairs = zip(parts, leaves, strict=True)
-            blocks = [_block(p[i], aval_of(y).shape + aval_of(x).shape) for p, x in pairs]
-            jacobians.append(split.pick(blocks))
-        jacobian = tree.unflatten(treedef, jacobians)
-        return (jacobian, *aux) if has_aux else jacobian
+        blocks = [
+            [_block(p[i], y.shape + x.shape) for p, x in zip(parts, at.avals, strict=True)]
+            for i, y in enumerate(results)
+        ]
+        return joined(blocks, iter(outs[len(results) :]), aux, pick)
 
     return jacobian_of
 
@@ -93,149 +110,121 @@ def jacrev(
 jacobian = jacrev
 
 
-def hessian(
-    f: Function, argnums: Argnums = 0, has_aux: bool = False, holomorphic: bool = False
-) -> Function:
-    """The matrix of second derivatives, forward over reverse.
-
-    >>> hessian(lambda x: (x**3).sum())(np.array([1., 2.]))
-    array([[ 6.,  0.],
-           [ 0., 12.]])
-    """
-    whole = jacfwd(
-        jacrev(f, argnums, has_aux=has_aux, holomorphic=holomorphic),
-        argnums,
-        has_aux=has_aux,
-        holomorphic=holomorphic,
-    )
-    if has_aux or holomorphic or type(argnums) is not int or argnums < 0:
-        return whole
-    quick, place = Quick(f, argnums, "hessian"), argnums
-
-    @functools.wraps(f, updated=())
-    def hessian_of(*args: Any, **kwargs: Any) -> Any:
-        if not config.memo or not is_evaluating() or not _takes_array(args, place):
-            return whole(*args, **kwargs)
-        call = quick.known(args, kwargs)
-        if call is None:
-            quick.learn(args, kwargs, [f"{argument_name(f, place)} of {name_of(f)}"])
-            call = quick.known(args, kwargs)
-        if call is None:
-            return whole(*args, **kwargs)
-        return _hessian_by_array(f, quick, call, args, kwargs)
-
-    return hessian_of
-
-
-def _takes_array(args: tuple[Any, ...], place: int) -> bool:
-    """Is the argument a plain floating array?"""
-    x = args[place] if place < len(args) else None
-    return type(x) is np.ndarray and x.dtype.kind == "f" and x.dtype.isnative and x.itemsize <= 8
-
-
-def _hessian_by_array(
-    f: Function, quick: Quick, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    """The Hessian by one array: by one program where f returns a number."""
-    (x,) = call[1]
-    treedefs: list[tree.PyTreeDef] = []
-
-    def flat(result: Any) -> list[Any]:
-        outs, treedef = tree.flatten(result)
-        treedefs.append(treedef)
-        return outs
-
-    trace, found = quick.trace(call, args, kwargs, flat, taped=False)
-    try:
-        assert type(found) is Staged
-        jaxpr, captured = found.jaxpr, found.captured
-        if tree.treedef_is_leaf(treedefs[0]):
-            out = jaxpr.out_avals[0]
-            program = hessian_jaxpr(jaxpr) if not out.shape and out.dtype.kind == "f" else None
-            if program is not None:
-                return run(program, [*captured, x, _unit_vectors(x.shape, x.dtype)])[0]
-
-        @functools.wraps(f, updated=())
-        def staged(x: Any) -> Any:
-            return tree.unflatten(treedefs[0], eval_jaxpr(jaxpr, [*captured, x]))
-
-        return jacfwd(jacrev(staged))(x)
-    finally:
-        trace.release()
-
-
-@functools.lru_cache(maxsize=64)
-def _unit_vectors(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    size = math.prod(shape)
-    basis = np.eye(size, dtype=dtype).reshape(size, *shape)
-    basis.flags.writeable = False
-    return basis
-
-
-@derived
-def hessian_jaxpr(jaxpr: Jaxpr) -> Jaxpr | None:
-    """(inputs, unit vectors) -> the second derivatives of the result by the last input.
-
-    None where there are none.
-    """
-    active = (False,) * (len(jaxpr.invars) - 1) + (True,)
-    gradient, nonzero = value_and_grad_jaxpr(jaxpr, active)
-    if not nonzero[0]:
-        return None
-    linear = linearize_jaxpr(gradient, active)
-    if not linear.out_nonzero[1]:
-        return None
-    aval = jaxpr.in_avals[-1]
-    axis = MappedAxis(aval.size)
-    dims = (*[None] * linear.num_residuals, 0)
-    columns, _ = batch_jaxpr(linear.tangent, axis, dims, (True,) * sum(linear.out_nonzero))
-    basis = Aval((aval.size, *aval.shape), aval.dtype)
-
-    def walk(*inputs: Any) -> list[Any]:
-        residuals = eval_jaxpr(linear.primal, inputs[:-1])[2:]
-        moved = eval_jaxpr(columns, [*residuals, inputs[-1]])[-1]
-        turned = structural.transpose(moved, (*range(1, aval.ndim + 1), 0))
-        return [structural.reshape(turned, aval.shape * 2)]
-
-    return simplify(stage_walk(walk, [*jaxpr.in_avals, basis], "hessian"))
-
-
-def hvp(f: Function, primals: Any, tangents: Any, has_aux: bool = False) -> Any:
-    """The Hessian of a scalar function times a vector, forward over reverse.
-
-    `primals` is a tuple with one entry for each argument of f, or the one argument itself when
-    it is not a tuple; `tangents` and the result are like it.
-
-    >>> hvp(lambda x: (x**3).sum(), np.array([1., 2.]), np.array([1., 1.]))
-    array([ 6., 12.])
-    """
-    single = not isinstance(primals, tuple)
-    args, dots = ((primals,), (tangents,)) if single else (primals, tangents)
-    gradient = grad(f, argnums=tuple(range(len(args))), has_aux=has_aux)
-    result = jvp_for("hvp", gradient, args, dots, has_aux)
-    moved = result[1][0] if single else result[1]
-    return (moved, result[2]) if has_aux else moved
-
-
-def vhp(f: Function, primals: Any, cotangents: Any, has_aux: bool = False) -> Any:
-    """A vector times the Hessian of a scalar function, reverse over reverse. As `hvp` otherwise.
-
-    >>> vhp(lambda x: (x**3).sum(), np.array([1., 2.]), np.array([1., 1.]))
-    array([ 6., 12.])
-    """
-    single = not isinstance(primals, tuple)
-    args, bars = ((primals,), (cotangents,)) if single else (primals, cotangents)
-    gradient = grad(f, argnums=tuple(range(len(args))), has_aux=has_aux)
-    _, pullback, *aux = vjp(gradient, *args, has_aux=has_aux)
-    moved = pullback(bars)
-    moved = moved[0] if single else moved
-    return (moved, aux[0]) if has_aux else moved
-
-
 # -- helpers ----------------------------------------------------------------------------------
 
+Pick: TypeAlias = Callable[[list[Any]], Any]
+"""What arranges one value per leaf as the chosen arguments are."""
 
-def _prepare(
+
+class Traced(NamedTuple):
+    """A call of a function that was traced at the arguments it is differentiated by."""
+
+    at: Point
+    staged: Staged
+    tape: Any
+    pick: Pick
+
+
+def tracing_by(
+    f: Function, argnums: Argnums, what: str, holomorphic: bool
+) -> Callable[[tuple[Any, ...], dict[str, Any], AuxOutput], Traced]:
+    """What traces calls of f for a transform: (args, kwargs, what takes the result apart)."""
+    places = plain_places(argnums)
+    quick = None if places is None else Quick(f, places, what, holomorphic)
+
+    def trace(args: tuple[Any, ...], kwargs: dict[str, Any], aux: AuxOutput) -> Traced:
+        call = None if quick is None else quick.known(args, kwargs)
+        if quick is not None and call is not None:
+            signature, leaves, treedef = call
+            run, found = quick.trace(call, args, kwargs, aux.split, alone=not aux.has_aux)
+            tape = run.tape
+            if isinstance(found, Staged):
+                staged = found
+            else:
+                staged = _staged(run, found, aux)
+                signature.keep(run)  # unless it holds large arrays, which `staged` releases
+            at = Point(signature.name, leaves, signature.avals, signature.flags, _flat(len(leaves)))
+            return Traced(at, staged, tape, _first if treedef is None else treedef.unflatten)
+        split, leaves = prepared(f, argnums, args, kwargs, what, holomorphic)
+        flags = [True] * len(leaves)
+        tape = Tape(flags)
+        staged = stage(
+            lambda *xs: aux.split(split.call(f, xs)),
+            leaves,
+            user=f,
+            purpose=what,
+            active=flags,
+            names=split.names,
+            tape=tape,
+        )
+        if quick is not None:
+            quick.learn(args, kwargs, split.names)
+        avals = [aval_of(x) for x in leaves]
+        at = Point(name_of(f), leaves, avals, flags, _flat(len(leaves)))
+        return Traced(at, staged, tape, split.pick)
+
+    return trace
+
+
+def _staged(trace: Trace, leaf: Leaf, aux: AuxOutput) -> Staged:
+    """What was traced where it was known to the memo, and the result is one leaf."""
+    aux.tree = LEAF
+    cells = None
+    if trace.restarted:
+        carrying, carried = trace.read
+        found, count = iter(carried), leaf.inputs + len(leaf.constants)
+        cells = [next(found) if carrying >> i & 1 else -1 for i in range(count)]
+    release = trace.release if trace.holds else _nothing
+    return Staged(leaf.jaxpr, trace.ins + leaf.constants, LEAF, release, cells)
+
+
+def _nothing() -> None:
+    """What releases large captured arrays where there are none."""
+
+
+def _first(values: list[Any]) -> Any:
+    return values[0]
+
+
+@functools.cache
+def _flat(count: int) -> tree.PyTreeDef:
+    """The tree of the arguments of a function of so many leaves."""
+    return tree.structure((0,) * count)
+
+
+def results_of(
+    staged: Staged, aux: AuxOutput, f: Function, what: str, holomorphic: bool
+) -> list[Aval]:
+    """The avals of what is differentiated. Raises where it has no derivative."""
+    avals = staged.jaxpr.out_avals
+    results = avals[: len(avals) - aux.count]
+    if all(a.dtype.kind == "f" for a in results):
+        return results
+    try:
+        _require_inexact(tree.unflatten(aux.tree, results), f, what, holomorphic)
+    except BaseException:
+        staged.release()
+        raise
+    return results
+
+
+def by_one_program(
+    build: Callable[[Jaxpr, Flags, int], Jacobian], at: Point, staged: Staged, results: list[Aval]
+) -> tuple[list[list[Any]], Iterator[Any]]:
+    """The blocks of the Jacobian of a function that is one program, and its other results."""
+    with staged:
+        mask, inputs = at.inputs(staged)
+        return build(staged.jaxpr, mask, len(results)).run(inputs)
+
+
+def joined(blocks: list[list[Any]], rest: Iterator[Any], aux: AuxOutput, pick: Pick) -> Any:
+    """The Jacobian as the result is, each leaf as the arguments are; and the aux, if there is."""
+    picked = [pick(row) for row in blocks]
+    jacobian = picked[0] if aux.tree is LEAF else tree.unflatten(aux.tree, picked)
+    return (jacobian, aux.join(list(rest))) if aux.has_aux else jacobian
+
+
+def prepared(
     f: Function,
     argnums: Argnums,
     args: tuple[Any, ...],
@@ -243,6 +232,7 @@ def _prepare(
     what: str,
     holomorphic: bool,
 ) -> tuple[Split, list[Any]]:
+    """The arguments of a call, and the leaves to differentiate by. Raises where there are none."""
     if not callable(f):
         raise TransformTypeError(
             f"{what} takes a function, but got {describe(f)}. Give it the function itself and call "
@@ -254,22 +244,17 @@ def _prepare(
         for x, n in zip(split.leaves, split.names, strict=True)
     ]
     for leaf, name in zip(leaves, split.names, strict=True):
-        if aval_of(leaf).dtype.kind == "c" and not holomorphic and what == "jacfwd":
+        if aval_of(leaf).dtype.kind == "c" and not holomorphic and what != "jacrev":
+            otherwise = "use jacrev" if what == "jacfwd" else "differentiate by their parts"
             raise TransformTypeError(
                 f"{what}: {name} is {describe(leaf)}, and forward mode with complex arguments "
-                "needs holomorphic=True. For a real function of complex arguments use jacrev."
+                f"needs holomorphic=True. For a real function of complex arguments {otherwise}."
             )
     return split, leaves
 
 
-def _chosen(f: Function, split: Split) -> Function:
-    """f as a function of the chosen leaves only."""
-
-    @functools.wraps(f, updated=())
-    def of_leaves(*xs: Any) -> Any:
-        return split.call(f, xs)
-
-    return of_leaves
+def _units(avals: list[Aval]) -> list[Any]:
+    return unit_vectors(tuple([(a.shape, a.dtype) for a in avals]))
 
 
 def _block(part: Any, shape: tuple[int, ...]) -> Any:
@@ -282,28 +267,16 @@ def _block(part: Any, shape: tuple[int, ...]) -> Any:
 
 def _require_inexact(result: Any, f: Function, what: str, holomorphic: bool) -> None:
     for path, leaf in tree.flatten_with_path(result)[0]:
-        aval = aval_of(leaf)
+        aval: Aval = leaf
         if not is_inexact(aval.dtype):
             raise TransformTypeError(
                 f"{what}: the result{tree.keystr(path)} of {name_of(f)} is {describe(aval)} "
                 f"({where(f)}), and only floating results have derivatives. "
                 "Return it through has_aux=True."
             )
-        if what == "jacrev" and aval.dtype.kind == "c" and not holomorphic:
+        if what != "jacfwd" and aval.dtype.kind == "c" and not holomorphic:
             raise TransformTypeError(
                 f"{what}: the result{tree.keystr(path)} of {name_of(f)} is {describe(aval)} "
                 f"({where(f)}), and reverse mode with complex results needs holomorphic=True. For "
-                "a function that is not holomorphic take jacrev of its real and imaginary parts."
+                f"a function that is not holomorphic take {what} of its real and imaginary parts."
             )
-
-
-def basis(leaves: Sequence[Any]) -> list[Any]:
-    """For each leaf, an array whose first axis runs over the unit vectors of all leaves."""
-    avals = [aval_of(x) for x in leaves]
-    total = sum(a.size for a in avals)
-    basis, start = [], 0
-    for aval in avals:
-        block = np.eye(total, aval.size, -start, dtype=aval.dtype)
-        basis.append(block.reshape((total, *aval.shape)))
-        start += aval.size
-    return basis

@@ -16,11 +16,35 @@ from functrans.ir import Aval, aval_of, is_inexact
 from functrans.transforms import Linearized
 
 
-class Primals:
-    """All arguments of a call, as leaves: their tree and avals, and which carry a derivative.
+class Point:
+    """Where a function is transformed: leaves, their tree and avals, and which carry a derivative.
 
     `name` is the function's.
-    Raises TypeError where one is no array or number. `what` is the transform.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        leaves: list[Any],
+        avals: list[Aval],
+        flags: list[bool],
+        treedef: tree.PyTreeDef,
+    ) -> None:
+        self.name, self.leaves, self.avals = name, leaves, avals
+        self.flags, self.tree = flags, treedef
+
+    def inputs(self, staged: Staged) -> tuple[tuple[bool, ...], list[Any]]:
+        """Which inputs of the staged program carry a derivative, and their values."""
+        if staged.cells is not None:  # the arguments went into what was run before
+            return tuple([cell >= 0 for cell in staged.cells]), list(staged.captured)
+        flags = (False,) * len(staged.captured) + tuple(self.flags)
+        return flags, [*staged.captured, *self.leaves]
+
+
+class Primals(Point):
+    """All positional arguments of a call. `what` is the transform.
+
+    Raises TypeError where one is no array or number.
     """
 
     def __init__(self, f: Function, args: tuple[Any, ...], what: str) -> None:
@@ -29,17 +53,16 @@ class Primals:
         self._call = self._quick.known(args, {})
         if self._call is None:
             split = split_arguments(f, range(len(args)), args, {}, what)
-            self.name, self._names = name_of(f), split.names
+            self._names = split.names
             named = zip(split.leaves, split.names, strict=True)
-            self.leaves: list[Any] = [array_leaf(x, f"{what}: {name}") for x, name in named]
-            self.avals: list[Aval] = [aval_of(x) for x in self.leaves]
-            self.flags: list[bool] = [is_inexact(a.dtype) for a in self.avals]
-            self.tree: tree.PyTreeDef = tree.structure(args)
+            leaves = [array_leaf(x, f"{what}: {name}") for x, name in named]
+            avals = [aval_of(x) for x in leaves]
+            flags = [is_inexact(a.dtype) for a in avals]
+            super().__init__(name_of(f), leaves, avals, flags, tree.structure(args))
         else:
-            signature, self.leaves, treedef = self._call
+            signature, leaves, treedef = self._call
             assert treedef is not None
-            self.name = signature.name
-            self.avals, self.flags, self.tree = signature.avals, signature.flags, treedef
+            super().__init__(signature.name, leaves, signature.avals, signature.flags, treedef)
 
     def stage(self, flat: Callable[[Any], list[Any]]) -> tuple[Staged, Any]:
         """Trace the function; `flat` takes its result apart. What comes before an ask is run, and
@@ -60,13 +83,6 @@ class Primals:
         )
         self._quick.learn(self._args, {}, self._names)
         return staged, tape
-
-    def inputs(self, staged: Staged) -> tuple[tuple[bool, ...], list[Any]]:
-        """Which inputs of the staged program carry a derivative, and their values."""
-        if staged.cells is not None:  # the arguments went into what was run before
-            return tuple([cell >= 0 for cell in staged.cells]), list(staged.captured)
-        flags = (False,) * len(staged.captured) + tuple(self.flags)
-        return flags, [*staged.captured, *self.leaves]
 
 
 def run_primal(

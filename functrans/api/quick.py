@@ -155,12 +155,14 @@ class Quick:
         kwargs: dict[str, Any],
         flat: Callable[[Any], list[Any]] | None,
         taped: bool = True,
+        alone: bool = False,
     ) -> tuple[Trace, Leaf | Staged]:
         """Trace the call: its leaf in the memo, or the staged program. `flat` takes the result
-        apart; None where it must be one leaf. Not `taped`, what is run for an ask is traced too."""
+        apart; None where it must be one leaf. With `alone` a result that is one leaf need not be
+        taken apart. Not `taped`, what is run for an ask is traced too."""
         trace = self._begun(call[0], taped)
         try:
-            return trace, self._followed(trace, call, args, kwargs, flat)
+            return trace, self._followed(trace, call, args, kwargs, flat, alone or flat is None)
         except BaseException:  # of the function, or an interrupt
             trace.release()
             raise
@@ -172,6 +174,7 @@ class Quick:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         flat: Callable[[Any], list[Any]] | None,
+        alone: bool,
     ) -> Leaf | Staged:
         """What becomes of the trace, which is in force meanwhile, and then ends."""
         signature, leaves, treedef = call
@@ -187,11 +190,11 @@ class Quick:
                 values = leaves if not signature.dims else signature.unmapped(leaves)
                 tracers = [expected(value, names[i]) for i, value in enumerate(values)]
                 result = self._applied(treedef.unflatten(tracers), args, kwargs)
+            if alone and type(result) is Tracer and result.recorder is trace:
+                leaf = trace.returned(result, _ONE)
+                if leaf is not None:
+                    return leaf
             if flat is None:
-                if type(result) is Tracer and result.recorder is trace:
-                    leaf = trace.returned(result, _ONE)
-                    if leaf is not None:
-                        return leaf
                 flat = AuxOutput(self._f, False, self._purpose).split_scalar
             return ended(trace, tracers, flat(result), self._f)
         finally:

@@ -11,13 +11,15 @@ from functrans.api.border import Function
 from functrans.errors import TransformTypeError, describe, where
 from functrans.tracing import Tracer
 
+_NONE = tree.structure(None)
+
 
 class AuxOutput:
     """Separates the outputs of `f` from its aux, both pytrees."""
 
     def __init__(self, f: Function, has_aux: bool, what: str) -> None:
         self.f, self.has_aux, self.what = f, has_aux, what
-        self.tree: tree.PyTreeDef = tree.structure(None)
+        self.tree: tree.PyTreeDef = _NONE
         self.count = 0
         self._kept: list[Any] = []
         self._aux_tree = self.tree

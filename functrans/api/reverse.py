@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from functrans import tree
-from functrans.api.border import Function, as_typed, finish, run, zeros
+from functrans.api.border import Function, Staged, as_typed, finish, run, zeros
 from functrans.api.gradient_programs import transposed_tangent
-from functrans.api.primals import Primals, run_primal
+from functrans.api.primals import Point, Primals, run_primal
 from functrans.api.results import AuxOutput
 from functrans.api.tangents import check_tangents
 from functrans.api.tape import Tape, add_bar
@@ -29,14 +29,21 @@ def vjp(f: Function, *primals: Any, has_aux: bool = False) -> Any:
     """
     at = Primals(f, primals, "vjp")
     aux = AuxOutput(f, has_aux, "vjp")
-    staged, tape = at.stage(aux.split)
+    outs, pullback = pulled_back(at, aux, *at.stage(aux.split))
+    num_results = len(outs) - aux.count
+    result = tree.unflatten(aux.tree, outs[:num_results])
+    return (result, pullback, aux.join(outs[num_results:])) if has_aux else (result, pullback)
+
+
+def pulled_back(at: Point, aux: AuxOutput, staged: Staged, tape: Any) -> tuple[list[Any], Pullback]:
+    """The results of a function that was staged, those of its aux too, and its pullback."""
     with staged:
         mask, inputs = at.inputs(staged)
         before = None if staged.cells is None else Before(tape, staged.cells)
         linear = linearize_jaxpr(staged.jaxpr, mask)
         outs, residuals = run_primal(linear, staged, inputs)
     num_results = len(outs) - aux.count
-    pullback = Pullback(
+    return outs, Pullback(
         at.name,
         linear,
         mask,
@@ -48,8 +55,6 @@ def vjp(f: Function, *primals: Any, has_aux: bool = False) -> Any:
         at.tree.unflatten,
         before,
     )
-    result = tree.unflatten(aux.tree, outs[:num_results])
-    return (result, pullback, aux.join(outs[num_results:])) if has_aux else (result, pullback)
 
 
 class Before(NamedTuple):

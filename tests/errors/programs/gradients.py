@@ -127,6 +127,20 @@ def jacrev_of_a_complex_result():
 
 
 @misuse(TransformTypeError)
+def hessian_of_complex_arguments():
+    """
+    hessian: argument 0 (z) of f is c128[2], and forward mode with complex arguments needs
+    holomorphic=True (in hessian_of_complex_arguments at HERE). For a real function of complex
+    arguments differentiate by their parts.
+    """
+
+    def f(z):
+        return np.sum((z * np.conj(z)).real)
+
+    ft.hessian(f)(np.ones(2, complex))  # here
+
+
+@misuse(TransformTypeError)
 def jacfwd_of_complex_arguments():
     """
     jacfwd: argument 0 (z) of f is c128[2], and forward mode with complex arguments needs
