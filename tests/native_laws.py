@@ -18,6 +18,7 @@ from functrans.primitives import structural as st
 from functrans.recording import stage_walk
 from functrans.transforms import Curve, batch_jaxpr, taylor_jaxpr
 from functrans.transforms.taylor import orders_of, packed
+from jit import native
 from jit.lowering import contraction, convolution, indexing
 from tests.guarded import can_guard, guarded
 from tests.law_tools import (
@@ -147,6 +148,8 @@ NOT_AT_INFINITY = {"exp", "exp2", "pow", *("sin", "cos", "tan", "asin", "acos", 
     *("sinh", "cosh", "tanh", "asinh", "acosh", "atanh")
 }
 """Complex functions for which native code promises nothing where a part is not finite."""
+PRODUCTS = frozenset({"mul", "scale", "square"})
+"""Complex functions whose parts are sums of two products."""
 
 NOT_AT_EXTREMES = {"exp2", "pow", "integer_pow", "atan", "atanh", "log1p"}
 """Those that rounding alone moves far there, that have poles nearby, or where NumPy is rough."""
@@ -198,6 +201,9 @@ def _check_point(name: str, rtol: float, actual: Any, expected: Any, label: str)
     for part in (np.real, np.imag):
         a, e = wide(part(actual)), wide(part(expected))
         same = (a == e) | np.isnan(a) & np.isnan(e)
+        if name in PRODUCTS and not native.host_target().fma:
+            # NumPy fuses here: of two products that overflow, it knows the first exactly.
+            same |= np.isnan(a) & np.isinf(e)
         close = np.abs(a - e) <= rtol * np.abs(e)
         close |= np.isfinite(expected) & (name not in EACH_PART)
         signed = (e != 0) | (np.signbit(a) == np.signbit(e)) | (name in ("pow", "integer_pow"))
