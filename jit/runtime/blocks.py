@@ -18,11 +18,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from jit.runtime import threads
+from jit.runtime.block_arrays_text import HANDLER_NAME, PYTHON_IMPORTS
 from jit.runtime.blocks_text import (
     EXPORTS,
-    HANDLER_NAME,
     IMPORTS,
-    PYTHON_IMPORTS,
     SYSTEMS,
     blocks_text,
 )

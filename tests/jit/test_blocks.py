@@ -21,8 +21,9 @@ import functrans.numpy as fnp
 from jit.dispatch import Dispatcher
 from jit.runtime import blocks as recycled
 from jit.runtime.arena import ArenaPool
+from jit.runtime.block_arrays_text import HANDLER_NAME
 from jit.runtime.blocks import Blocks, blocks, maker
-from jit.runtime.blocks_text import HANDLER_NAME, SLOTS, SYSTEMS, blocks_text
+from jit.runtime.blocks_text import SLOTS, SYSTEMS, blocks_text
 from jit.runtime.objects import build_object, library_symbols, link_object
 
 F8 = np.dtype(np.float64)

@@ -25,7 +25,7 @@ from jit.passes.nested import Nesting
 from jit.passes.prepare import inline_calls, to_graph
 from jit.passes.sharing import shared_plan
 from jit.pipeline import match_donated
-from jit.runtime import blocks_text, conv, symbols
+from jit.runtime import block_arrays_text, blocks_text, conv, symbols
 from jit.runtime.conv_text import conv_module
 from jit.runtime.gemm_loops import gemm_module
 from jit.runtime.gemm_tile import Kind, tile_for
@@ -266,7 +266,7 @@ def test_the_thread_pool_for_another_system(target: str) -> None:
 @pytest.mark.parametrize("target", ["aarch64-linux", "aarch64-macos", "x86_64-macos"])
 def test_recycled_blocks_for_another_system(target: str) -> None:
     system = blocks_text.SYSTEMS["linux" if target.endswith("linux") else "darwin"]
-    own = {*blocks_text.IMPORTS, *blocks_text.PYTHON_IMPORTS}
+    own = {*blocks_text.IMPORTS, *block_arrays_text.PYTHON_IMPORTS}
     own |= {"Py_None", "PyArray_Type", "PyArray_NewFromDescr"}
     assembled(blocks_text.blocks_text(system), target, own)
 
