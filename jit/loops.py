@@ -27,10 +27,12 @@ from jit.operations import OPERATIONS
 from jit.registers import Module, Reg
 from jit.vectors import indices, literal, register, vector
 
-# A parallel reduction keeps one partial result for each chunk, at most this many.
 MOST_CHUNKS = 256
+"""A parallel reduction keeps one partial result for each chunk, at most this many."""
 WHOLE = 256
+"""What the length of its chunks is a multiple of in a vector loop: whole vectors of any type."""
 NO_STATUS = 0x7FFFFFFF
+"""The status of a body that did not fail: the least one counts."""
 
 
 def rounds_up(count: int, unit: int) -> int:

@@ -50,8 +50,7 @@ class Module:
 
     `far` names the buffers that no cache holds, `streams` those among them that the kernel being
     written fills and nothing reads. `prefix` begins the names of the program being written;
-    `waiting` are the inner programs that are called and not written
-    yet, each with its prefix.
+    `waiting` are the inner programs that are called and not written yet, each with its prefix.
     """
 
     def __init__(self, target: Target, parallel: bool) -> None:
