@@ -7,12 +7,18 @@ from collections.abc import Callable
 from typing import Any
 
 from functrans import tree
-from functrans.api.border import Function
-from functrans.api.custom_rules import Custom, checked_outputs, like_outputs, with_unused
+from functrans.api.border import Function, Staged
+from functrans.api.custom_rules import (
+    Custom,
+    CustomCall,
+    checked_outputs,
+    like_outputs,
+    with_unused,
+)
 from functrans.bind import bind
 from functrans.control.custom import Rule, custom_jvp_call_p
 from functrans.errors import TransformTypeError, describe, name_of, where
-from functrans.ir import Aval, aval_of, is_inexact
+from functrans.ir import aval_of, is_inexact
 from functrans.primitives.derive import full
 
 
@@ -64,23 +70,16 @@ class custom_jvp(Custom):
             )
 
     def _staged(self, args: tuple[Any, ...]) -> Any:
-        fixed, leaves, treedef = self._split(args)
-        primal = self._stage_primal(fixed, leaves, treedef, len(args))
-        avals = [aval_of(x) for x in leaves]
-        moving = [i for i, a in enumerate(avals) if is_inexact(a.dtype)]
-        num_args = len(leaves) + len(moving)
+        call = self._call(args)
+        primal, leaves = call.primal, call.leaves
+        num_args = len(leaves) + sum(is_inexact(aval_of(x).dtype) for x in leaves)
         with self._staging_rules() as nested:
-            stage_rule = functools.partial(
-                self._stage_rule, fixed, leaves, treedef, avals, moving, primal
-            )
+            stage_rule = functools.partial(self._stage_rule, call)
             if nested:
                 captured: list[Any] = []
                 (rule,) = self._late_once(
                     lambda: (Rule(lambda: self._late(stage_rule, primal.captured, num_args)),),
-                    fixed,
-                    treedef,
-                    leaves,
-                    primal,
+                    call,
                 )
             else:
                 staged = stage_rule(known=True)
@@ -97,33 +96,26 @@ class custom_jvp(Custom):
         )
         return tree.unflatten(primal.out_tree, outs)
 
-    def _stage_rule(
-        self,
-        fixed: list[Any],
-        leaves: list[Any],
-        treedef: tree.PyTreeDef,
-        avals: list[Aval],
-        moving: list[int],
-        primal: Any,
-        known: bool,
-    ) -> Any:
+    def _stage_rule(self, call: CustomCall, known: bool) -> Staged:
         """(primals, tangents of inexact arguments) -> (outs, tangents of inexact outputs)."""
+        leaves = call.leaves
+        avals = [aval_of(x) for x in leaves]
+        moving = [i for i, a in enumerate(avals) if is_inexact(a.dtype)]
 
         def flat_rule(*xs: Any) -> list[Any]:
             primals, dots = list(xs[: len(leaves)]), iter(xs[len(leaves) :])
             tangents = [next(dots) if i in moving else None for i in range(len(leaves))]
             assert self._rule is not None
-            pair = self._rule(
-                *fixed, tree.unflatten(treedef, primals), tree.unflatten(treedef, tangents)
-            )
-            return self._checked(pair, primal)
+            given = tree.unflatten(call.treedef, primals), tree.unflatten(call.treedef, tangents)
+            return self._checked(self._rule(*call.fixed, *given), call.primal)
 
         flags = [known] * len(leaves) + [False] * len(moving)
         stand_ins = [*leaves, *[leaves[i] for i in moving]]
         types = [*avals, *[avals[i].strengthen() for i in moving]]
         return self._stage(flat_rule, stand_ins, avals=types, known=flags, user=self._rule)
 
-    def _checked(self, pair: Any, primal: Any) -> list[Any]:
+    def _checked(self, pair: Any, primal: Staged) -> list[Any]:
+        """The leaves of what the rule returned: outputs, then tangents of those that have one."""
         name = name_of(self.f)
         if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
             raise TransformTypeError(

@@ -8,11 +8,11 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from functrans import tree
 from functrans.api.arguments import places_of, positions
-from functrans.api.border import Function, array_leaf, conform, stage
+from functrans.api.border import Function, Staged, array_leaf, conform, stage
 from functrans.bind import is_evaluating
 from functrans.control.custom import Rule
 from functrans.errors import ShapeError, TransformTypeError, describe, name_of, where
@@ -30,6 +30,20 @@ class _InRules(threading.local):
 
 
 _in_rules = _InRules()
+
+
+class CustomCall(NamedTuple):
+    """A call of such a function, staged: `primal` is the function itself.
+
+    fixed    the nondiff arguments; `leaves` and `treedef`: all others
+    arity    how many arguments there are
+    """
+
+    fixed: list[Any]
+    leaves: list[Any]
+    treedef: tree.PyTreeDef
+    arity: int
+    primal: Staged
 
 
 class Custom(ABC):
@@ -73,8 +87,8 @@ class Custom(ABC):
         finally:
             _in_rules.functions.pop()
 
-    def _split(self, args: tuple[Any, ...]) -> tuple[list[Any], list[Any], tree.PyTreeDef]:
-        """The nondiff arguments, the leaves of the others, and the others' tree."""
+    def _call(self, args: tuple[Any, ...]) -> CustomCall:
+        """The call with these arguments, and the function staged on them."""
         chosen = places_of(
             self.nondiff_argnums, len(args), self.f, f"{self._what}: nondiff_argnums"
         )
@@ -82,22 +96,22 @@ class Custom(ABC):
         others = tuple(a for i, a in enumerate(args) if i not in chosen)
         flat, treedef = tree.flatten(others)
         what = f"{self._what}: an argument of {name_of(self.f)}"
-        return fixed, [array_leaf(x, what) for x in flat], treedef
+        leaves, count = [array_leaf(x, what) for x in flat], len(args)
+
+        def flat_f(*xs: Any) -> Any:
+            return self.f(*self._with_fixed(fixed, tree.unflatten(treedef, xs), count))
+
+        primal = self._stage(flat_f, leaves, known=True, user=self.f)
+        return CustomCall(fixed, leaves, treedef, count, primal)
 
     def _with_fixed(self, fixed: list[Any], others: Sequence[Any], count: int) -> list[Any]:
+        """All arguments in order, from the nondiff ones and the others."""
         chosen = {n % count for n in self.nondiff_argnums}
         given_fixed, given = iter(fixed), iter(others)
         return [next(given_fixed) if i in chosen else next(given) for i in range(count)]
 
-    def _stage_primal(
-        self, fixed: list[Any], leaves: list[Any], treedef: tree.PyTreeDef, count: int
-    ) -> Any:
-        def flat_f(*xs: Any) -> Any:
-            return self.f(*self._with_fixed(fixed, tree.unflatten(treedef, xs), count))
-
-        return self._stage(flat_f, leaves, known=True, user=self.f)
-
-    def _stage(self, flat_f: Function, leaves: list[Any], **options: Any) -> Any:
+    def _stage(self, flat_f: Function, leaves: list[Any], **options: Any) -> Staged:
+        """A function of leaves staged. Raises where it captures what is being differentiated."""
         staged = stage(flat_f, leaves, purpose=self._what, **options)
         staged.release()
         for value in staged.captured:
@@ -111,25 +125,24 @@ class Custom(ABC):
         return staged
 
     def _late_once(
-        self,
-        make: Callable[[], tuple[Rule, ...]],
-        fixed: list[Any],
-        treedef: tree.PyTreeDef,
-        leaves: list[Any],
-        primal: Any,
+        self, make: Callable[[], tuple[Rule, ...]], call: CustomCall
     ) -> tuple[Rule, ...]:
         """Rules that are staged when a derivative needs them: the same for calls alike, so that the
         memo knows such a call. Once one was staged, later calls get others, since what its function
         reads from outside may have changed."""
-        if fixed:
+        if call.fixed:
             return make()
-        key = ("late rules", self, self._staged_late, treedef, tuple(map(aval_of, leaves)))
-        found = primal.jaxpr.cache.get(key)
+        types = tuple(map(aval_of, call.leaves))
+        key = ("late rules", self, self._staged_late, call.treedef, types)
+        cache = call.primal.jaxpr.cache
+        found = cache.get(key)
         if found is None:
-            found = primal.jaxpr.cache[key] = make()
+            found = cache[key] = make()
         return found
 
-    def _late(self, stage_rule: Callable[..., Any], captured: Sequence[Any], count: int) -> Jaxpr:
+    def _late(
+        self, stage_rule: Callable[..., Staged], captured: Sequence[Any], count: int
+    ) -> Jaxpr:
         """A rule staged when a derivative needs it, when there are no values to ask for."""
         self._staged_late += 1
         staged = stage_rule(known=False)
@@ -178,7 +191,7 @@ def _is_none(value: Any) -> bool:
     return value is None
 
 
-def checked_outputs(value: Any, primal: Any, what: str, rule: Function | None) -> list[Any]:
+def checked_outputs(value: Any, primal: Staged, what: str, rule: Function | None) -> list[Any]:
     """The leaves of a rule's result, which must be like the function's own, in its dtypes."""
     outs, out_tree = tree.flatten(value)
     avals = primal.jaxpr.out_avals

@@ -8,8 +8,14 @@ from typing import Any
 import numpy as np
 
 from functrans import tree
-from functrans.api.border import Function
-from functrans.api.custom_rules import Custom, checked_outputs, like_outputs, with_unused
+from functrans.api.border import Function, Staged
+from functrans.api.custom_rules import (
+    Custom,
+    CustomCall,
+    checked_outputs,
+    like_outputs,
+    with_unused,
+)
 from functrans.bind import bind, eval_jaxpr
 from functrans.control.custom import Rule, custom_vjp_call_p
 from functrans.errors import TransformTypeError, describe, name_of, where
@@ -50,20 +56,14 @@ class custom_vjp(Custom):
             )
 
     def _staged(self, args: tuple[Any, ...]) -> Any:
-        fixed, leaves, treedef = self._split(args)
-        primal = self._stage_primal(fixed, leaves, treedef, len(args))
+        call = self._call(args)
+        primal, leaves = call.primal, call.leaves
         with self._staging_rules() as nested:
             if nested:
                 captured: list[Any] = []
-                fwd, bwd = self._late_once(
-                    lambda: self._late_rules(fixed, leaves, treedef, len(args), primal),
-                    fixed,
-                    treedef,
-                    leaves,
-                    primal,
-                )
+                fwd, bwd = self._late_once(lambda: self._late_rules(call), call)
             else:
-                captured, fwd, bwd = self._rules(fixed, leaves, treedef, len(args), primal)
+                captured, fwd, bwd = self._rules(call)
         consts = [*primal.captured, *captured]
         outs = bind(
             custom_vjp_call_p,
@@ -76,61 +76,47 @@ class custom_vjp(Custom):
         )
         return tree.unflatten(primal.out_tree, outs)
 
-    def _rules(
-        self, fixed: list[Any], leaves: list[Any], treedef: tree.PyTreeDef, count: int, primal: Any
-    ) -> tuple[list[Any], Rule, Rule]:
+    def _rules(self, call: CustomCall) -> tuple[list[Any], Rule, Rule]:
         """What the rules capture, and the rules, staged with values that they may ask for."""
-        fwd, res_tree = self._stage_fwd(fixed, leaves, treedef, count, primal, known=True)
+        primal, leaves = call.primal, call.leaves
+        fwd, res_tree = self._stage_fwd(call, known=True)
         # Bound here so that bwd may ask for residuals; what nobody asks for is pruned.
         num_outs = len(primal.jaxpr.outvars)
         residuals = eval_jaxpr(fwd.jaxpr, [*fwd.captured, *leaves])[num_outs:]
         avals = [aval_of(r) for r in residuals]
-        bwd = self._stage_bwd(fixed, leaves, treedef, primal, residuals, avals, res_tree)
+        bwd = self._stage_bwd(call, residuals, avals, res_tree)
         jaxpr = with_unused(fwd.jaxpr, primal.captured, bwd.captured, len(leaves))
         start = len(primal.captured) + len(fwd.captured)
         passing = _passing_on(jaxpr, start, len(bwd.captured), num_outs)
         return [*fwd.captured, *bwd.captured], Rule.staged(passing), Rule.staged(bwd.jaxpr)
 
-    def _late_rules(
-        self, fixed: list[Any], leaves: list[Any], treedef: tree.PyTreeDef, count: int, primal: Any
-    ) -> tuple[Rule, Rule]:
+    def _late_rules(self, call: CustomCall) -> tuple[Rule, Rule]:
         """The rules of a call inside these rules: staged when a derivative needs them."""
+        primal = call.primal
         res_tree: list[tree.PyTreeDef] = []
 
-        def stage_fwd(known: bool) -> Any:
-            staged, treedef_of_residuals = self._stage_fwd(
-                fixed, leaves, treedef, count, primal, known=known
-            )
+        def stage_fwd(known: bool) -> Staged:
+            staged, treedef_of_residuals = self._stage_fwd(call, known=known)
             res_tree.append(treedef_of_residuals)
             return staged
 
-        def stage_bwd(known: bool) -> Any:
+        def stage_bwd(known: bool) -> Staged:
             avals = fwd.jaxpr.out_avals[len(primal.jaxpr.outvars) :]
             stand_ins = [np.zeros((), a.dtype)[()] for a in avals]
-            return self._stage_bwd(
-                fixed, leaves, treedef, primal, stand_ins, avals, res_tree[0], known=known
-            )
+            return self._stage_bwd(call, stand_ins, avals, res_tree[0], known=known)
 
-        fwd = Rule(lambda: self._late(stage_fwd, primal.captured, len(leaves)))
+        fwd = Rule(lambda: self._late(stage_fwd, primal.captured, len(call.leaves)))
         bwd = Rule(lambda: self._late(stage_bwd, [], 0))
         return fwd, bwd
 
-    def _stage_fwd(
-        self,
-        fixed: list[Any],
-        leaves: list[Any],
-        treedef: tree.PyTreeDef,
-        count: int,
-        primal: Any,
-        *,
-        known: bool,
-    ) -> tuple[Any, tree.PyTreeDef]:
+    def _stage_fwd(self, call: CustomCall, *, known: bool) -> tuple[Staged, tree.PyTreeDef]:
         """(arguments) -> (outs, residual leaves), and the tree of the residuals."""
         res_tree: list[tree.PyTreeDef] = []
 
         def flat_fwd(*xs: Any) -> list[Any]:
             assert self._fwd is not None
-            pair = self._fwd(*self._with_fixed(fixed, tree.unflatten(treedef, xs), count))
+            others = tree.unflatten(call.treedef, xs)
+            pair = self._fwd(*self._with_fixed(call.fixed, others, call.arity))
             if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
                 raise TransformTypeError(
                     f"custom_vjp: fwd of {name_of(self.f)} must return (result, residuals), but "
@@ -138,28 +124,26 @@ class custom_vjp(Custom):
                     "of two; residuals may be None."
                 )
             what = f"custom_vjp: the result that fwd of {name_of(self.f)} returned"
-            outs = checked_outputs(pair[0], primal, what, self._fwd)
+            outs = checked_outputs(pair[0], call.primal, what, self._fwd)
             flat, residual_tree = tree.flatten(pair[1])
             res_tree.append(residual_tree)
             return [*outs, *flat]
 
-        types = [aval_of(x) for x in leaves]
-        return self._stage(flat_fwd, leaves, avals=types, known=known, user=self._fwd), res_tree[0]
+        types = [aval_of(x) for x in call.leaves]
+        staged = self._stage(flat_fwd, call.leaves, avals=types, known=known, user=self._fwd)
+        return staged, res_tree[0]
 
     def _stage_bwd(
         self,
-        fixed: list[Any],
-        leaves: list[Any],
-        treedef: tree.PyTreeDef,
-        primal: Any,
+        call: CustomCall,
         residuals: list[Any],
         res_avals: list[Aval],
         res_tree: tree.PyTreeDef,
         *,
         known: bool = True,
-    ) -> Any:
+    ) -> Staged:
         """(residuals, cotangents of inexact outputs) -> cotangents of inexact arguments."""
-        out_avals = primal.jaxpr.out_avals
+        out_avals = call.primal.jaxpr.out_avals
         ct_avals = [a.strengthen() for a in out_avals if is_inexact(a.dtype)]
         count = len(residuals)
 
@@ -168,22 +152,22 @@ class custom_vjp(Custom):
             bars = [next(given) if is_inexact(a.dtype) else None for a in out_avals]
             assert self._bwd is not None
             results = self._bwd(
-                *fixed,
+                *call.fixed,
                 tree.unflatten(res_tree, xs[:count]),
-                tree.unflatten(primal.out_tree, bars),
+                tree.unflatten(call.primal.out_tree, bars),
             )
-            return self._checked(results, leaves, treedef)
+            return self._checked(results, call)
 
         flags = [known] * count + [False] * len(ct_avals)
         stand_ins = [*residuals, *[np.zeros((), a.dtype)[()] for a in ct_avals]]
         types = [*res_avals, *ct_avals]
         return self._stage(flat_bwd, stand_ins, avals=types, known=flags, user=self._bwd)
 
-    def _checked(self, results: Any, leaves: list[Any], treedef: tree.PyTreeDef) -> list[Any]:
+    def _checked(self, results: Any, call: CustomCall) -> list[Any]:
         """The cotangents of inexact leaves; None for an argument stands for zeros."""
         what = f"custom_vjp: what bwd of {name_of(self.f)} returned"
-        avals = [aval_of(x) for x in leaves]
-        arguments = tree.unflatten(treedef, range(len(avals)))
+        avals = [aval_of(x) for x in call.leaves]
+        arguments = tree.unflatten(call.treedef, range(len(avals)))
         if not isinstance(results, (tuple, list)) or len(results) != len(arguments):
             raise TransformTypeError(
                 f"{what} must be a tuple with one cotangent for each argument, which are "
