@@ -17,7 +17,7 @@ from functrans.api.reverse import Before
 from functrans.api.tangents import differentiable_leaf
 from functrans.api.tape import Tape, add_bar
 from functrans.errors import TransformTypeError, describe, name_of, where
-from functrans.ir import Aval, aval_of, is_inexact
+from functrans.ir import Aval, Jaxpr, aval_of, is_inexact
 from functrans.memo.trie import Leaf
 
 Unused = Literal["zeros", "error"]
@@ -49,7 +49,7 @@ def grad(
     >>> grad(lambda x: x**3)(2.0)
     12.0
     """
-    both = _value_and_grad(f, argnums, has_aux, holomorphic, unused, memory, "grad")
+    both = _ValueAndGrad(f, argnums, has_aux, holomorphic, unused, memory, "grad").of
 
     @functools.wraps(f, updated=())
     def gradient(*args: Any, **kwargs: Any) -> Any:
@@ -72,7 +72,7 @@ def value_and_grad(
     >>> value_and_grad(lambda x: x**2 + 3*x + 1)(2.0)
     (11.0, 7.0)
     """
-    both = _value_and_grad(f, argnums, has_aux, holomorphic, unused, memory, "value_and_grad")
+    both = _ValueAndGrad(f, argnums, has_aux, holomorphic, unused, memory, "value_and_grad").of
 
     @functools.wraps(f, updated=())
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
@@ -81,45 +81,74 @@ def value_and_grad(
     return value_and_gradient
 
 
-def _value_and_grad(
-    f: Function,
-    argnums: Argnums,
-    has_aux: bool,
-    holomorphic: bool,
-    unused: Unused,
-    memory: int | None,
-    what: str,
-) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
-    """What takes the arguments of a call to its value and gradient."""
-    if unused not in get_args(Unused):
-        raise TransformTypeError(
-            f"{what}: unused must be 'zeros' or 'error', but got {describe(unused)}."
-        )
-    if not callable(f):
-        raise TransformTypeError(
-            f"{what} takes a function, but got {describe(f)}. Give it the function itself and "
-            f"call the result: {what}(f)(x)."
-        )
+class _ValueAndGrad:
+    """`value_and_grad` of one function with its options; `what` is how the user called it.
 
-    places = None if memory is not None else plain_places(argnums)
-    quick = None if places is None else Quick(f, places, what, holomorphic)
-    name = what, holomorphic
+    `quick` has the calls like earlier ones, where each argument has one place and no budget of
+    memory is to be kept to; what leaves of the memo have ready for these is found by `name`.
+    """
 
-    def both(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    __slots__ = (
+        "argnums",
+        "f",
+        "has_aux",
+        "holomorphic",
+        "memory",
+        "name",
+        "quick",
+        "unused",
+        "what",
+    )
+
+    def __init__(
+        self,
+        f: Function,
+        argnums: Argnums,
+        has_aux: bool,
+        holomorphic: bool,
+        unused: Unused,
+        memory: int | None,
+        what: str,
+    ) -> None:
+        if unused not in get_args(Unused):
+            raise TransformTypeError(
+                f"{what}: unused must be 'zeros' or 'error', but got {describe(unused)}."
+            )
+        if not callable(f):
+            raise TransformTypeError(
+                f"{what} takes a function, but got {describe(f)}. Give it the function itself and "
+                f"call the result: {what}(f)(x)."
+            )
+        self.f, self.argnums, self.has_aux, self.holomorphic = f, argnums, has_aux, holomorphic
+        self.unused, self.memory, self.what = unused, memory, what
+        self.name = what, holomorphic
+        places = None if memory is not None else plain_places(argnums)
+        self.quick = None if places is None else Quick(f, places, what, holomorphic)
+
+    def of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """The value, with aux where there is one, and the gradient."""
+        quick = self.quick
         if quick is not None:
             call = quick.known(args, kwargs)
             if call is not None:
-                return known(quick, call, args, kwargs)
-        split = split_arguments(f, argnums, args, kwargs, what)
+                return self._known(quick, call, args, kwargs)
+        return self._staged(args, kwargs)
+
+    def _staged(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """Those of a call like no earlier one."""
+        f, what = self.f, self.what
+        split = split_arguments(f, self.argnums, args, kwargs, what)
         leaves = [
-            differentiable_leaf(x, n, what, holomorphic)
+            differentiable_leaf(x, n, what, self.holomorphic)
             for x, n in zip(split.leaves, split.names, strict=True)
         ]
-        aux = AuxOutput(f, has_aux, what)
+        aux = AuxOutput(f, self.has_aux, what)
         tape = Tape([True] * len(leaves))
         build = value_and_grad_jaxpr
-        if memory is not None:
-            build = functools.partial(within_memory, memory=memory, what=f"{what} of {name_of(f)}")
+        if self.memory is not None:
+            build = functools.partial(
+                within_memory, memory=self.memory, what=f"{what} of {name_of(f)}"
+            )
         with stage(
             lambda *xs: aux.split_scalar(split.call(f, xs)),
             leaves,
@@ -127,26 +156,26 @@ def _value_and_grad(
             purpose=what,
             active=[True] * len(leaves),
             names=split.names,
-            tape=tape if memory is None else None,
+            tape=tape if self.memory is None else None,
         ) as staged:
-            _require_scalar(staged.jaxpr.out_avals[0], f, what, holomorphic)
+            self._require_scalar(staged.jaxpr)
             results, grads = gradient_of(staged, tape, leaves, build)
-        if quick is not None:
-            quick.learn(args, kwargs, split.names)
-        return given_back(results, grads, leaves, split.names, aux if has_aux else None, split.pick)
+        if self.quick is not None:
+            self.quick.learn(args, kwargs, split.names)
+        given = aux if self.has_aux else None
+        return self._given_back(results, grads, leaves, split.names, given, split.pick)
 
-    def known(quick: Quick, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _known(
+        self, quick: Quick, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, Any]:
+        """Those of a call like an earlier one, whose trace the memo may know."""
         signature, leaves, treedef = call
-        aux = AuxOutput(f, has_aux, what) if has_aux else None
-        flat = None if aux is None else aux.split_scalar
-        trace, found = quick.trace(call, args, kwargs, flat)
+        aux = AuxOutput(self.f, True, self.what) if self.has_aux else None
+        trace, found = quick.trace(call, args, kwargs, None if aux is None else aux.split_scalar)
         try:
             if type(found) is Leaf and trace.restarted:
                 carrying, cells = trace.read
-                end = found.ready.get((name, carrying))
-                if end is None:
-                    _require_scalar(found.jaxpr.out_avals[0], f, what, holomorphic)
-                    end = found.ready[name, carrying] = ReadyEnd(found, carrying)
+                end = self._end(found, carrying)
                 outs = run(end.program, [*trace.ins, *found.constants])
                 tape = trace.tape
                 assert isinstance(tape, Tape)
@@ -157,10 +186,9 @@ def _value_and_grad(
                     return outs[0], grads[0] if treedef is None else treedef.unflatten(grads)
                 results = outs[:1]
             elif type(found) is Leaf:
-                ready = found.ready.get(name)
+                ready = found.ready.get(self.name)
                 if ready is None:
-                    _require_scalar(found.jaxpr.out_avals[0], f, what, holomorphic)
-                    ready = found.ready[name] = ReadyGradient(found, leaves)
+                    ready = self._made_ready(found, leaves)
                 outs = run(ready.program, [*trace.ins, *found.constants, *leaves])
                 signature.keep(trace)
                 if ready.is_whole:
@@ -169,29 +197,47 @@ def _value_and_grad(
                 results, grads = outs[:1], ready.spread(outs[1:])
             else:
                 assert type(found) is Staged
-                _require_scalar(found.jaxpr.out_avals[0], f, what, holomorphic)
+                self._require_scalar(found.jaxpr)
                 results, grads = gradient_of(found, trace.tape, leaves, value_and_grad_jaxpr)
         finally:
             if trace.holds:
                 trace.release()
         pick = treedef.unflatten if treedef is not None else _first
-        return given_back(results, grads, leaves, signature.names, aux, pick)
+        return self._given_back(results, grads, leaves, signature.names, aux, pick)
 
-    def given_back(
+    def _made_ready(self, leaf: Leaf, leaves: list[Any]) -> ReadyGradient:
+        """The gradient of a leaf, for all later calls."""
+        self._require_scalar(leaf.jaxpr)
+        ready = leaf.ready[self.name] = ReadyGradient(leaf, leaves)
+        return ready
+
+    def _end(self, leaf: Leaf, carrying: int) -> ReadyEnd:
+        """The gradient of the last segment of a function that asked."""
+        name = self.name, carrying
+        end = leaf.ready.get(name)
+        if end is None:
+            self._require_scalar(leaf.jaxpr)
+            end = leaf.ready[name] = ReadyEnd(leaf, carrying)
+        return end
+
+    def _require_scalar(self, jaxpr: Jaxpr) -> None:
+        _require_scalar(jaxpr.out_avals[0], self.f, self.what, self.holomorphic)
+
+    def _given_back(
+        self,
         results: list[Any],
         grads: list[Any],
         leaves: list[Any],
         names: list[str],
         aux: AuxOutput | None,
         pick: Callable[[list[Any]], Any],
-    ) -> Any:
-        if unused == "error":
-            _require_used(grads, names, f, what)
+    ) -> tuple[Any, Any]:
+        """What the user gets: zeros where a gradient is None, and aux beside the value."""
+        if self.unused == "error":
+            _require_used(grads, names, self.f, self.what)
         grads = [zeros(aval_of(x)) if g is None else g for x, g in zip(leaves, grads, strict=True)]
         value = (results[0], aux.join(results[1:])) if aux is not None else results[0]
         return value, pick(grads)
-
-    return both
 
 
 def _first(values: list[Any]) -> Any:
