@@ -16,6 +16,7 @@ from functrans.ir import Aval, Jaxpr, MappedAxis, aval_of, intern
 from functrans.ir.aval import float0
 from functrans.primitives.structural import convert_p
 from functrans.recording import Argument, Trace, root_of, tracing
+from functrans.surface.promotion import is_unlike_arrays
 from functrans.tracing import Tracer
 from functrans.transforms import simplify
 
@@ -29,7 +30,7 @@ def array_leaf(value: Any, what: str) -> Any:
     """
     if type(value) is Tracer or type(value) in (bool, int, float, complex):
         return value
-    if isinstance(value, (np.ma.MaskedArray, np.matrix)):
+    if is_unlike_arrays(value):
         raise DtypeError(
             f"{what} is a {type(value).__name__}, whose operations differ from those of arrays. "
             "Pass numpy.asarray(x), with a mask as an argument of its own."

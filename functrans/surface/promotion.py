@@ -73,10 +73,20 @@ def _not_an_array(x: Any, function: str) -> UnsupportedError:
     )
 
 
+def is_unlike_arrays(x: Any) -> bool:
+    """Is it a matrix or a masked array, whose operations differ from those of arrays?
+
+    Importing numpy.ma takes 10 ms: it is asked only of what is a subclass of ndarray.
+    """
+    if type(x) is np.ndarray or not isinstance(x, np.ndarray):
+        return False
+    return isinstance(x, (np.matrix, np.ma.MaskedArray))
+
+
 def _checked_array(x: Any, function: str) -> Any:
     if type(x) is np.ndarray and x.dtype in _DTYPES:
         return x
-    if isinstance(x, (np.matrix, np.ma.MaskedArray)):
+    if is_unlike_arrays(x):
         raise UnsupportedError(
             f"{function}: an operand is a {type(x).__name__}, whose operations differ from those "
             "of arrays. Pass numpy.asarray(x), with a mask as an array of its own."
