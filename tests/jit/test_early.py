@@ -57,3 +57,21 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         timeout=60,
     )
     assert done.stdout.strip() == "6"
+
+
+def test_first_calls_do_not_import_masked_arrays() -> None:
+    """numpy.ma, which NumPy loads when it is asked for, takes longer than a first gradient."""
+    script = """
+import sys
+import numpy as np
+import functrans as ft
+before = {*sys.modules}
+x = np.array([1.0, 2.0])
+ft.grad(lambda x: np.sum(np.sin(x) * np.float64(2.0)))(x)
+ft.hessian(lambda x: (x**3).sum())(x), ft.vmap(lambda x: x * 2)(x), ft.jit(lambda x: x * x)(x)
+print("numpy.ma" in {*sys.modules} - before)
+"""
+    given = dict(os.environ, FUNCTRANS_CACHE="0")
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    done = subprocess.run(command, env=given, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
