@@ -54,6 +54,15 @@ class Domain:
                 inner.update(parts)
         return Domain(loops, frozenset(inner))
 
+    def at(self, loop: Loop, place: int) -> Domain:
+        """The part of the domain where a loop stands at one place."""
+        part = Domain(self.loops, self.inner)
+        part.full, part.row, part.column = (
+            index + (constant(place) - of_loop(loop)) * index.terms.get(loop, 0)
+            for index in (self.full, self.row, self.column)
+        )
+        return part
+
     @property
     def runs(self) -> tuple[tuple[bool, int], ...]:
         """The lengths of runs of neighbouring outer and inner loops."""

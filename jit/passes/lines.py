@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from jit.fusion import Kernel, Plan, RootCall
 from jit.lowering.loops import inner_programs
-from jit.passes.schedule import Schedule
+from jit.passes.schedule import Schedule, Step
 
 
 def kernel_lines(plan: Plan, schedules: Sequence[Schedule | None]) -> Iterator[str]:
@@ -21,12 +21,19 @@ def kernel_lines(plan: Plan, schedules: Sequence[Schedule | None]) -> Iterator[s
 def kernel_line(number: int, kernel: Kernel, scheduled: Schedule | None) -> str:
     assert scheduled is not None
     steps = [*scheduled.outer, *scheduled.inner]
-    loops = [f"{s.kind} {s.loop.extent}{' in blocks' * (s.part == 'over')}" for s in steps]
+    loops = [loop_text(step) for step in steps]
     made = [f"{kernel.roles[n]} {n.target.aval}" for n in kernel.nodes if n.target is not None]
     if len(made) > 10:
         made[8:] = [f"and {len(made) - 8} more"]
     makes = ", ".join(made)
     return f"{number}: {' x '.join(loops) or 'scalar'}: {makes or 'index check'}"
+
+
+def loop_text(step: Step) -> str:
+    """How one loop of a kernel runs."""
+    if step.part == "unrolled":
+        return f"unrolled {step.loop.extent}"
+    return f"{step.kind} {step.loop.extent}{' in blocks' * (step.part == 'over')}"
 
 
 def root_lines(number: int, step: RootCall) -> Iterator[str]:

@@ -64,6 +64,8 @@ class KernelWriter:
         if step.tile:
             self.run_tile(step, rest, body, direct)
             return start
+        if step.part == "unrolled":
+            return self.run_unrolled(step, rest, nodes, start, body, direct)
         loop, first = step.loop, 0
         cuts = self.schedule.cuts if "vector" in step.kind else ()
         for stop in (*cuts, loop.extent):
@@ -89,6 +91,23 @@ class KernelWriter:
         opened = b.for_(length, step.kind, hint=step.loop.name)
         with self.walk.loop(step.loop, opened, begin):
             self.run(rest, [], [], body, direct)
+
+    def run_unrolled(
+        self,
+        step: Step,
+        rest: Loops,
+        nodes: Sequence[FoldNode],
+        start: Accumulators,
+        body: Body,
+        direct: bool,
+    ) -> Accumulators:
+        """The iterations of a short loop one after another, each in a domain of its own."""
+        whole = self.domain
+        for k in range(step.loop.extent):
+            self.domain = whole.at(step.loop, k)
+            start = self.run(rest, nodes, start, body, direct)
+        self.domain = whole
+        return start
 
     def run_part(
         self,

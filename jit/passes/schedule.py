@@ -16,7 +16,7 @@ from jit.loop_ir.nodes import LoopKind
 from jit.lowering.domain import Domain, mergeable
 from jit.lowering.graph import Graph
 from jit.lowering.index import Index, Loop
-from jit.lowering.nodes import FoldNode, PartNode
+from jit.lowering.nodes import FoldNode, Node, PartNode
 from jit.lowering.rules import element_bytes
 from jit.passes.sums import sum_bytes
 
@@ -52,13 +52,13 @@ class Step(NamedTuple):
     """One loop of the nest that is written: all of a domain's loop, or a part of it.
 
     tile 0: the whole loop. Else "over": the loop over blocks of `tile` iterations; "in": the loop
-    inside such a block.
+    inside such a block. "unrolled": its iterations are written one after another.
     """
 
     loop: Loop
     kind: LoopKind
     tile: int = 0
-    part: Literal["whole", "over", "in"] = "whole"
+    part: Literal["whole", "over", "in", "unrolled"] = "whole"
 
 
 class Columns(NamedTuple):
@@ -127,28 +127,49 @@ def accesses(kernel: Kernel) -> Iterator[tuple[Index, int, bool]]:
 
 CLOSE = 4
 """Elements that stand no further apart are moved as whole runs (jit/memory.py)."""
+OPERATION, ONE_LANE, ONCE_SPREAD, ONCE_FOLD = 1.0, 150.0, 64.0, 768.0
+"""What takes as long as moving so many bytes: a simple operation, for each byte of its result; an
+element that a vector takes from anywhere; one number spread over all lanes; all lanes folded into
+one number."""
+UNROLLED_COST = 400.0
+"""A body of more work, in simple operations, is not written once for each turn of a short loop."""
 
 
-def cost_of(kernel: Kernel, loop: Loop) -> float:
-    """How badly the accesses lie when `loop` runs on vectors, per useful lane."""
-    found = list(accesses(kernel))
-    total = 0.01
+def cost_of(kernel: Kernel, loop: Loop, unrolled: bool = False) -> float:
+    """The time of an element, about that of moving so many bytes, when `loop` runs on vectors.
+
+    How the accesses lie and what is computed, for each useful lane; and what is done once for the
+    whole loop, which a short one does not spread over many elements.
+    unrolled: the innermost loop is written out, and where it stands decides what was masked.
+    """
+    found = [(index, count, masked and not unrolled) for index, count, masked in accesses(kernel)]
+    widest = min(max((count for _, count, _ in found), default=8), 8)
+    total = 0.01 + OPERATION * widest * sum(kernel.looks[n].cost for n in kernel.nodes)
+    once = ONCE_FOLD * sum(is_folded(kernel, n, loop) for n in kernel.nodes)
     for index, count, masked in found:
         step = index.coefficient(loop)
-        if step is None:
-            total += 8.0 * count
-        elif step == 0:
-            total += 0.05 * count
-        elif abs(step) == 1:
+        if step == 0:
+            once += ONCE_SPREAD
+        elif step in (1, -1):
             total += (1.2 if masked or step < 0 else 1.0) * count
-        elif 2 <= step <= CLOSE and not masked:
-            total += 0.9 * step * count
+        elif step is not None and 2 <= step <= CLOSE and not masked:
+            total += 1.8 * step * count
         else:
-            total += 8.0 * count if abs(step) * count >= VECTOR_BYTES else 4.0 * count
-    widest = max((count for _, count, _ in found), default=8)
-    lanes = max(VECTOR_BYTES // min(widest, 8), 1)
+            total += ONE_LANE
+    lanes = max(VECTOR_BYTES // widest, 1)
     full = -(-loop.extent // lanes) * lanes
-    return total * full / loop.extent
+    return (total * full + once) / loop.extent
+
+
+def is_folded(kernel: Kernel, node: Node, loop: Loop) -> bool:
+    """Are the lanes of `loop` folded into one, each time it has run?"""
+    match kernel.roles[node]:
+        case "row_fold":
+            return loop in kernel.domain.inner
+        case "full_total":
+            return len(kernel.domain.loops) > 1
+        case _:
+            return False
 
 
 def can_split(kernel: Kernel) -> bool:
@@ -171,6 +192,37 @@ def choose_vector(kernel: Kernel) -> Loop | None:
     if not loops:
         return None
     return min(reversed(loops), key=lambda loop: cost_of(kernel, loop))
+
+
+def short_loop(kernel: Kernel) -> Loop | None:
+    """The innermost loop, where it is so short that its iterations may be written out."""
+    loops = kernel.domain.loops
+    if len(loops) < 2 or has_columns(kernel) or not can_split(kernel):
+        return None
+    short = loops[-1]
+    if not 1 < short.extent <= CLOSE or (kernel.has_rows and short not in kernel.domain.inner):
+        return None
+    work = sum(kernel.looks[n].cost for n in kernel.nodes) * short.extent
+    return short if work <= UNROLLED_COST else None
+
+
+def choose_loops(kernel: Kernel) -> tuple[Domain, Loop | None, Loop | None]:
+    """The loops that are written, which of them runs on vectors, and which is written out.
+
+    The components of short vectors are a loop of two to four: the few lanes that it fills would be
+    busy with masks. Written out, with another loop on vectors, each component is a number.
+    """
+    best, short = choose_vector(kernel), short_loop(kernel)
+    domain, vector = merged(kernel, best)
+    if short is None or short not in domain.loops:
+        return domain, vector, None
+    others = [x for x in kernel.domain.loops[:-1] if x.extent > 1 and x not in kernel.domain.inner]
+    if best is short and others:
+        other = min(reversed(others), key=lambda loop: cost_of(kernel, loop, unrolled=True))
+        if cost_of(kernel, other, unrolled=True) < cost_of(kernel, short):
+            best = other
+            domain, vector = merged(kernel, best)
+    return domain, vector, short if best in others else None
 
 
 def merged(kernel: Kernel, vector: Loop | None) -> tuple[Domain, Loop | None]:
@@ -221,18 +273,21 @@ def work_ns(kernel: Kernel) -> float:
 
 def schedule(graph: Graph, stored: Mapping[Var, str], kernel: Kernel) -> Schedule:
     """Decide on loops."""
-    domain, vector = merged(kernel, choose_vector(kernel))
+    domain, vector, unrolled = choose_loops(kernel)
     work = work_ns(kernel)
     parallel = work > PARALLEL_NS and can_split(kernel)
     lanes_are_rows = kernel.has_rows and vector is not None and vector not in domain.inner
+    loops = [loop for loop in domain.loops if loop is not unrolled]
     if kernel.has_rows:
-        rows = vector_last([x for x in domain.loops if x not in domain.inner], vector)
-        columns = vector_last([x for x in domain.loops if x in domain.inner], vector)
+        rows = vector_last([x for x in loops if x not in domain.inner], vector)
+        columns = vector_last([x for x in loops if x in domain.inner], vector)
         outer = with_kinds(rows, vector, parallel)
         inner = with_kinds(columns, vector, False)
     else:
-        outer, inner = [], with_kinds(vector_last(list(domain.loops), vector), vector, parallel)
-        inner = tiled(graph, stored, kernel, domain, inner)
+        outer, inner = [], with_kinds(vector_last(loops, vector), vector, parallel)
+        inner = inner if unrolled else tiled(graph, stored, kernel, domain, inner)
+    if unrolled is not None:
+        inner = [*inner, Step(unrolled, "serial", part="unrolled")]
     first = outer[0] if outer else inner[0] if inner else None
     grain = 1
     if first is not None and first.kind.startswith("parallel"):
