@@ -35,7 +35,8 @@ class Frame:
     fails     can it return a status other than 0?
     bodies    how many parallel loops it has handed on
     hands_on  does it leave work to others?
-    repeats   has it a loop? `beside_loops`: has another kernel of its program one?
+    repeats   has it a loop, other than of calls? `beside_loops`: has another kernel a loop?
+    beside_calls  does it call functions of the runtime between its loops?
     grown     the buffers that it makes room for while it runs
     hoisted   lines before the vector loop being written, which make `splats`: vectors of one value
     """
@@ -64,6 +65,7 @@ class Frame:
         self.hands_on = False
         self.repeats = False
         self.beside_loops = False
+        self.beside_calls = False
         self.lanes = 1
         self.mask: str | None = None
         self.varying: Container[Value] = ()

@@ -71,6 +71,14 @@ def is_straight(block: Block) -> bool:
     return True
 
 
+def has_call(block: Block) -> bool:
+    """Does a block call functions of the runtime?"""
+    return any(
+        isinstance(stmt, CallExtern) or any(map(has_call, inner_blocks(stmt)))
+        for stmt in block.stmts
+    )
+
+
 def volume(stmt: For) -> float:
     """Roughly the number of instructions that a loop runs; infinite where that is not known."""
     n = static_extent(stmt)

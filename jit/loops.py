@@ -15,6 +15,7 @@ from jit.loop_facts import (
     LARGE,
     SMALL_VOLUME,
     Varying,
+    has_call,
     intrinsic_count,
     lane_count,
     unroll_count,
@@ -89,9 +90,13 @@ class FunctionEmitter(BlockEmitter):
                 self.env[carry.result] = self.reg(carry.init)
             return
         single = n is not None and n <= stmt.grain
-        if stmt.kind.startswith("parallel") and self.parent is None and not single:
-            self.parallel(stmt)
-            return
+        if stmt.kind.startswith("parallel") and not single:
+            if self.parent is None:
+                self.parallel(stmt)
+                return
+            if self.beside_calls and not stmt.carries:
+                self.outlined(stmt, n)
+                return
         inits = [self.held(c.init, c.phi) for c in stmt.carries]
         results = self.span(stmt, "0", self.scalar(stmt.extent), n, inits)
         for carry, value in zip(stmt.carries, results, strict=True):
@@ -122,7 +127,12 @@ class FunctionEmitter(BlockEmitter):
     ) -> list[str]:
         """In order, one iteration at a time, in the current number of lanes."""
 
+        repeats, calls = self.repeats, has_call(stmt.body)
+
         def body(i: str, values: Sequence[str]) -> list[str]:
+            if calls:
+                # A loop of calls takes no time itself.
+                self.repeats = repeats
             self.env[stmt.var] = Reg(i, inside=self.lanes > 1)
             for carry, value in zip(stmt.carries, values, strict=True):
                 self.bind(carry.phi, value)
@@ -146,13 +156,8 @@ class FunctionEmitter(BlockEmitter):
         """Outline the body and hand chunks of it to the threads."""
         runner = PARALLEL if volume(stmt) >= SMALL_VOLUME else PARALLEL_HOT
         need_parallel(self.module, runner)
-        self.bodies += 1
-        body = FunctionEmitter(self.module, f"{self.name}.body{self.bodies}", self, self.told)
-        for slot, array in enumerate(("inputs", "outputs", "arena")):
-            body.preamble.append(f"  %{array}.at = getelementptr ptr, ptr %ctx, i64 {slot}")
-            body.preamble.append(f"  %{array} = load ptr, ptr %{array}.at, align 8")
-        if self.told is not None:
-            body.row = body.share("ptr", self.row)
+        body = self.new_body()
+        body.beside_calls = has_call(stmt.body)
         if stmt.carries:
             self.parallel_reduction(stmt, body, runner)
             return
@@ -162,8 +167,31 @@ class FunctionEmitter(BlockEmitter):
         body.span(stmt, "%lo", "%hi", None, [], chunk_unit(stmt, grain))
         self.run_body(body, self.scalar(stmt.extent), str(grain), runner)
 
-    def run_body(self, body: Frame, count: str, grain: str, runner: str) -> None:
-        """Close the outlined function, fill the context, run, and pass a failure on."""
+    def outlined(self, stmt: For, n: int | None) -> None:
+        """A function for a parallel loop that runs in order between calls of others.
+
+        What it holds in registers does not outlive it, so that LLVM need not find it room there.
+        """
+        body = self.new_body()
+        body.span(stmt, "0", body.scalar(stmt.extent), n, [])
+        self.run_body(body, self.scalar(stmt.extent), "0", None)
+
+    def new_body(self) -> FunctionEmitter:
+        """The function of a loop's body, with the addresses that are in its context."""
+        self.bodies += 1
+        body = FunctionEmitter(self.module, f"{self.name}.body{self.bodies}", self, self.told)
+        for slot, array in enumerate(("inputs", "outputs", "arena")):
+            body.preamble.append(f"  %{array}.at = getelementptr ptr, ptr %ctx, i64 {slot}")
+            body.preamble.append(f"  %{array} = load ptr, ptr %{array}.at, align 8")
+        if self.told is not None:
+            body.row = body.share("ptr", self.row)
+        return body
+
+    def run_body(self, body: Frame, count: str, grain: str, runner: str | None) -> None:
+        """Close the outlined function, fill the context, run, and pass a failure on.
+
+        Without a runner, which is a function of the runtime, it runs here.
+        """
         body.leaving()
         body.w.do("ret void")
         header = f"define internal void @{body.name}(ptr %ctx, i64 %lo, i64 %hi)"
@@ -176,7 +204,10 @@ class FunctionEmitter(BlockEmitter):
         for slot, (kind, operand) in enumerate(handed):
             at = w(f"getelementptr i64, ptr {ctx}, i64 {slot}")
             w.do(f"store {kind} {operand}, ptr {at}, align 8")
-        w.do(f"call void @{runner}(ptr @{body.name}, ptr {ctx}, i64 {count}, i64 {grain})")
+        if runner is None:
+            w.do(f"call void @{body.name}(ptr {ctx}, i64 0, i64 {count})")
+        else:
+            w.do(f"call void @{runner}(ptr @{body.name}, ptr {ctx}, i64 {count}, i64 {grain})")
         if body.fails:
             at = w(f"getelementptr i64, ptr {ctx}, i64 {STATUS}")
             found = w(f"load i32, ptr {at}, align 8")

@@ -272,7 +272,8 @@ class For:
     the body holds no calls, and its loops are serial and of uniform extent. parallel:
     independent in the same sense, any body; chunks of whole multiples of `grain` iterations run
     on several threads. parallel_vector: chunks of a vector loop. A carry's value does not depend
-    on the number of threads. A parallel loop inside a parallel loop runs in order.
+    on the number of threads. A parallel loop inside a parallel loop runs in order,
+    with locals of its own like any other.
     """
 
     __slots__ = ("body", "carries", "extent", "grain", "kind", "var")

@@ -18,6 +18,8 @@ from jit.passes.taking import is_read_once, reads_no_later
 ALIGNMENT = 64
 LARGE_BYTES = 1 << 22
 """An array of so many bytes is not in a cache when it is met again."""
+LONG = 16
+"""Shorter rows are not what vectors run along."""
 SCRATCH_BYTES = 1 << 14
 """The longest row that is kept on the stack of a kernel."""
 
@@ -153,6 +155,9 @@ def bequest(
     """
     if isinstance(step, RootCall):
         return changed_by_root(plan, step, var, leaving, storage)
+    if set(step.roles.values()) != {"full"} and step.domain.loops[-1].extent < LONG:
+        # Vectors that cross rows would load what has just been stored in part, and wait for it.
+        return None
     for old in leaving:
         alike = old.aval.size == var.aval.size and element_bytes(old) == element_bytes(var)
         taken = old in storage.heirs or old in step.defs

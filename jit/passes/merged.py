@@ -28,9 +28,6 @@ from jit.loop_ir.nodes import (
 )
 from jit.passes.touches import STEPS, Member, Opaque, number
 
-ALONE: Mapping[LoopKind, LoopKind] = {"parallel": "serial", "parallel_vector": "vector"}
-"""What becomes of loops for threads inside a block, which one thread has."""
-
 
 class Cut(NamedTuple):
     """How outer loops are cut: each has `units` equal shares, and a block `size` of these.
@@ -166,7 +163,11 @@ class Merger:
         for stmt in loop.body.stmts:
             self.copy(stmt)
         body, self.stmts, self.depth, self.inside = self.stmts, outer, self.depth - 1, False
-        self.stmts.append(For(var, count, Block(body), (), self.kind(loop), loop.grain))
+        kind, grain = loop.kind, loop.grain
+        if place and member.loops[0].kind == "parallel":
+            # Its iterations are as independent as those of the loops around it.
+            kind, grain = "parallel", 1
+        self.stmts.append(For(var, count, Block(body), (), kind, grain))
 
     def share_of(self, member: Member, starts: Sequence[Value], count: Value) -> CallExtern:
         """A call for some of the products, or of the rows of one."""
@@ -237,12 +238,8 @@ class Merger:
             for init, c in zip(inits, loop.carries, strict=True)
         )
         body, self.stmts = self.stmts, outer
-        extent, kind = self.value(loop.extent), self.kind(loop)
-        self.stmts.append(For(loop.var, extent, Block(body), carries, kind, loop.grain))
-
-    def kind(self, loop: For) -> LoopKind:
-        """How a loop runs inside a block: one thread has it, or all share it."""
-        return loop.kind if self.cut.together else ALONE.get(loop.kind, loop.kind)
+        extent = self.value(loop.extent)
+        self.stmts.append(For(loop.var, extent, Block(body), carries, loop.kind, loop.grain))
 
 
 def pointer_of(call: CallExtern, place: int) -> Pointer:
