@@ -433,9 +433,16 @@ class Builder:
     # Effects
 
     def fail(self, message: str, cond: Value) -> None:
-        """Leave the program with the error `message` when `cond` holds."""
+        """Leave the program with the error `message` when `cond` holds.
+
+        Where that would have been left before for the same reason, there is nothing to do.
+        """
         if isinstance(cond, Const) and not cond.value:
             return
+        key = ("fail", cond)
+        if any(key in scope.shared for scope in self.scopes):
+            return
+        self.scopes[-1].shared[key] = cond
         self.append(Fail(self.error(message), cond))
 
     def grow(self, buffer: Buffer, count: int | Value, message: str) -> None:
