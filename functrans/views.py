@@ -82,6 +82,13 @@ def as_fresh(result: Any) -> Any:
     return result.snapshot() if type(result) is Tracer else result
 
 
+def as_captured(result: Any) -> Any:
+    """Note that `result` stands for an array from outside."""
+    if type(result) is Tracer:
+        result.origin = "captured"
+    return result
+
+
 def write(self: Tracer, index: Any, value: Any) -> None:
     """`x[index] = value`."""
     if self.scalar:
@@ -323,6 +330,7 @@ def _install() -> None:
     provide_views(note_view)
     surface.declare.hooks.view = as_view
     surface.declare.hooks.created = as_created
+    surface.declare.hooks.captured = as_captured
     surface.declare.hooks.fresh = as_fresh
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import functrans as ft
+import functrans.numpy as fnp
+from functrans.errors import MutationError
 
 
 def program(x: Any, seed: int, asks: bool) -> tuple[Any, ...]:
@@ -103,3 +105,35 @@ def test_a_numpy_scalar_is_rebound_and_a_0d_array_written() -> None:
         return total * 10 + alias + other
 
     assert ft.grad(f)(np.array([1.0, 2.0])).tolist() == [12.0, 11.0]
+
+
+# -- arrays from outside ----------------------------------------------------------------------
+
+
+def test_an_array_from_outside_may_be_indexed_by_a_traced_value() -> None:
+    """`asarray` of it takes part in the trace: a table, looked up where only the run knows."""
+    table = np.array([1.0, 4.0, 9.0])
+
+    def look_up(i: Any, x: Any) -> Any:
+        return fnp.asarray(table)[i] * x
+
+    assert ft.jit(look_up)(2, 2.0) == 18.0
+    np.testing.assert_array_equal(ft.vmap(look_up, (0, None))(np.array([0, 2]), 1.0), [1.0, 9.0])
+    for _ in range(3):
+        assert ft.grad(look_up, argnums=1)(1, 3.0) == 4.0
+    assert fnp.asarray(table) is table
+
+
+def test_an_array_from_outside_is_not_written_to() -> None:
+    table = np.zeros(3)
+
+    def f(x: Any) -> Any:
+        own = fnp.asarray(table)
+        own[0] = x
+        return own
+
+    for transform in (ft.jit, ft.jacrev):
+        for _ in range(2):
+            with pytest.raises(MutationError, match="is a captured array"):
+                transform(f)(1.0)
+    np.testing.assert_array_equal(table, np.zeros(3))

@@ -21,7 +21,7 @@ from functrans.primitives import structural as p
 from functrans.primitives.derive import DType, Value
 from functrans.primitives.derive import full_like as full_as
 from functrans.surface.axes import as_shape, normal_axis
-from functrans.surface.declare import surface
+from functrans.surface.declare import hooks, surface
 from functrans.surface.promotion import (
     FLOAT,
     INT,
@@ -140,9 +140,14 @@ def array(
 
 @surface(np.asarray)
 def asarray(a: ArrayLike, dtype: DTypeLike = None, *, copy: bool | None = None) -> Value:
-    """The given values as an array; one that is an array of that dtype already is returned."""
+    """The given values as an array; one that is an array of that dtype already is returned.
+
+    An array from outside stands for itself in the trace, so that traced values can index it.
+    """
     x = _converted("asarray", a, dtype, 0)
-    return copied(x) if copy else x
+    if copy:
+        return copied(x)
+    return hooks.captured(copied(x)) if isinstance(x, np.ndarray) else x
 
 
 asanyarray = asarray

@@ -143,6 +143,8 @@ class Hooks:
     """(result that is an operand) -> result, out of reach of writes to the operand."""
     created: Function = _unchanged
     """(result) -> result, noted as a new array that may be written in place."""
+    captured: Function = _unchanged
+    """(result) -> result, noted as an array from outside, which may not be written to."""
 
 
 hooks = Hooks()
