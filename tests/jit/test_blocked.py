@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ import functrans.numpy as fnp
 from jit import pipeline
 from jit.loop_ir.builder import Builder
 from jit.loop_ir.check import check_program
-from jit.loop_ir.nodes import Buffer, Program
+from jit.loop_ir.nodes import Block, Buffer, Kernel, Program
 from jit.passes import blocked
 from jit.passes.blocked import Blocked, in_blocks
+from jit.passes.touches import Member, Span, Touch
 from tests.jit.loop_programs import run
 
 MEMBERS, SIZE = 64, 20_000
@@ -173,3 +175,57 @@ def test_memory_that_is_given_back_inside_a_run_keeps_kernels_apart() -> None:
     assert not lines
     values = np.random.default_rng(0).normal(size=count)
     np.testing.assert_array_equal(run(made, [values])[0], values + 1 + 1 + 1 + 1)
+
+
+def test_iterations_that_go_on_from_each_other_keep_their_order() -> None:
+    """Sums that run through memory: the second kernel could go along, the first could not."""
+    b = Builder("p")
+    x, out = b.input("x", "f64", MEMBERS * SIZE), b.output("out", "f64", MEMBERS * SIZE)
+    sums = b.temp("sums", "f64", (MEMBERS + 1) * SIZE, 0)
+    with b.kernel("clear"), b.for_(SIZE, "vector") as loop:
+        b.store(sums, loop.i, 0.0)
+    with b.kernel("sums"), b.for_(MEMBERS, "serial") as member:
+        start = b.mul(member.i, SIZE)
+        with b.for_(SIZE, "vector") as loop:
+            place = b.add(start, loop.i)
+            total = b.add(b.load(sums, place), b.load(x, place))
+            b.store(sums, b.add(place, SIZE), total)
+    with b.kernel("double"), b.for_(MEMBERS, "parallel") as member:
+        start = b.mul(member.i, SIZE)
+        with b.for_(SIZE, "vector") as loop:
+            place = b.add(start, loop.i)
+            b.store(out, place, b.mul(b.load(sums, b.add(place, SIZE)), 2.0))
+    program = b.finish(8 * (MEMBERS + 1) * SIZE)
+    made, lines = in_blocks(program)
+    assert not lines
+    values = np.random.default_rng(0).normal(size=(MEMBERS, SIZE))
+    found = run(made, [values.ravel()])[0]
+    np.testing.assert_array_equal(found, 2 * np.cumsum(values, axis=0).ravel())
+
+
+HEADS = Member(Kernel("k", Block()), [], [], None, (), (3, 4, 10), [], 3)
+"""Three of four of ten rows."""
+
+
+@pytest.mark.parametrize(
+    ("count", "steps"),
+    [(1, (2, 1)), (5, (2, 5)), (10, (2, 10)), (20, (1, 2)), (40, (1, 4)), (80, (0, 2))],
+)
+def test_a_block_is_whole_steps_of_one_loop(count: int, steps: tuple[int, int]) -> None:
+    assert HEADS.steps(count) == steps
+
+
+@pytest.mark.parametrize("count", [3, 7, 15, 30, 50])
+def test_a_block_that_would_end_inside_a_loop_is_none(count: int) -> None:
+    assert HEADS.steps(count) is None
+
+
+def test_iterations_that_touch_places_of_their_own() -> None:
+    buffer = Buffer("t", "f64", 1200, "temp")
+    even = Touch(buffer, Span((400, 100, 10), 0, 9), True)
+    assert HEADS.along(even) == (10, 9)
+    assert replace(HEADS, level=2).along(even) == (100, 99)
+    uneven = Touch(buffer, Span((100, 300, 10), 0, 9), True)
+    assert HEADS.along(uneven) is None
+    assert replace(HEADS, level=1).along(uneven) == (100, 999)
+    assert HEADS.along(Touch(buffer, None, False)) is None
