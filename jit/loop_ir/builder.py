@@ -24,7 +24,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
-from jit.loop_ir.fold import Ranges, simplify, simplify_sum
+from jit.loop_ir.fold import Ranges, bounds, simplify, simplify_sum
 from jit.loop_ir.nodes import (
     COMPARISONS,
     FLOATS,
@@ -238,6 +238,11 @@ class Builder:
         scopes[level].shared[key] = made
         scopes[level].block.stmts.append(made)
         return made
+
+    def is_within(self, value: Value, n: int | None = None) -> bool:
+        """Is an i64 known not to be negative, and to be less than n?"""
+        found = bounds(value, self.ranges)
+        return found is not None and found[0] >= 0 and (n is None or found[1] < n)
 
     def load(
         self,

@@ -67,29 +67,29 @@ def evaluate(dtype: DType, name: str, a: int, b: int) -> int | None:
 
 
 def bounds(value: Value, ranges: Ranges) -> Interval | None:
-    """An interval that holds every value of an i64, or None; `ranges` holds those of loop vars."""
+    """An interval that holds every value of an i64, or None; `ranges` holds what is known."""
     if isinstance(value, Const):
         return int(value.value), int(value.value)
     if value in ranges:
         return ranges[value]
-    if not isinstance(value, Op) or value.dtype != "i64" or len(value.args) != 2:
+    if not isinstance(value, Op) or value.dtype != "i64":
         return None
-    found = op_bounds(value, ranges)
-    if found is not None:
-        low, high = integer_bounds("i64")
-        if found[0] < low or found[1] > high:
-            return None
-        ranges[value] = found
-    return found
+    low, high = integer_bounds("i64")
+    found = op_bounds(value, ranges) or (low, high)
+    ranges[value] = found if low <= found[0] and found[1] <= high else (low, high)
+    return ranges[value]
 
 
 def op_bounds(value: Op, ranges: Ranges) -> Interval | None:
-    """The interval of a binary i64 operation."""
-    a, b = bounds(value.args[0], ranges), bounds(value.args[1], ranges)
-    if value.name == "mod" and b is not None and b[0] == b[1] > 0:
-        return 0, b[0] - 1
-    if a is None or b is None:
+    """The interval of an i64 operation, which may be wider than the type."""
+    if value.name == "cast":
+        return cast_bounds(value.args[0].dtype)
+    if value.name == "select":
+        cond, then, orelse = value.args
+        return select_bounds(cond, then, orelse, ranges)
+    if len(value.args) != 2:
         return None
+    a, b = [bounds(x, ranges) or integer_bounds("i64") for x in value.args]
     match value.name:
         case "add":
             return a[0] + b[0], a[1] + b[1]
@@ -102,10 +102,31 @@ def op_bounds(value: Op, ranges: Ranges) -> Interval | None:
             return min(a[0], b[0]), min(a[1], b[1])
         case "max":
             return max(a[0], b[0]), max(a[1], b[1])
+        case "and" if b[0] == b[1] >= 0:
+            return 0, b[1]
+        case "mod" if b[0] == b[1] > 0:
+            return 0, b[0] - 1
         case "floordiv" if b[0] == b[1] > 0:
             return a[0] // b[0], a[1] // b[0]
         case _:
             return None
+
+
+def cast_bounds(kind: DType) -> Interval | None:
+    """What integers of another type are as i64."""
+    if kind == "bool":
+        return 0, 1
+    return integer_bounds(kind) if kind in INTEGERS and kind not in ("i64", "u64") else None
+
+
+def select_bounds(cond: Value, then: Value, orelse: Value, ranges: Ranges) -> Interval | None:
+    """Either of two; `orelse` where it is not negative, as when an index counts from the end."""
+    a, b = [bounds(x, ranges) or integer_bounds("i64") for x in (then, orelse)]
+    if isinstance(cond, Op) and cond.name == "lt" and cond.args[0] is orelse:
+        least = cond.args[1]
+        if isinstance(least, Const) and least.value == 0:
+            b = max(b[0], 0), max(b[1], 0)
+    return min(a[0], b[0]), max(a[1], b[1])
 
 
 def simplify(

@@ -9,7 +9,7 @@ from typing import Any
 
 from functrans.extend import Atom, Eqn, Literal, Primitive, primitives
 from jit.loop_ir.builder import Builder
-from jit.loop_ir.nodes import FLOATS, Buffer, Value
+from jit.loop_ir.nodes import FLOATS, Buffer, Const, Value
 from jit.lowering import complex as cx
 from jit.lowering.copying import changes_first, copy_into, nothing_stored
 from jit.lowering.elementwise import extremes, maximum, minimum
@@ -124,11 +124,15 @@ def indices_of(eqn: Eqn) -> Sequence[Atom]:
 
 def positive(b: Builder, value: Value, n: int) -> Value:
     """A negative index counts from the end."""
+    if b.is_within(value):
+        return value
     return b.select(b.lt(value, 0), b.add(value, n), value)
 
 
 def outside(b: Builder, value: Value, n: int) -> Value:
     """Is an index outside [0, n)? Negative ones are huge as unsigned numbers."""
+    if b.is_within(value, n):
+        return b.const("bool", False)
     return b.ge(b.cast(value, "u64"), b.const("u64", n))
 
 
@@ -161,7 +165,9 @@ def resolved(walk: Walk, eqn: Eqn, point: Point) -> tuple[list[Index], Any]:
         if mode == "clip":
             value = clipped(b, value, n)
         elif mode != "raise":
-            inside = walk.both(inside, b.not_(outside(b, value, n)))
+            missing = outside(b, value, n)
+            if not isinstance(missing, Const):
+                inside = walk.both(inside, b.not_(missing))
         key = (atom, axis, n, mode, point.flat)
         found.append(walk.dynamic(key, value, (0, max(n - 1, 0)), point.flat))
     return found, inside

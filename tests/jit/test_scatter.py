@@ -181,3 +181,32 @@ def test_updates_outside_are_passed_over(width: int) -> None:
     np.maximum.at(expected, where[inside], updates[inside])
     np.testing.assert_array_equal(compiled(updates), expected)
     assert " where " not in compiled.lower(updates).as_text("loops")
+
+
+KNOWN_INSIDE = {
+    "clipped": lambda i: fnp.clip(i, 0, 29),
+    "bits": lambda i: i & 15,
+    "a byte": lambda i: fnp.minimum(i.astype("u1").astype(int), 29),
+    "a choice": lambda i: fnp.minimum(fnp.where(i < 0, 7, i), 29),
+    "a truth": lambda i: (i > 0).astype(int),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN_INSIDE)
+def test_indices_that_are_known_to_be_inside_are_not_tested(name: str) -> None:
+    make = KNOWN_INSIDE[name]
+    index, table = RNG.integers(-100, 100, 200), RNG.normal(size=30)
+    compiled = ft.jit(lambda t, i: t[make(i)] * 2.0)
+    np.testing.assert_array_equal(compiled(table, index), table[np.asarray(make(index))] * 2.0)
+    text = compiled.lower(table, index).as_text("loops")
+    assert "fail" not in text
+    assert "add" not in text, "a negative index would count from the end"
+
+
+@pytest.mark.parametrize(
+    "make", [lambda i: fnp.clip(i, -1, 29), lambda i: fnp.minimum(i, 29), lambda i: i - 1]
+)
+def test_indices_that_may_be_negative_count_from_the_end(make: Any) -> None:
+    index, table = RNG.integers(-20, 29, 200), RNG.normal(size=30)
+    compiled = ft.jit(lambda t, i: t[make(i)] * 2.0)
+    np.testing.assert_array_equal(compiled(table, index), table[np.asarray(make(index))] * 2.0)
