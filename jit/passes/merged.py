@@ -47,6 +47,30 @@ class Cut(NamedTuple):
         return -(-self.units // self.size)
 
 
+class Steps(NamedTuple):
+    """What a block goes through of a kernel's loops, in their order in `member`: of the first one
+    iteration each, of the last of `starts` `many`, and all of the others.
+    """
+
+    member: Member
+    starts: Sequence[Value]
+    many: Value
+
+    def start(self, place: int) -> Value | None:
+        """Where the loop at `place` begins; None if the block goes through all of it."""
+        at = self.member.order.index(place)
+        return self.starts[at] if at < len(self.starts) else None
+
+    def share(self, place: int) -> Value | None:
+        """How many iterations of the loop at `place` there are, if some and not one."""
+        at = self.member.order.index(place)
+        return self.many if at == len(self.starts) - 1 else None
+
+    def ends_before(self, place: int) -> bool:
+        """Does the block go through all of the loops from `place` on?"""
+        return all(self.start(k) is None for k in range(place, len(self.member.order)))
+
+
 class Merger:
     """Writes a run of kernels as one.
 
@@ -133,7 +157,7 @@ class Merger:
             assert found is not None
             place, count = found[0], Const("i64", found[1])
             starts = self.starts_of(member, first, place)
-        self.part(member, starts, count, 0)
+        self.part(member, Steps(member, starts, count), 0)
 
     def starts_of(self, member: Member, first: Value, place: int) -> list[Value]:
         """Where the outer loops stand at iteration `first`, as far as loop `place`."""
@@ -145,44 +169,54 @@ class Merger:
             starts.append(self.op("rem", start, Const("i64", extents[0])) if k else start)
         return starts
 
-    def part(self, member: Member, starts: Sequence[Value], count: Value, place: int) -> None:
-        """The loops of a kernel from `place` on: some have one value, then one takes `count`."""
+    def part(self, member: Member, steps: Steps, place: int) -> None:
+        """The loops of a kernel from `place` on, as a block goes through them."""
         if place == len(member.loops):
-            self.stmts.append(self.share_of(member, starts, count))
+            self.stmts.append(self.share_of(member, steps))
             return
-        loop = member.loops[place]
-        if place < len(starts) - 1:
-            self.values[loop.var] = starts[place]
-            for stmt in loop.body.stmts[:-1]:
-                self.copy(stmt)
-            self.part(member, starts, count, place + 1)
+        loop, start, count = member.loops[place], steps.start(place), steps.share(place)
+        if start is not None and count is None:
+            self.values[loop.var] = start
+            self.inner(member, steps, place)
             return
-        var = Var("i64", self.depth + 1, "i")
-        outer, self.stmts, self.depth, self.inside = self.stmts, [], self.depth + 1, True
-        self.values[loop.var] = self.op("add", starts[place], var)
-        for stmt in loop.body.stmts:
-            self.copy(stmt)
-        body, self.stmts, self.depth, self.inside = self.stmts, outer, self.depth - 1, False
         kind, grain = loop.kind, loop.grain
-        if place and member.loops[0].kind == "parallel":
-            # Its iterations are as independent as those of the loops around it.
-            kind, grain = "parallel", 1
-        self.stmts.append(For(var, count, Block(body), (), kind, grain))
+        if member.loops[0].kind == "parallel":
+            # All iterations are as independent as those of the loops around them.
+            kind, grain = ("serial", 1) if self.inside else ("parallel", grain if not place else 1)
+        var = Var("i64", self.depth + 1, "i")
+        around, self.stmts, self.depth, inside = self.stmts, [], self.depth + 1, self.inside
+        self.inside = True
+        self.values[loop.var] = var if start is None else self.op("add", start, var)
+        self.inner(member, steps, place)
+        body, self.stmts, self.depth, self.inside = self.stmts, around, self.depth - 1, inside
+        extent = self.value(loop.extent) if count is None else count
+        self.stmts.append(For(var, extent, Block(body), (), kind, grain))
 
-    def share_of(self, member: Member, starts: Sequence[Value], count: Value) -> CallExtern:
+    def inner(self, member: Member, steps: Steps, place: int) -> None:
+        """The body of the loop at `place`; as it is, if the block goes through all inside it."""
+        *first, last = member.loops[place].body.stmts
+        for stmt in first:
+            self.copy(stmt)
+        if steps.ends_before(place + 1):
+            self.copy(last)
+        else:
+            self.part(member, steps, place + 1)
+
+    def share_of(self, member: Member, steps: Steps) -> CallExtern:
         """A call for some of the products, or of the rows of one."""
         call = member.call
         assert call is not None
         args = [a if isinstance(a, Pointer) else self.value(a) for a in call.args]
         offsets = {place: self.value(pointer_of(call, place).offset) for place in STEPS}
         for k, counted in enumerate(member.counted, len(member.loops)):
-            if k >= len(starts):
-                break
-            args[counted] = count if k == len(starts) - 1 else Const("i64", 1)
-            for place, steps in STEPS.items():
-                distance = number(call.args[steps[counted]]) if counted in steps else 0
+            start, count = steps.start(k), steps.share(k)
+            if start is None:
+                continue
+            args[counted] = Const("i64", 1) if count is None else count
+            for place, distances in STEPS.items():
+                distance = number(call.args[distances[counted]]) if counted in distances else 0
                 if distance:
-                    moved = self.times(starts[k], distance)
+                    moved = self.times(start, distance)
                     offsets[place] = self.op("add", moved, offsets[place])
         for place, offset in offsets.items():
             args[place] = Pointer(*self.place(pointer_of(call, place).buffer, offset))

@@ -70,8 +70,10 @@ class Member:
     """A kernel as loops inside one another whose iterations are independent.
 
     First `loops`, then, where there is nothing in these but the call of a product, the counts that
-    are its arguments `counted`. `extents` of all of them, outermost first; of these the first
-    `level` are outer loops, which count as one, and the others belong to each iteration.
+    are its arguments `counted`. They are taken in the order in which they go through what the
+    kernel makes: `order` says which they are, `extents` how long, the one with the longest steps
+    first. Of these the first `level` are outer loops, which count as one, and the others belong to
+    each iteration.
     """
 
     kernel: Kernel
@@ -79,6 +81,7 @@ class Member:
     loops: list[For]
     call: CallExtern | None
     counted: tuple[int, ...]
+    order: tuple[int, ...]
     extents: tuple[int, ...]
     touches: list[Touch]
     level: int
@@ -92,7 +95,7 @@ class Member:
     def rows(self) -> int:
         """How many rows each product has, where single rows are iterations; else 0."""
         whole = self.level == len(self.extents) and M in self.counted
-        return self.extents[-1] if whole else 0
+        return self.extents[self.order.index(len(self.extents) - 1)] if whole else 0
 
     def steps(self, count: int) -> tuple[int, int] | None:
         """(loop, steps) such that `count` iterations, from any multiple of that on, are so many
@@ -152,7 +155,27 @@ def member_of(kernel: Kernel) -> Member | None:
     if loops and loops[0].kind == "serial" and any(t.buffer.kind == "local" for t in found):
         # One in order that has memory of its own may keep there what it does next.
         return None
-    return Member(kernel, before, loops, call, counted, tuple(extents), found, len(extents))
+    order = order_of(found, len(extents))
+    sorted_extents = tuple([extents[k] for k in order])
+    found = [turned(touch, order) for touch in found]
+    return Member(kernel, before, loops, call, counted, order, sorted_extents, found, len(extents))
+
+
+def order_of(touches: Sequence[Touch], count: int) -> tuple[int, ...]:
+    """The loops by the length of their steps through what is written first, if that is known."""
+    written = next(
+        (t.span for t in touches if t.writes and t.buffer.kind != "local" and t.span), None
+    )
+    slopes = written.slopes if written else (0,) * count
+    return tuple(sorted(range(count), key=lambda k: -slopes[k]))
+
+
+def turned(touch: Touch, order: tuple[int, ...]) -> Touch:
+    """The same touch of loops in another order."""
+    if touch.span is None:
+        return touch
+    slopes = tuple([touch.span.slopes[k] for k in order])
+    return touch._replace(span=touch.span._replace(slopes=slopes))
 
 
 def loops_of(stmt: Stmt) -> list[For]:

@@ -203,7 +203,7 @@ def test_iterations_that_go_on_from_each_other_keep_their_order() -> None:
     np.testing.assert_array_equal(found, 2 * np.cumsum(values, axis=0).ravel())
 
 
-HEADS = Member(Kernel("k", Block()), [], [], None, (), (3, 4, 10), [], 3)
+HEADS = Member(Kernel("k", Block()), [], [], None, (), (0, 1, 2), (3, 4, 10), [], 3)
 """Three of four of ten rows."""
 
 

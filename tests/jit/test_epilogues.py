@@ -77,6 +77,9 @@ HEADS = {
     for layout in ("bthd", "bhtd", "tbhd")
 }
 
+# Rows outermost: fewer heads do not suffice for threads.
+FEW_HEADS = [normal(1, 3, 64, 8) for _ in "qkv"]
+
 # Each a function of NumPy's or functrans' namespace and of arrays, these arrays, and the kernels
 # that become one.
 CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], list[str]]] = {
@@ -118,6 +121,7 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], list[str]]] = {
         (HOSTILE, W, BIAS),
         ["dot_general0, nest1"],
     ),
+    "few": (attention("bhtd"), tuple(FEW_HEADS), ["dot_general0, nest1, dot_general2"]),
     **{
         layout: (attention(layout), tuple(heads), ["dot_general0, nest1, dot_general2"])
         for layout, heads in HEADS.items()
