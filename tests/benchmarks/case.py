@@ -25,6 +25,7 @@ MODULES = (
     "rows",
     "networks",
     "images",
+    "research",
     "second_order",
     "taylor",
     "arrays",
