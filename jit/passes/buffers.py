@@ -155,7 +155,8 @@ def bequest(
     """
     if isinstance(step, RootCall):
         return changed_by_root(plan, step, var, leaving, storage)
-    if set(step.roles.values()) != {"full"} and step.domain.loops[-1].extent < LONG:
+    short = not step.domain.loops or step.domain.loops[-1].extent < LONG
+    if short and set(step.roles.values()) != {"full"}:
         # Vectors that cross rows would load what has just been stored in part, and wait for it.
         return None
     for old in leaving:
