@@ -10,6 +10,7 @@ import pytest
 
 import functrans as ft
 import functrans.numpy as fnp
+from functrans import lax
 from functrans.extend import simplify
 from jit.passes.buffers import Arena, element_bytes, lifetimes, plan_storage
 from jit.passes.prepare import inline_calls, to_graph
@@ -72,6 +73,21 @@ def test_a_product_and_what_is_made_of_it_need_no_memory() -> None:
     made = lambda f: ft.jit(f).lower(x).compile_report().arena_bytes
     assert made(lambda x: fnp.exp(x @ x) * 2) == 0
     assert made(lambda x: fnp.exp(x @ x)[::-1] + x @ x) == 64 * 64 * 8
+
+
+def test_a_kernel_that_folds_without_a_loop() -> None:
+    """The gradient of a convolution of one element has a sum over a domain without axes."""
+
+    def f(x: Any) -> Any:
+        a = fnp.einsum("bi,bi->b", x, x)[None, None]
+        return fnp.sum(fnp.sin(lax.conv_general_dilated(a, fnp.cos(a), (1,), ((1, 1),))))
+
+    x = np.array([[0.1, 0.2, 0.3]])
+    a = np.sum(x * x)
+    value, gradient = ft.jit(ft.value_and_grad(f))(x)
+    np.testing.assert_allclose(value, np.sin(a * np.cos(a)), rtol=1e-12)
+    by_a = np.cos(a * np.cos(a)) * (np.cos(a) - a * np.sin(a))
+    np.testing.assert_allclose(gradient, by_a * 2 * x, rtol=1e-12)
 
 
 def test_a_fused_chain_needs_no_memory() -> None:
