@@ -61,6 +61,23 @@ Number: TypeAlias = int | float | bool
 Operand: TypeAlias = Value | Number
 
 
+def acts(block: Block) -> bool:
+    """Does a block do more than compute values?"""
+    for stmt in block.stmts:
+        match stmt:
+            case Op() | Load():
+                continue
+            case For():
+                if acts(stmt.body):
+                    return True
+            case If():
+                if acts(stmt.then) or acts(stmt.orelse):
+                    return True
+            case _:
+                return True
+    return False
+
+
 class Builder:
     """Makes one Program. Every method that answers a Value appends to the innermost open block.
 
@@ -126,7 +143,10 @@ class Builder:
 
     @contextmanager
     def kernel(self, name: str) -> Generator[None]:
-        """Open the body of the next kernel. Values do not cross kernels: use a temp."""
+        """Open the body of the next kernel. Values do not cross kernels: use a temp.
+
+        One that does nothing, as an index check whose outcome is known, is left out.
+        """
         if self.scopes:
             raise ValueError(f"kernel {name!r} is opened inside another kernel")
         block = Block()
@@ -135,7 +155,8 @@ class Builder:
             yield
         finally:
             self.scopes.clear()
-        self.kernels.append(Kernel(name, block))
+        if acts(block):
+            self.kernels.append(Kernel(name, block))
 
     def finish(self, arena_bytes: int = 0) -> Program:
         """The program; the builder must not be used after."""
