@@ -48,8 +48,10 @@ class Cut(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """What a block goes through of a kernel's loops, in their order in `member`: of the first one
-    iteration each, of the last of `starts` `many`, and all of the others.
+    """What a block goes through of the loops of `member`, in their order there.
+
+    Of those that `starts` tells of it is one iteration each, but `many` from there on of the last;
+    of the others it is all.
     """
 
     member: Member
