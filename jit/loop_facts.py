@@ -109,14 +109,6 @@ def buffers_read(block: Block) -> Iterator[str]:
         match stmt:
             case Load():
                 yield stmt.buffer.name
-            case For():
-                yield from buffers_read(stmt.body)
-            case While():
-                yield from buffers_read(stmt.test_block)
-                yield from buffers_read(stmt.body)
-            case If():
-                yield from buffers_read(stmt.then)
-                yield from buffers_read(stmt.orelse)
             case CallExtern():
                 yield from [x.buffer.name for x in stmt.args if isinstance(x, Pointer)]
             case Callback():
@@ -124,7 +116,8 @@ def buffers_read(block: Block) -> Iterator[str]:
             case Address():
                 yield stmt.buffer.name
             case _:
-                pass
+                for inner in inner_blocks(stmt):
+                    yield from buffers_read(inner)
 
 
 def intrinsic_count(block: Block) -> int:

@@ -33,6 +33,7 @@ from jit.loop_ir.nodes import (
     Store,
     Value,
     While,
+    inner_blocks,
 )
 
 Site: TypeAlias = Op | Load | Store | Pointer | Address
@@ -83,19 +84,9 @@ def lengths_of(block: Block) -> Iterator[int]:
     """How many statements a block and those in it have, in order: alike kernels have the same."""
     yield len(block.stmts)
     for stmt in block.stmts:
-        match stmt:
-            case Op() | Load() | Store():
-                pass
-            case For():
-                yield from lengths_of(stmt.body)
-            case While():
-                yield from lengths_of(stmt.test_block)
-                yield from lengths_of(stmt.body)
-            case If():
-                yield from lengths_of(stmt.then)
-                yield from lengths_of(stmt.orelse)
-            case _:
-                pass
+        if type(stmt) is not Op:
+            for inner in inner_blocks(stmt):
+                yield from lengths_of(inner)
 
 
 def family(members: list[int], outlines: Sequence[Outline]) -> Family:
