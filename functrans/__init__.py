@@ -11,53 +11,59 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from functrans import tree, tree_util
-from functrans.api import (
-    ShapeDtypeStruct,
-    checkpoint,
-    closure_convert,
-    custom_gradient,
-    custom_jvp,
-    custom_vjp,
-    derivative,
-    enable_grad,
-    eval_shape,
-    grad,
-    hessian,
-    hvp,
-    jacfwd,
-    jacobian,
-    jacrev,
-    jet,
-    jvp,
-    laplacian,
-    linear_transpose,
-    linearize,
-    make_jaxpr,
-    no_grad,
-    stop_gradient,
-    taylor,
-    value_and_grad,
-    vhp,
-    vjp,
-    vmap,
-)
-from functrans.callbacks import io_callback, pure_callback
-from functrans.config import config
-from functrans.engine import start_early
-from functrans.errors import FunctransError
-from functrans.extend import jit, plug
-from functrans.ir import Array
-from functrans.memo.info import memo_info
-from functrans.surface.declare import hooks
+from functrans.collecting import collecting_rarely, settle
 
 __version__ = "0.1.0"
 
-remat = checkpoint
+# A sixth of an import would go to looking for garbage among modules that all live on.
+with collecting_rarely():
+    from functrans import tree, tree_util
+    from functrans.api import (
+        ShapeDtypeStruct,
+        checkpoint,
+        closure_convert,
+        custom_gradient,
+        custom_jvp,
+        custom_vjp,
+        derivative,
+        enable_grad,
+        eval_shape,
+        grad,
+        hessian,
+        hvp,
+        jacfwd,
+        jacobian,
+        jacrev,
+        jet,
+        jvp,
+        laplacian,
+        linear_transpose,
+        linearize,
+        make_jaxpr,
+        no_grad,
+        stop_gradient,
+        taylor,
+        value_and_grad,
+        vhp,
+        vjp,
+        vmap,
+    )
+    from functrans.callbacks import io_callback, pure_callback
+    from functrans.config import config
+    from functrans.engine import start_early
+    from functrans.errors import FunctransError
+    from functrans.extend import jit, plug
+    from functrans.ir import Array
+    from functrans.memo.info import memo_info
+    from functrans.surface.declare import hooks
 
-plug("jit.api", __version__)
-hooks.load_library = lambda _: [importlib.import_module(f"functrans.{m}") for m in _LIBRARY]
-hooks.foreign = lambda f: importlib.import_module("functrans.scipy.special").standing_for(f)
+    plug("jit.api", __version__)
+    hooks.load_library = lambda _: [importlib.import_module(f"functrans.{m}") for m in _LIBRARY]
+    hooks.foreign = lambda f: importlib.import_module("functrans.scipy.special").standing_for(f)
+    start_early()
+    settle()
+
+remat = checkpoint
 
 _LIBRARY = ("numpy", "numpy.linalg")
 
@@ -135,5 +141,3 @@ __all__ = [
     "vjp",
     "vmap",
 ]
-
-start_early()

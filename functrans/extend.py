@@ -16,6 +16,7 @@ from functrans.bind import (
     is_evaluating,
     last_uses,
 )
+from functrans.collecting import collecting_rarely
 from functrans.config import config
 from functrans.control.call import Engine, call, call_p
 from functrans.control.checkpoint import barrier_p, checkpoint_p
@@ -150,6 +151,7 @@ __all__ = [
     "call_p",
     "check_jaxpr",
     "checkpoint_p",
+    "collecting_rarely",
     "cond_p",
     "config",
     "current_interpreter",

@@ -22,6 +22,7 @@ from functrans.extend import (
     argument_name,
     array_leaf,
     aval_of,
+    collecting_rarely,
     describe,
     engine_name,
     is_evaluating,
@@ -34,7 +35,6 @@ from functrans.extend import (
 )
 from jit.calls import Call, arguments_of, paths_of, trees_of
 from jit.captures import captures_of, first_change
-from jit.collecting import collecting_rarely
 from jit.entry.base import attach, callable_natively, detach, entry_base, entry_ready
 from jit.options import Options, as_tuple, check_options, hashable, positional_names
 from jit.signatures import Signature, aval_key, parameter_name, plain_key

@@ -26,11 +26,11 @@ from functrans.extend import (
     Jaxpr,
     add_source,
     check_jaxpr,
+    collecting_rarely,
     simplify,
 )
 from jit import native
 from jit.codegen import module_code
-from jit.collecting import collecting_rarely
 from jit.dispatch import Dispatcher
 from jit.emit import emit_program
 from jit.fusion import Plan

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,8 +14,7 @@ from jit.signatures import MOST_DIFFERENCES, Signature, nearest, shortened
 from jit.specialised import Specialised
 
 
-@dataclass(frozen=True)
-class ProgramReason:
+class ProgramReason(NamedTuple):
     """Why one program was made, and how it was called since.
 
     arguments: the signature it is for        place: the call that it was made for
@@ -41,8 +39,7 @@ class ProgramReason:
         return [f"{number}. {self.arguments}", *[f"   {x}" for x in (origin, calls, *self.notes)]]
 
 
-@dataclass(frozen=True)
-class Why:
+class Why(NamedTuple):
     """Why a jitted function has the programs that it has; print it."""
 
     function: str

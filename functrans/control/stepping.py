@@ -44,8 +44,7 @@ class Parts:
         return [self.carry, *[carry for _, carry in self.passes]]
 
 
-@dataclass(frozen=True)
-class Sweep:
+class Sweep(NamedTuple):
     """The params of a sweep; those of a while are the same, without passes."""
 
     cond: Jaxpr
@@ -59,7 +58,7 @@ class Sweep:
 
     @property
     def params(self) -> dict[str, Any]:
-        return dict(vars(self))
+        return self._asdict()
 
     def cut(self, items: Sequence[Any]) -> Parts:
         """One item for each operand, by what the operand is."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from functrans.control.bodies import (
@@ -75,8 +74,7 @@ def _batch_together(
         before = [m for group in noted[: i + 2] for m in group]
         jaxpr = batched(each.jaxpr, [*consts, *carry, *before], [*carry, *noted[i + 2]])
         passes.append(each._replace(jaxpr=jaxpr))
-    together = replace(
-        sweep,
+    together = sweep._replace(
         cond=batched(sweep.cond, [*parts.cond_consts, *parts.carry], (False,)),
         body=batched(sweep.body, [*parts.body_consts, *parts.carry], [*parts.carry, *noted[1]]),
         passes=tuple(passes),
@@ -98,7 +96,7 @@ def _batch_as_lanes(
     new_dims = tuple(
         None if d is None and lane is None else 0 for d, lane in zip(dims, inner, strict=True)
     )
-    outs = bind_sweep(replace(sweep, lanes=count, dims=new_dims), sweep.cut(laned))
+    outs = bind_sweep(sweep._replace(lanes=count, dims=new_dims), sweep.cut(laned))
     if sweep.lanes is not None:
         outs = [reshape(y, (axis.size, sweep.lanes, *y.shape[1:])) for y in outs]
     return outs, [0] * len(outs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 from functrans.control.bodies import (
@@ -53,7 +52,7 @@ def narrow(eqn: Eqn, used: Mask) -> tuple[list[Eqn], dict[Var, Atom]]:
     if not outputs and eqn.effect is Effect.NONE:
         return [], aliases
     if sweep.dims is not None:
-        made = replace(made, dims=tuple(found.operands(sweep.cut(sweep.dims)).flat))
+        made = made._replace(dims=tuple(found.operands(sweep.cut(sweep.dims)).flat))
     return [equation(made, found.operands(parts), outputs, eqn.source)], aliases
 
 

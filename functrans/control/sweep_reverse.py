@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from functrans.bind import eval_jaxpr
@@ -67,7 +66,7 @@ def transpose(cts: list[Any], *operands: Any, **params: Any) -> list[Any]:
         )
     made = turned.sweep
     if sweep.lanes is not None:
-        made = replace(made, lanes=sweep.lanes, dims=tuple(plain_dims.flat))
+        made = made._replace(lanes=sweep.lanes, dims=tuple(plain_dims.flat))
     results = made.cut_results(bind_sweep(made, plain))
     back = dict(zip(turned.order, results[len(results) - len(turned.order) :], strict=True))
     found = sweep.cut([None] * len(operands))

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,8 +31,7 @@ class Part(enum.IntEnum):
     LINEAR = 3
 
 
-@dataclass(frozen=True)
-class Addition:
+class Addition(NamedTuple):
     """A value that may not be zero meets a linear one at a place, or is a result by itself."""
 
     part: Part

@@ -9,7 +9,7 @@ weighted for the relative error of the result; 2**-56 (double), 2**-28 (float).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from jit.intrinsics.algebra import F, I, Maths
 
@@ -395,8 +395,7 @@ def log1p(m: Maths, x: F) -> F:
     return m.copysign(found, x)
 
 
-@dataclass(frozen=True)
-class Base:
+class Base(NamedTuple):
     """The tables of a logarithm: per unit of r and of k, of c, and the polynomial."""
 
     unit: tuple[float, float]

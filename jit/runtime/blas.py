@@ -10,9 +10,8 @@ import os
 import sys
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,8 +21,7 @@ from jit.runtime.objects import build_object, library_symbols, link_object, once
 _SPELLINGS = (("scipy_", "64_", True), ("scipy_", "", False), ("", "64_", True), ("", "", False))
 
 
-@dataclass(frozen=True)
-class Blas:
+class Blas(NamedTuple):
     """An OpenBLAS in this process, and how it spells its names.
 
     `wide` says that its integers have 64 bits; LAPACK's Fortran entries take the lengths of their

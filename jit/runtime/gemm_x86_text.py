@@ -4,7 +4,9 @@ They do what those of gemm_text do, in functions of the System V calling convent
 bits of their results are the same.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from typing import NamedTuple
 
 from jit.names import COLD
 from jit.runtime.gemm_tile import Kind, kernel_signature
@@ -22,8 +24,7 @@ START, STEP, STORE = (f"${{:private}}{name}${{:uid}}" for name in ("start", "ste
 A_ROWS = (A, "rbx", "rbp", "r12", "r13", "r14", "r15", "r11")
 
 
-@dataclass(frozen=True)
-class Registers:
+class Registers(NamedTuple):
     """The vector registers of a kernel: its tile row by row, a row of B, and an element of A."""
 
     cells: list[list[str]]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 
 import pytest
 
 from functrans import jit
-from jit.collecting import ALLOCATIONS, collecting_rarely
+from functrans.collecting import ALLOCATIONS, collecting_rarely, settle
 
 
 def test_thresholds_are_those_of_before_again() -> None:
@@ -59,3 +61,28 @@ def test_what_is_set_meanwhile_stays() -> None:
         assert gc.get_threshold()[0] == 50
     finally:
         gc.set_threshold(*before)
+
+
+def test_what_has_settled_is_old() -> None:
+    young: list[object] = [[]]
+    assert any(x is young for x in gc.get_objects(generation=0))
+    settle()
+    assert any(x is young for x in gc.get_objects(generation=2))
+
+
+def test_an_import_leaves_the_collector_as_it_was() -> None:
+    lines = (
+        "import gc; gc.set_threshold(701, 11, 12)",
+        "import functrans; assert gc.get_threshold() == (701, 11, 12), gc.get_threshold()",
+        "assert gc.get_freeze_count() == 0",
+    )
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)
+
+
+def test_what_somebody_has_frozen_stays_frozen() -> None:
+    gc.freeze()
+    try:
+        settle()
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()

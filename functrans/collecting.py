@@ -1,5 +1,5 @@
-"""What the interpreter does while programs are traced and compiled: it collects garbage rarely, and
-hands over to other threads often.
+"""What the interpreter does while modules are imported and programs are traced and compiled: it
+collects garbage rarely, and hands over to other threads often.
 
 Tracing and compiling allocate as many objects as there are equations, times some tens, and nearly
 all of them live to the end. Collecting as often as usual would look at all objects of the process
@@ -51,3 +51,14 @@ def collecting_rarely() -> Generator[None]:
                 gc.set_threshold(int(_state["usual"]), *others)
             if _state["depth"] == 0 and abs(sys.getswitchinterval() - SECONDS) < 1e-5:
                 sys.setswitchinterval(_state["interval"])
+
+
+def settle() -> None:
+    """Make all that there is old: collections of young objects look at it no more.
+
+    Nothing is looked at here. Where somebody has frozen objects nothing is done, since these would
+    be thawed.
+    """
+    if gc.get_freeze_count() == 0:
+        gc.freeze()
+        gc.unfreeze()
