@@ -6,6 +6,7 @@ Invariant: how k is cut follows from k alone, so the bits of an element do not d
 from functools import partial
 
 from jit.names import COLD
+from jit.runtime import gemm_rows
 from jit.runtime.gemm_tile import FEW_STEPS, Kind, kernel_name
 from jit.runtime.writer import Function
 
@@ -30,7 +31,7 @@ PRODUCT = (
 
 def parts(kind: Kind) -> list[str]:
     """Every definition of this file for one element type."""
-    return [_kernel_tables(kind), _panel(kind), _block(kind)]
+    return [_kernel_tables(kind), *gemm_rows.parts(kind), _panel(kind), _blocks(kind), _block(kind)]
 
 
 def _kernel_tables(kind: Kind) -> str:
@@ -83,13 +84,25 @@ def _panel(kind: Kind) -> str:
 
 
 def _block(kind: Kind) -> str:
-    """One task: C = or += A B, serially. %space is a workspace for blocks of A, or null.
+    """One task: C = or += A B, serially. %space is a workspace, or null."""
+    name = kind.name
+    f = Function(f"internal void @block_{name}({PRODUCT}, i1 %more, ptr %space)", COLD)
+    f.choose(
+        gemm_rows.takes(f, kind),
+        lambda: f.do(f"call void @by_rows_{name}({PRODUCT}, ptr %space)"),
+        lambda: f.do(f"call void @blocks_{name}({PRODUCT}, i1 %more, ptr %space)"),
+    )
+    return f.text()
+
+
+def _blocks(kind: Kind) -> str:
+    """The product by blocks of k and rows; blocks of A are packed at %space, if it is not null.
 
     What is repeated often is in the functions it calls.
     """
     tile, ty, name = kind.tile, kind.scalar, kind.name
     rows, panel = tile.rows, kind.panel
-    f = Function(f"internal void @block_{name}({PRODUCT}, i1 %more, ptr %space)", COLD)
+    f = Function(f"internal void @blocks_{name}({PRODUCT}, i1 %more, ptr %space)", COLD)
     most = 2 * tile.block_k + 16
     packed_b = f(f"alloca [{most * panel} x {ty}], align 64")
     packed_row = f(f"alloca [{most * rows} x {ty}], align 64")

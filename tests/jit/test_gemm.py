@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from jit import native
 from jit.lowering.contraction import with_vector
-from jit.runtime import gemm, symbols, threads
+from jit.runtime import gemm, gemm_rows, symbols, threads
 from jit.runtime.gemm_loops import gemm_module
 from jit.runtime.gemm_tile import Tile, tile_for
 from jit.runtime.objects import build_object, host_features, library_symbols, link_object
@@ -182,6 +182,25 @@ def test_several_blocks(char: str, tile: str) -> None:
 
 
 @pytest.mark.parametrize("char", "fdFD")
+@pytest.mark.parametrize("tile", ["host", *OF_MACHINES])
+def test_few_steps_have_the_same_bits_by_rows_and_by_blocks(char: str, tile: str) -> None:
+    rng = np.random.default_rng(9)
+    below = gemm_rows.LEAST_ROWS - 1  # so many rows are multiplied by blocks
+    for m, n, k in ((32, 96, 1), (45, 131, 10), (61, 113, 96), (200, 577, 3)):
+        for layout_a, layout_b in (("rows", "rows"), ("columns", "columns"), ("strided", "rows")):
+            a = laid_out(random(rng, (m, k), char), layout_a)
+            b = laid_out(random(rng, (k, n), char), layout_b)
+            room = np.full((m, n + 3), np.nan, char)
+            call(a, b, room[:, :n], tile=tile, form="gemm")
+            assert np.isnan(room[:, n:]).all()
+            assert allclose(room[:, :n], a.astype("D") @ b.astype("D"), k)
+            for i in range(0, m, below):
+                part = np.empty((len(a[i : i + below]), n), char)
+                call(a[i : i + below], b, part, tile=tile, form="gemm")
+                assert part.tobytes() == room[i : i + below, :n].tobytes()
+
+
+@pytest.mark.parametrize("char", "fdFD")
 def test_empty_sides(char: str) -> None:
     for m, n, k in ((0, 3, 3), (3, 0, 3), (0, 0, 0), (3, 4, 0), (1, 1, 0)):
         a, b = np.ones((m, k), char), np.ones((k, n), char)
@@ -214,7 +233,7 @@ def test_batches(char: str, shape: tuple[int, int, int, int], shared: str | None
 
 
 SHAPES = (
-    *((300, 517, 203), (1500, 40, 90), (30, 2000, 100), (260, 260, 260)),
+    *((300, 517, 203), (1500, 40, 90), (30, 2000, 100), (260, 260, 260), (900, 1100, 10)),
     *((1, 3000, 700), (3000, 1, 701), (2000, 7, 1000)),
 )
 
@@ -294,7 +313,9 @@ def guarded(shape: tuple[int, int], char: str) -> Matrix:
 
 @pytest.mark.skipif(os.name != "posix", reason="needs mprotect")
 @pytest.mark.parametrize("char", "fdFD")
-@pytest.mark.parametrize("shape", [(5, 7, 11), (8, 48, 6), (13, 1, 17), (1, 19, 5), (70, 70, 70)])
+@pytest.mark.parametrize(
+    "shape", [(5, 7, 11), (8, 48, 6), (13, 1, 17), (1, 19, 5), (70, 70, 70), (43, 130, 6)]
+)
 def test_nothing_outside_the_operands_is_touched(char: str, shape: tuple[int, int, int]) -> None:
     """Reading or writing past the end would end the process."""
     m, n, k = shape
