@@ -11,7 +11,9 @@ from jit.runtime.writer import Function
 SWEEP_ROWS = 8  # rows of M added per pass over a piece of y
 SWEEP_BYTES = 16384  # the piece of y that stays in the first cache meanwhile
 DOT_COLUMNS = 8  # dot products taken side by side
+# Lines of a matrix that no second cache holds are fetched so many blocks ahead, if they are short.
 SHORT_BYTES = 1024
+CACHE_BYTES = 1 << 20
 BLOCKS_AHEAD = 8
 DOT_STEPS = 2048  # steps of a strided x that are copied side by side at a time
 
@@ -32,15 +34,20 @@ def lengths(kind: Kind) -> set[int]:
     return {min(kind.lanes, DOT_COLUMNS)}
 
 
-def _fetch_ahead(f: Function, kind: Kind, start: str, stride: str, count: int) -> None:
-    """Fetch what comes some blocks of `count` lines later, where lines are short.
+def _ahead(f: Function, kind: Kind, stride: str, lines: str) -> str:
+    """Are the lines of a matrix fetched ahead?
 
     The processor does not foresee accesses that go round among several short lines.
     """
-    bytes_apart = f.mul(stride, str(kind.bytes))
-    short = f.both(f.test("sgt", bytes_apart, "0"), f.test("sle", bytes_apart, str(SHORT_BYTES)))
-    with f.when(short):
-        block = f.mul(bytes_apart, str(count))
+    apart = f.mul(stride, str(kind.bytes))
+    short = f.both(f.test("sgt", apart, "0"), f.test("sle", apart, str(SHORT_BYTES)))
+    return f.both(short, f.test("sgt", f.mul(apart, lines), str(CACHE_BYTES)))
+
+
+def _fetch_ahead(f: Function, kind: Kind, start: str, stride: str, count: int) -> None:
+    """With %ahead, fetch what comes some blocks of `count` lines later."""
+    with f.when("%ahead"):
+        block = f.mul(stride, str(count * kind.bytes))
         first = f.at("i8", start, f.mul(block, str(BLOCKS_AHEAD)))
         with f.loop("0", block, "64") as offset:
             line = f.at("i8", first, offset)
@@ -53,7 +60,7 @@ def _add_rows(kind: Kind, rows: int) -> str:
     v = kind.vector(lanes)
     f = Function(
         f"internal void @add_rows_{kind.name}_{rows}(i64 %n, ptr noalias %x, i64 %sx, "
-        "ptr noalias %m, i64 %rs, ptr noalias %y, i1 %fresh)"
+        "ptr noalias %m, i64 %rs, ptr noalias %y, i1 %fresh, i1 %ahead)"
     )
     if rows > 1:
         _fetch_ahead(f, kind, "%m", "%rs", rows)
@@ -90,6 +97,7 @@ def _sweep(kind: Kind) -> str:
     piece = SWEEP_BYTES // kind.bytes
     whole = f.sub("%k", f.rem("%k", str(SWEEP_ROWS)))
     clean = f.negate("%more")
+    ahead = _ahead(f, kind, "%rs", "%k")
     with f.loop("0", "%n", str(piece)) as j:
         size = f.min(str(piece), f.sub("%n", j))
         y, columns = f.at(ty, "%y", j), f.at(ty, "%m", j)
@@ -100,7 +108,7 @@ def _sweep(kind: Kind) -> str:
                 source = f.at(ty, columns, f.mul(step, "%rs"))
                 f.do(
                     f"call void @add_rows_{name}_{rows}(i64 {size}, ptr {x}, i64 %sx, "
-                    f"ptr {source}, i64 %rs, ptr {y}, i1 {fresh})"
+                    f"ptr {source}, i64 %rs, ptr {y}, i1 {fresh}, i1 {ahead})"
                 )
     return f.text()
 
@@ -142,7 +150,7 @@ def _dot_columns(kind: Kind) -> str:
     v, side = kind.vector(lanes), min(kind.lanes, DOT_COLUMNS)
     f = Function(
         f"internal void @dot_columns_{kind.name}(i64 %k, ptr noalias %x, ptr noalias %m, i64 %cs, "
-        "i64 %valid, ptr noalias %y, i1 %more)"
+        "i64 %valid, ptr noalias %y, i1 %more, i1 %ahead)"
     )
     _fetch_ahead(f, kind, "%m", "%cs", DOT_COLUMNS)
     last = f.sub("%valid", "1")
@@ -157,10 +165,14 @@ def _dot_columns(kind: Kind) -> str:
         set_next(
             *(multiply_add(f, kind, lanes, a, x, c) for a, c in zip(values, sums, strict=True))
         )
-    mask = lane_mask(f, lanes, f.sub("%k", whole))
-    x = masked_load(f, kind, lanes, f.at(ty, "%x", whole), mask)
-    values = [masked_load(f, kind, lanes, f.at(ty, source, whole), mask) for source in sources]
-    totals = [multiply_add(f, kind, lanes, a, x, c) for a, c in zip(values, sums, strict=True)]
+    # The steps that do not fill a vector, if there are any.
+    with f.fold(whole, "%k", str(lanes), [(v, c) for c in sums]) as (step, totals, set_next):
+        mask = lane_mask(f, lanes, f.sub("%k", step))
+        x = masked_load(f, kind, lanes, f.at(ty, "%x", step), mask)
+        values = [masked_load(f, kind, lanes, f.at(ty, source, step), mask) for source in sources]
+        set_next(
+            *(multiply_add(f, kind, lanes, a, x, c) for a, c in zip(values, totals, strict=True))
+        )
     out = kind.vector(side)
     for first in range(0, DOT_COLUMNS, side):
         total = _sums_of(f, kind, totals[first : first + side])
@@ -191,6 +203,7 @@ def _dots(kind: Kind) -> str:
     copy = f(f"alloca [{DOT_STEPS} x {ty}], align 64")
     dense = f.test("eq", "%sx", "1")
     piece = f.select(dense, "%k", str(DOT_STEPS))
+    ahead = _ahead(f, kind, "%cs", "%n")
     with f.loop("0", "%k", piece) as step:
         size = f.min(piece, f.sub("%k", step))
         with f.when(f.negate(dense)), f.loop("0", size) as i:
@@ -203,6 +216,6 @@ def _dots(kind: Kind) -> str:
             valid = f.min(f.sub("%n", j), str(DOT_COLUMNS))
             f.do(
                 f"call void @dot_columns_{name}(i64 {size}, ptr {x}, ptr {source}, i64 %cs, "
-                f"i64 {valid}, ptr {f.at(ty, '%y', j)}, i1 {more})"
+                f"i64 {valid}, ptr {f.at(ty, '%y', j)}, i1 {more}, i1 {ahead})"
             )
     return f.text()
