@@ -273,6 +273,13 @@ def test_an_inner_ask_asks_outward() -> None:
     close(ft.grad(f)(0.5), 0.0)
 
 
+def test_members_stay_in_front_of_the_axes_that_broadcasting_adds() -> None:
+    """Where they do, nothing is transposed, whatever the mapped number meets."""
+    row, matrix = np.ones(5), np.ones((3, 5))
+    mapped = ft.make_jaxpr(ft.vmap(lambda s: s * row + fnp.sum(s - matrix, 0)))(np.ones(4))
+    assert all(eqn.primitive.name != "transpose" for eqn in mapped.jaxpr.eqns)
+
+
 def test_unmapped_values_can_be_asked_for_under_vmap() -> None:
     f = lambda x, n: x ** (2 if n > 1 else 3)
     close(ft.vmap(f, in_axes=(0, None))(X, 2.0), X**2)
