@@ -17,7 +17,7 @@ from functrans.extend import Atom, Aval, Effect, Eqn, Jaxpr, Primitive, Var, jax
 from jit.lowering.index import Divided, Dynamic, Index, Loop, Point, Shape, constant, ravel, unravel
 from jit.lowering.indexing import check_indices, indices_of
 from jit.lowering.rules import INDEXED, REDUCTIONS, SCALARS, Fold, Walk, is_complex, needs_check
-from jit.lowering.walk import NOTHING, Scout, scalar_cost
+from jit.lowering.walk import COMPLEX, NOTHING, Scout, scalar_cost
 
 MOST_ELEMENTS = 64
 """An array of more elements is not unrolled."""
@@ -165,7 +165,7 @@ class Asker(Scout):
 
     def folded(self, aval: Aval, monoid: str, terms: Sequence[Any]) -> Any:
         """The terms of a reduction made one."""
-        self.cost += len(terms)
+        self.cost += len(terms) * (COMPLEX if is_complex(aval.dtype) else 1.0)
         return NOTHING
 
     @property

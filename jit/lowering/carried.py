@@ -15,7 +15,7 @@ from jit.lowering.unrolled import Source, Unrolled
 ONE: Elements = {ZERO: None}
 """The only element of a scalar."""
 STRIDES = 3
-"""Where a lane reaches further into the others at so many steps, it reaches all of them in time."""
+"""Where a lane needs more of the others at so many steps, it needs all of them in time."""
 
 
 class Carried:
@@ -38,16 +38,15 @@ class Carried:
     def count(self) -> int:
         return sum(map(len, self.places))
 
-    def reach(self, lanes: Loop | None) -> int:
-        """How many lanes away the farthest element is that a lane needs."""
+    def foreign(self, lanes: Loop | None) -> int:
+        """How many elements a lane needs that are other lanes' own, at least."""
         if lanes is None:
             return 0
-        farthest = 0
-        for flat in (flat for places in self.places for flat in places):
-            each = flat.coefficient(lanes)
-            if each:
-                farthest = max(farthest, abs(flat.const // each))
-        return farthest
+        count = 0
+        for var, places in zip(self.invars, self.places, strict=True):
+            own = var.aval.size // lanes.extent
+            count += max(0, sum(1 for flat in places if flat.terms) - own)
+        return count
 
     def ask(self, asker: Asker, atoms: Sequence[Atom]) -> None:
         """Ask for the elements of the first carry."""
@@ -121,13 +120,13 @@ def closed(
 
     made: the needed elements of what the body gives besides its carry.
     """
-    strides, reached = 0, carried.reach(limits.lanes)
+    strides, foreign = 0, carried.foreign(limits.lanes)
     while True:
         needs = Asker(body, anywhere, limits)
         needs.want(body.outvars, [*carried.places, *made])
         if not carried.grow(needs):
             return needs
-        before, reached = reached, carried.reach(limits.lanes)
-        strides += reached > before
+        before, foreign = foreign, carried.foreign(limits.lanes)
+        strides += foreign > before
         if strides > STRIDES:
             raise TooLarge("each reaches further into the others at each step")

@@ -25,6 +25,7 @@ from jit.lowering import (
 from jit.lowering.asking import (
     CONTROLS,
     MOST_ELEMENTS,
+    WIDE,
     Asker,
     Body,
     Elements,
@@ -181,6 +182,8 @@ def in_lanes(eqn: Eqn, expanded: Callable[[Jaxpr], Jaxpr], count: int) -> Regist
             each = size // count
             if each > MOST_ELEMENTS:
                 raise TooLarge(f"each lane has {each} elements of a result")
+            if each >= max(WIDE, count):
+                raise TooLarge(f"there are more elements in each ({each}) than lanes")
             own[k] = {of_loop(lanes) * each + j: None for j in range(each)}
         else:
             shared[k] = every(eqn, k)

@@ -25,6 +25,8 @@ from jit.lowering.index import (
 )
 from jit.lowering.rules import INDEXED, SCALARS, needs_check
 
+COMPLEX = 2.5
+"""The cost of an operation on complex values, in ones on real values."""
 COMPARISONS: dict[str, Callable[[int, int], bool]] = {
     "lt": lambda a, b: a < b,
     "ge": lambda a, b: a >= b,
@@ -285,4 +287,4 @@ def scalar_cost(eqn: Eqn) -> float:
     if rule is None:
         return 1.0
     paired = bool(eqn.inputs) and eqn.inputs[-1].aval.dtype.kind == "c"
-    return rule.cost * 2.5 if paired else rule.cost
+    return rule.cost * COMPLEX if paired else rule.cost

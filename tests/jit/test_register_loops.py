@@ -492,3 +492,29 @@ def test_lanes_may_reach_into_their_neighbours_a_few_times() -> None:
         return lax.fori_loop(0, 20, step, (u, u + 1.0, u + 2.0))[0]
 
     check(chain, RNG.normal(size=100), form="lanes")
+
+
+def test_rows_that_reach_into_their_neighbours_are_not_asked_for_again_and_again() -> None:
+    """Their places are no plain multiples of the lane, and grow by one at every step."""
+
+    def tree(v: Any) -> Any:
+        def step(_: Any, v: Any) -> Any:
+            return fnp.concatenate([0.5 * (v[:, 1:] + v[:, :-1]), v[:, :1]], 1)
+
+        return lax.fori_loop(0, 60, step, v)
+
+    check(tree, RNG.normal(size=(12, 61)), form="program")
+    (reason,) = [
+        line for line in compiled(tree, np.zeros((12, 61)))[0].report.kernels if "lanes" in line
+    ]
+    assert "in 732 lanes each reaches further into the others at each step" in reason
+    assert "in 12 lanes there are more elements in each (61) than lanes" in reason
+
+
+def test_products_of_complex_matrices_run_on_vectors_where_real_ones_fit_in_registers() -> None:
+    def power(a: Any, v: Any) -> Any:
+        return lax.fori_loop(0, 5, lambda _, v: 0.1 * (a @ v), v)
+
+    a, v = RNG.normal(size=(16, 16)), RNG.normal(size=16)
+    check(power, a, v, form="registers")
+    check(power, a + 1j, v + 1j, form="program")
