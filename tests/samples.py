@@ -500,6 +500,7 @@ _BOTH_WAYS = ({"axis": 1, "reverse": False}, {"axis": 2, "reverse": True})
 _REDUCTIONS = [
     Sample("reduce_prod", _with_zeros((1,)), "iufc", ulps=32),
     Sample("reduce_prod", _with_zeros((0, 2)), "iufc", "outer", ulps=64),
+    Sample("reduce_prod", _with_zeros((0, 1)), "iufc", "leading", ulps=64),
     *(_distinct(f"reduce_{m}", {"axes": (1,)}) for m in ("max", "min")),
     *(_distinct(f"reduce_{m}", {"axes": (1, 2)}, "inner") for m in ("max", "min")),
     on_cube("reduce_max", lambda s: {"axes": (0,)}, "b", "bool"),

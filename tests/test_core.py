@@ -280,6 +280,18 @@ def test_members_stay_in_front_of_the_axes_that_broadcasting_adds() -> None:
     assert all(eqn.primitive.name != "transpose" for eqn in mapped.jaxpr.eqns)
 
 
+def test_products_along_a_middle_axis_are_differentiated_where_they_lie() -> None:
+    """Nothing is transposed, and few factors need no running products."""
+
+    def primitives(factors: int) -> set[str]:
+        product = ft.grad(lambda x: np.sum(np.prod(x, 1)))
+        eqns = ft.make_jaxpr(product)(np.ones((2, factors, 5))).jaxpr.eqns
+        return {eqn.primitive.name for eqn in eqns} & {"transpose", "cumprod"}
+
+    assert primitives(3) == set()
+    assert primitives(9) == {"cumprod"}
+
+
 def test_unmapped_values_can_be_asked_for_under_vmap() -> None:
     f = lambda x, n: x ** (2 if n > 1 else 3)
     close(ft.vmap(f, in_axes=(0, None))(X, 2.0), X**2)

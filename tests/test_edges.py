@@ -153,6 +153,12 @@ TABLE: dict[str, tuple[Function, Any, Any, Any]] = {
         0.0,
         [[0, 3, 0], [3, 0, 0], [0, 0, 0]],
     ),
+    "product of five with one zero": (
+        lambda x: r.reduce_prod(x, (0,)),
+        [1.0, 2.0, 0.0, 3.0, 4.0],
+        [0.0, 0.0, 24.0, 0.0, 0.0],
+        [[0, 0, 24, 0, 0], [0, 0, 12, 0, 0], [24, 12, 0, 8, 6], [0, 0, 8, 0, 0], [0, 0, 6, 0, 0]],
+    ),
     "cumprod with a zero": (
         lambda x: r.cumprod(x, 0),
         [2.0, 0.0, 3.0],

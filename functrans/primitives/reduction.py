@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -38,11 +39,13 @@ from functrans.primitives.structural import (
     Axes,
     Batched,
     broadcast,
+    concatenate,
     iota,
     pad,
     reduce_sum,
     reshape,
     select,
+    slice_axis,
     transpose,
 )
 
@@ -51,11 +54,24 @@ Jvp = tuple[list[Value], list[Value]]
 # -- products ---------------------------------------------------------------------------------
 
 
+FEW_FACTORS = 4
+"""Products of so many factors are written out; of more they are made by running products."""
+
+
 def _products_of_others(x: Value, axis: int) -> Value:
     """At each position the product of all the others along `axis`: what is before times after."""
+    if 1 < aval_of(x).shape[axis] <= FEW_FACTORS:
+        return _written_out(x, axis)
     before = cumprod(_shift(x, axis, 1, 1, reverse=False), axis, reverse=False)
     after = cumprod(_shift(x, axis, 1, 1, reverse=True), axis, reverse=True)
     return mul(before, after)
+
+
+def _written_out(x: Value, axis: int) -> Value:
+    """The products of the others, each as an expression."""
+    factors = [slice_axis(x, axis, k, k + 1) for k in range(aval_of(x).shape[axis])]
+    others = [factors[:k] + factors[k + 1 :] for k in range(len(factors))]
+    return concatenate([reduce(mul, each) for each in others], axis)
 
 
 def _shift(x: Value, axis: int, steps: int, fill: float, *, reverse: bool) -> Value:
@@ -74,17 +90,19 @@ def reduce_prod_jvp(primals: list[Value], tangents: list[Value], *, axes: Axes) 
     out = reduce_prod(x, axes)
     if t is None:
         return [out], [None]
-    rows, t_rows = _as_rows(x, axes), _as_rows(t, axes)
-    axis = aval_of(rows).ndim - 1
-    return [out], [reduce_sum(scale(t_rows, _products_of_others(rows, axis)), (axis,))]
+    (lines, axis), (t_lines, _) = _as_lines(x, axes), _as_lines(t, axes)
+    return [out], [reduce_sum(scale(t_lines, _products_of_others(lines, axis)), (axis,))]
 
 
-def _as_rows(x: Value, axes: Axes) -> Value:
-    """The axes in `axes` flattened into one last axis."""
+def _as_lines(x: Value, axes: Axes) -> tuple[Value, int]:
+    """The axes in `axes` flattened into one, and which that is: the last, unless they adjoin."""
     shape = aval_of(x).shape
-    kept = tuple(i for i in range(len(shape)) if i not in axes)
+    kept = [i for i in range(len(shape)) if i not in axes]
+    first = min(axes) if max(axes) - min(axes) < len(axes) else len(kept)
+    order = (*kept[:first], *sorted(axes), *kept[first:])
     size = math.prod(shape[a] for a in axes)
-    return reshape(transpose(x, (*kept, *axes)), (*(shape[i] for i in kept), size))
+    lengths = [shape[i] for i in kept]
+    return reshape(transpose(x, order), (*lengths[:first], size, *lengths[first:])), first
 
 
 # -- maxima, minima, logic --------------------------------------------------------------------
