@@ -9,7 +9,7 @@ from typing import Any
 from functrans.bind import source_override
 from functrans.capturing import Capturer
 from functrans.errors import user_frame
-from functrans.ir import Atom, Aval, Eqn, Literal, Primitive, Source, Var, is_inexact
+from functrans.ir import Atom, Aval, Eqn, Jaxpr, Literal, Primitive, Source, Var, is_inexact
 from functrans.memo.trie import Slot
 from functrans.segments import Record
 from functrans.tracing import Node
@@ -23,14 +23,18 @@ class Equations(Capturer):
 
     records  the equations of the open segment; `closed_eqns`: before them, those of earlier ones
     _slots   what the memo knows a variable as, where it does; `_names`: what messages call it
+    _made_of_literals  the results of operations on nothing else, which are recorded once
     _copied  how many equations the simplified program has that was recorded first, as it stands
+    whole    that program, where its variables are those of the trace
     """
 
     records: list[Record] = NO_RECORDS
     closed_eqns: list[Eqn]
     _slots: dict[Var, Slot]
     _names: dict[Var, str]
+    _made_of_literals: dict[Any, list[Node]]
     _copied: int | None
+    whole: Jaxpr | None
 
     def start_recording(self) -> None:
         """Make room for what is recorded."""
@@ -42,7 +46,9 @@ class Equations(Capturer):
         self._slots = {}
         self._constants = {}
         self._names = {}
+        self._made_of_literals = {}
         self._copied = None
+        self.whole = None
 
     def _record(
         self,

@@ -64,6 +64,33 @@ def root_of(
     return root_at((place, purpose, axis, parent.axes, *kinds), lambda: Root(slots))
 
 
+def is_open(jaxpr: Jaxpr) -> bool:
+    """Has every equation a line, and does every result depend on an input?"""
+    found = jaxpr.cache.get("open")
+    if found is None:
+        reached: set[Atom] = set(jaxpr.invars)
+        for eqn in jaxpr.eqns:
+            if not reached.isdisjoint(eqn.inputs):
+                reached.update(eqn.outputs)
+        lines = all(eqn.source is not None for eqn in jaxpr.eqns)
+        found = jaxpr.cache["open"] = lines and reached.issuperset(jaxpr.outvars)
+    return found
+
+
+def constant_key(
+    primitive: Primitive, literals: Sequence[Atom], params: dict[str, Any]
+) -> tuple[Any, ...] | None:
+    """Equal for equal operations on literals, None where there is no telling or each counts."""
+    if primitive.effects is not None or primitive.opaque:
+        return None
+    key = (primitive, *[a.key() for a in literals if isinstance(a, Literal)], *params.items())
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
 class Trace(Forcer):
     """The staging interpreter: bind records an equation and returns tracers.
 
@@ -151,9 +178,16 @@ class Trace(Forcer):
                 active = True
             nodes.append(node)
             atoms.append(node.var)
-        out_avals = primitive.abstract_eval(*[a.aval for a in atoms], **params)
-        source = source_override() or user_frame()
-        made = self._record(primitive, atoms, nodes, params, source, out_avals, abstract, active)
+        key = None if nodes or self._root is not None else constant_key(primitive, atoms, params)
+        made = None if key is None else self._made_of_literals.get(key)
+        if made is None:
+            out_avals = primitive.abstract_eval(*[a.aval for a in atoms], **params)
+            source = source_override() or user_frame()
+            made = self._record(
+                primitive, atoms, nodes, params, source, out_avals, abstract, active
+            )
+            if key is not None:
+                self._made_of_literals[key] = made
         outs = [Tracer(self, node) for node in made]
         if self.no_grad and primitive.varies:
             return [self._stopped(out) for out in outs]
@@ -173,11 +207,33 @@ class Trace(Forcer):
         if self.no_grad or any(a.aval != v.aval for a, v in zip(lifted, jaxpr.invars, strict=True)):
             return None
         first = not (self.records or self.closed_eqns)
-        if first and jaxpr.simple and len({id(a) for a in lifted}) == len(args):
-            # Literals say nothing of distinct inputs, and may be folded.
-            literal = any(isinstance(a, Literal) for a in lifted)
-            self._copied = None if literal else len(jaxpr.eqns)
+        # Literals say nothing of distinct inputs, and may be folded.
+        distinct = list({a.node.var: a for a in lifted if isinstance(a, Tracer)}.values())
+        if first and jaxpr.simple and len(distinct) == len(args):
+            self._copied = len(jaxpr.eqns)
+            plain = self._root is None and all(a.node.abstract for a in distinct)
+            if plain and not any(a.node.active for a in distinct) and is_open(jaxpr):
+                return self._taken_whole(jaxpr, args, distinct)
         return self._taken_in(jaxpr, args, lifted)
+
+    def _taken_whole(
+        self, jaxpr: Jaxpr, args: Sequence[Any], inputs: Sequence[Tracer]
+    ) -> list[Any]:
+        """Make a program that is the first thing recorded this trace's own, variables and all.
+
+        Nothing in it can be asked for or carries a derivative, so that only its results need nodes.
+        """
+        for tracer, var in zip(inputs, jaxpr.invars, strict=True):
+            name = self._names.pop(tracer.node.var, None)
+            if name is not None:
+                self._names[var] = name
+            tracer.node.var = var
+        self.whole, self.closed_eqns = jaxpr, list(jaxpr.eqns)
+        given: dict[Atom, Any] = dict(zip(jaxpr.invars, args, strict=True))
+        return [
+            given[v] if v in given else Tracer(self, Node(v, None, True, False))  # type: ignore[arg-type]
+            for v in jaxpr.outvars
+        ]
 
     def _taken_in(
         self, jaxpr: Jaxpr, args: Sequence[Any], lifted: Sequence[Tracer | Literal]
@@ -231,9 +287,12 @@ class Trace(Forcer):
         atoms = [o.node.var if type(o) is Tracer else o for o in map(self.lift, outputs)]
         eqns = self.closed_eqns + [r.eqn for r in self.records]
         as_it_stands = len(eqns) == self._copied
-        eqns = prune(eqns, atoms)  # type: ignore[arg-type]
         captured = [n.var for n in self._hoisted] + [t.node.var for _, t in self.captured]
         invars = captured + [t.node.var for t in arguments]
+        if as_it_stands and self.whole is not None and not captured:
+            if self.whole.invars == invars and self.whole.outvars == atoms:
+                return self.whole, []
+        eqns = prune(eqns, atoms)  # type: ignore[arg-type]
         jaxpr = Jaxpr(invars, eqns, atoms, len(captured))  # type: ignore[arg-type]
         jaxpr.simple = as_it_stands
         return jaxpr, self._captured_values()

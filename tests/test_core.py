@@ -299,6 +299,55 @@ def test_unmapped_values_can_be_asked_for_under_vmap() -> None:
     close(ft.vmap(ft.grad(f), in_axes=(0, None))(X, 0.0), 3 * X**2)
 
 
+def gradient(x: Any) -> Any:
+    return ft.grad(lambda t: np.sum(np.sin(t)))(x)
+
+
+def test_a_trace_of_one_program_is_that_program() -> None:
+    """It is not copied: so nothing of it is derived or simplified twice."""
+    x = np.arange(3.0)
+    once = ft.make_jaxpr(gradient)(x).jaxpr
+    assert ft.make_jaxpr(lambda x: gradient(x))(x).jaxpr is once
+    assert ft.make_jaxpr(lambda x: ft.jit(gradient)(x))(x).jaxpr is not once
+
+
+def test_a_program_that_more_is_done_with_is_as_it_was() -> None:
+    x = np.arange(3.0)
+    once = ft.make_jaxpr(gradient)(x).jaxpr
+    before = str(once)
+    more = ft.make_jaxpr(lambda x: (gradient(x), gradient(gradient(x)) + x, x))(x).jaxpr
+    check_jaxpr(more)
+    assert str(ft.make_jaxpr(gradient)(x).jaxpr) == before
+    outs = eval_jaxpr(more, [x])
+    np.testing.assert_allclose(outs[1], np.cos(np.cos(x)) + x)
+
+
+def test_a_program_on_two_tracers_of_one_value() -> None:
+    """Distinct arguments, of which one is a copy of the other: equal variables."""
+    both = ft.value_and_grad(lambda a, b: np.sum(a * np.sin(b)), argnums=(0, 1))
+    x = np.arange(3.0)
+    _, (by_a, by_b) = ft.jit(lambda x: both(x, x.copy()))(x)
+    np.testing.assert_allclose(by_a, np.sin(x))
+    np.testing.assert_allclose(by_b, x * np.cos(x))
+
+
+def test_a_gradient_that_depends_on_nothing_can_be_asked_for_under_jit() -> None:
+    def f(x: Any) -> Any:
+        return x * 2 if ft.grad(lambda t: 3.0 * t)(x) > 2 else x
+
+    assert ft.jit(f)(5.0) == 10.0
+
+
+def test_an_operation_on_literals_is_recorded_once() -> None:
+    def f(x: Any) -> Any:
+        for _ in range(10):
+            x = np.sin(x) * 0.5 + -0.0
+        return x
+
+    eqns = ft.make_jaxpr(f)(np.ones(4)).eqns
+    assert sum(e.primitive.name == "broadcast" for e in eqns) == 2
+
+
 def test_constants_built_under_jit_can_be_asked_for() -> None:
     import functrans.numpy as fnp
 

@@ -143,7 +143,8 @@ def ended(trace: Trace, arguments: Sequence[Tracer], out: Any, user: Function) -
     else:
         end = trace.ending(out_tree, checked)
         jaxpr, captured = trace.finish(arguments, checked)
-        jaxpr = simplify(intern(jaxpr))
+        if jaxpr is not trace.whole:
+            jaxpr = simplify(intern(jaxpr))
         if end is not None:
             leaf = end(jaxpr, captured)
             jaxpr = leaf.jaxpr

@@ -5,17 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from functrans.api.border import conform
-from functrans.bind import bind, bound_at, eval_jaxpr, last_uses
+from functrans.bind import bind, bound_at, last_uses
 from functrans.control.blocks import checkpointed, scan_again
 from functrans.control.call import call_p
 from functrans.control.scan import scan_p
 from functrans.control.sweep import sweep_p
 from functrans.errors import BudgetError, TransformTypeError, describe
-from functrans.ir import Aval, Eqn, Jaxpr, Var, jaxprs_in, values_of
+from functrans.ir import Aval, Eqn, Jaxpr, Linear, Literal, Var, jaxprs_in, values_of
 from functrans.primitives.derive import full
 from functrans.recording import stage_walk
-from functrans.transforms import Linearized, linearize_jaxpr, simplify, transpose_jaxpr
+from functrans.transforms import (
+    Linearized,
+    eval_transpose,
+    linearize_jaxpr,
+    simplify,
+    transpose_jaxpr,
+)
 from functrans.transforms.cache import derived
+from functrans.transforms.simplify import composed
 
 Gradient = tuple[Jaxpr, tuple[bool, ...]]
 """(inputs) -> outputs and the gradients, of the first output, that are not zero: these it marks."""
@@ -25,23 +32,30 @@ Gradient = tuple[Jaxpr, tuple[bool, ...]]
 def value_and_grad_jaxpr(jaxpr: Jaxpr, active: tuple[bool, ...]) -> Gradient:
     """(inputs) -> outputs and the gradients, of the first output, that are not zero."""
     linear = linearize_jaxpr(jaxpr, active)
-    nonzero: tuple[bool, ...] = (False,) * sum(active)
     if not linear.out_nonzero[0]:
-        return linear.primal, nonzero
-    backward, nonzero = transposed_tangent(
-        linear, active, (True, *[False] * (sum(linear.out_nonzero) - 1))
+        return linear.primal, (False,) * sum(active)
+    backward, nonzero = _backward(
+        linear, [a for a, f in zip(jaxpr.in_avals, active, strict=True) if f]
     )
-    num_outs = len(jaxpr.outvars)
-    in_avals = [a for a, flag in zip(jaxpr.in_avals, active, strict=True) if flag]
-    grad_avals = [a for a, flag in zip(in_avals, nonzero, strict=True) if flag]
+    bar = linear.tangent.out_avals[0]
+    one = full(1, bar)
+    seed = Literal(one.item() if bar.weak else one, bar)
+    return composed(linear.primal, backward, len(jaxpr.outvars), [seed]), nonzero
 
-    def walk(*inputs: Any) -> list[Any]:
-        results = eval_jaxpr(linear.primal, inputs)
-        outs, residuals = results[:num_outs], results[num_outs:]
-        grads = eval_jaxpr(backward, [*residuals, full(1, jaxpr.out_avals[0])])
-        return [*outs, *[conform(g, a) for g, a in zip(grads, grad_avals, strict=True)]]
 
-    return simplify(stage_walk(walk, jaxpr.in_avals, "grad")), nonzero
+def _backward(linear: Linearized, in_avals: list[Aval]) -> Gradient:
+    """residuals and the cotangent of the first output -> those of the inputs, in their types."""
+    nonzero: list[bool] = []
+
+    def walk(*values: Any) -> list[Any]:
+        *residuals, bar = values
+        bars = [bar, *[None] * (len(linear.tangent.outvars) - 1)]
+        grads = eval_transpose(linear.tangent, [*residuals, *map(Linear, in_avals)], bars)
+        nonzero.extend(g is not None for g in grads)
+        return [conform(g, a) for g, a in zip(grads, in_avals, strict=True) if g is not None]
+
+    avals = [*linear.tangent.in_avals[: linear.num_residuals], linear.tangent.out_avals[0]]
+    return simplify(stage_walk(walk, avals, "grad"), collect=True), tuple(nonzero)
 
 
 def transposed_tangent(

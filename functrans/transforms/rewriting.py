@@ -5,7 +5,7 @@ An operation becomes what a rule says it is, an equation that computes the same,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,6 +27,15 @@ class Rewriter:
 
     def resolve(self, atom: Atom) -> Atom:
         return self._alias.get(atom, atom)  # type: ignore[arg-type]  # literals have no alias
+
+    def identify(self, variables: Sequence[Var], atoms: Sequence[Atom]) -> None:
+        """Let variables of another program stand for atoms of this one."""
+        self._alias.update(zip(variables, map(self.resolve, atoms), strict=True))
+
+    def adopt(self, eqns: Sequence[Eqn]) -> None:
+        """Keep equations of a simplified program, of which no rule says anything."""
+        for eqn in eqns:
+            self._keep_or_merge(eqn)
 
     def add(self, eqn: Eqn) -> None:
         """Keep an equation, or let its outputs stand for something there already is."""
@@ -106,21 +115,24 @@ def _same(found: Atom, origin: Eqn, out: Var | None) -> bool:
     return out is None or found.aval == origin.outputs[0].aval
 
 
-COMMUTING = {"add", "mul", "scale", "max", "min", "and", "or", "xor", "eq", "ne", "hypot"}
+COMMUTING = frozenset(
+    {"add", "mul", "scale", "max", "min", "and", "or", "xor", "eq", "ne", "hypot"}
+)
 
 
 def eqn_key(eqn: Eqn) -> Key | None:
     """Equal for equations that compute the same; None for those that may not be merged."""
-    primitive, params = eqn.primitive, eqn.params
+    primitive, params, outputs = eqn.primitive, eqn.params, eqn.outputs
     if primitive.opaque or (primitive.effects is not None and eqn.effect is not Effect.NONE):
         return None
     inputs = [a.key() if type(a) is Literal else a for a in eqn.inputs]
     if primitive.name in COMMUTING and hash(inputs[0]) > hash(inputs[1]):
         inputs.reverse()
-    weak = [v.aval.weak for v in eqn.outputs]
+    weak = outputs[0].aval.weak if len(outputs) == 1 else tuple([v.aval.weak for v in outputs])
     if not params:
-        return (primitive, *inputs, *weak)
-    key = (primitive, *inputs, *weak, *sorted(params.items()))
+        return (primitive, weak, *inputs)
+    given = params.items() if len(params) == 1 else sorted(params.items())
+    key = (primitive, weak, *inputs, *given)
     try:
         hash(key)
     except TypeError:

@@ -7,6 +7,8 @@ value of the user's own function is computed in another order. Nothing is merged
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import functrans.transforms.identities  # noqa: F401  # pyright: ignore[reportUnusedImport]  # the rules
 from functrans.ir import Atom, Effect, Eqn, Jaxpr, prune
 from functrans.transforms.cache import derived
@@ -26,7 +28,26 @@ def _simplified(jaxpr: Jaxpr, collect: bool) -> Jaxpr:
     work = Rewriter(collect)
     for eqn in jaxpr.eqns:
         work.add(eqn)
-    outvars = [work.resolve(a) for a in jaxpr.outvars]
+    return _finished(work, jaxpr, jaxpr.outvars)
+
+
+def composed(first: Jaxpr, second: Jaxpr, kept: int, given: Sequence[Atom] = ()) -> Jaxpr:
+    """inputs -> the first `kept` results of `first`, and those of `second` on its others.
+
+    After these `second` gets what is given. Simplified as one program; `first` is one already.
+    """
+    work = Rewriter(collect=False)
+    assert first.simple
+    work.adopt(first.eqns)
+    work.identify(second.invars, [*first.outvars[kept:], *given])
+    for eqn in second.eqns:
+        work.add(eqn)
+    return _finished(work, first, [*first.outvars[:kept], *second.outvars])
+
+
+def _finished(work: Rewriter, jaxpr: Jaxpr, results: Sequence[Atom]) -> Jaxpr:
+    """What the rewriter kept, as far as the results need it, on the inputs of `jaxpr`."""
+    outvars = [work.resolve(a) for a in results]
     if any(eqn.primitive.narrow is not None for eqn in work.eqns):
         eqns, outvars = narrowed(work.eqns, outvars)
     else:
