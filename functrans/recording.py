@@ -206,7 +206,7 @@ class Trace(Forcer):
         lifted = [self.lift(arg) for arg in args]
         if self.no_grad or any(a.aval != v.aval for a, v in zip(lifted, jaxpr.invars, strict=True)):
             return None
-        first = not (self.records or self.closed_eqns)
+        first = self.whole is None and not (self.records or self.closed_eqns)
         # Literals say nothing of distinct inputs, and may be folded.
         distinct = list({a.node.var: a for a in lifted if isinstance(a, Tracer)}.values())
         if first and jaxpr.simple and len(distinct) == len(args):
@@ -370,6 +370,12 @@ class Walk(Trace):
             else:
                 outs.append(self._result(known))
         return outs
+
+    def _taken_whole(
+        self, jaxpr: Jaxpr, args: Sequence[Any], inputs: Sequence[Tracer]
+    ) -> list[Any]:
+        """A copy: who walks may put programs together, and variables are bound once in each."""
+        return self._taken_in(jaxpr, args, inputs)
 
     def _result(self, var: Var) -> Tracer:
         return Tracer(self, Node(var, None, True, False))

@@ -322,6 +322,13 @@ def test_a_program_that_more_is_done_with_is_as_it_was() -> None:
     np.testing.assert_allclose(outs[1], np.cos(np.cos(x)) + x)
 
 
+def test_programs_without_equations_one_after_the_other() -> None:
+    same = ft.make_jaxpr(lambda x: x)(1.0).jaxpr
+    both = ft.make_jaxpr(lambda x, y: eval_jaxpr(same, [x]) + eval_jaxpr(same, [y]))(1.0, 2.0)
+    check_jaxpr(both.jaxpr)
+    assert [*both.jaxpr.outvars] == [*both.jaxpr.invars]
+
+
 def test_a_program_on_two_tracers_of_one_value() -> None:
     """Distinct arguments, of which one is a copy of the other: equal variables."""
     both = ft.value_and_grad(lambda a, b: np.sum(a * np.sin(b)), argnums=(0, 1))

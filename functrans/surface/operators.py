@@ -50,7 +50,7 @@ def _binary(
         x, y = as_operand(x, name), as_operand(y, name)
         if all_weak(x, y):
             return bind(primitive, *_weak_operands(x, y, at_least))[0]
-        return function.staged(x, y)
+        return function.body(x, y)
 
     return _both_ways(name, apply)
 

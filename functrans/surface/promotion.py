@@ -279,7 +279,11 @@ def common_shape(function: str, *shapes: Shape) -> Shape:
 
 def stretch(x: Value, shape: Shape) -> Value:
     """x repeated to `shape`, which its own shape broadcasts to."""
-    own = aval_of(x).shape
+    return stretched(x, aval_of(x).shape, shape)
+
+
+def stretched(x: Value, own: Shape, shape: Shape) -> Value:
+    """The same of an x whose own shape is known."""
     if own == shape:
         return x
     if not own:
@@ -295,8 +299,13 @@ def stretch(x: Value, shape: Shape) -> Value:
 
 def broadcast_together(function: str, *operands: Value) -> list[Value]:
     """The operands repeated to their common shape."""
-    shape = common_shape(function, *(aval_of(x).shape for x in operands))
-    return [stretch(x, shape) for x in operands]
+    return of_one_shape(function, operands, [aval_of(x).shape for x in operands])
+
+
+def of_one_shape(function: str, operands: Sequence[Value], shapes: Sequence[Shape]) -> list[Value]:
+    """The same of operands whose shapes are known."""
+    shape = common_shape(function, *shapes)
+    return [stretched(x, own, shape) for x, own in zip(operands, shapes, strict=True)]
 
 
 def align(function: str, *operands: ArrayLike) -> list[Value]:

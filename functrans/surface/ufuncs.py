@@ -25,6 +25,7 @@ from functrans.surface.promotion import (
     canonical_dtype,
     cast,
     loop_dtypes,
+    of_one_shape,
 )
 from functrans.typing import ArrayLike, DTypeLike
 
@@ -43,9 +44,10 @@ def operands_of(ufunc: np.ufunc, xs: tuple[Any, ...], dtype: DTypeLike = None) -
         x if a.dtype is d and not a.weak else cast(x, d)
         for x, a, d in zip(values, avals, dtypes, strict=False)
     ]
-    if all(a.shape == avals[0].shape for a in avals):
+    shapes = [a.shape for a in avals]
+    if all(shape == shapes[0] for shape in shapes):
         return values
-    return broadcast_together(ufunc.__name__, *values)
+    return of_one_shape(ufunc.__name__, values, shapes)
 
 
 def computes(primitive: Primitive) -> Compute:
