@@ -13,7 +13,17 @@ import numpy as np
 
 from functrans import tiers
 from functrans.errors import FunctransError
-from functrans.ir import Atom, Jaxpr, Literal, MappedAxis, Primitive, Source, Var, values_of
+from functrans.ir import (
+    Atom,
+    Jaxpr,
+    Literal,
+    MappedAxis,
+    Primitive,
+    Source,
+    Var,
+    aval_of,
+    values_of,
+)
 
 
 class Interpreter(Protocol):
@@ -61,7 +71,9 @@ class Evaluator:
         pass
 
     def bind(self, primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> list[Any]:
+        """The types are checked, as they are where it is staged: `impl` does not look."""
         arrays = [np.asarray(a) for a in args]
+        primitive.abstract_eval(*map(aval_of, arrays), **params)
         with np.errstate(all="ignore"):
             return [out[()] for out in primitive.impl(*arrays, **params)]
 

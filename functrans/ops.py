@@ -5,8 +5,6 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-import numpy as np
-
 from functrans.bind import bind
 from functrans.errors import DtypeError, ShapeError
 from functrans.ir import Primitive, aval_of
@@ -15,6 +13,7 @@ from functrans.primitives import indexing as g
 from functrans.primitives.derive import Value, full, full_like
 from functrans.primitives.structural import select
 from functrans.surface.declare import surface
+from functrans.surface.known import known_values
 from functrans.surface.promotion import BOOL, INT, as_operand, cast
 from functrans.surface.reductions import highest, lowest
 from functrans.surface.shaping import array_of
@@ -40,8 +39,8 @@ def _segmented(
             f"{aval_of(data)}"
         )
     if num_segments is None:
-        known = np.asarray(ids)
-        num_segments = int(known.max(initial=-1)) + 1
+        remedy = f"Give {name} the number of segments (num_segments=n)"
+        num_segments = int(known_values(ids, remedy).max(initial=-1)) + 1
     n = operator.index(num_segments)
     data = cast(data, INT) if aval_of(data).dtype == BOOL else data
     aval = aval_of(data)

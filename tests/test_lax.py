@@ -11,6 +11,7 @@ import pytest
 import scipy.special
 
 import functrans as ft
+import functrans.numpy as fnp
 from functrans import lax
 from functrans.errors import AxisNameError
 
@@ -101,13 +102,31 @@ REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
         "one dtype",
     ),
     (lambda: lax.dynamic_slice(X, (0,), (1, 1)), ValueError, "needs 2 start indices"),
+    (lambda: lax.dynamic_slice(X, (0, 0), (5, 1)), ValueError, "does not fit"),
+    (lambda: lax.dynamic_update_slice(X, Y[0], (0, 0)), ValueError, "does not fit"),
+    (lambda: lax.slice(X, (0, 0), (5, 2)), ValueError, "limit"),
+    (lambda: lax.top_k(X, 7), ValueError, "k=7 elements cannot be taken"),
+    (lambda: lax.erf(I), TypeError, "erf is not defined for int64"),
+    (lambda: lax.concatenate([X, Y[:, :2]], 0), ValueError, "differ outside axis 0"),
+    (lambda: lax.integer_pow(X, 1.5), TypeError, "cannot be interpreted as an integer"),  # type: ignore[arg-type]
+    (lambda: lax.reduce_window(X, 0.0, lax.add, (3,)), ValueError, "for each axis of f64"),
+    (lambda: lax.iota(float, -1), ValueError, "must not be negative"),
+    (lambda: fnp.zeros((2, -1)) + lax.iota(int, 2), ValueError, "negative"),
+    (
+        lambda: lax.conv_general_dilated(np.ones((1, 3, 8)), np.ones((4, 2, 3)), (1,), "SAME"),
+        ValueError,
+        "C must be groups",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("program", "error", "words"), REFUSED)
 def test_refusals(program: Callable[[], Any], error: type[Exception], words: str) -> None:
+    """Of operations on arrays as they are, and of the same while they are staged."""
     with pytest.raises(error, match=words):
         program()
+    with pytest.raises(error, match=words):
+        ft.make_jaxpr(program)()
 
 
 def test_select_and_select_n() -> None:

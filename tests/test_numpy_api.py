@@ -63,6 +63,22 @@ def test_plain_arrays_go_straight_to_numpy() -> None:
     assert fnp.sum(x, where=x > 2, initial=1.0) == 13.0
 
 
+@pytest.mark.parametrize("run", [lambda f: f, ft.jit], ids=["eager", "jit"])
+def test_lengths_that_are_given_are_not_asked_for(run: Any) -> None:
+    """With options that NumPy's functions do not have, on plain arrays too."""
+    where, weights = np.array([0, 1, 1, 5, -1]), np.arange(5.0)
+    counted = run(lambda i, w: (fnp.bincount(i, length=3), fnp.bincount(i, w, length=6)))
+    np.testing.assert_array_equal(counted(where, weights)[0], [1, 2, 0])
+    np.testing.assert_array_equal(counted(where, weights)[1], [0, 3, 0, 0, 0, 3])
+
+    rows, times = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), np.array([1, 0, 3])
+    for length, sources in ((3, [0, 2, 2]), (4, [0, 2, 2, 2]), (6, [0, 2, 2, 2, 2, 2]), (0, [])):
+        repeated = run(lambda x, n, k=length: fnp.repeat(x, n, 0, total_repeat_length=k))
+        np.testing.assert_array_equal(repeated(rows, times), rows[np.array(sources, int)])
+    twice = run(lambda x: fnp.repeat(x, 2, total_repeat_length=3))
+    np.testing.assert_array_equal(twice(np.array([1, 2])), [1, 1, 2])
+
+
 def test_names_of_numpy_that_are_not_functions() -> None:
     assert fnp.float32 is np.float32
     assert fnp.pi == np.pi

@@ -6,6 +6,7 @@ the arrays they meet.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -183,7 +184,7 @@ shift_right_logical = _binary(
 @surface(name="lax.integer_pow")
 def integer_pow(x: ArrayLike, y: int) -> Value:
     """x multiplied with itself y times; its reciprocal for negative y."""
-    return p.integer_pow(*exact("integer_pow", x), exponent=int(y))
+    return p.integer_pow(*exact("integer_pow", x), exponent=operator.index(y))
 
 
 @surface(name="lax.round")

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from functrans.ir import aval_of
+from functrans.errors import ShapeError
+from functrans.ir import Aval, aval_of
+from functrans.ir.aval import Shape
 from functrans.lax import elementwise
 from functrans.primitives import structural as p
 from functrans.primitives.derive import Value
@@ -47,13 +49,10 @@ def reduce_window(
     unrolled: it is applied once for each of their elements.
     """
     x = array_of(operand, "reduce_window")
-    ndim = aval_of(x).ndim
-    window = as_shape(tuple(window_dimensions))
-    ones = (1,) * ndim
-    strides, base, spread = (
-        ones if v is None else as_shape(tuple(v))
-        for v in (window_strides, base_dilation, window_dilation)
-    )
+    window = _for_each_axis("window_dimensions", window_dimensions, aval_of(x))
+    strides = _for_each_axis("window_strides", window_strides, aval_of(x))
+    base = _for_each_axis("base_dilation", base_dilation, aval_of(x))
+    spread = _for_each_axis("window_dilation", window_dilation, aval_of(x))
     reach = dilated_sizes(window, spread)
     dilated = dilated_sizes(aval_of(x).shape, base)
     pads = same_or_given(padding, dilated, reach, strides)
@@ -69,6 +68,14 @@ def reduce_window(
     places = itertools.product(*_offsets(window, spread))
     parts = (_window_part(x, at, counts, strides) for at in places)
     return functools.reduce(computation, parts, stretch(start, counts))
+
+
+def _for_each_axis(name: str, given: Sequence[int] | None, x: Aval) -> Shape:
+    """An option with a number for each axis of x, which are ones where it is not given."""
+    sizes = (1,) * x.ndim if given is None else as_shape(tuple(given))
+    if len(sizes) != x.ndim:
+        raise ShapeError(f"reduce_window: {name}={sizes} must have one number for each axis of {x}")
+    return sizes
 
 
 MONOIDS: dict[Callable[..., Any], Monoid] = {

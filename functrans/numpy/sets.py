@@ -16,16 +16,22 @@ from functrans.primitives.derive import Value
 from functrans.surface import joining
 from functrans.surface.axes import normal_axis
 from functrans.surface.declare import surface
+from functrans.surface.known import known_values
 from functrans.surface.promotion import as_operand, promote
 from functrans.surface.reductions import any as any_true
 from functrans.surface.selection import take
 from functrans.surface.shaping import array_of
 from functrans.typing import ArrayLike
 
+_SORT = (
+    "Shapes cannot depend on values: sort the values (fnp.sort) and compare each with the one "
+    "before it"
+)
+
 
 def known(x: Value) -> np.ndarray[Any, Any]:
-    """The values of x, as constants for derivatives."""
-    return np.asarray(x if isinstance(x, np.ndarray) else p.stop_gradient(x))
+    """The values of x, whose differences decide the shape of the result."""
+    return known_values(x, _SORT)
 
 
 def _flat(x: ArrayLike, name: str) -> Value:

@@ -19,6 +19,7 @@ from functrans.surface import contraction, elementwise, reductions
 from functrans.surface.axes import normal_axes
 from functrans.surface.creation import diagonal, linspace
 from functrans.surface.declare import surface
+from functrans.surface.known import known_values
 from functrans.surface.promotion import (
     FLOAT,
     INT,
@@ -163,20 +164,36 @@ def _real(x: Value) -> Value:
 # -- counting ---------------------------------------------------------------------------------
 
 
-@surface(np.bincount)
-def bincount(x: ArrayLike, weights: ArrayLike | None = None, minlength: int = 0) -> Value:
+@surface(np.bincount, beyond=("length",))
+def bincount(
+    x: ArrayLike,
+    weights: ArrayLike | None = None,
+    minlength: int = 0,
+    *,
+    length: int | None = None,
+) -> Value:
     """How often each of 0, 1, 2, ... occurs, or the sum of its weights.
 
-    The greatest value decides the length: x is asked for its values.
+    The greatest value decides the length, and x is asked for its values; with a `length`, it is
+    not, and values outside [0, length) are not counted.
     """
-    x = array_of(x, "bincount")
-    known = np.asarray(x)
-    length = max(int(known.max(initial=-1)) + 1, operator.index(minlength))
-    index = cast(x, INT)
+    index = cast(array_of(x, "bincount"), INT)
     dtype = INT if weights is None else FLOAT
     w = full(1, aval_of(index)) if weights is None else cast(array_of(weights, "bincount"), dtype)
-    zeros = full(0, aval_of(w).with_shape((length,)))
-    return bind(scatter_add_p, zeros, w, index, axes=(0,), mode="raise")[0]
+    if length is None:
+        greatest = known_values(index, _GIVE_LENGTH).max(initial=-1)
+        zeros = full(0, aval_of(w).with_shape((max(int(greatest) + 1, operator.index(minlength)),)))
+        return bind(scatter_add_p, zeros, w, index, axes=(0,), mode="raise")[0]
+    n = operator.index(length)
+    index = p.select(e.lt(index, full_like(index, 0)), full_like(index, n), index)
+    zeros = full(0, aval_of(w).with_shape((n,)))
+    return bind(scatter_add_p, zeros, w, index, axes=(0,), mode="drop")[0]
+
+
+_GIVE_LENGTH = (
+    "Give bincount the number of bins (length=n), or use functrans.ops.segment_sum with "
+    "num_segments=n"
+)
 
 
 @surface(np.histogram_bin_edges)

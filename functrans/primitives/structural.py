@@ -61,8 +61,14 @@ def _check_lengths(name: str, aval: Aval, **params: Sequence[int]) -> None:
 # -- broadcast and reduce_sum -----------------------------------------------------------------
 
 
+def _check_sizes(shape: Shape) -> None:
+    if min(shape, default=0) < 0:
+        raise ShapeError(f"the size of an axis must not be negative, but the shape is {shape}")
+
+
 def _broadcast_abstract_eval(x: Aval, *, shape: Shape, axes: Axes) -> list[Aval]:
     check_axes("broadcast", axes, len(shape))
+    _check_sizes(shape)
     own = tuple(n for i, n in enumerate(shape) if i not in axes)
     if own != x.shape:
         raise ShapeError(f"broadcast: {x} cannot fill {shape} with new axes {axes}")
@@ -657,6 +663,7 @@ complex = operation(complex_p)
 def _iota_abstract_eval(*, shape: Shape, dtype: DType, axis: int) -> list[Aval]:
     require_kind("iota", dtype, "iufc")
     check_axes("iota", (axis,), len(shape))
+    _check_sizes(shape)
     return [Aval(shape, dtype)]
 
 

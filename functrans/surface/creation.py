@@ -22,6 +22,7 @@ from functrans.primitives.derive import DType, Value
 from functrans.primitives.derive import full_like as full_as
 from functrans.surface.axes import as_shape, normal_axis
 from functrans.surface.declare import hooks, surface
+from functrans.surface.known import known_values
 from functrans.surface.promotion import (
     FLOAT,
     INT,
@@ -185,7 +186,14 @@ def astype(x: ArrayLike, dtype: DTypeLike, /, *, copy: bool = True) -> Value:
 
 def _known(x: Any) -> Any:
     """A bound as a number; tracers are asked for their values."""
-    return x if type(x) in SCALARS else np.asarray(x)[()]
+    if type(x) in SCALARS:
+        return x
+    return (known_values(x, _MASK) if aval_of(x).dtype.kind in "iu" else np.asarray(x))[()]
+
+
+_MASK = (
+    "A length must be known without it: take the greatest, and a mask (fnp.arange(greatest) < n)"
+)
 
 
 def _ramp(n: int, dtype: DType) -> Value:

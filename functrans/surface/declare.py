@@ -51,6 +51,7 @@ class Declaration:
     creates      is the result a new array whatever the operands are?
     views        may NumPy's result be a view of the first operand?
     numbers      which numbers the memo takes for inputs
+    beyond       the keywords that the counterpart does not have
     is_index     is the second operand an index? `writes`: of what is written to?
     peeks        did it ask for the value of an operand? Then the memo does not know it as one
 
@@ -66,6 +67,7 @@ class Declaration:
         creates: bool,
         views: bool,
         numbers: Numbers = Numbers.STATIC,
+        beyond: frozenset[str] = frozenset(),
     ) -> None:
         self.name = name
         self.body = body
@@ -73,6 +75,7 @@ class Declaration:
         self.creates = creates
         self.views = views
         self.numbers = numbers
+        self.beyond = beyond
         self.is_index = False
         self.writes = False
         self.peeks = False
@@ -177,6 +180,7 @@ def surface(
     methods: Mapping[str, Function] | None = None,
     numbers: Numbers = Numbers.STATIC,
     quick: fast.Quick = fast.general,
+    beyond: tuple[str, ...] = (),
 ) -> Callable[[Callable[P, R]], Declared[P, R]]:
     """Declare a public array function.
 
@@ -184,12 +188,15 @@ def surface(
     that mean the same on tracers; `methods` gives the ufunc methods ("reduce", ...) that exist.
     `numbers` says whether arrays and numbers in operand position are inputs of what was traced: for
     functions that ask nothing of them but their shapes and dtypes. `quick` makes the fast path.
+    `beyond` are keywords that NumPy's function lacks: a call that gives one is the body's always.
     Parameters annotated with ArrayLike are operands, the others static. Every declared function
     takes `out=`, which must be an array made inside the traced function.
     """
 
     def declare(body: Callable[P, R]) -> Declared[P, R]:
-        declaration = Declaration(name or body.__name__, body, counterpart, creates, views, numbers)
+        declaration = Declaration(
+            name or body.__name__, body, counterpart, creates, views, numbers, frozenset(beyond)
+        )
         staged = _quick(declaration, quick, _memoised(declaration, _staging(declaration)))
         for numpy_function in (counterpart, *aliases):
             if numpy_function is not None:
@@ -207,31 +214,16 @@ _BUILTIN_ERRORS = (TypeError, ValueError, IndexError, OverflowError)
 
 def _staging(declaration: Declaration) -> Function:
     """The body, with the options and marks of the declaration; what NumPy's protocols call."""
-    body = declaration.body
-
-    @functools.wraps(body)
-    def with_any_keyword(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return body(*args, **kwargs)
-        except FunctransError:
-            raise
-        except _BUILTIN_ERRORS as error:
-            raise as_our_error(error, declaration.name) from error
-
+    body = _with_our_errors(declaration)
     if declaration.takes_any_keyword:
-        return with_any_keyword
+        return body
 
     @functools.wraps(body)
     def staged(*args: Any, **kwargs: Any) -> Any:
         out = None
         if kwargs and not kwargs.keys() <= declaration.keywords:
             kwargs, out = _known_options(declaration, kwargs)
-        try:
-            result = body(*args, **kwargs)
-        except FunctransError:
-            raise
-        except _BUILTIN_ERRORS as error:
-            raise as_our_error(error, declaration.name) from error
+        result = body(*args, **kwargs)
         if out is not None:
             return write_out(declaration.name, out, result)
         if declaration.views:
@@ -241,6 +233,22 @@ def _staging(declaration: Declaration) -> Function:
         return hooks.fresh(result) if any(result is a for a in args) else result
 
     return staged
+
+
+def _with_our_errors(declaration: Declaration) -> Function:
+    """The body, what it finds wrong with its arguments told in our words."""
+    body = declaration.body
+
+    @functools.wraps(body)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return body(*args, **kwargs)
+        except FunctransError:
+            raise
+        except _BUILTIN_ERRORS as error:
+            raise as_our_error(error, declaration.name) from error
+
+    return call
 
 
 def _memoised(declaration: Declaration, recording: Function) -> Function:
@@ -265,7 +273,7 @@ def _quick(declaration: Declaration, quick: fast.Quick, slow: Function) -> Funct
 
 def _caller(declaration: Declaration, quick: fast.Quick, staged: Function) -> Function:
     """The function that users call: NumPy's own where nothing is staged."""
-    eager = declaration.counterpart or declaration.body
+    eager = _eager(declaration)
 
     def either(*args: Any, **kwargs: Any) -> Any:
         return eager(*args, **kwargs) if is_evaluating() else staged(*args, **kwargs)
@@ -274,6 +282,21 @@ def _caller(declaration: Declaration, quick: fast.Quick, staged: Function) -> Fu
     call.body = declaration.body  # type: ignore[attr-defined]
     call.staged = staged  # type: ignore[attr-defined]
     return call
+
+
+def _eager(declaration: Declaration) -> Function:
+    """What runs where nothing is staged."""
+    counterpart, beyond = declaration.counterpart, declaration.beyond
+    if counterpart is not None and not beyond:
+        return counterpart
+    body = _with_our_errors(declaration)
+    if counterpart is None:
+        return body
+
+    def by_options(*args: Any, **kwargs: Any) -> Any:
+        return (counterpart if beyond.isdisjoint(kwargs) else body)(*args, **kwargs)
+
+    return by_options
 
 
 def _as_view(

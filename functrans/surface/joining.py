@@ -9,15 +9,20 @@ from typing import Any
 
 import numpy as np
 
+from functrans.bind import bind
 from functrans.errors import ShapeError
 from functrans.ir import aval_of
 from functrans.memo.keys import Numbers
+from functrans.primitives import elementwise as e
 from functrans.primitives import structural as p
-from functrans.primitives.derive import Value
+from functrans.primitives.derive import Value, full, full_like
+from functrans.primitives.indexing import scatter_add_p
+from functrans.primitives.reduction import cumsum_p
 from functrans.surface.axes import as_shape, normal_axes, normal_axis
 from functrans.surface.declare import surface
 from functrans.surface.indexing import plan, take_plan
-from functrans.surface.promotion import as_operand, canonical_dtype, cast, strong
+from functrans.surface.known import known_values
+from functrans.surface.promotion import INT, as_operand, canonical_dtype, cast, strong
 from functrans.surface.shaping import array_of, atleast_1d, atleast_2d, atleast_3d, insert_axes
 from functrans.typing import ArrayLike, Axes, DTypeLike, ShapeLike
 
@@ -247,29 +252,49 @@ def tile(A: ArrayLike, reps: ShapeLike) -> Value:  # NumPy's name
     return p.reshape(a, tuple(c * n for c, n in zip(counts, shape, strict=True)))
 
 
-@surface(np.repeat)
+@surface(np.repeat, beyond=("total_repeat_length",))
 def repeat(
     a: ArrayLike, repeats: Any, axis: int | None = None, *, total_repeat_length: int | None = None
 ) -> Value:
     """Every element repeated along `axis` (of the flattened array by default).
 
-    Counts that differ decide the shape: their values are asked for.
+    Counts that differ decide the shape: their values are asked for, unless the length of the
+    result is given. What does not fit into it is left out, and the last element fills it up.
     """
     a = array_of(a, "repeat")
     if axis is None:
         a, axis = p.reshape(a, (aval_of(a).size,)), 0
     place = normal_axis(axis, aval_of(a).ndim, "repeat")
-    counts = np.asarray(repeats)
-    if counts.size == 1:
-        return _repeated(a, place, int(counts.reshape(())))
-    if counts.shape != (aval_of(a).shape[place],):
+    counts = as_operand(repeats, "repeat")
+    n = aval_of(a).shape[place]
+    if aval_of(counts).size != 1 and aval_of(counts).shape != (n,):
         raise ShapeError(
-            f"repeat: {counts.shape} counts cannot be broadcast to the {aval_of(a).shape[place]} "
-            f"elements along axis {place}"
+            f"repeat: {aval_of(counts).shape} counts cannot be broadcast to the {n} elements along "
+            f"axis {place}"
         )
-    rows = np.repeat(np.arange(counts.size), counts)
+    if total_repeat_length is not None:
+        if aval_of(counts).size == 1:
+            counts = p.broadcast(p.reshape(counts, ()), (n,), (0,))
+        rows: Any = _sources(cast(counts, INT), operator.index(total_repeat_length))
+    else:
+        known = known_values(counts, _GIVE_TOTAL)
+        if known.size == 1:
+            return _repeated(a, place, int(known.reshape(())))
+        rows = np.repeat(np.arange(n), known)
     index = (slice(None),) * place + (rows,)
     return take_plan(a, plan(aval_of(a).shape, index))
+
+
+_GIVE_TOTAL = "Give repeat the length of its result (total_repeat_length=n)"
+
+
+def _sources(counts: Value, length: int) -> Value:
+    """Of which element each of the first `length` results is a copy, for counts of all elements."""
+    (ends,) = bind(cumsum_p, counts, axis=0, reverse=False)
+    zeros = full(0, aval_of(ends).with_shape((length,)))
+    (begins,) = bind(scatter_add_p, zeros, full_like(ends, 1), ends, axes=(0,), mode="drop")
+    (rows,) = bind(cumsum_p, begins, axis=0, reverse=False)
+    return e.min(rows, full_like(rows, aval_of(counts).size - 1))
 
 
 def _repeated(a: Value, place: int, times: int) -> Value:

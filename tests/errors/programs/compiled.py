@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import functrans as ft
+import functrans.numpy as fnp
 from functrans.errors import (
     ConcretizationError,
     DtypeError,
@@ -13,6 +14,7 @@ from functrans.errors import (
     StaleCaptureError,
     TransformTypeError,
 )
+from functrans.ops import segment_sum
 from tests.errors.pins import misuse
 
 
@@ -166,6 +168,59 @@ def a_mask_that_is_traced():
         return x[x > 0]  # here
 
     positive(np.ones(3))
+
+
+@misuse(ConcretizationError)
+def bincount_without_a_length_under_jit():
+    """
+    the value of a traced i64[3] was asked for (in <lambda> at HERE), but it depends on argument 0
+    (i) of <lambda>, which has no value while jit traces the function. Give bincount the number of
+    bins (length=n), or use functrans.ops.segment_sum with num_segments=n. Or make the argument
+    static (static_argnums).
+    """
+    ft.jit(lambda i: fnp.bincount(i))(np.arange(3))  # here
+
+
+@misuse(ConcretizationError)
+def segments_without_a_number_under_jit():
+    """
+    the value of a traced i64[3] was asked for (in <lambda> at HERE), but it depends on argument 1
+    (i) of <lambda>, which has no value while jit traces the function. Give segment_sum the number
+    of segments (num_segments=n). Or make the argument static (static_argnums).
+    """
+    ft.jit(lambda x, i: segment_sum(x, i))(np.ones(3), np.arange(3))  # here
+
+
+@misuse(ConcretizationError)
+def repeat_without_a_length_under_jit():
+    """
+    the value of a traced i64[3] was asked for (in <lambda> at HERE), but it depends on argument 1
+    (n) of <lambda>, which has no value while jit traces the function. Give repeat the length of
+    its result (total_repeat_length=n). Or make the argument static (static_argnums).
+    """
+    ft.jit(lambda x, n: fnp.repeat(x, n))(np.ones(3), np.arange(3))  # here
+
+
+@misuse(ConcretizationError)
+def unique_under_jit():
+    """
+    the value of a traced f64[3] was asked for (in <lambda> at HERE), but it depends on argument 0
+    (x) of <lambda>, which has no value while jit traces the function. Shapes cannot depend on
+    values: sort the values (fnp.sort) and compare each with the one before it. Or make the
+    argument static (static_argnums).
+    """
+    ft.jit(lambda x: fnp.unique(x))(np.ones(3))  # here
+
+
+@misuse(ConcretizationError)
+def a_range_of_traced_length():
+    """
+    the value of a traced i64[] was asked for (in <lambda> at HERE), but it depends on argument 0
+    (n) of <lambda>, which has no value while jit traces the function. A length must be known
+    without it: take the greatest, and a mask (fnp.arange(greatest) < n). Or make the argument
+    static (static_argnums).
+    """
+    ft.jit(lambda n: fnp.arange(n))(3)  # here
 
 
 @misuse(ConcretizationError)

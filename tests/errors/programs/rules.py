@@ -410,8 +410,8 @@ def checkpoint_of_a_result():
 @misuse(TransformTypeError)
 def a_static_argument_of_a_checkpoint_that_is_not_there():
     """
-    checkpoint: static_argnums has 2, but f was called with 2 arguments (f at HERE). Positions count
-    from 0.
+    checkpoint: static_argnums has 2, but f was called with 2 arguments (f at HERE). Positions
+    count from 0.
     """
 
     def f(x, n):  # here
