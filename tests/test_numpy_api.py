@@ -63,6 +63,15 @@ def test_plain_arrays_go_straight_to_numpy() -> None:
     assert fnp.sum(x, where=x > 2, initial=1.0) == 13.0
 
 
+def test_names_that_are_not_there_yet_say_what_serves() -> None:
+    with pytest.raises(AttributeError, match=r"no histogram2d: .* use numpy\.histogram2d\."):
+        fnp.histogram2d  # noqa: B018  # asked for, and nothing else
+    with pytest.raises(AttributeError, match=r"no solve: .* use numpy\.linalg\.solve\."):
+        fnp.linalg.solve  # noqa: B018  # as above
+    with pytest.raises(AttributeError, match="module 'functrans.numpy' has no attribute 'sinus'"):
+        fnp.sinus  # noqa: B018  # as above
+
+
 @pytest.mark.parametrize("run", [lambda f: f, ft.jit], ids=["eager", "jit"])
 def test_lengths_that_are_given_are_not_asked_for(run: Any) -> None:
     """With options that NumPy's functions do not have, on plain arrays too."""

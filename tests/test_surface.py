@@ -352,6 +352,10 @@ def test_ufunc_methods() -> None:
         compare(lambda m, a, u=u: u.accumulate(a, axis=1), F8)
         compare(lambda m, a, b, u=u: u.outer(a, b), F8, W4)
     compare(lambda m, a: np.logical_and.reduce(a, axis=1), B1)
+    compare(lambda m, a: np.logical_xor.reduce(a, axis=1, keepdims=True), B1)
+    compare(lambda m, a: np.logical_xor.reduce(a, axis=None, initial=True, where=a > 0), F8)
+    compare(lambda m, a: m.maximum.accumulate(m.add.reduce(a, 1)), F8)
+    compare(lambda m, a: m.subtract.outer(a, a[0]), F8)
     compare(lambda m, a: np.add(a, a, dtype=np.float32), F4)
     with pytest.raises(UnsupportedError, match=r"numpy\.subtract\.reduce is not supported"):
         ft.make_jaxpr(lambda a: np.subtract.reduce(a))(F8)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as _np
+
 from functrans.numpy import linalg, plain
+from functrans.numpy.absent import absence as _absence
 from functrans.numpy.calculus import (
     angle,
     convolve,
@@ -694,3 +697,7 @@ __all__ = [
     "zeros_like",
 ]
 __all__ += plain.__all__
+
+
+def __getattr__(name: str) -> Any:
+    raise _absence(__name__, name, _np)

@@ -10,6 +10,7 @@ import numpy as np
 
 from functrans.errors import ShapeError, UnsupportedError
 from functrans.ir import aval_of, is_inexact
+from functrans.numpy.absent import absence
 from functrans.numpy.calculus import cross as any_axis_cross
 from functrans.primitives import elementwise as e
 from functrans.primitives import structural as p
@@ -246,3 +247,7 @@ __all__ = [
     "vecdot",
     "vector_norm",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise absence(__name__, name, np.linalg)

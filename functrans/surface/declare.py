@@ -281,7 +281,14 @@ def _caller(declaration: Declaration, quick: fast.Quick, staged: Function) -> Fu
     call = _quick(declaration, quick, either)
     call.body = declaration.body  # type: ignore[attr-defined]
     call.staged = staged  # type: ignore[attr-defined]
+    if isinstance(declaration.counterpart, np.ufunc):
+        for method in _METHODS_OF_UFUNCS:
+            setattr(call, method, getattr(declaration.counterpart, method))
     return call
+
+
+_METHODS_OF_UFUNCS = ("reduce", "accumulate", "outer", "at", "reduceat")
+"""NumPy's own serve: on tracers they come back here through its protocol."""
 
 
 def _eager(declaration: Declaration) -> Function:

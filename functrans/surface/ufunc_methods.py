@@ -16,7 +16,7 @@ from functrans.primitives.derive import Value, full_like
 from functrans.surface import accumulations, elementwise, reductions
 from functrans.surface.declare import NUMPY_TABLE, UFUNC_METHODS, Function, surface
 from functrans.surface.indexing import put
-from functrans.surface.promotion import FLOAT, canonical_dtype, cast
+from functrans.surface.promotion import BOOL, FLOAT, canonical_dtype, cast
 from functrans.surface.reductions import NOT_GIVEN
 from functrans.surface.shaping import array_of, insert_axes
 from functrans.typing import ArrayLike, Axes, DTypeLike
@@ -66,6 +66,23 @@ def _logaddexp_reduce(
     if not reductions.is_given(initial) or initial is None:
         return result
     return elementwise.logaddexp.body(result, initial)
+
+
+@surface(name="logical_xor.reduce")
+def _logical_xor_reduce(
+    array: ArrayLike,
+    axis: Axes = 0,
+    dtype: DTypeLike = None,
+    *,
+    keepdims: bool = False,
+    initial: ArrayLike = False,
+    where: ArrayLike = True,
+) -> Value:
+    """`logical_xor.reduce`: is an odd number of the elements true?"""
+    truths = cast(array_of(array, "logical_xor.reduce"), BOOL)
+    count = reductions.sum.body(truths, axis, keepdims=keepdims, where=where)
+    odd = e.ne(e.and_(count, full_like(count, 1)), full_like(count, 0))
+    return elementwise.logical_xor.body(odd, initial)
 
 
 def _accumulate(ufunc: np.ufunc, primitive: Primitive, widen: bool) -> Function:
@@ -132,6 +149,7 @@ def _register() -> None:
     for ufunc, (function, takes_dtype) in _REDUCE.items():
         UFUNC_METHODS[ufunc, "reduce"] = _reduce(ufunc, function, takes_dtype)
     UFUNC_METHODS[np.logaddexp, "reduce"] = _logaddexp_reduce.staged
+    UFUNC_METHODS[np.logical_xor, "reduce"] = _logical_xor_reduce.staged
     for ufunc, (primitive, widen) in _ACCUMULATE.items():
         UFUNC_METHODS[ufunc, "accumulate"] = _accumulate(ufunc, primitive, widen)
     for ufunc, (combine, sign) in _AT.items():
