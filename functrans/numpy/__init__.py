@@ -372,10 +372,10 @@ amax, amin, around = max, min, round
 
 
 def __getattr__(name: str) -> Any:
-    """bfloat16 comes from a package that need not be installed."""
+    """bfloat16 comes from a package that need not be installed; others are not there."""
     if name == "bfloat16":
         return plain.bfloat16()
-    raise AttributeError(f"module 'functrans.numpy' has no attribute {name!r}")
+    raise _absence(__name__, name, _np)
 
 
 __all__ = [
@@ -697,7 +697,3 @@ __all__ = [
     "zeros_like",
 ]
 __all__ += plain.__all__
-
-
-def __getattr__(name: str) -> Any:
-    raise _absence(__name__, name, _np)
