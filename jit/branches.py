@@ -76,6 +76,12 @@ class BlockEmitter(StatementEmitter):
         """A for loop, which loops.py writes."""
         raise NotImplementedError
 
+    def serial(
+        self, stmt: For, start: str, stop: str, n: int | None, inits: Sequence[str]
+    ) -> list[str]:
+        """Its iterations in order, one at a time; the same."""
+        raise NotImplementedError
+
     # Carries and joins
 
     def in_lanes(self, value: Value) -> int:
@@ -196,6 +202,19 @@ class BlockEmitter(StatementEmitter):
             kind = register(carry.init.dtype, self.lanes)
             found.append(self.w(f"select {flags} {self.mask}, {kind} {new}, {kind} {old}"))
         return found
+
+    def whole_steps(
+        self, start: str, stop: str, n: int | None, step: int
+    ) -> tuple[str, int | None, int | None]:
+        """Steps of `step` iterations: where they end, how many they are, and what is left after."""
+        if n is not None:
+            return str(int(start) + n // step * step), n // step, n % step
+        w = self.w
+        count = w(f"sub i64 {stop}, {start}")
+        some = w(f"icmp sgt i64 {count}, 0")
+        count = w(f"select i1 {some}, i64 {count}, i64 0")
+        count = w(f"and i64 {count}, {-step}")
+        return w(f"add i64 {start}, {count}"), None, None
 
     def counted(
         self,

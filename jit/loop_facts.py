@@ -120,6 +120,15 @@ def buffers_read(block: Block) -> Iterator[str]:
                     yield from buffers_read(inner)
 
 
+def buffers_written(block: Block) -> Iterator[str]:
+    """The names of the buffers that a block stores to."""
+    for stmt in block.stmts:
+        if isinstance(stmt, Store):
+            yield stmt.buffer.name
+        for inner in inner_blocks(stmt):
+            yield from buffers_written(inner)
+
+
 def intrinsic_count(block: Block) -> int:
     """How many calls of elementary functions a body holds."""
     count = 0

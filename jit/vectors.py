@@ -8,7 +8,7 @@ rounds its result, memory has the narrow format.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 from jit.loop_ir.nodes import FLOATS, ITEMSIZE, DType
@@ -98,6 +98,26 @@ def steps(lanes: int, stride: int) -> str:
 def indices(numbers: Sequence[int]) -> str:
     """A shuffle mask."""
     return f"<{len(numbers)} x i32> <" + ", ".join([f"i32 {n}" for n in numbers]) + ">"
+
+
+def transposed(
+    write: Callable[[str], str], scalar: str, rows: Sequence[str], lanes: int
+) -> list[str]:
+    """The transpose of a square, or of squares side by side: for each bit, rows that differ in it
+    trade lanes. `write` appends an instruction and answers the name of its result.
+
+    (Full interleaving takes as many shuffles, but LLVM takes twice the time to select them.)
+    """
+    kind, found, bit, count = vector(scalar, lanes), list(rows), 1, len(rows)
+    while bit < count:
+        low = indices([i if not i & bit else lanes + i - bit for i in range(lanes)])
+        high = indices([i + bit if not i & bit else lanes + i for i in range(lanes)])
+        pairs = [
+            (found[i & ~bit], found[i | bit], high if i & bit else low) for i in range(len(rows))
+        ]
+        found = [write(f"shufflevector {kind} {a}, {kind} {b}, {picks}") for a, b, picks in pairs]
+        bit *= 2
+    return found
 
 
 class Writer:

@@ -206,27 +206,39 @@ def short_loop(kernel: Kernel) -> Loop | None:
     return short if work <= UNROLLED_COST else None
 
 
-def choose_loops(kernel: Kernel) -> tuple[Domain, Loop | None, Loop | None]:
+class Chosen(NamedTuple):
     """The loops that are written, which of them runs on vectors, and which is written out.
+
+    `merged` says which of these loops each loop of the kernel's domain is, or is part of.
+    """
+
+    domain: Domain
+    merged: dict[Loop, Loop]
+    vector: Loop | None
+    unrolled: Loop | None = None
+
+
+def choose_loops(kernel: Kernel) -> Chosen:
+    """Decide which loops are written, and how.
 
     The components of short vectors are a loop of two to four: the few lanes that it fills would be
     busy with masks. Written out, with another loop on vectors, each component is a number.
     """
     best, short = choose_vector(kernel), short_loop(kernel)
-    domain, vector = merged(kernel, best)
-    if short is None or short not in domain.loops:
-        return domain, vector, None
+    chosen = merged(kernel, best)
+    if short is None or short not in chosen.domain.loops:
+        return chosen
     others = [x for x in kernel.domain.loops[:-1] if x.extent > 1 and x not in kernel.domain.inner]
     if best is short and others:
         other = min(reversed(others), key=lambda loop: cost_of(kernel, loop, unrolled=True))
         if cost_of(kernel, other, unrolled=True) < cost_of(kernel, short):
             best = other
-            domain, vector = merged(kernel, best)
-    return domain, vector, short if best in others else None
+            chosen = merged(kernel, best)
+    return chosen._replace(unrolled=short) if best in others else chosen
 
 
-def merged(kernel: Kernel, vector: Loop | None) -> tuple[Domain, Loop | None]:
-    """The domain with neighbouring loops joined where every index allows it."""
+def merged(kernel: Kernel, vector: Loop | None) -> Chosen:
+    """The loops of the domain, neighbours joined where every index allows it."""
     domain = kernel.domain
     uses: list[Index] = [domain.full, domain.row, domain.column]
     for scout in kernel.looks.values():
@@ -242,15 +254,14 @@ def merged(kernel: Kernel, vector: Loop | None) -> tuple[Domain, Loop | None]:
             groups.append([loop])
     loops: list[Loop] = []
     inner: set[Loop] = set()
-    chosen = None
+    parts: dict[Loop, Loop] = {}
     for group in groups:
         loop = group[0] if len(group) == 1 else joined(group)
         loops.append(loop)
         if group[0] in domain.inner:
             inner.add(loop)
-        if vector in group:
-            chosen = loop
-    return Domain(loops, frozenset(inner)), chosen
+        parts.update(dict.fromkeys(group, loop))
+    return Chosen(Domain(loops, frozenset(inner)), parts, vector and parts[vector])
 
 
 def joined(group: Sequence[Loop]) -> Loop:
@@ -273,7 +284,8 @@ def work_ns(kernel: Kernel) -> float:
 
 def schedule(graph: Graph, stored: Mapping[Var, str], kernel: Kernel) -> Schedule:
     """Decide on loops."""
-    domain, vector, unrolled = choose_loops(kernel)
+    chosen = choose_loops(kernel)
+    domain, vector, unrolled = chosen.domain, chosen.vector, chosen.unrolled
     work = work_ns(kernel)
     parallel = work > PARALLEL_NS and can_split(kernel)
     lanes_are_rows = kernel.has_rows and vector is not None and vector not in domain.inner
@@ -285,7 +297,7 @@ def schedule(graph: Graph, stored: Mapping[Var, str], kernel: Kernel) -> Schedul
         inner = with_kinds(columns, vector, False)
     else:
         outer, inner = [], with_kinds(vector_last(loops, vector), vector, parallel)
-        inner = inner if unrolled else tiled(graph, stored, kernel, domain, inner)
+        inner = inner if unrolled else tiled(kernel, chosen, inner)
     if unrolled is not None:
         inner = [*inner, Step(unrolled, "serial", part="unrolled")]
     first = outer[0] if outer else inner[0] if inner else None
@@ -420,9 +432,7 @@ def with_kinds(loops: Sequence[Loop], vector: Loop | None, parallel: bool) -> li
     return found
 
 
-def tiled(
-    graph: Graph, stored: Mapping[Var, str], kernel: Kernel, domain: Domain, steps: list[Step]
-) -> list[Step]:
+def tiled(kernel: Kernel, chosen: Chosen, steps: list[Step]) -> list[Step]:
     """Walk two loops in square blocks where some arrays are contiguous along the other one.
 
     A transposition then meets each cache line while it is still near.
@@ -434,7 +444,7 @@ def tiled(
         or any(isinstance(n, FoldNode) for n in kernel.nodes)
     ):
         return steps
-    other = crossing(graph, stored, kernel, domain, vector.loop)
+    other = crossing(kernel, chosen)
     if other is None or min(other.extent, vector.loop.extent) < 2 * TILE:
         return steps
     (position,) = [k for k, step in enumerate(steps) if step.loop is other]
@@ -447,18 +457,14 @@ def tiled(
     return rest[:position] + over[:1] + rest[position:] + over[1:] + inside
 
 
-def crossing(
-    graph: Graph, stored: Mapping[Var, str], kernel: Kernel, domain: Domain, vector: Loop
-) -> Loop | None:
-    """The loop along which some array is contiguous that the vector loop crosses in strides."""
-    if len(domain.loops) < 2:
-        return None
-    for node in kernel.nodes:
-        scout, _ = look(graph, stored, node, domain, kernel.roles[node])
-        for _, flat in scout.reads:
-            if flat.coefficient(vector) in (None, 0, 1, -1):
-                continue
-            for loop in domain.loops:
-                if loop is not vector and flat.coefficient(loop) in (1, -1):
-                    return loop
+def crossing(kernel: Kernel, chosen: Chosen) -> Loop | None:
+    """The loop along which some array is contiguous that the vector loop reads in strides."""
+    loops = kernel.domain.loops
+    (*_, lane) = [loop for loop in loops if chosen.merged[loop] is chosen.vector]
+    for _, flat in (read for node in kernel.nodes for read in kernel.looks[node].reads):
+        if flat.coefficient(lane) in (None, 0, 1, -1):
+            continue
+        for loop in loops:
+            if chosen.merged[loop] is not chosen.vector and flat.coefficient(loop) in (1, -1):
+                return chosen.merged[loop]
     return None

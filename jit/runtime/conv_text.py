@@ -16,10 +16,10 @@ from jit.runtime.gemm_text import (
     masked_store,
     multiply_add,
     splat,
-    transpose,
 )
 from jit.runtime.gemm_tile import Kind
 from jit.runtime.writer import Function
+from jit.vectors import transposed
 
 PANEL = 8
 """Rows of a panel of packed weights, whatever the machine: (panels, steps, PANEL)."""
@@ -298,7 +298,7 @@ def _pack(kind: Kind) -> str:
             mask = lane_mask(f, n, left)
             rows = [masked_load(f, kind, n, f.at(ty, source, step), mask) for source in sources]
             target = f.at(ty, "%dst", f.add(f.mul(step, "%lanes"), lane))
-            for r, row in enumerate(transpose(f, kind, rows, n)):
+            for r, row in enumerate(transposed(f, kind.scalar, rows, n)):
                 f.store(v, row, f.at(ty, target, f.mul("%lanes", str(r))), kind.bytes)
     return f.text()
 

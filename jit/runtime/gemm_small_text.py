@@ -16,10 +16,10 @@ from jit.runtime.gemm_text import (
     masked_store,
     multiply_add,
     splat,
-    transpose,
 )
 from jit.runtime.gemm_tile import Kind, Tile
 from jit.runtime.writer import Function
+from jit.vectors import transposed
 
 UNROLLED = 64
 """Loops over k with so few multiply-adds of vectors in all are unrolled."""
@@ -194,7 +194,7 @@ def _pack(f: Function, s: Small, b: str, packed: str) -> None:
                 sources = [f.at(ty, f.at(ty, b, str(c * s.csb)), step) for c in columns]
                 loaded = [f.load(v, source, s.kind.bytes) for source in sources]
                 start = f.at(ty, packed, f.add(f.mul(step, str(row)), str(first)))
-                for i, found in enumerate(transpose(f, s.kind, loaded, side)):
+                for i, found in enumerate(transposed(f, s.kind.scalar, loaded, side)):
                     f.store(v, found, f.at(ty, start, str(i * row)), s.kind.bytes)
     if steps < s.k:
         with f.loop("0", str(s.n)) as column, f.loop(str(steps), str(s.k)) as step:

@@ -13,6 +13,7 @@ from jit.names import COLD
 from jit.runtime import gemm_x86_text
 from jit.runtime.gemm_tile import Kind, kernel_signature
 from jit.runtime.writer import Function
+from jit.vectors import transposed
 
 # Building blocks.
 
@@ -210,24 +211,6 @@ def _pack_copy(kind: Kind, copy: int) -> str:
     return f.text()
 
 
-def transpose(f: Function, kind: Kind, rows: list[str], lanes: int) -> list[str]:
-    """The transpose of a square, or of squares side by side: for each bit, rows that differ in it
-    trade lanes.
-
-    (Full interleaving takes as many shuffles, but LLVM takes twice the time to select them.)
-    """
-    n = len(rows)
-    v = kind.vector(lanes)
-    bit = 1
-    while bit < n:
-        low = ", ".join(f"i32 {i if not i & bit else lanes + i - bit}" for i in range(lanes))
-        high = ", ".join(f"i32 {i + bit if not i & bit else lanes + i}" for i in range(lanes))
-        pairs = [(rows[i & ~bit], rows[i | bit], high if i & bit else low) for i in range(n)]
-        rows = [f(f"shufflevector {v} {a}, {v} {b}, <{lanes} x i32> <{p}>") for a, b, p in pairs]
-        bit *= 2
-    return rows
-
-
 def _pack_transpose(kind: Kind, n: int) -> str:
     """`n` lanes at a time; the last steps, fewer than n, element by element."""
     f, ty = Function(pack_signature(f"@pack_transpose_{kind.name}_{n}"), COLD), kind.scalar
@@ -258,7 +241,7 @@ def _transpose_lanes(kind: Kind, n: int) -> str:
     with f.loop("0", "%steps", str(n)) as step:
         rows = [f.load(v, f.at(ty, source, step), kind.bytes) for source in sources]
         target = f.at(ty, "%dst", f.mul(step, "%lanes"))
-        for row in transpose(f, kind, rows, n):
+        for row in transposed(f, kind.scalar, rows, n):
             f.store(v, row, target, kind.bytes)
             target = f.at(ty, target, "%lanes")
     return f.text()

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 RULES = ("functrans/primitives/*.py", "functrans/transforms/*.py", "functrans/control/*.py")
 LOWERINGS = ("jit/lowering/*.py",)
-TAILS = ("jit/loops.py", "jit/memory.py")
+TAILS = ("jit/loops.py", "jit/vector_loop.py", "jit/squares.py", "jit/memory.py")
 
 OPPOSITE = {"add": "sub", "sub": "add", "max": "min", "min": "max", "sin": "cos", "cos": "sin"}
 TERMS = {"add", "sub", "mul", "scale", "div", "and_", "or_", "both"}
