@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from functrans.extend import Eqn, Var
+from functrans.extend import Atom, Eqn, Var
 from jit.lowering.contraction import looped_dot_p
 from jit.lowering.convolution import looped_conv_p
 from jit.lowering.graph import Graph, view_base
@@ -166,15 +166,37 @@ def store_operands(graph: Graph, eqn: Eqn, stored: dict[Var, str]) -> None:
 
 
 def store_for_serial_loops(graph: Graph, stored: dict[Var, str]) -> None:
-    """Expensive operands of loops without vectors are computed before them, on vectors."""
-    roots = [(eqn, ROOTS[eqn.primitive].serial) for eqn in graph.eqns if eqn.primitive in ROOTS]
-    serial = [(eqn, eqn.inputs[i]) for eqn, which in roots for i in which(eqn)]
-    if not serial:
+    """Expensive operands of loops without vectors are computed before them, on vectors; of those
+    that such a loop reads row by row, what is the same all along a row."""
+    serial = [
+        (eqn, ROOTS[eqn.primitive].serial(eqn)) for eqn in graph.eqns if eqn.primitive in ROOTS
+    ]
+    if not any(which for _, which in serial):
         return
     costs = inline_costs(graph, stored)
-    for eqn, atom in serial:
-        if isinstance(atom, Var) and atom.aval.size > FEW and costs.get(atom, 0.0) > HEAVY:
-            stored.setdefault(atom, f"read one by one by {eqn.primitive.name}")
+    for eqn, which in serial:
+        singles = [eqn.inputs[i] for i in which]
+        repeated = [a for atom in eqn.inputs for a in repeated_below(graph, atom, stored)]
+        for atom in [*singles, *(repeated if which else [])]:
+            if isinstance(atom, Var) and atom.aval.size > FEW and costs.get(atom, 0.0) > HEAVY:
+                stored.setdefault(atom, f"read one by one by {eqn.primitive.name}")
+
+
+def repeated_below(graph: Graph, atom: Atom, stored: Mapping[Var, str]) -> list[Atom]:
+    """What is computed where an operand is read and repeated there along axes that it lacks."""
+    found: list[Atom] = []
+    pending, seen = [atom], {atom}
+    while pending:
+        var = pending.pop()
+        eqn = graph.producers.get(var) if isinstance(var, Var) and var not in stored else None
+        if eqn is None or not is_inlined(eqn):
+            continue
+        if eqn.primitive.name == "broadcast":
+            found += eqn.inputs
+        fresh = [a for a in eqn.inputs if a not in seen]
+        pending += fresh
+        seen.update(fresh)
+    return found
 
 
 def bound_depth(graph: Graph, stored: dict[Var, str]) -> None:

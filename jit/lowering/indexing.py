@@ -241,6 +241,11 @@ def lower_scatter(
     return rule
 
 
+FEW_COMPONENTS = 7
+"""Rows of up to so many elements that are no whole vector are written one by one: what one update
+stored, the next may read, and processors hand on a part of a vector twice as late as numbers."""
+
+
 def write_update(
     ctx: RootContext, eqn: Eqn, combine: Function | None, i: Index, buffer: Buffer, start: Index
 ) -> None:
@@ -251,24 +256,35 @@ def write_update(
     width = prod(rest)
     found, inside = resolved(walk, eqn, Point(index.aval.shape, flat=i))
 
-    def write() -> None:
-        with ctx.nest([width], "vector") as (j,):
-            source = merged(found, walk.unraveled(j, rest), axes, len(shape))
-            flat = start + Point(shape, multi=source).flat
-            element = walk.value(updates, Point(updates.aval.shape, flat=i * width + j))
-            if combine is not None:
-                old = walk.load(buffer, out.aval, flat, None)
-                element = combine(ctx.b, old, element)
-            walk.store(buffer, flat, element)
+    def write(j: Index) -> None:
+        source = merged(found, walk.unraveled(j, rest), axes, len(shape))
+        flat = start + Point(shape, multi=source).flat
+        element = walk.value(updates, Point(updates.aval.shape, flat=i * width + j))
+        if combine is not None:
+            old = walk.load(buffer, out.aval, flat, None)
+            element = combine(ctx.b, old, element)
+        walk.store(buffer, flat, element)
 
-    walk.branch(inside, write)
+    def write_row() -> None:
+        if width <= FEW_COMPONENTS and width.bit_count() > 1:
+            for k in range(width):
+                write(constant(k))
+            return
+        with ctx.nest([width], "vector") as (j,):
+            write(j)
+
+    walk.branch(inside, write_row)
+
+
+SHORT = 4
+"""Rows of so many elements are sooner made before they are scattered."""
 
 
 def one_by_one(eqn: Eqn) -> Sequence[int]:
-    """The indices; and the updates, where each index names a single element."""
+    """The indices; and the updates, where each index names too few elements for a vector."""
     index, updates = eqn.inputs[2], eqn.inputs[1]
     indices = range(2, len(eqn.inputs))
-    return (1, *indices) if updates.aval.size == index.aval.size else indices
+    return (1, *indices) if updates.aval.size <= SHORT * index.aval.size else indices
 
 
 # -- scatters of many updates to few places ---------------------------------------------------

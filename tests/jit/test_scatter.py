@@ -151,6 +151,32 @@ def test_expensive_updates_are_made_on_vectors_first(dtype: str) -> None:
     assert "(read one by one by scatter_add)" in str(compiled.lower(x, where).compile_report())
 
 
+@pytest.mark.parametrize("width", [3, 24])
+def test_what_rows_of_updates_have_in_common_is_made_on_vectors_first(width: int) -> None:
+    where, a = RNG.integers(0, 30, 1000), RNG.normal(size=1000)
+    rows = RNG.normal(size=(1000, width))
+    expected = np.zeros((30, width))
+    np.add.at(expected, where, np.exp(a)[:, None] * rows)
+    compiled = ft.jit(lambda a, r: fnp.zeros((30, width)).at[where].add(np.exp(a)[:, None] * r))
+    np.testing.assert_allclose(compiled(a, rows), expected, rtol=1e-12)
+    report = str(compiled.lower(a, rows).compile_report())
+    assert "f64[1000]: read one by one by scatter_add" in report
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c8"])
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 7, 8, 9])
+def test_short_rows_are_written_number_by_number(width: int, dtype: str) -> None:
+    """But for those that are a vector."""
+    where = np.repeat(RNG.integers(0, 30, 20), 9)
+    updates = RNG.normal(size=(180, width)).astype(dtype)
+    expected = np.zeros((30, width), dtype)
+    np.add.at(expected, where, updates)
+    compiled = ft.jit(lambda u, i: fnp.zeros((30, width), dtype).at[i].add(u))
+    np.testing.assert_allclose(compiled(updates, where), expected, rtol=1e-4)
+    write = compiled.lower(updates, where).as_text("loops").split("_write")[1]
+    assert ("vector" in write) == (width in (2, 4, 8, 9))
+
+
 def test_expensive_indices_are_made_on_vectors_first() -> None:
     n, rows = 1000, 30
     x, updates = RNG.random(n), RNG.normal(size=(n, 8))
