@@ -327,6 +327,8 @@ class Trace(Forcer):
             self.closed_eqns = []
             self.captured = []
             self._captured_by_id = {}
+            self._made_of_literals = {}
+            self.whole = None
 
 
 class Walk(Trace):
