@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from functrans.extend import Eqn, Jaxpr, Primitive, Var
+from functrans.extend import Eqn, Jaxpr, Primitive, Var, jaxprs_in
 from jit.loop_ir.nodes import LoopKind, Value
 from jit.lowering import (
     register_cond,
@@ -24,6 +24,7 @@ from jit.lowering import (
 )
 from jit.lowering.asking import (
     CONTROLS,
+    MOST_COST,
     MOST_ELEMENTS,
     WIDE,
     Asker,
@@ -36,7 +37,7 @@ from jit.lowering.asking import (
 from jit.lowering.graph import View
 from jit.lowering.index import Divided, Dynamic, Index, Loop, Point, constant, of_loop, unravel
 from jit.lowering.root import RootContext
-from jit.lowering.rules import Element, Pair, is_complex, lowers_root
+from jit.lowering.rules import REDUCTIONS, Element, Pair, is_complex, lowers_root
 from jit.lowering.unrolled import Sink, Source, Unrolled
 
 FORMS = (register_cond, register_scan, register_sweep, register_while, register_joined)
@@ -106,20 +107,43 @@ def register_form(eqn: Eqn, expanded: Callable[[Jaxpr], Jaxpr]) -> RegisterForm 
         return f"{missing} has no form in registers"
     found: list[RegisterForm] = []
     whys: list[str] = []
+    terms = folded_terms(eqn, expanded)
     try:
-        found.append(in_registers(eqn, expanded))
+        found.append(in_registers(eqn, expanded, terms))
     except TooLarge as error:
         whys.append(str(error))
     for count in lane_counts(eqn):
         try:
-            found.append(in_lanes(eqn, expanded, count))
+            found.append(in_lanes(eqn, expanded, count, terms))
         except TooLarge as error:
             whys.append(f"in {count} lanes {error}")
     return min(found, key=lambda form: form.cost) if found else "; ".join(whys)
 
 
-def in_registers(eqn: Eqn, expanded: Callable[[Jaxpr], Jaxpr]) -> RegisterForm:
+def folded_terms(eqn: Eqn, expanded: Callable[[Jaxpr], Jaxpr]) -> int:
+    """How many terms there are in the reductions and products of its bodies, one after the other.
+
+    All of them are to be written, unless few elements of an array are ever read: so what is far too
+    much is seen before each term is asked for.
+    """
+    bodies = [expanded(jaxpr) for jaxpr in jaxprs_in(eqn.params)]
+    count = 0
+    for inner in (inner for body in bodies for inner in body.eqns):
+        if inner.primitive in REDUCTIONS:
+            count += prod(REDUCTIONS[inner.primitive](inner).extents)
+        elif inner.primitive in CONTROLS:
+            count += folded_terms(inner, expanded)
+    return count
+
+
+def require_short(terms: int) -> None:
+    if terms > MOST_COST:
+        raise TooLarge("its body is too long to be unrolled")
+
+
+def in_registers(eqn: Eqn, expanded: Callable[[Jaxpr], Jaxpr], terms: int) -> RegisterForm:
     """The form without lanes."""
+    require_short(terms)
     part = ask(eqn, expanded, None, {k: every(eqn, k) for k in range(len(eqn.outputs))})
     if 2 * part.needs.wide > part.needs.work:
         raise TooLarge("most of its work is on arrays that are wide enough for vectors")
@@ -171,8 +195,9 @@ def lane_counts(eqn: Eqn) -> Iterator[int]:
         yield from (count for count in firsts if count >= LEAST_LANES)
 
 
-def in_lanes(eqn: Eqn, expanded: Callable[[Jaxpr], Jaxpr], count: int) -> RegisterForm:
+def in_lanes(eqn: Eqn, expanded: Callable[[Jaxpr], Jaxpr], count: int, terms: int) -> RegisterForm:
     """The form in `count` lanes."""
+    require_short(terms // count)
     lanes = Loop(count, "lane")
     own: dict[int, Elements] = {}
     shared: dict[int, Elements] = {}
