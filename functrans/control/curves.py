@@ -24,7 +24,7 @@ def taylor(curve: Curve, coefficients: list[Coefficients], **params: Any) -> lis
     sweep = Sweep(**params)
     start = sweep.cut(orders_of(coefficients))
     start.cond_consts = [NONE] * sweep.num_cond_consts
-    walk = spread_through(sweep, start, lambda j, orders, n: taylor_jaxpr(j, curve, orders)[1])
+    walk = spread_through(sweep, start, lambda j, orders: taylor_jaxpr(j, curve, orders)[1])
     lanes = sweep.dims or (None,) * len(coefficients)
     triples = zip(coefficients, walk.parts.flat, lanes, strict=True)
     filled = [(instantiated(c, own, curve), d) for c, own, d in triples]

@@ -49,7 +49,7 @@ def batch(
 
 
 def _mapped_results(axis: MappedAxis) -> Any:
-    def flow(jaxpr: Jaxpr, mask: Mask, num_carry: int) -> Mask:
+    def flow(jaxpr: Jaxpr, mask: Mask) -> Mask:
         dims = tuple(0 if m else None for m in mask)
         return tuple(d is not None for d in batch_jaxpr(jaxpr, axis, dims)[1])
 

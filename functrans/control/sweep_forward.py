@@ -55,7 +55,7 @@ def jvp(primals: list[Any], tangents: list[Any], **params: Any) -> tuple[list[An
     sweep = Sweep(**params)
     start = sweep.cut([t is not None for t in tangents])
     start.cond_consts = [False] * sweep.num_cond_consts
-    walk = spread_through(sweep, start, lambda j, mask, n: jvp_jaxpr(j, mask)[1])
+    walk = spread_through(sweep, start, lambda j, mask: jvp_jaxpr(j, mask)[1])
     moving = walk.parts.flat
     dots = [
         None if not flag else instantiate(t, p)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from functrans.control.bodies import (
@@ -83,16 +84,58 @@ class _Narrowed(NamedTuple):
         )
 
 
+class _Live(NamedTuple):
+    """What of the passes is read.
+
+    wanted   of each pass, which of its results
+    kept     of each pass, which consts and which carries; None where nothing of it is wanted
+    noted    which values each step notes: its carry, what the body makes besides, and what each
+             pass makes
+    """
+
+    wanted: list[Mask]
+    kept: list[tuple[Mask, Mask] | None]
+    noted: list[Mask]
+
+
 @derived
 def _narrowed(jaxpr: Jaxpr, sweep: Sweep, used: Mask, alike: Mask) -> _Narrowed:
+    """`used` says which results are read, `alike` which carries are their first values in type."""
     body, cond = simplify(jaxpr), simplify(sweep.cond)
     flags = sweep.cut_results(used)
+    passes = _live_passes(sweep, [tuple(each) for each in flags[1:]])
+    start, (seen, extra, *made_by_passes) = sweep.num_body_consts, passes.noted
+    still = _still(body, start, alike, seen)
+    cond_consts, in_cond = map(tuple, cut(reads(cond), sweep.num_cond_consts))
+    live = _live_carry(body, start, either(either(flags[0], in_cond), seen), extra)
+    carry = both(live, tuple(not s for s in still))
+    part = simplify(restricted(body, (*carry, *extra)))
+    body_consts, body_carry = map(tuple, cut(reads(part), start))
+    cond_reads, body_reads = both(in_cond, still), both(body_carry, still)
+    made = Sweep(
+        _reordered(cond, sweep.num_cond_consts, cond_consts, cond_reads, carry),
+        _reordered(part, start, body_consts, body_reads, carry),
+        sum(cond_consts) + sum(cond_reads),
+        sum(body_consts) + sum(body_reads),
+        sum(carry),
+        _kept_passes(sweep, passes._replace(noted=[carry, extra, *made_by_passes])),
+        sweep.lanes,
+        sweep.dims,
+    )
+    pairs = zip(sweep.passes, passes.kept, strict=True)
+    own = [(False,) * p.num_carry if m is None else m[1] for p, m in pairs]
+    return _Narrowed(
+        made, still, cond_consts, body_consts, cond_reads, body_reads, passes.kept, [carry, *own]
+    )
+
+
+def _live_passes(sweep: Sweep, used: Sequence[Mask]) -> _Live:
+    """From the last pass to the first: what one reads, those before it have to make."""
     noted: list[Mask] = [(False,) * n for n in sweep.widths]
     kept: list[tuple[Mask, Mask] | None] = [None] * len(sweep.passes)
     wanted: list[Mask] = [()] * len(sweep.passes)
-    for i in reversed(range(len(sweep.passes))):
-        each = sweep.passes[i]
-        carry = _live_carry(each.jaxpr, each.num_consts, tuple(flags[i + 1]), noted[i + 2])
+    for i, each in reversed(list(enumerate(sweep.passes))):
+        carry = _live_carry(each.jaxpr, each.num_consts, used[i], noted[i + 2])
         wanted[i] = (*carry, *noted[i + 2])
         if any(wanted[i]) or each.jaxpr.effect is not Effect.NONE:
             read = reads(simplify(restricted(each.jaxpr, wanted[i])))
@@ -100,53 +143,29 @@ def _narrowed(jaxpr: Jaxpr, sweep: Sweep, used: Mask, alike: Mask) -> _Narrowed:
             consts, _, *history = cut(read, *sizes)[:-1]
             kept[i] = (tuple(consts), carry)
             noted[: i + 2] = [either(*pair) for pair in zip(noted[: i + 2], history, strict=True)]
-    start = sweep.num_body_consts
-    # The carry before each step is noted: what passes read of it stays a carry.
-    still = tuple(
-        same and out is var and not seen
-        for same, var, out, seen in zip(
-            alike, body.invars[start:], body.outvars, noted[0], strict=False
-        )
-    )
-    moving = tuple(not s for s in still)
-    in_cond = tuple(cut(reads(cond), sweep.num_cond_consts)[1])
-    live = either(either(flags[0], in_cond), noted[0])
-    carry = both(_live_carry(body, start, live, noted[1]), moving)
-    part = simplify(restricted(body, (*carry, *noted[1])))
-    body_consts, body_carry = map(tuple, cut(reads(part), start))
-    cond_consts = tuple(cut(reads(cond), sweep.num_cond_consts)[0])
-    cond_reads, body_reads = both(in_cond, still), both(body_carry, still)
-    noted[0] = carry
-    passes = [
-        Pass(
-            _with_kept(
-                restricted(p.jaxpr, w), (*m[0], *m[1], *[f for n in noted[: i + 2] for f in n])
-            ),
-            p.reverse,
-            sum(m[0]),
-            sum(m[1]),
-        )
-        for i, (p, m, w) in enumerate(zip(sweep.passes, kept, wanted, strict=True))
-        if m is not None
-    ]
-    made = Sweep(
-        _reordered(cond, sweep.num_cond_consts, cond_consts, cond_reads, carry),
-        _reordered(part, start, body_consts, body_reads, carry),
-        sum(cond_consts) + sum(cond_reads),
-        sum(body_consts) + sum(body_reads),
-        sum(carry),
-        tuple(passes),
-        sweep.lanes,
-        sweep.dims,
-    )
-    carries = [
-        carry,
-        *[
-            (False,) * p.num_carry if m is None else m[1]
-            for p, m in zip(sweep.passes, kept, strict=True)
-        ],
-    ]
-    return _Narrowed(made, still, cond_consts, body_consts, cond_reads, body_reads, kept, carries)
+    return _Live(wanted, kept, noted)
+
+
+def _still(body: Jaxpr, start: int, alike: Mask, seen: Mask) -> Mask:
+    """The carries that no step changes.
+
+    The carry before each step is noted: what passes have `seen` of it stays a carry.
+    """
+    pairs = zip(alike, body.invars[start:], body.outvars, seen, strict=False)
+    return tuple(same and out is var and not noted for same, var, out, noted in pairs)
+
+
+def _kept_passes(sweep: Sweep, live: _Live) -> tuple[Pass, ...]:
+    """The passes of which anything is wanted, without what is not."""
+    found: list[Pass] = []
+    for i, (each, kept) in enumerate(zip(sweep.passes, live.kept, strict=True)):
+        if kept is not None:
+            history = [flag for noted in live.noted[: i + 2] for flag in noted]
+            jaxpr = _with_kept(
+                restricted(each.jaxpr, live.wanted[i]), (*kept[0], *kept[1], *history)
+            )
+            found.append(Pass(jaxpr, each.reverse, sum(kept[0]), sum(kept[1])))
+    return tuple(found)
 
 
 def _live_carry(jaxpr: Jaxpr, num_consts: int, used: Mask, noted: Mask) -> Mask:

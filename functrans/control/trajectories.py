@@ -5,7 +5,7 @@ A while is a sweep that notes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from functrans.bind import bind
@@ -82,12 +82,13 @@ class Walk(NamedTuple):
     noted: list[tuple[Any, ...]]
 
 
-def spread_through(sweep: Sweep, start: Parts, flow: Any) -> Walk:
-    """`flow(jaxpr, mask of the inputs, number of carries) -> mask of the results`."""
+def spread_through(sweep: Sweep, start: Parts, flow: Callable[[Jaxpr, Any], Any]) -> Walk:
+    """Where a property of the operands spreads: `flow(jaxpr, mask of its inputs)` is that of its
+    results."""
 
     def settle(jaxpr: Jaxpr, consts: Sequence[bool], carry: Sequence[bool], rest: Sequence[bool]):
-        found = grown(lambda c: flow(jaxpr, (*consts, *c, *rest), len(carry))[: len(carry)], carry)
-        return found, flow(jaxpr, (*consts, *found, *rest), len(carry))[len(carry) :]
+        found = grown(lambda c: flow(jaxpr, (*consts, *c, *rest))[: len(carry)], carry)
+        return found, flow(jaxpr, (*consts, *found, *rest))[len(carry) :]
 
     carry, noted = settle(sweep.body, start.body_consts, start.carry, ())
     history = [tuple(carry), tuple(noted)]
@@ -100,7 +101,7 @@ def spread_through(sweep: Sweep, start: Parts, flow: Any) -> Walk:
     return Walk(Parts(start.cond_consts, start.body_consts, list(carry), passes), history)
 
 
-def unknown_results(jaxpr: Jaxpr, mask: Mask, num_carry: int) -> Mask:
+def unknown_results(jaxpr: Jaxpr, mask: Mask) -> Mask:
     wanted = (False,) * len(jaxpr.outvars)
     return partial_eval_jaxpr(jaxpr, mask, wanted).out_unknown
 

@@ -203,26 +203,14 @@ def pure_callback_jvp(
 ) -> tuple[list[Value], list[Value]]:
     """The Jacobian by another callback, and its products with the tangents."""
     members = {"batch": batch, "mapped": mapped}
-    outs = bind(
-        pure_callback_p,
-        *primals,
-        callback=callback,
-        results=results,
-        method=method,
-        derivative=derivative,
-        **members,
-    )
+    how = {"callback": callback, "method": method, "derivative": derivative}
+    outs = bind(pure_callback_p, *primals, results=results, **how, **members)
     wrt = tuple(k for k, t in enumerate(tangents) if t is not None)
     varying = [j for j, a in enumerate(results) if is_inexact(a.dtype)]
     if not wrt or not varying:
         return outs, [None] * len(outs)
     if derivative is None:
-        raise TransformTypeError(
-            f"pure_callback: {name_of(callback)} ({where(callback)}) is differentiated, but has no "
-            "derivative. Give derivative='finite_differences' or a function that computes its "
-            "Jacobian, wrap the call in custom_jvp or custom_vjp, or apply stop_gradient to its "
-            "arguments."
-        )
+        raise _no_derivative(callback)
     inner = len(batch)
     operands = tuple(
         Aval(a.shape[inner:], a.dtype) if flag else a
@@ -231,27 +219,26 @@ def pure_callback_jvp(
     shapes = [operands[k].shape for k in wrt]
     _require_holomorphic(callback, [results[j] for j in varying], [operands[k] for k in wrt])
     found = derivative.jacobian(callback, operands, results, wrt, method)
-    blocks = bind(
-        pure_callback_p,
-        *primals,
-        callback=found.callback,
-        results=tuple(
-            Aval((*results[j].shape, *shape), results[j].dtype) for j in varying for shape in shapes
-        ),
-        method=found.method,
-        derivative=found.derivative,
-        **members,
-    )
+    pairs = [(results[j], shape) for j in varying for shape in shapes]
+    jacobian = tuple(Aval((*out.shape, *shape), out.dtype) for out, shape in pairs)
+    blocks = iter(bind(pure_callback_p, *primals, results=jacobian, **found._asdict(), **members))
     dots: list[Value] = [None] * len(outs)
-    for n, j in enumerate(varying):
-        own = blocks[n * len(wrt) : (n + 1) * len(wrt)]
-        dots[j] = add_all(
-            [
-                _applied(block, tangents[k], len(shape), inner, mapped[k])
-                for block, k, shape in zip(own, wrt, shapes, strict=True)
-            ]
-        )
+    for j in varying:
+        parts = [
+            _applied(next(blocks), tangents[k], len(shape), inner, mapped[k])
+            for k, shape in zip(wrt, shapes, strict=True)
+        ]
+        dots[j] = add_all(parts)
     return outs, dots
+
+
+def _no_derivative(callback: Callback) -> TransformTypeError:
+    return TransformTypeError(
+        f"pure_callback: {name_of(callback)} ({where(callback)}) is differentiated, but has no "
+        "derivative. Give derivative='finite_differences' or a function that computes its "
+        "Jacobian, wrap the call in custom_jvp or custom_vjp, or apply stop_gradient to its "
+        "arguments."
+    )
 
 
 def _applied(block: Value, tangent: Value, ndim: int, inner: int, mapped: bool) -> Value:

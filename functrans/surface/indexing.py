@@ -152,7 +152,7 @@ def put(
     if mask is not None and _same_for_any_mask(x, mask, value):
         return _put_where(x, mask, value, combine)
     how = plan(aval_of(x).shape, index)
-    value = stretch_value(value, _result_shape(x, how))
+    value = stretch_value(value, _result_shape(how))
     value = _without_axes(value, how.new)
     if not how.arrays:
         return _put_region(x, how, value, combine)
@@ -195,7 +195,7 @@ def stretch_value(value: Value, shape: Shape) -> Value:
     return stretch(p.reshape(value, own), shape)
 
 
-def _result_shape(x: Value, how: Plan) -> Shape:
+def _result_shape(how: Plan) -> Shape:
     """The shape of x[index]."""
     lengths = tuple(map(len, how.slices))
     if how.arrays:
