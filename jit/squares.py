@@ -25,6 +25,8 @@ from jit.vectors import indices, memory, transposed, vector
 MOST_ROWS, LEAST_ROWS = 8, 4
 MOST_WEIGHT = 240
 """Rows that weigh no more in all are written out, and their square stays in registers."""
+MOST_TURNED = 4
+"""Each array that is turned is some eighty instructions: loops with more of them are left alone."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def turned_accesses(around: For, loop: For) -> set[Load | Store]:
         return set()
     along: dict[Value, int | None] = {}
     across: dict[Value, int | None] = {}
-    return {
+    found = {
         s
         for s in loop.body.stmts
         if isinstance(s, Load | Store)
@@ -79,6 +81,7 @@ def turned_accesses(around: For, loop: For) -> set[Load | Store]:
         and stride_of(s.offset, around.var, along) == 1
         and abs(stride_of(s.offset, loop.var, across) or 0) >= MOST_ROWS
     }
+    return found if len(found) <= MOST_TURNED else set()
 
 
 def is_plain(block: Block) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from jit.loop_ir.builder import Builder
 from jit.loop_ir.nodes import DType, For, Kernel, Program
 from jit.native import host_target
-from jit.squares import MOST_ROWS, squares_of
+from jit.squares import MOST_ROWS, MOST_TURNED, squares_of
 from tests.jit.loop_programs import NUMPY, run, targets
 
 TARGETS = targets()
@@ -57,10 +57,17 @@ def test_turned_loads_and_stores(dtype: DType, known: bool, target: str) -> None
         assert_array_equal(got, want.ravel())
 
 
-def nest(rows: int, columns: int, apart: int, work: int = 0, reads_result: bool = False) -> Program:
+def nest(
+    rows: int,
+    columns: int,
+    apart: int,
+    work: int = 0,
+    reads_result: bool = False,
+    copies: int = 0,
+) -> Program:
     """Writes its rows as columns; before that it stores a number per row by a loop of its own.
 
-    Each element is scaled, and a number added to it `work` times.
+    Each element is scaled, and a number added to it `work` times; there may be copies of all.
     """
     b = Builder("nest")
     x, out = b.input("x", "f32", rows * columns), b.output("out", "f32", apart * columns)
@@ -75,6 +82,8 @@ def nest(rows: int, columns: int, apart: int, work: int = 0, reads_result: bool 
                 value = b.add(value, b.load(x, column.i))
             place = b.add(row.i, b.mul(column.i, apart))
             b.store(out, place, b.add(value, b.load(out, place)) if reads_result else value)
+            for k in range(copies):
+                b.store(b.output(f"copy{k}", "f32", apart * columns), place, value)
     return b.finish()
 
 
@@ -101,5 +110,6 @@ def test_when_rows_are_taken_together() -> None:
     target = host_target()
     assert squares_of(target, outermost(nest(26, 37, 26).kernels[0])) is not None
     too_few_rows, too_near = nest(3, 37, 26), nest(26, 37, MOST_ROWS - 1)
-    for other in (too_few_rows, too_near, nest(26, 37, 26, reads_result=True)):
+    read, too_many = nest(26, 37, 26, reads_result=True), nest(26, 37, 26, copies=MOST_TURNED)
+    for other in (too_few_rows, too_near, read, too_many):
         assert squares_of(target, outermost(other.kernels[0])) is None
