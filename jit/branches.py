@@ -27,7 +27,7 @@ from jit.loop_ir.nodes import (
     While,
 )
 from jit.registers import Reg
-from jit.statements import StatementEmitter
+from jit.statements import StatementEmitter, twins_in
 from jit.vectors import register, vector
 
 
@@ -36,6 +36,7 @@ class BlockEmitter(StatementEmitter):
 
     def block(self, block: Block) -> None:
         """All statements in order."""
+        self.twins.update(twins_in(block.stmts))
         for stmt in block.stmts:
             if type(stmt) is Op:
                 self.op(stmt)

@@ -31,7 +31,7 @@ LEAST_COLD = 40
 """Cold functions of fewer lines are not worth a module of their own."""
 MOST = 4
 _GLOBAL = re.compile(r"(@[\w.]+) = (internal )?(constant|global) .*[^{]$")
-_HEADER = re.compile(r"^define [^{]*", re.MULTILINE)
+_HEADER = re.compile(r"^define .*?\{$", re.MULTILINE | re.DOTALL)
 _NAME = re.compile(r" %[\w.]+")
 
 
@@ -217,5 +217,5 @@ def visible(function: str) -> str:
 
 def declaration(function: str) -> str:
     """The declaration of a function that another module defines."""
-    header = visible(function[: function.index("{")])
+    header = visible(function[: function.index("{\n")])
     return _NAME.sub("", header[: header.rindex(")") + 1]).replace("define ", "declare ", 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Container
 
 from jit.loop_ir.alike import Site
-from jit.loop_ir.nodes import ITEMSIZE, Buffer, Const, DType, Load, Store, Value
+from jit.loop_ir.nodes import ITEMSIZE, Buffer, Const, DType, Load, Op, Store, Value
 from jit.memory import Place, settle
 from jit.names import COLD
 from jit.registers import Module, Reg, Told, symbol
@@ -31,6 +31,8 @@ class Frame:
     inline    are elementary functions written in line, not called?
     preamble  what runs first: addresses and numbers that are fetched once
     env       where values are; bases, numbers: what was fetched of buffers, and of the row
+    twins     sine and cosine of one argument in the blocks being written, each with the other
+    made      those that were written with their twin, and come later
     shared    what a body is given of its parent beside the arrays: types and operands
     fails     can it return a status other than 0?
     bodies    how many parallel loops it has handed on
@@ -57,6 +59,8 @@ class Frame:
         self.w.label = "start"
         self.preamble: list[str] = []
         self.env: dict[Value, Reg] = {}
+        self.twins: dict[Op, Op] = {}
+        self.made: set[Op] = set()
         self.bases: dict[str, str] = {}
         self.numbers: dict[int, str] = {}
         self.shared: list[tuple[str, str]] = []

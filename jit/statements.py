@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from jit.conversions import write_bitcast, write_cast
@@ -21,6 +21,7 @@ from jit.loop_ir.nodes import (
     Op,
     Pointer,
     Run,
+    Stmt,
     Store,
     Value,
 )
@@ -30,8 +31,21 @@ from jit.registers import Reg
 from jit.vectors import memory, register, vector
 
 CALLBACK = "ft_callback"
+WAVES = frozenset({"sin", "cos"})
 LEAST_GROWN = 4096
 """The bytes that a grown buffer begins with."""
+
+
+def twins_in(stmts: Iterable[Stmt]) -> dict[Op, Op]:
+    """The sines and cosines of one argument, each with the other."""
+    first: dict[Value, Op] = {}
+    twins: dict[Op, Op] = {}
+    for stmt in stmts:
+        if type(stmt) is Op and stmt.name in WAVES:
+            other = first.setdefault(stmt.args[0], stmt)
+            if other.name != stmt.name:
+                twins[other], twins[stmt] = stmt, other
+    return twins
 
 
 class StatementEmitter(Frame):
@@ -41,6 +55,10 @@ class StatementEmitter(Frame):
 
     def op(self, op: Op) -> None:
         """An operation: on scalars where nothing varies, on strides, or on vectors."""
+        twin = self.twins.get(op)
+        if twin is not None and not self.module.intrinsics.once:
+            self.sine_and_cosine(op, twin)
+            return
         if self.told is not None and id(op) in self.told.offsets:
             regs = [self.offset(op, a) for a in op.args]
         else:
@@ -59,6 +77,22 @@ class StatementEmitter(Frame):
         else:
             made = self.vector_op(op, regs)
         self.env[op] = made
+
+    def sine_and_cosine(self, op: Op, twin: Op) -> None:
+        """Both waves of one argument, where the first of them stands."""
+        if op in self.made:
+            self.made.discard(op)
+            return
+        found = self.reg(op.args[0])
+        alone = self.lanes == 1 or found.stride == 0
+        arg = found.scalar if alone else self.widened(found, op.args[0].dtype)
+        lanes = 1 if alone else self.lanes
+        both = self.module.intrinsics.sin_and_cos(self.w, op.dtype, lanes, arg, self.inline)
+        for each in (op, twin):
+            text = both[each.name == "cos"]
+            uniform = Reg(text, inside=self.lanes > 1)
+            self.env[each] = uniform if alone else Reg("", None, text, True)
+        self.made.add(twin)
 
     def lanewise(self, op: Op, found: Reg) -> Reg:
         """Which lane this is, how many there are, or the greatest value of all."""

@@ -86,11 +86,16 @@ def plain_remainder(m: Maths, x: F, n: F) -> tuple[F, F]:
     return high, (error + second) - n * four
 
 
-def wave(m: Maths, x: F, ahead: int) -> F:
-    """sin(x + ahead pi/2): r + r**3 S(r**2) or 1 + r**2 C(r**2), one polynomial for both."""
+def reduced(m: Maths, x: F) -> tuple[F, I]:
+    """x less k quarter turns, and k in its low bits."""
     n, k = turns(m, x)
     one, two, three = SPLIT if m.double else SPLIT_SINGLE
-    r = m.fma(n, -three, m.fma(n, -two, m.fma(n, -one, x)))
+    return m.fma(n, -three, m.fma(n, -two, m.fma(n, -one, x))), k
+
+
+def wave(m: Maths, x: F, ahead: int) -> F:
+    """sin(x + ahead pi/2): r + r**3 S(r**2) or 1 + r**2 C(r**2), one polynomial for both."""
+    r, k = reduced(m, x)
     k = k + ahead if ahead else k
     odd = ~(k & 1).eq(0)
     z = r * r
@@ -99,6 +104,20 @@ def wave(m: Maths, x: F, ahead: int) -> F:
     total = m.in_pairs(z, chosen) if m.double else m.horner_of(z, chosen)
     base = m.select(odd, 1.0, r)
     return signed(m, m.fma(z, base * total, base), k >> 1)
+
+
+def waves(m: Maths, x: F) -> tuple[F, F]:
+    """sin(x) and cos(x), with the bits that `wave` gives: both polynomials, of one remainder."""
+    r, k = reduced(m, x)
+    odd = ~(k & 1).eq(0)
+    z = r * r
+    cosine, sine = (COS_DOUBLE, SIN_DOUBLE) if m.double else (COS_SINGLE, SIN_SINGLE)
+    of_sine, of_cosine = [m.f(c) for c in sine], [m.f(c) for c in cosine]
+    series = m.in_pairs if m.double else m.horner_of
+    s = m.fma(z, r * series(z, of_sine), r)
+    c = m.fma(z, series(z, of_cosine), 1.0)
+    found = signed(m, m.select(odd, c, s), k >> 1)
+    return found, signed(m, m.select(odd, s, c), (k + 1) >> 1)
 
 
 def signed(m: Maths, x: F, odd: I) -> F:
@@ -110,16 +129,34 @@ def sin(m: Maths, x: F) -> F:
     """Sine."""
     if not m.w.target.fma:
         return plain(m, "sin", x)
+    return sine_of(m, x, wave(m, x, 0))
+
+
+def sine_of(m: Maths, x: F, found: F) -> F:
+    """sin(x), which is `found` where x is neither small nor large."""
     size = m.abs(x)
-    found = m.select(size < m.pick(2.0**-30, 2.0**-14), x, wave(m, x, 0))
-    return m.unless(size > limit(m), found, lambda: far(m, "sin", x))
+    near = m.select(size < m.pick(2.0**-30, 2.0**-14), x, found)
+    return m.unless(size > limit(m), near, lambda: far(m, "sin", x))
+
+
+def cosine_of(m: Maths, x: F, found: F) -> F:
+    """cos(x), which is `found` where x is not large."""
+    return m.unless(m.abs(x) > limit(m), found, lambda: far(m, "cos", x))
+
+
+def sin_and_cos(m: Maths, x: F) -> tuple[F, F]:
+    """Sine and cosine, with the bits that either has alone."""
+    if not m.w.target.fma:
+        return plain(m, "sin", x), plain(m, "cos", x)
+    sine, cosine = waves(m, x)
+    return sine_of(m, x, sine), cosine_of(m, x, cosine)
 
 
 def cos(m: Maths, x: F) -> F:
     """Cosine: a sine a quarter turn ahead."""
     if not m.w.target.fma:
         return plain(m, "cos", x)
-    return m.unless(m.abs(x) > limit(m), wave(m, x, 1), lambda: far(m, "cos", x))
+    return cosine_of(m, x, wave(m, x, 1))
 
 
 def far(m: Maths, name: str, x: F) -> F:

@@ -239,6 +239,44 @@ def test_a_value_does_not_depend_on_its_neighbours() -> None:
     assert (alone[keep] == beside[keep]).all()
 
 
+@pytest.mark.parametrize("target", list(TARGETS))
+@pytest.mark.parametrize("more", [0, 2], ids=["in line", "called"])
+def test_sine_and_cosine_of_one_argument_have_the_bits_of_either_alone(
+    more: int, target: str
+) -> None:
+    def beside(name: str, other: str) -> Any:
+        def build(b: Any, v: Any) -> Any:
+            for k in range(more):
+                b.op("exp", b.op("mul", v, b.const(v.dtype, k)))
+            made = {n: b.op(n, v) for n in (other, name)}
+            return made[name]
+
+        return build
+
+    rng = np.random.default_rng(0)
+    edges = [0.0, -0.0, INF, -INF, NAN, 1e-40, 1e-300, 2.0**-31, 1e5, 1e7, 2e9, 1e30, 1e300, np.pi]
+    dtypes: tuple[DType, ...] = ("f64", "f32", "f16")
+    for dtype in dtypes:
+        with np.errstate(all="ignore"):
+            drawn = np.concatenate([rng.normal(size=500) * 100, rng.uniform(-1, 1, 501) ** 9])
+            x = np.concatenate([drawn, edges]).astype(NUMPY[dtype])
+        for name, other in (("sin", "cos"), ("cos", "sin")):
+            alone = elementwise(name, [x], dtype, lambda b, v, n=name: b.op(n, v), TARGETS[target])
+            found = elementwise(name, [x], dtype, beside(name, other), TARGETS[target])
+            np.testing.assert_array_equal(found, alone)
+            assert (np.signbit(found) == np.signbit(alone))[~np.isnan(alone)].all()
+
+
+def test_a_gradient_of_waves_computes_both_at_once() -> None:
+    def f(x: Any) -> Any:
+        return fnp.sum(fnp.sin(x) ** 2 + fnp.exp(fnp.cos(x)))
+
+    text = ft.jit(ft.value_and_grad(f)).lower(np.ones(100)).as_text("llvm")
+    assert "@ft.sin_and_cos" in text
+    assert "@ft.sin." not in text
+    assert "@ft.cos." not in text
+
+
 def test_what_runs_once_calls_the_c_library_and_loops_have_formulas() -> None:
     def f(x: Any) -> Any:
         return fnp.sin(x) * fnp.exp(-x) + fnp.log(x + 2.0) ** x
