@@ -32,6 +32,12 @@ def test_a_factor_of_one_on_either_side_is_dropped(x: Any) -> None:
     assert names(ft.make_jaxpr(lambda x: 1.0 * np.sin(x))(x).jaxpr) == ["sin"]
 
 
+def test_gradients_of_python_numbers_have_no_factors_of_one() -> None:
+    """The cotangent they begin with is a weak 1, whose strong form is a literal as well."""
+    second = names(ft.make_jaxpr(ft.grad(ft.grad(np.tanh)))(0.3).jaxpr)
+    assert second == ["convert", "tanh", "square", "sub", "mul", "scale", "neg", "convert"]
+
+
 def collected(f: Callable[..., Any], *args: Any) -> tuple[list[str], Any]:
     """What is left of a program as that of a cotangent, and its result."""
     jaxpr = simplify(ft.make_jaxpr(f)(*args).jaxpr, collect=True)

@@ -262,7 +262,14 @@ def _convert(
     work: Rewriter, origin: Eqn, inputs: list[Atom], params: dict[str, Any]
 ) -> Atom | None:
     (x,) = inputs
-    return x if x.aval.dtype == params["dtype"] and x.aval.weak == params["weak"] else None
+    if x.aval.dtype != params["dtype"]:
+        return None
+    if x.aval.weak == params["weak"]:
+        return x
+    if type(x) is not Literal:
+        return None
+    value = np.asarray(x.value, x.aval.dtype)[()]
+    return Literal(value.item() if params["weak"] else value, origin.outputs[0].aval)
 
 
 def _broadcast(
