@@ -85,66 +85,82 @@ def custom_linear_solve(
     given = Leaves.of(b, "custom_linear_solve: b")
     strong = Leaves([cast(x, aval_of(x).dtype) for x in given.values], given.names, given.treedef)
     count = len(given.values)
-    aux_tree: list[tree.PyTreeDef] = []
-
-    def solver(method: Solve, product: Callable[..., list[Any]], keeps_aux: bool) -> Function:
-        def flat_solve(*xs: Any) -> list[Any]:
-            def apply(v: Any) -> Any:
-                leaves = _conforming(v, strong, "custom_linear_solve", method)
-                return strong.rebuild(product(*leaves))
-
-            found, aux = _with_aux(
-                method(apply, strong.rebuild(xs)), has_aux, "custom_linear_solve", method
-            )
-            aux_leaves, treedef = tree.flatten(aux if keeps_aux else None)
-            if keeps_aux:
-                aux_tree[:] = [treedef]
-            return [*_conforming(found, strong, "custom_linear_solve", method), *aux_leaves]
-
-        return flat_solve
-
-    def flat_matvec(*xs: Any) -> list[Any]:
-        return _conforming(matvec(strong.rebuild(xs)), strong, "custom_linear_solve", matvec)
-
     with ExitStack() as releasing:
-
-        def keep(staged: Staged) -> Staged:
-            return releasing.enter_context(staged)
-
-        def stage_now(f: Function, user: Function) -> Staged:
-            return keep(stage_abstract(f, strong.avals, "custom_linear_solve", given.names, user))
-
-        product = stage_now(flat_matvec, matvec)
-        _require_linear(product, count)
-        first = keep(
-            stage(
-                solver(solve, lambda *v: eval_jaxpr(product.jaxpr, [*product.captured, *v]), True),
-                strong.values,
-                purpose="custom_linear_solve",
-                user=solve,
-            )
-        )
-        staged = [first, product]
-        method = solve if symmetric else transpose_solve
-        if method is not None:
-            back = product.jaxpr if symmetric else _transposed(product.jaxpr, count)
-            way_back = lambda *v: eval_jaxpr(back, [*product.captured, *v])
-            staged += [
-                stage_now(solver(method, way_back, False), method),
-                product._replace(jaxpr=back),
-            ]
-        consts, (solving, product_jaxpr, *others) = sharing_consts(staged, count)
+        system = _System(matvec, strong, has_aux, releasing)
+        staged = system.staged(solve, solve if symmetric else transpose_solve, symmetric)
+        consts, (solving, product, *others) = sharing_consts(staged, count)
         outs = bind(
             linear_solve_p,
             *consts,
             *strong.values,
             solve=solving,
-            matvec=product_jaxpr,
+            matvec=product,
             transposed=tuple(others) or None,
             num_consts=len(consts),
         )
     x = given.rebuild(outs[:count])
-    return (x, tree.unflatten(aux_tree[0], outs[count:])) if has_aux else x
+    return (x, tree.unflatten(system.aux_tree, outs[count:])) if has_aux else x
+
+
+class _System:
+    """A linear system while its programs are staged: all are about leaves like those of b.
+
+    What they capture is held until `releasing` lets go. `aux_tree` is the structure of what the
+    solver returns besides, once that is staged.
+    """
+
+    aux_tree: tree.PyTreeDef
+
+    def __init__(self, matvec: Function, b: Leaves, has_aux: bool, releasing: ExitStack) -> None:
+        self.matvec, self.b, self.has_aux, self.releasing = matvec, b, has_aux, releasing
+
+    def staged(self, solve: Solve, way_back: Solve | None, symmetric: bool) -> list[Staged]:
+        """The solver and matvec; then, where there is a way back, both of the transposed system."""
+        product = self._abstract(self._product, self.matvec)
+        _require_linear(product, len(self.b.values))
+        solver = self._solver(solve, product, True)
+        first = self.releasing.enter_context(
+            stage(solver, self.b.values, purpose="custom_linear_solve", user=solve)
+        )
+        if way_back is None:
+            return [first, product]
+        back = product.jaxpr if symmetric else _transposed(product.jaxpr, len(self.b.values))
+        turned = product._replace(jaxpr=back)
+        return [
+            first,
+            product,
+            self._abstract(self._solver(way_back, turned, False), way_back),
+            turned,
+        ]
+
+    def _abstract(self, f: Function, user: Function) -> Staged:
+        return self.releasing.enter_context(
+            stage_abstract(f, self.b.avals, "custom_linear_solve", self.b.names, user)
+        )
+
+    def _product(self, *xs: Any) -> list[Any]:
+        return self._conforming(self.matvec(self.b.rebuild(xs)), self.matvec)
+
+    def _conforming(self, value: Any, function: Function) -> list[Any]:
+        return _conforming(value, self.b, "custom_linear_solve", function)
+
+    def _solver(self, method: Solve, product: Staged, keeps_aux: bool) -> Function:
+        """The method on leaves, with the product as it was staged."""
+
+        def apply(v: Any) -> Any:
+            leaves = self._conforming(v, method)
+            return self.b.rebuild(eval_jaxpr(product.jaxpr, [*product.captured, *leaves]))
+
+        def flat_solve(*xs: Any) -> list[Any]:
+            found, aux = _with_aux(
+                method(apply, self.b.rebuild(xs)), self.has_aux, "custom_linear_solve", method
+            )
+            aux_leaves, treedef = tree.flatten(aux if keeps_aux else None)
+            if keeps_aux:
+                self.aux_tree = treedef
+            return [*self._conforming(found, method), *aux_leaves]
+
+        return flat_solve
 
 
 def _require_linear(product: Staged, count: int) -> None:
