@@ -27,6 +27,8 @@ CHUNK_NS = 10_000.0
 LEAST_CHUNK_NS = 3_000.0
 """How much work a piece is: the least where a loop has little in all."""
 TILE = 32
+LEAST_TILED = 1 << 14
+"""Blocks along a short loop pay from so many elements on: fewer are in the first cache anyway."""
 COLUMN_BLOCKS = 8
 MOST_BLOCKS, BLOCK_BYTES, BLOCK_ROWS = 256, 1 << 19, 128
 """Sums of columns take in the rows of a large matrix in more blocks than COLUMN_BLOCKS, of no fewer
@@ -433,35 +435,44 @@ def with_kinds(loops: Sequence[Loop], vector: Loop | None, parallel: bool) -> li
 
 
 def tiled(kernel: Kernel, chosen: Chosen, steps: list[Step]) -> list[Step]:
-    """Walk two loops in square blocks where some arrays are contiguous along the other one.
+    """Walk two loops in blocks where some arrays are contiguous along the other one.
 
-    A transposition then meets each cache line while it is still near.
+    A transposition then meets each cache line while it is still near. Where the other loop is
+    short it runs as a whole inside blocks of the vector loop, which threads share instead.
     """
     vector = steps[-1] if steps else None
     if (
         vector is None
         or vector.kind != "vector"
+        or vector.loop.extent < 2 * TILE
         or any(isinstance(n, FoldNode) for n in kernel.nodes)
     ):
         return steps
     other = crossing(kernel, chosen)
-    if other is None or min(other.extent, vector.loop.extent) < 2 * TILE:
+    if other is None or (other.extent < 2 * TILE and kernel.domain.size < LEAST_TILED):
         return steps
     (position,) = [k for k, step in enumerate(steps) if step.loop is other]
     rest = [step for k, step in enumerate(steps[:-1]) if k != position]
-    over = [
-        Step(other, steps[position].kind, TILE, "over"),
-        Step(vector.loop, "serial", TILE, "over"),
-    ]
-    inside = [Step(other, "serial", TILE, "in"), Step(vector.loop, "vector", TILE, "in")]
+    kind, lanes = steps[position].kind, Step(vector.loop, "vector", TILE, "in")
+    if other.extent < 2 * TILE:
+        over = [Step(vector.loop, kind, TILE, "over")]
+        return rest[:position] + over + rest[position:] + [Step(other, "serial"), lanes]
+    over = [Step(other, kind, TILE, "over"), Step(vector.loop, "serial", TILE, "over")]
+    inside = [Step(other, "serial", TILE, "in"), lanes]
     return rest[:position] + over[:1] + rest[position:] + over[1:] + inside
 
 
 def crossing(kernel: Kernel, chosen: Chosen) -> Loop | None:
-    """The loop along which some array is contiguous that the vector loop reads in strides."""
+    """The loop along which some array is contiguous that the vector loop crosses in strides.
+
+    Results do not count where the vector loop is cut in parts, each of which would be in blocks.
+    """
     loops = kernel.domain.loops
+    found = [flat for node in kernel.nodes for _, flat in kernel.looks[node].reads]
+    if not any(kernel.looks[node].compared for node in kernel.nodes):
+        found.append(kernel.domain.full)
     (*_, lane) = [loop for loop in loops if chosen.merged[loop] is chosen.vector]
-    for _, flat in (read for node in kernel.nodes for read in kernel.looks[node].reads):
+    for flat in found:
         if flat.coefficient(lane) in (None, 0, 1, -1):
             continue
         for loop in loops:

@@ -9,6 +9,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
+import functrans as ft
 from jit.loop_ir.builder import Builder
 from jit.loop_ir.nodes import DType, For, Kernel, Program
 from jit.native import host_target
@@ -113,3 +114,20 @@ def test_when_rows_are_taken_together() -> None:
     read, too_many = nest(26, 37, 26, reads_result=True), nest(26, 37, 26, copies=MOST_TURNED)
     for other in (too_few_rows, too_near, read, too_many):
         assert squares_of(target, outermost(other.kernels[0])) is None
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c8"])
+@pytest.mark.parametrize("shape", [(70, 300), (2100, 9), (9, 2100), (40, 500), (3, 6000), (65, 64)])
+def test_transpositions_of_every_proportion(shape: tuple[int, int], dtype: str) -> None:
+    """Loops that are long and short, and result or operand in the order of the loops."""
+    x = np.random.default_rng(0).integers(-9, 9, shape).astype(dtype)
+    assert_array_equal(ft.jit(lambda x: x.T * 2)(x), x.T * 2)
+    y = x[:, :64]
+    assert_array_equal(ft.jit(lambda x, y: (x.T - 1, y.T + y.sum()))(x, y)[0], x.T - 1)
+
+
+def test_threads_share_blocks_of_the_long_loop() -> None:
+    """Where the loop that an array goes along is short, its rows stay together."""
+    for shape in ((2100, 9), (9, 2100)):
+        loops = ft.jit(lambda x: x.T * 2).lower(np.ones(shape)).as_text("loops")
+        assert "vector i2 < 32" in loops or "vector i2 < v" in loops, loops
