@@ -14,6 +14,7 @@ from jit.lowering import (
     loops,
     ordering,
     reduction,
+    sparse_pads,
     structural,
     sweeps,
     unrolled_rules,
@@ -36,5 +37,6 @@ FAMILIES = (
     loops,
     sweeps,
     joined,
+    sparse_pads,
 )
 """The files of rules; importing this package fills the tables in rules.py."""
