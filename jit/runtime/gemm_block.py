@@ -1,6 +1,7 @@
 """The LLVM text of one task of the matrix product: blocks of k and rows, then panels of columns.
 
-Invariant: how k is cut follows from k alone, so the bits of an element do not depend on its task.
+Invariant: how k is cut follows from k, and from whether a row of C is one vector, so the bits of an
+element do not depend on its task.
 """
 
 from functools import partial
@@ -86,11 +87,11 @@ def _panel(kind: Kind) -> str:
 def _block(kind: Kind) -> str:
     """One task: C = or += A B, serially. %space is a workspace, or null."""
     name = kind.name
-    f = Function(f"internal void @block_{name}({PRODUCT}, i1 %more, ptr %space)", COLD)
+    f = Function(f"internal void @block_{name}({PRODUCT}, i1 %more, i1 %narrow, ptr %space)", COLD)
     f.choose(
         gemm_rows.takes(f, kind),
         lambda: f.do(f"call void @by_rows_{name}({PRODUCT}, ptr %space)"),
-        lambda: f.do(f"call void @blocks_{name}({PRODUCT}, i1 %more, ptr %space)"),
+        lambda: f.do(f"call void @blocks_{name}({PRODUCT}, i1 %more, i1 %narrow, ptr %space)"),
     )
     return f.text()
 
@@ -98,12 +99,15 @@ def _block(kind: Kind) -> str:
 def _blocks(kind: Kind) -> str:
     """The product by blocks of k and rows; blocks of A are packed at %space, if it is not null.
 
-    What is repeated often is in the functions it calls.
+    With %narrow a row of C is one vector, and blocks of k are as long as the room for a panel: A is
+    then read where it lies, which goes best along whole rows. What is repeated often is in the
+    functions it calls.
     """
     tile, ty, name = kind.tile, kind.scalar, kind.name
     rows, panel = tile.rows, kind.panel
-    f = Function(f"internal void @blocks_{name}({PRODUCT}, i1 %more, ptr %space)", COLD)
+    f = Function(f"internal void @blocks_{name}({PRODUCT}, i1 %more, i1 %narrow, ptr %space)", COLD)
     most = 2 * tile.block_k + 16
+    narrowest = most * tile.vectors - 8  # so many steps of one vector fill a panel
     packed_b = f(f"alloca [{most * panel} x {ty}], align 64")
     packed_row = f(f"alloca [{most * rows} x {ty}], align 64")
     scratch = f(f"alloca [{rows * panel} x {ty}], align 64")
@@ -118,7 +122,8 @@ def _blocks(kind: Kind) -> str:
     packed_a = f.select(roomy, "%space", packed_row, "ptr")
 
     long = f.test("sle", "%k", str(LONG_BLOCKS))
-    k_blocks = f.ceil_div("%k", f.select(long, str(most), str(tile.block_k)))
+    usual = f.select(long, str(most), str(tile.block_k))
+    k_blocks = f.ceil_div("%k", f.select("%narrow", str(narrowest), usual))
     k_size = f.round_up(f.ceil_div("%k", k_blocks), 8)
     room = f.div(str(tile.block_bytes // kind.bytes), k_size)
     most_rows = f.select(packing, f.sub(room, f.rem(room, str(rows))), str(ROWS_AT_ONCE))

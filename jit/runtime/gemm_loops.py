@@ -94,6 +94,8 @@ def _task(kind: Kind) -> str:
     f = Function(f"internal void @task_{kind.name}(ptr %job, i64 %lo, i64 %hi)", COLD)
     field = {slot: _field(f, slot) for slot in _JOB}
     more = f.test("ne", field["more"], "0")
+    # Of the whole product, so that k is cut alike in all tasks; pairs have their A packed.
+    narrow = "false" if kind.pairs else f.test("sle", field["n"], str(kind.lanes))
     needed = f.test("sgt", field["n"], str(UNPACKED_COLUMNS))
     if kind.pairs:
         needed = f.either(needed, f.test("ne", field["csa"], "1"))
@@ -111,7 +113,8 @@ def _task(kind: Kind) -> str:
         f.do(
             f"call void @block_{kind.name}(i64 {m}, i64 {n}, i64 {field['k']}, ptr {a}, "
             f"i64 {field['rsa']}, i64 {field['csa']}, ptr {b}, i64 {field['rsb']}, "
-            f"i64 {field['csb']}, ptr {c}, i64 {field['ldc']}, i1 {more}, ptr {space})"
+            f"i64 {field['csb']}, ptr {c}, i64 {field['ldc']}, i1 {more}, i1 {narrow}, "
+            f"ptr {space})"
         )
 
     _tasks(f, kind, field, block)

@@ -214,7 +214,8 @@ def test_empty_sides(char: str) -> None:
 
 @pytest.mark.parametrize("char", "fdFD")
 @pytest.mark.parametrize(
-    "shape", [(3, 5, 6, 7), (40, 64, 17, 33), (2, 200, 150, 97), (7, 1, 30, 9)]
+    "shape",
+    [(3, 5, 6, 7), (40, 64, 17, 33), (2, 200, 150, 97), (7, 1, 30, 9), (2, 70, 9, 2500)],
 )
 @pytest.mark.parametrize("shared", [None, "a", "b"])
 def test_batches(char: str, shape: tuple[int, int, int, int], shared: str | None) -> None:
