@@ -273,11 +273,13 @@ def test_an_inner_ask_asks_outward() -> None:
     close(ft.grad(f)(0.5), 0.0)
 
 
-def test_members_stay_in_front_of_the_axes_that_broadcasting_adds() -> None:
-    """Where they do, nothing is transposed, whatever the mapped number meets."""
+def test_members_of_a_number_stay_in_front_of_longer_rows() -> None:
+    """Nothing is transposed whatever they meet; more members than each row is long are last."""
     row, matrix = np.ones(5), np.ones((3, 5))
-    mapped = ft.make_jaxpr(ft.vmap(lambda s: s * row + fnp.sum(s - matrix, 0)))(np.ones(4))
-    assert all(eqn.primitive.name != "transpose" for eqn in mapped.jaxpr.eqns)
+    f = ft.vmap(lambda s: s * row + fnp.sum(s - matrix, 0))
+    few, many = (ft.make_jaxpr(f)(np.ones(n)).jaxpr.eqns for n in (4, 40))
+    assert all(eqn.primitive.name != "transpose" for eqn in few)
+    assert all(eqn.outputs[0].aval.shape[-1] == 40 for eqn in many[:-1])
 
 
 def test_products_along_a_middle_axis_are_differentiated_where_they_lie() -> None:

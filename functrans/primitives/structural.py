@@ -88,12 +88,15 @@ def broadcast_transpose(cts: list[Value], x: Linear, *, shape: Shape, axes: Axes
 def _broadcast_batch(
     axis: MappedAxis, xs: Sequence[Value], dims: Dims, *, shape: Shape, axes: Axes
 ) -> Batched:
-    """The members go before the axes that are new there, so that what leads stays in front."""
+    """Members of a number go first where each becomes a longer row than there are members, so that
+    rows stay rows, and last where they are the longer row."""
     own = [i for i in range(len(shape)) if i not in axes]
     (dim,) = dims
     if dim is None:
         return bind(broadcast_p, *xs, shape=shape, axes=axes), [None]
-    place = own[dim - 1] + 1 if dim else 0
+    place = own[dim] if dim < len(own) else len(shape)
+    if not own and shape and shape[-1] >= axis.size:
+        place = 0
     full_shape = inserted(shape, place, axis.size)
     return bind(broadcast_p, *xs, shape=full_shape, axes=shifted(axes, place)), [place]
 
