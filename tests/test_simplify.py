@@ -12,8 +12,8 @@ import functrans as ft
 import functrans.numpy as fnp
 from functrans import lax
 from functrans.bind import eval_jaxpr
-from functrans.ir import Jaxpr
-from functrans.transforms.simplify import simplify
+from functrans.ir import Eqn, Jaxpr, Var, check_jaxpr
+from functrans.transforms.simplify import composed, simplify
 
 
 def names(jaxpr: Jaxpr) -> list[str]:
@@ -65,3 +65,17 @@ def test_what_is_added_to_a_slice_stands_on_either_side(first: bool) -> None:
     left, found = collected(f, total, np.int64(1), u, v)
     assert left.count("dynamic_update_slice") == 2
     np.testing.assert_array_equal(found, [0.0, 11.0, 122.0, 203.0, 4.0, 5.0])
+
+
+def test_equations_that_became_equal_are_one_where_programs_are_composed() -> None:
+    """A loop that has lost what nobody reads may be another one: its readers read that."""
+    once = ft.make_jaxpr(np.sin)(np.float64(1.5)).jaxpr
+    (x,), (sine,) = once.invars, once.eqns
+    again, twice = Var(sine.outputs[0].aval), Var(sine.outputs[0].aval)
+    eqns = [sine, Eqn(sine.primitive, [x], [again], {}), Eqn(sine.primitive, [again], [twice], {})]
+    first = Jaxpr([x], eqns, [*sine.outputs, twice])
+    first.simple = True
+    made = composed(first, ft.make_jaxpr(np.exp)(np.float64(1.5)).jaxpr, 1)
+    check_jaxpr(made)
+    assert names(made) == ["sin", "sin", "exp"]
+    np.testing.assert_allclose(eval_jaxpr(made, [1.5])[1], np.exp(np.sin(np.sin(1.5))))

@@ -33,8 +33,15 @@ class Rewriter:
         self._alias.update(zip(variables, map(self.resolve, atoms), strict=True))
 
     def adopt(self, eqns: Sequence[Eqn]) -> None:
-        """Keep equations of a simplified program, of which no rule says anything."""
+        """Keep equations of a simplified program, of which no rule says anything.
+
+        Two may have become one in the meantime, where loops lost what nobody reads.
+        """
+        alias = self._alias
         for eqn in eqns:
+            if alias and not alias.keys().isdisjoint(eqn.inputs):
+                inputs = [self.resolve(a) for a in eqn.inputs]
+                eqn = Eqn(eqn.primitive, inputs, eqn.outputs, eqn.params, eqn.source)
             self._keep_or_merge(eqn)
 
     def add(self, eqn: Eqn) -> None:

@@ -42,7 +42,6 @@ EQUIVALENT: tuple[Equivalent, ...] = (
     Equivalent("Windows.__init__", "MOST_SLOTS //", "it decides how the same sum is cut"),
     Equivalent("steps_of_polygamma", "STEPS + n", "a dozen terms are enough", "(STEPS,"),
     Equivalent("convolve", "c.work / 8", "it decides about threads, which change no bits"),
-    Equivalent("VectorLoop.full", "icmp sgt i64 {count}, 0", "no steps are no steps either way"),
     Equivalent("VectorLoop.masked", "n < self.lanes", "a mask of all lanes masks nothing"),
     Equivalent("VectorLoop.active", "icmp sgt i64 {left}, {lanes}", "equal ones are the same"),
     Equivalent("_added_to_slice", "1 - i", "the operands are two: -1 is the last", "i - 1"),
@@ -89,7 +88,7 @@ EQUIVALENT: tuple[Equivalent, ...] = (
     Equivalent("lower_concatenate", "both(mask, rest)", "the rest lies behind it", "(rest, mask)"),
     Equivalent("lower_overlap", "4.0 * y.aval.size", "it decides about threads"),
     Equivalent("axis_of", "first * stride + t * rhs", "a number divides as its negative", "low -"),
-    Equivalent("scalar_cost", "rule.cost * 2.5", "it chooses among ways to the same result"),
+    Equivalent("scalar_cost", "rule.cost * COMPLEX", "it chooses among ways to the same result"),
     Equivalent("step", "GROUP * MOST_GROUPS", "it decides whether a body is written twice"),
     Equivalent(
         "Writer.depth", "len(self.memos) - 1", "no open loop is without a memo", "(len(self"
