@@ -8,6 +8,8 @@ from math import inf
 from jit.loop_ir.nodes import (
     INTRINSICS,
     ITEMSIZE,
+    LANE_BYTES,
+    LANEWISE,
     Address,
     Block,
     Callback,
@@ -20,6 +22,7 @@ from jit.loop_ir.nodes import (
     Op,
     Pointer,
     Run,
+    Stmt,
     Store,
     Value,
     While,
@@ -31,6 +34,8 @@ from jit.vectors import Target
 AFFINE = frozenset({"add", "sub", "mul"})
 # The body of a loop that weighs more than this is written once, under a mask where there is one.
 LARGE = 60
+# Chains of steps that wait for each other go so many vectors at a time, while registers suffice.
+ABREAST, MOST_ABREAST = 2, 4
 # A parallel loop of less volume, some 50 us, does not pay for waking a thread that sleeps.
 SMALL_VOLUME = 1_250_000
 # A buffer of so many bytes is not in a cache when it is met again; one of many more would only
@@ -163,6 +168,8 @@ def stride_of(value: Value, var: Value, known: dict[Value, int | None]) -> int |
         return 1
     if not isinstance(value, Op):
         return None if isinstance(value, Load) else 0
+    if value.name in LANEWISE:
+        return int(value.name == "lane" and value.args[0] is var)
     if value not in known:
         strides = [stride_of(a, var, known) for a in value.args]
         known[value] = combine_strides(value, strides)
@@ -195,10 +202,17 @@ def is_contiguous(block: Block, var: Value, known: dict[Value, int | None]) -> b
     return True
 
 
+def waits(stmt: Stmt) -> bool:
+    """Is it a loop in each of whose steps a processor waits for the one before?"""
+    return isinstance(stmt, For) and 0 < len(stmt.carries) <= MOST_ABREAST
+
+
 def lane_count(target: Target, stmt: For) -> int:
     """How many lanes a vector loop runs on."""
     size = widest(stmt.body, stmt.carries)
     lanes = max(target.vector_bytes // size, 1)
+    if any(waits(s) for s in stmt.body.stmts):
+        lanes = min(ABREAST * lanes, LANE_BYTES // size)
     if lanes > 16 and not is_contiguous(stmt.body, stmt.var, {}):
         lanes = 16
     n = static_extent(stmt)

@@ -44,6 +44,7 @@ from jit.passes.lines import kernel_lines
 from jit.passes.loops import Written, write_program
 from jit.passes.nested import Nesting
 from jit.passes.prepare import inline_calls, to_graph
+from jit.passes.rolled import rolled
 from jit.passes.sharing import shared_plan
 from jit.runtime import callbacks, symbols, threads
 
@@ -167,6 +168,7 @@ def compile_jaxpr(jaxpr: Jaxpr, donate: Sequence[int] = ()) -> Executable:
     with timer.stage("loops"):
         written = write_program(plan, "program", taken, callback, nesting.errors)
         program, together = in_blocks(written.program)
+        program, loops = rolled(program)
         if CHECKED:
             check_program(program)
     target = native.host_target()
@@ -195,7 +197,7 @@ def compile_jaxpr(jaxpr: Jaxpr, donate: Sequence[int] = ()) -> Executable:
         loops=any("form" in eqn.params for eqn in graph.eqns),
     )
     report = report_of(timer, plan, written, program)
-    report.kernels += together
+    report.kernels += together + loops
     return Executable(prepared, program, loaded, dispatcher, report)
 
 

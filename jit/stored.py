@@ -28,6 +28,8 @@ FEW = 64
 HEAVY = 8.0
 """Simple operations per element that take less time on vectors, with a store and a load, than one
 element after another."""
+MOST_RESULTS = 32
+"""So many results of elementwise chains are made in one kernel, with what they have in common."""
 MOST_EQUATIONS = 256
 """Up to so many equations over few elements are one expression, and twice as many one kernel."""
 
@@ -83,6 +85,7 @@ def choose_stored(graph: Graph) -> dict[Var, str]:
     bound_depth(graph, stored)
     bound_reads(graph, stored)
     bound_equations(graph, stored)
+    bound_results(graph, stored)
     return stored
 
 
@@ -254,3 +257,43 @@ def bound_equations(graph: Graph, stored: dict[Var, str]) -> None:
         if is_inlined(eqn):
             count += 1
             stretches |= {o: here for o in eqn.outputs if o.aval.size <= FEW and costs[o] > CHEAP}
+
+
+def bound_results(graph: Graph, stored: dict[Var, str]) -> None:
+    """Cut programs that leave many results on their way, as a path of many steps, in stretches.
+
+    No kernel makes them all, and each would compute again all that is before its own.
+    """
+    results = {v for v in stored if v in graph.producers and is_inlined(graph.producers[v])}
+    for eqn in graph.eqns:
+        if eqn.primitive.name == "concatenate" and eqn.outputs[0] in stored:
+            results.update(under_views(graph, a) for a in eqn.inputs if isinstance(a, Var))
+    if len(results) <= MOST_RESULTS:
+        return
+    costs = inline_costs(graph, stored)
+    stretches: dict[Var, int] = {}
+    count = 0
+    for eqn in graph.eqns:
+        here = count // MOST_RESULTS
+        if eqn.primitive in INDEXED:
+            # A part of a result stands where it is made, not where the parts are joined.
+            here = min(
+                [stretches.get(a, here) for a in eqn.inputs if isinstance(a, Var)], default=here
+            )
+        elif is_inlined(eqn):
+            for atom in eqn.inputs:
+                if isinstance(atom, Var) and stretches.get(atom, here) != here:
+                    stored.setdefault(atom, "read by other results than it is made with")
+        for out in eqn.outputs:
+            count += out in results
+            if is_inlined(eqn) and costs[out] > CHEAP:
+                stretches[out] = here
+
+
+def under_views(graph: Graph, var: Var) -> Var:
+    """What a variable is an indexed form of."""
+    eqn = graph.producers.get(var)
+    while eqn is not None and eqn.primitive in INDEXED and isinstance(eqn.inputs[0], Var):
+        var = eqn.inputs[0]
+        eqn = graph.producers.get(var)
+    return var

@@ -28,7 +28,7 @@ not frozen ones because thousands of them are built on the way to a first call.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 DType = Literal[
@@ -53,6 +53,8 @@ ITEMSIZE: dict[DType, int] = {
     "f32": 4,
     "f64": 8,
 }
+LANE_BYTES = 128
+"""The lanes of a vector loop hold no more bytes of any type."""
 FLOATS: frozenset[DType] = frozenset({"f16", "bf16", "f32", "f64"})
 SIGNED: frozenset[DType] = frozenset({"i8", "i16", "i32", "i64"})
 UNSIGNED: frozenset[DType] = frozenset({"u8", "u16", "u32", "u64"})
@@ -515,3 +517,61 @@ def inner_blocks(stmt: object) -> tuple[Block, ...]:
             return (stmt.then, stmt.orelse)
         case _:
             return ()
+
+
+def reads(stmt: object) -> Iterator[Value]:
+    """The values that a statement reads, and those inside it."""
+    match stmt:
+        case Op():
+            yield from stmt.args
+        case Load():
+            yield from (v for v in (stmt.offset, stmt.where, stmt.other) if v is not None)
+        case Store():
+            yield from (v for v in (stmt.offset, stmt.value, stmt.where) if v is not None)
+        case For():
+            yield stmt.extent
+        case While():
+            yield stmt.test
+        case If():
+            yield stmt.cond
+            for join in stmt.joins:
+                yield from (join.then, join.orelse)
+        case CallExtern():
+            yield from (a.offset if isinstance(a, Pointer) else a for a in stmt.args)
+        case Callback():
+            yield from (stmt.index, *[pointer.offset for pointer in stmt.pointers])
+        case Address():
+            yield stmt.offset
+        case Run():
+            yield from (stmt.inputs.offset, stmt.outputs.offset, stmt.arena.offset)
+        case Grow():
+            yield stmt.count
+        case Fail():
+            yield stmt.cond
+        case Leave():
+            yield stmt.status
+        case _:
+            raise TypeError(f"{type(stmt).__name__} is not a statement")
+    if isinstance(stmt, For | While):
+        for carry in stmt.carries:
+            yield from (carry.init, carry.next)
+    for block in inner_blocks(stmt):
+        for inner in block.stmts:
+            yield from reads(inner)
+
+
+def may_write(block: Block) -> Iterator[str]:
+    """The names of the buffers that a block stores to, or hands to others."""
+    for stmt in block.stmts:
+        match stmt:
+            case Store() | Address():
+                yield stmt.buffer.name
+            case CallExtern():
+                yield from (a.buffer.name for a in stmt.args if isinstance(a, Pointer))
+            case Callback():
+                yield from (pointer.buffer.name for pointer in stmt.pointers)
+            case Run():
+                yield from (p.buffer.name for p in (stmt.inputs, stmt.outputs, stmt.arena))
+            case _:
+                for inner in inner_blocks(stmt):
+                    yield from may_write(inner)

@@ -44,6 +44,7 @@ from jit.passes.joining import joined, taken_apart
 from jit.passes.lines import kernel_lines
 from jit.passes.loops import write_program
 from jit.passes.prepare import expand, flat, to_graph
+from jit.passes.rolled import rolled
 from jit.passes.sharing import shared_plan
 from jit.passes.spread import gathered, spread_sums
 from jit.passes.totals import pass_plans
@@ -179,7 +180,8 @@ class Nesting:
         plan = shared_plan(graph)
         written = write_program(plan, name, taken, self.callback, self.errors)
         program, together = in_blocks(written.program)
-        lines = [*kernel_lines(plan, written.schedules), *together]
+        program, loops = rolled(program)
+        lines = [*kernel_lines(plan, written.schedules), *together, *loops]
         places, cost = tuple(written.in_place), sum(map(step_cost, plan.steps))
         return Inner(program, places, tuple(calls), tuple(lines), jaxpr.effect, cost)
 

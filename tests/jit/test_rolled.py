@@ -1,0 +1,418 @@
+"""Steps that were written out are loops in native code, and no bit of a result depends on it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import functrans as ft
+import functrans.numpy as fnp
+from jit.loop_ir.builder import Builder
+from jit.loop_ir.check import check_program
+from jit.loop_ir.nodes import Block, Buffer, For, Kernel, Load, Op, Program, Value, reads
+from jit.passes.repeats import Each, Finder, Lag, Left
+from jit.passes.rolled import MOST_NOTED, rolled
+from jit.target import Target
+from tests.jit.loop_programs import run, targets
+
+N = 21
+TARGETS = targets()
+# No products: LLVM may contract them with sums, or not, by who else reads them. What stands in no
+# loop calls the C library for sines.
+UNARY, EXACT = ("sin", "neg", "abs", "sqrt", "tanh"), ("neg", "abs", "sqrt", "floor")
+BINARY = ("add", "sub", "div", "min", "max")
+
+
+class Template:
+    """What every step of one random repetition does, as the numbers of its operands.
+
+    An operand is ("own", statement, lag), ("given", k), ("fixed", number), ("literal", number),
+    which differs from step to step, or ("left", statement, way) of the repetition before.
+    """
+
+    def __init__(self, rng: np.random.Generator, before: int, unary: Sequence[str]) -> None:
+        self.length = int(rng.integers(5, 14))
+        self.rows: list[tuple[str, list[tuple[Any, ...]]]] = []
+        for place in range(self.length):
+            name = str(rng.choice(unary if rng.random() < 0.3 else BINARY))
+            count = 1 if name in unary else 2
+            operands = [self.operand(rng, place, before, k + 1 == count) for k in range(count)]
+            # The last reads the step before, so that there is a chain.
+            if place == self.length - 1:
+                operands[0] = ("own", place, 1)
+            self.rows.append((name, operands))
+
+    def operand(
+        self, rng: np.random.Generator, place: int, before: int, varies: bool
+    ) -> tuple[Any, ...]:
+        kind = int(rng.integers(0, 8))
+        if varies and kind < 3:
+            kind = 5  # what is the same in all steps moves out of a loop
+        match kind:
+            case 0:
+                return ("given", int(rng.integers(0, 2)))
+            case 1:
+                return ("fixed", float(rng.normal()))
+            case 2:
+                return ("literal", float(rng.normal()))
+            case 3 | 4 if before:
+                return ("left", int(rng.integers(0, before)), int(rng.choice([-1, 1])))
+            case 5 | 6:
+                return ("own", int(rng.integers(0, self.length)), int(rng.integers(1, 4)))
+            case _ if place:
+                return ("own", int(rng.integers(max(0, place - 3), place)), 0)
+            case _:
+                return ("own", 0, 1)
+
+
+def written_out(
+    b: Builder, templates: Sequence[Template], steps: int, given: Sequence[Value]
+) -> list[list[list[Value]]]:
+    """All steps of all repetitions, one after the other: the values by repetition and step."""
+    made: list[list[list[Value]]] = []
+    for number, template in enumerate(templates):
+        rows: list[list[Value]] = []
+        made.append(rows)
+        for k in range(steps):
+            row: list[Value] = []
+            rows.append(row)
+            for name, operands in template.rows:
+                values = [operand_of(b, o, made, number, k, given) for o in operands]
+                row.append(b.op(name, *values))
+    return made
+
+
+def operand_of(
+    b: Builder,
+    operand: tuple[Any, ...],
+    made: Sequence[Sequence[Sequence[Value]]],
+    number: int,
+    k: int,
+    given: Sequence[Value],
+) -> Value:
+    kind, *rest = operand
+    match kind:
+        case "given":
+            return given[rest[0]]
+        case "fixed":
+            return b.const(given[0].dtype, rest[0])
+        case "literal":
+            return b.const(given[0].dtype, rest[0] + 0.125 * k)
+        case "left":
+            rows = made[number - 1]
+            return rows[k if rest[1] > 0 else len(rows) - 1 - k][rest[0]]
+        case _:
+            slot, lag = rest
+            if k < lag:
+                return given[(slot + lag + k) % len(given)]
+            return made[number][k - lag][slot]
+
+
+def random_program(seed: int, kind: str, dtype: str) -> Program:
+    """Repetitions in a kernel without a loop, or in one; some of their values are results."""
+    rng = np.random.default_rng(seed)
+    steps = int(rng.integers(50, 90))
+    templates: list[Template] = []
+    for _ in range(int(rng.integers(1, 4))):
+        before = templates[-1].length if templates else 0
+        templates.append(Template(rng, before, EXACT if kind == "scalar" else UNARY))
+    b = Builder("random")
+    inputs = [b.input(f"x{k}", dtype, N) for k in range(4)]  # type: ignore[arg-type]
+    outputs = [b.output(f"y{k}", dtype, N) for k in range(4)]  # type: ignore[arg-type]
+
+    def body(i: Value) -> None:
+        given = [b.load(x, i) for x in inputs]
+        made = written_out(b, templates, steps, given)
+        singles = [made[int(rng.integers(0, len(made)))] for _ in range(3)]
+        values = [rows[int(rng.integers(0, steps))][-1] for rows in singles]
+        for y, value in zip(outputs, [*values, made[-1][-1][-1]], strict=True):
+            b.store(y, i, value)
+
+    with b.kernel("all"):
+        if kind == "scalar":
+            body(b.index(3))
+        else:
+            with b.for_(N, kind) as loop:  # type: ignore[arg-type]
+                body(loop.i)
+    return b.finish()
+
+
+@pytest.fixture(params=list(TARGETS))
+def target(request: pytest.FixtureRequest) -> Target:
+    """This machine, then AVX2 only, then SSE2 only."""
+    return TARGETS[request.param]
+
+
+@pytest.mark.parametrize("kind", ["scalar", "serial", "vector", "parallel_vector"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_loop_computes_the_bits_of_its_steps(seed: int, kind: str, target: Target) -> None:
+    rng, dtype = np.random.default_rng(seed), ("f64", "f32")[seed % 2]
+    inputs = [rng.normal(size=N).astype(dtype.replace("f64", "f8").replace("f32", "f4"))] * 4
+    inputs = [(a + k).astype(a.dtype) for k, a in enumerate(inputs)]
+    program = random_program(seed, kind, dtype)
+    made = rolled(program)
+    assert made.lines
+    assert size_of(made.program) < size_of(program) / 4
+    found, wanted = run(made.program, inputs, target), run(program, inputs, target)
+    for a, b in zip(found, wanted, strict=True):
+        part = slice(3, 4) if kind == "scalar" else slice(None)
+        assert_array_equal(a[part], b[part])
+
+
+def size_of(program: Program) -> int:
+    return sum(size_of_block(kernel.body) for kernel in program.kernels)
+
+
+def size_of_block(block: Block) -> int:
+    inner = [stmt.body for stmt in block.stmts if isinstance(stmt, For)]
+    return len(block.stmts) + sum(map(size_of_block, inner))
+
+
+def test_most_random_steps_are_found() -> None:
+    found = [bool(rolled(random_program(seed, "vector", "f64")).lines) for seed in range(60)]
+    assert sum(found) > 50
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(4, 124))
+def test_loops_of_many_random_steps(seed: int) -> None:
+    kind = ("scalar", "serial", "vector", "parallel_vector")[seed % 4]
+    rng = np.random.default_rng(seed)
+    inputs = [rng.normal(size=N) for _ in range(4)]
+    program = random_program(seed, kind, "f64")
+    found, wanted = run(rolled(program).program, inputs), run(program, inputs)
+    for a, b in zip(found, wanted, strict=True):
+        part = slice(3, 4) if kind == "scalar" else slice(None)
+        assert_array_equal(a[part], b[part])
+
+
+# -- what is found and what is not --------------------------------------------------------------
+
+
+def block_of(build: Callable[[Builder, Value, Buffer], object]) -> tuple[Program, Block]:
+    """A kernel of one element of x, with what `build` makes of it."""
+    b = Builder("one")
+    x, y = b.input("x", "f64", 96), b.output("y", "f64", 96)
+    with b.kernel("one"):
+        build(b, b.load(x, b.index(0)), y)
+    program = b.finish()
+    return program, program.kernels[0].body
+
+
+def test_sines_and_cosines_of_the_same_steps_are_one_loop() -> None:
+    def build(b: Builder, x: Value, y: Buffer) -> None:
+        value, arguments = x, []
+        for _ in range(80):
+            arguments.append(value)
+            value = b.mul(b.add(b.op("sin", value), 0.5), 1.25)
+        cosines = [b.op("cos", argument) for argument in arguments]
+        for k in range(80):
+            b.store(y, b.index(k), cosines[k])
+        b.store(y, b.index(80), value)
+
+    program, block = block_of(build)
+    first, second, third = Finder(block, ()).run()
+    assert (first.steps, first.period, first.loop) == (80, 3, 0)
+    assert (second.steps, second.period, second.loop) == (80, 1, 0)
+    assert isinstance(second.sources[0][0], Lag)
+    assert (third.steps, third.loop) == (80, 2)
+    assert isinstance(third.sources[0][0], Each)
+    assert isinstance(third.sources[0][1], Left)
+    found, wanted = (run(p, [np.ones(96)])[0][:81] for p in (rolled(program).program, program))
+    assert_allclose(found, wanted, rtol=1e-14)  # the C library's sine is another
+
+
+def test_a_step_may_read_several_steps_back() -> None:
+    def build(b: Builder, x: Value, y: Buffer) -> None:
+        a, c, d = x, b.add(x, 1.0), b.add(x, 2.0)
+        for _ in range(120):
+            a, c, d = c, d, b.sub(b.mul(c, 1.5), b.mul(b.add(a, d), 0.25))
+        b.store(y, b.index(0), d)
+        b.store(y, b.index(1), a)
+
+    program, block = block_of(build)
+    (found,) = Finder(block, ()).run()
+    assert {s.steps for row in found.sources for s in row if isinstance(s, Lag)} == {0, 1, 2, 3}
+    inputs = [np.full(96, 0.3)]
+    assert_array_equal(run(rolled(program).program, inputs)[0][:2], run(program, inputs)[0][:2])
+
+
+def test_signed_zeros_and_nan_are_literals_like_others() -> None:
+    zeros = [0.0, -0.0]
+    for numbers in ([0.0] * 80, [-0.0] * 80, [zeros[k % 2] for k in range(80)], [np.nan] * 80):
+
+        def build(b: Builder, x: Value, y: Buffer) -> None:
+            value = x
+            for number in numbers:  # noqa: B023
+                value = b.max(b.mul(b.const("f64", number), value), b.op("sin", value))
+            b.store(y, b.index(0), value)
+
+        program, block = block_of(build)
+        (found,) = Finder(block, ()).run()
+        differ = any(isinstance(s, Each) for row in found.sources for s in row)
+        assert differ == (len({np.float64(n).tobytes() for n in numbers}) > 1)
+        inputs = [np.full(96, 0.7)]
+        assert_array_equal(run(rolled(program).program, inputs)[0][:1], run(program, inputs)[0][:1])
+
+
+def test_what_little_would_be_saved_stays_as_it_is() -> None:
+    def build(b: Builder, x: Value, y: Buffer) -> None:
+        for _ in range(12):
+            x = b.mul(b.op("sin", x), 1.5)
+        b.store(y, b.index(0), x)
+
+    program, _ = block_of(build)
+    assert rolled(program).program is program
+
+
+def test_more_notes_than_a_stack_holds_stay_as_they_are() -> None:
+    steps = MOST_NOTED // 128 + 8
+    b = Builder("large")
+    x, y = b.input("x", "f64", 16), b.output("y", "f64", 16)
+    with b.kernel("large"), b.for_(16, "vector") as loop:
+        values = [b.load(x, loop.i)]
+        for _ in range(steps):
+            values.append(b.add(b.op("sin", values[-1]), 0.5))
+        total = values[-1]
+        for value in reversed(values):
+            total = b.mul(b.add(total, value), 0.5)
+        b.store(y, loop.i, total)
+    program = b.finish()
+    assert rolled(program).program is program
+
+
+def test_values_that_other_statements_hand_on_stay_as_they_are() -> None:
+    """A failure or a loop reads a single step."""
+
+    def build(b: Builder, x: Value, y: Buffer) -> None:
+        values = [x]
+        for _ in range(80):
+            values.append(b.add(b.mul(b.op("sin", values[-1]), 1.5), 0.5))
+        b.fail("too large", b.gt(values[40], 1e9))
+        b.store(y, b.index(0), values[-1])
+
+    program, _ = block_of(build)
+    assert rolled(program).program is program
+
+
+def test_kernels_that_are_alike_stay_alike() -> None:
+    b = Builder("several")
+    x, y = b.input("x", "f64", 60), b.output("y", "f64", 60)
+    for k in range(3):
+        with b.kernel(f"k{k}"), b.for_(20, "vector") as loop:
+            values = [b.load(x, b.add(loop.i, 20 * k))]
+            for step in range(60):
+                values.append(b.add(b.op("sin", values[-1]), 0.5 * step))
+            total = values[-1]
+            for value in reversed(values):
+                total = b.mul(b.add(total, b.op("cos", value)), 0.5)
+            b.store(y, b.add(loop.i, 20 * k), total)
+    program = b.finish()
+    made = rolled(program)
+    assert len(made.lines) == 6
+    kinds = [buffer.kind for buffer in made.program.buffers]
+    assert kinds.count("local") == 1
+    assert kinds.count("const") == 1
+    inputs = [np.linspace(-1, 1, 60)]
+    assert_array_equal(run(made.program, inputs)[0], run(program, inputs)[0])
+
+
+def test_looking_for_steps_takes_linear_time() -> None:
+    """Also where everything looks alike and nothing repeats."""
+
+    def seconds(count: int) -> float:
+        rng = np.random.default_rng(0)
+        b = Builder("alike")
+        x, y = b.input("x", "f64", 8), b.output("y", "f64", 8)
+        with b.kernel("alike"):
+            values: list[Value] = [b.load(x, b.index(k)) for k in range(8)]
+            for _ in range(count):
+                i, j = rng.integers(0, len(values), 2)
+                values.append(b.mul(values[i], values[j]))
+            b.store(y, b.index(0), values[-1])
+        block = b.finish().kernels[0].body
+        times: list[float] = []
+        for _ in range(5):
+            start = time.perf_counter()
+            Finder(block, ()).run()
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    assert seconds(8000) < 12 * seconds(1000)
+
+
+def test_reads_answers_all_that_statements_read() -> None:
+    """By the check of programs: without one of them each statement that reads it is a fault."""
+    program = random_program(1, "vector", "f64")
+    (kernel,) = program.kernels
+    (loop,) = kernel.body.stmts
+    inside = {v for stmt in loop.body.stmts for v in reads(stmt)}  # type: ignore[union-attr]
+    made = {stmt for stmt in loop.body.stmts if isinstance(stmt, Op | Load)}  # type: ignore[union-attr]
+    assert inside & made
+    assert {v for v in reads(loop) if v in made} == inside & made
+    check_program(Program("same", program.buffers, [Kernel("all", kernel.body)]))
+
+
+# -- Python loops ------------------------------------------------------------------------------
+
+
+def decay(x: Any) -> Any:
+    """Runge and Kutta, 40 steps."""
+
+    def f(t: float, x: Any) -> Any:
+        return -x + fnp.sin(3.0 * t) * fnp.cos(x)
+
+    for k in range(40):
+        t, h = 0.05 * k, 0.05
+        k1 = f(t, x)
+        k2 = f(t + h / 2, x + h / 2 * k1)
+        k3 = f(t + h / 2, x + h / 2 * k2)
+        k4 = f(t + h, x + h * k3)
+        x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    return x
+
+
+def pendulum(x: Any) -> Any:
+    """Two states and the path of one of them."""
+    angle, speed, path = x, 0.1 * x, []
+    for _ in range(60):
+        speed = speed - 0.05 * fnp.sin(angle)
+        angle = angle + 0.05 * speed
+        path.append(angle)
+    return fnp.stack(path)
+
+
+def observed(x: Any) -> Any:
+    """A filter along measurements, which are elements of an array."""
+    data, state, error = fnp.cos(fnp.arange(70) * 0.3), x, 0.0 * x
+    for k in range(70):
+        error = error + (state - data[k]) ** 2
+        state = fnp.tanh(0.9 * state + 0.3 * data[k])
+    return error
+
+
+def momentum(x: Any) -> Any:
+    """Descent with momentum on a function of each element, with a rate that falls."""
+    slope = ft.grad(lambda z: fnp.sum(fnp.log(1 + z * z) + 0.1 * fnp.cos(z)))
+    speed = 0.0 * x
+    for k in range(50):
+        speed = 0.9 * speed - 0.1 / (1 + 0.1 * k) * slope(x)
+        x = x + speed
+    return x
+
+
+@pytest.mark.parametrize("f", [decay, pendulum, observed, momentum])
+@pytest.mark.parametrize("derivative", [False, True])
+def test_python_loops_are_loops(f: Callable[[Any], Any], derivative: bool) -> None:
+    g = ft.grad(lambda x: fnp.sum(f(x) ** 2)) if derivative else f
+    x = np.linspace(-1.5, 1.5, 133)
+    compiled = ft.jit(g)
+    found = np.asarray(compiled(x))
+    assert_allclose(found, np.asarray(g(x)), rtol=1e-12, atol=1e-12)
+    lines = compiled.lower(x).compile_report().kernels
+    assert any("written out, are a loop" in line for line in lines)
