@@ -292,8 +292,10 @@ def bound_results(graph: Graph, stored: dict[Var, str]) -> None:
 
 def under_views(graph: Graph, var: Var) -> Var:
     """What a variable is an indexed form of."""
-    eqn = graph.producers.get(var)
-    while eqn is not None and eqn.primitive in INDEXED and isinstance(eqn.inputs[0], Var):
-        var = eqn.inputs[0]
+    while True:
         eqn = graph.producers.get(var)
-    return var
+        if eqn is None or eqn.primitive not in INDEXED or not eqn.inputs:
+            return var
+        if not isinstance(eqn.inputs[0], Var):
+            return var
+        var = eqn.inputs[0]

@@ -265,8 +265,12 @@ class Finder:
         """The repetition from a statement on that saves most."""
         after = bisect_right(alike, at)
         found = [self.repeat(at, other - at) for other in alike[after : after + TRIES]]
-        known = [repeat for repeat in found if repeat is not None and repeat.saved >= LEAST]
+        known = [repeat for repeat in found if repeat is not None and self.pays(repeat)]
         return max(known, key=lambda repeat: repeat.saved, default=None)
+
+    def pays(self, repeat: Repeat) -> bool:
+        """Is it long enough for a loop, or in one that is there?"""
+        return repeat.saved >= LEAST or repeat.loop < len(self.found)
 
     def repeat(self, first: int, period: int) -> Repeat | None:
         """As many steps of a period as follow one pattern."""

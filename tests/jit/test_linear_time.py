@@ -56,6 +56,20 @@ def recurrent(steps: int) -> tuple[Function, tuple[Any, ...]]:
     return f, (np.ones((20, 20)), np.ones((20, 20)), np.ones((steps, 20, 20)))
 
 
+def path(steps: int) -> tuple[Function, tuple[Any, ...]]:
+    """Every step is a result: more of them than one kernel makes."""
+
+    def f(x: Any) -> Any:
+        speed, places = 0.1 * x, []
+        for _ in range(4 * steps):
+            speed = speed - 0.05 * fnp.sin(x)
+            x = x + 0.05 * speed
+            places.append(x)
+        return fnp.sum(fnp.stack(places) ** 2)
+
+    return f, (np.ones(1000),)
+
+
 def calls(f: Function, args: tuple[Any, ...]) -> int:
     """How many functions are called to trace, differentiate and compile value_and_grad(f)."""
     count = 0
@@ -74,7 +88,7 @@ def calls(f: Function, args: tuple[Any, ...]) -> int:
     return count
 
 
-@pytest.mark.parametrize("program", [chain, solver, recurrent])
+@pytest.mark.parametrize("program", [chain, solver, recurrent, path])
 def test_twice_the_steps_take_twice_the_calls(
     program: Callable[[int], tuple[Function, tuple[Any, ...]]],
     monkeypatch: pytest.MonkeyPatch,
