@@ -35,7 +35,7 @@ AFFINE = frozenset({"add", "sub", "mul"})
 # The body of a loop that weighs more than this is written once, under a mask where there is one.
 LARGE = 60
 # Chains of steps that wait for each other go so many vectors at a time, while registers suffice.
-ABREAST, MOST_ABREAST = 2, 4
+ABREAST, MOST_ABREAST, LEAST_WAIT = 2, 4, 3
 # A parallel loop of less volume, some 50 us, does not pay for waking a thread that sleeps.
 SMALL_VOLUME = 1_250_000
 # A buffer of so many bytes is not in a cache when it is met again; one of many more would only
@@ -203,8 +203,19 @@ def is_contiguous(block: Block, var: Value, known: dict[Value, int | None]) -> b
 
 
 def waits(stmt: Stmt) -> bool:
-    """Is it a loop in each of whose steps a processor waits for the one before?"""
-    return isinstance(stmt, For) and 0 < len(stmt.carries) <= MOST_ABREAST
+    """Is it a loop whose steps take some time on what the step before has made?
+
+    A fold does not: each of its steps is a single operation on the total.
+    """
+    if not isinstance(stmt, For) or not 0 < len(stmt.carries) <= MOST_ABREAST:
+        return False
+    after: dict[Value, int] = {carry.phi: 0 for carry in stmt.carries}
+    for inner in stmt.body.stmts:
+        if isinstance(inner, Op):
+            known = [after[a] for a in inner.args if a in after]
+            if known:
+                after[inner] = max(known) + (25 if inner.name in INTRINSICS else 1)
+    return max(after.get(carry.next, 0) for carry in stmt.carries) >= LEAST_WAIT
 
 
 def lane_count(target: Target, stmt: For) -> int:

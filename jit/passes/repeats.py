@@ -12,13 +12,30 @@ from collections.abc import Container, Sequence
 from typing import NamedTuple, TypeAlias
 
 from jit.loop_ir.builder import literal_key
-from jit.loop_ir.nodes import LANEWISE, Block, Buffer, Const, DType, Load, Op, Stmt, Store, Value
+from jit.loop_ir.nodes import (
+    INTRINSICS,
+    LANEWISE,
+    Block,
+    Buffer,
+    Const,
+    DType,
+    Load,
+    Op,
+    Stmt,
+    Store,
+    Value,
+)
 
 LEAST = 64
 """A repetition is of at least so many statements behind its first step."""
-LEAST_STEPS = 8
+LEAST_STEPS, LEAST_SHORT = 8, 24
+"""And of so many steps, or statements where steps are short."""
 LAGS = 4
 """A step reads of so many steps before it at most."""
+HEAVY = INTRINSICS | {"div", "sqrt"}
+"""A step has one of these, or a store, or reads what such steps have left: what a lowering writes
+out, such as a product, does not.
+"""
 GRAM, TRIES = 6, 4
 """Periods that are tried: how far the same so many statements stand off when they come again."""
 
@@ -200,8 +217,8 @@ class Finder:
     """The repetitions of one block, in order; none overlaps another.
 
     reads: what each statement reads
-    places: where a value is made
-    owners: which repetition a statement belongs to
+    places: where a value is made; origins: those of what each statement reads, or -1
+    heavy: how many statements before one are heavy; owners: which repetition a statement belongs to
     tokens: a number for each statement, equal where they may be the same one of two steps: what
     these have in common of an operand is all but where it is made, and which literal it is
     """
@@ -211,6 +228,8 @@ class Finder:
         self.stmts = block.stmts
         self.reads: list[tuple[Operand, ...]] = []
         self.places: dict[Operand, int] = {}
+        self.origins: list[list[int]] = []
+        self.heavy = [0]
         self.tokens: list[int] = []
         self.found: list[Repeat] = []
         self.owners = [-1] * len(block.stmts)
@@ -220,15 +239,20 @@ class Finder:
             read = operands(stmt)
             kinds = [HERE if a in places else self.kind(a, written) for a in read]
             key: object = place  # like no other
+            heavy = 0
             if type(stmt) is Op:
+                heavy = stmt.name in HEAVY
                 key = (stmt.name, stmt.dtype, *kinds)
                 places[stmt] = place
             elif type(stmt) is Load:
                 key = (Load, stmt.buffer.name, *kinds)
                 places[stmt] = place
             elif type(stmt) is Store:
+                heavy = 1
                 key = (Store, stmt.buffer.name, *kinds)
+            self.heavy.append(self.heavy[-1] + heavy)
             self.reads.append(read)
+            self.origins.append([places.get(a, -1) for a in read])
             self.tokens.append(numbers.setdefault(key, len(numbers)))
 
     def kind(self, operand: Operand, written: Container[str], depth: int = 0) -> object:
@@ -264,6 +288,8 @@ class Finder:
     def best(self, at: int, alike: Sequence[int]) -> Repeat | None:
         """The repetition from a statement on that saves most."""
         after = bisect_right(alike, at)
+        if len(alike) - after < LEAST_STEPS - 2:
+            return None
         found = [self.repeat(at, other - at) for other in alike[after : after + TRIES]]
         known = [repeat for repeat in found if repeat is not None and self.pays(repeat)]
         return max(known, key=lambda repeat: repeat.saved, default=None)
@@ -289,11 +315,34 @@ class Finder:
             return None  # a later start has none of these
         return Repeat(first, period, span.steps, sources, len(self.found))
 
+    def may_repeat(self, first: int, period: int) -> bool:
+        """Do a few steps look alike, and does one differ from the next as it should?"""
+        tokens, owners = self.tokens, self.owners
+        stop = first + max(LEAST_STEPS * period, LEAST_SHORT)
+        if tokens[first : stop - period] != tokens[first + period : stop]:
+            return False
+        heavy = self.heavy[first] < self.heavy[first + period]
+        if not heavy and not self.found:
+            return False
+        here = first + (LEAST_STEPS - 1) * period
+        steps = self.origins[here - period : here], self.origins[here : here + period]
+        pairs = zip(*steps, strict=True)
+        for before, after in pairs:
+            for a, b in zip(before, after, strict=True):
+                if a != b and b < first:
+                    # What another repetition left makes a step worth a loop too.
+                    if owners[b] < 0:
+                        return False
+                    heavy = True
+                elif a != b and b - a != period:
+                    return False
+        return heavy
+
     def patterns(self, first: int, period: int) -> list[list[Pattern | None]] | None:
         """Those of the operands of each statement, if a few steps follow them."""
-        tokens, stop = self.tokens, first + LEAST_STEPS * period
-        if tokens[first : stop - period] != tokens[first + period : stop]:
+        if not self.may_repeat(first, period):
             return None
+        stop = first + LEAST_STEPS * period
         patterns: list[list[Pattern | None]] = []
         for place in range(first, first + period):
             row: list[Pattern | None] = []
@@ -322,8 +371,7 @@ class Finder:
 
     def made_at(self, place: int, k: int, stop: int, period: int) -> list[int]:
         """Where operand k of a statement is made in each step; -1 for one from elsewhere."""
-        places = self.places
-        return [places.get(value, -1) for value in self.values(place, k, stop, period)]
+        return [origins[k] for origins in self.origins[place:stop:period]]
 
     def pattern(self, places: Sequence[int], first: int, period: int) -> Pattern | None:
         """What the last of a few steps and the one before it have in common, if they must."""

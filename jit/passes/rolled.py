@@ -119,8 +119,9 @@ class Roller:
         lanes: the variable of the vector loop around it, if there is one.
         """
         if len(block.stmts) >= LEAST:
-            writer = BlockWriter(self, Finder(block, self.written), lanes, results)
-            if writer.pays():
+            finder = Finder(block, self.written)
+            writer = BlockWriter(self, finder, lanes, results) if finder.run() else None
+            if writer is not None and writer.pays():
                 self.lines += [group.line() for group in writer.groups.values()]
                 return writer.write()
         stmts = [self.stmt(stmt, lanes) for stmt in block.stmts]
@@ -190,7 +191,7 @@ class BlockWriter:
         self.lanes = lanes
         self.results = results
         self.stmts = finder.stmts
-        self.repeats = finder.run()
+        self.repeats = finder.found
         self.groups: dict[int, Group] = {}
         for number, repeat in enumerate(self.repeats):
             group = self.groups.setdefault(repeat.loop, Group(repeat))

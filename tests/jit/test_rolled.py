@@ -40,6 +40,7 @@ class Template:
         self.rows: list[tuple[str, list[tuple[Any, ...]]]] = []
         for place in range(self.length):
             name = str(rng.choice(unary if rng.random() < 0.3 else BINARY))
+            name = name if place else "sqrt"
             count = 1 if name in unary else 2
             operands = [self.operand(rng, place, before, k + 1 == count) for k in range(count)]
             # The last reads the step before, so that there is a chain.
@@ -231,7 +232,7 @@ def test_a_step_may_read_several_steps_back() -> None:
     def build(b: Builder, x: Value, y: Buffer) -> None:
         a, c, d = x, b.add(x, 1.0), b.add(x, 2.0)
         for _ in range(120):
-            a, c, d = c, d, b.sub(b.mul(c, 1.5), b.mul(b.add(a, d), 0.25))
+            a, c, d = c, d, b.sub(b.op("sqrt", c), b.mul(b.add(a, d), 0.25))
         b.store(y, b.index(0), d)
         b.store(y, b.index(1), a)
 
