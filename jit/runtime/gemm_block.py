@@ -54,33 +54,21 @@ def _panel(kind: Kind) -> str:
     f = Function(
         f"internal void @panel_{name}(i64 %steps, ptr %a, i64 %a_stride, i64 %ars, i64 %aks, "
         "ptr %b, i64 %ldb, ptr %c, i64 %ldc, i64 %first, i64 %height, i64 %w, i64 %columns, "
-        "i1 %more, i1 %far, ptr %scratch)"
+        "i1 %more, i1 %far)"
     )
-    width = f.mul("%w", str(kind.lanes))
-    whole = f.test("eq", width, "%columns")
     index = f.sub("%w", "1")
     full_kernel = f.load("ptr", f.at("ptr", f"@table_{rows}", index))
     half_kernel = f.load("ptr", f.at("ptr", f"@table_{rows // 2}", index))
     with f.loop("%first", "%height", str(rows)) as i:
-        valid = f.min(str(rows), f.sub("%height", i))
+        valid = f.sub("%height", i)
         half = f.test("sle", valid, str(rows // 2))
         chosen = f.select(half, half_kernel, full_kernel, "ptr")
-        exact = f.either(f.test("eq", valid, str(rows)), f.test("eq", valid, str(rows // 2)))
-        in_place = f.both(whole, exact)
-        c_tile = f.at(ty, "%c", f.mul(i, "%ldc"))
-        target = f.select(in_place, c_tile, "%scratch", "ptr")
-        stride = f.select(in_place, "%ldc", width)
         a_tile = f.at(ty, "%a", f.mul(i, "%a_stride"))
-        adds, far = f.both("%more", in_place), f.both("%far", in_place)
+        c_tile = f.at(ty, "%c", f.mul(i, "%ldc"))
         f.do(
             f"call void {chosen}(i64 %steps, ptr {a_tile}, i64 %ars, i64 %aks, i64 {valid}, "
-            f"ptr %b, i64 %ldb, ptr {target}, i64 {stride}, i1 {adds}, i1 {far})"
+            f"ptr %b, i64 %ldb, ptr {c_tile}, i64 %ldc, i64 %columns, i1 %more, i1 %far)"
         )
-        with f.when(f.negate(in_place)):
-            f.do(
-                f"call void @edge_{name}(ptr %scratch, i64 {width}, ptr {c_tile}, i64 %ldc, "
-                f"i64 {valid}, i64 %columns, i1 %more)"
-            )
     return f.text()
 
 
@@ -110,7 +98,6 @@ def _blocks(kind: Kind) -> str:
     narrowest = most * tile.vectors - 8  # so many steps of one vector fill a panel
     packed_b = f(f"alloca [{most * panel} x {ty}], align 64")
     packed_row = f(f"alloca [{most * rows} x {ty}], align 64")
-    scratch = f(f"alloca [{rows * panel} x {ty}], align 64")
     must_pack = f.test("ne", "%csa", "1") if kind.pairs else "false"
     used = f.both(f.test("sgt", "%n", str(UNPACKED_COLUMNS)), f.test("sgt", "%k", str(FEW_STEPS)))
     large = f.test("sgt", f.mul("%m", "%k"), str(UNPACKED_BYTES // kind.bytes))
@@ -175,7 +162,6 @@ def _blocks(kind: Kind) -> str:
             f.both(few, straight),
             far,
             packed_b,
-            scratch,
         )
     return f.text()
 
@@ -195,7 +181,6 @@ def _panels(
     raw: str,
     far: str,
     packed_b: str,
-    scratch: str,
 ) -> None:
     """Multiply one block of A with every panel of B, from left to right."""
     tile, ty, name = kind.tile, kind.scalar, kind.name
@@ -234,7 +219,7 @@ def _panels(
         f.do(
             f"call void {kernel_name(kind, rows, tile.vectors, True)}(i64 {steps}, "
             f"ptr {a_start}, i64 {ars}, i64 {aks}, i64 {rows}, ptr {b_block}, i64 %rsb, "
-            f"ptr {c_panel}, i64 %ldc, i1 {more}, i1 {far}, ptr {packed_b})"
+            f"ptr {c_panel}, i64 %ldc, i64 {width}, i1 {more}, i1 {far}, ptr {packed_b})"
         )
 
     def before() -> None:
@@ -251,7 +236,7 @@ def _panels(
     f.do(
         f"call void @panel_{name}(i64 {steps}, ptr {a_start}, i64 {a_stride}, i64 {ars}, "
         f"i64 {aks}, ptr {b_start}, i64 {ldb}, ptr {c_panel}, i64 %ldc, i64 {first}, "
-        f"i64 {height}, i64 {w}, i64 {columns}, i1 {more}, i1 {far}, ptr {scratch})"
+        f"i64 {height}, i64 {w}, i64 {columns}, i1 {more}, i1 {far})"
     )
     f.jump("panel.end")
     f.open("panel.end")

@@ -1,7 +1,8 @@
 """The LLVM text of the matrix product's inner parts: micro-kernels, packing, and edge tiles.
 
 A micro-kernel multiplies `rows` rows of A by `w` vectors of B for one block of k, keeping the tile
-in registers. It computes whole tiles: the last valid row serves for those that are missing.
+in registers. It computes whole tiles: the last valid row serves for those that are missing, and
+only what exists is written.
 Invariant: every element of a tile is one chain of fused multiply-adds in the order of k, so its
 bits depend neither on the tile nor on where the operands were read from.
 """
@@ -81,11 +82,13 @@ def kernel(kind: Kind, rows: int, w: int, packs: bool = False) -> str:
 
     Element (r, step) of A is %a[min(r, %valid - 1) * %ars + step * %aks]; vector j of row `step` of
     B starts at %b[step * %ldb + j * lanes]. One that `packs` leaves the rows of B side by side at
-    %packed, for the kernels that follow. A tile that is %far is fetched while it is computed.
+    %packed, for the kernels that follow. Of C %valid >= 1 rows exist, and the first %columns, which
+    end in the last vector. A tile that is %far is fetched while it is computed.
     """
     lanes, ty = kind.lanes, kind.scalar
     v = kind.vector(lanes)
     f = Function(kernel_signature(kind, rows, w, packs))
+    scratch = f(f"alloca [{rows * w} x {v}], align 64")
     last = f.sub("%valid", "1")
     a_rows = [f.at(ty, "%a", f.mul(f.min(str(r), last), "%ars")) for r in range(rows)]
     c_rows = [f.at(ty, "%c", f.mul("%ldc", str(r))) for r in range(rows)]
@@ -134,7 +137,21 @@ def kernel(kind: Kind, rows: int, w: int, packs: bool = False) -> str:
                 value = f(f"fadd {v} {f.load(v, cell, kind.bytes)}, {value}")
             f.store(v, value, cell, kind.bytes)
 
-    f.choose("%more", lambda: put(True), lambda: put(False))
+    def put_part() -> None:
+        for r, j in cells:
+            f.store(v, f"%n{r}.{j}", f.at(v, scratch, str(r * w + j)), kind.bytes)
+        f.do(
+            f"call void @edge_{kind.name}(ptr {scratch}, i64 {w * lanes}, ptr %c, i64 %ldc, "
+            f"i64 {f.min('%valid', str(rows))}, i64 %columns, i1 %more)"
+        )
+
+    every_row = f.test("sge", "%valid", str(rows))
+    whole = f.both(every_row, f.test("eq", "%columns", str(w * lanes)))
+    f.choose(
+        whole,
+        lambda: f.choose("%more", lambda: put(True), lambda: put(False)),
+        put_part,
+    )
     return f.text()
 
 
@@ -174,8 +191,8 @@ def pack(kind: Kind, name: str, unit: int) -> str:
     """Pack %k steps of a panel of %lanes lanes, of which the first %valid >= 1 exist.
 
     Lanes side by side in memory are copied by vectors of `unit` elements, steps side by side are
-    transposed for so many lanes at a time, and anything else goes element by element. Missing
-    lanes, up to a multiple of `unit`, hold anything.
+    transposed in squares, and anything else goes element by element. Missing lanes, up to a whole
+    square, hold anything.
     """
     f = Function(pack_signature(name), COLD)
     call = "(ptr %src, i64 %s_lane, i64 %s_k, i64 %valid, i64 %k, ptr %dst, i64 %lanes)"
@@ -184,7 +201,7 @@ def pack(kind: Kind, name: str, unit: int) -> str:
         lambda: f.do(f"call void @pack_copy_{kind.name}_{unit}{call}"),
         lambda: f.choose(
             f.test("eq", "%s_k", "1"),
-            lambda: f.do(f"call void @pack_transpose_{kind.name}_{unit}{call}"),
+            lambda: f.do(f"call void @pack_transpose_{kind.name}{call}"),
             lambda: f.do(f"call void @pack_elements_{kind.name}{call}"),
         ),
     )
@@ -211,15 +228,23 @@ def _pack_copy(kind: Kind, copy: int) -> str:
     return f.text()
 
 
-def _pack_transpose(kind: Kind, n: int) -> str:
-    """`n` lanes at a time; the last steps, fewer than n, element by element."""
-    f, ty = Function(pack_signature(f"@pack_transpose_{kind.name}_{n}"), COLD), kind.scalar
+def square(kind: Kind) -> int:
+    """The side of the squares that are turned: it divides both panels. Those of 8 take fewer
+    instructions for each element, but LLVM four times as long.
+    """
+    return min(4, kind.lanes)
+
+
+def _pack_transpose(kind: Kind) -> str:
+    """A square's lanes at a time; the last steps, fewer than a square's, element by element."""
+    n = square(kind)
+    f, ty = Function(pack_signature(f"@pack_transpose_{kind.name}"), COLD), kind.scalar
     whole = f.sub("%k", f.rem("%k", str(n)))
     with f.loop("0", "%valid", str(n)) as lane:
         source, target = f.at(ty, "%src", f.mul(lane, "%s_lane")), f.at(ty, "%dst", lane)
         last = f.sub(f.sub("%valid", lane), "1")
         f.do(
-            f"call void @transpose_{kind.name}_{n}(ptr {source}, i64 %s_lane, i64 {last}, "
+            f"call void @transpose_{kind.name}(ptr {source}, i64 %s_lane, i64 {last}, "
             f"i64 {whole}, ptr {target}, i64 %lanes)"
         )
     source, target = f.at(ty, "%src", whole), f.at(ty, "%dst", f.mul(whole, "%lanes"))
@@ -230,11 +255,12 @@ def _pack_transpose(kind: Kind, n: int) -> str:
     return f.text()
 
 
-def _transpose_lanes(kind: Kind, n: int) -> str:
-    """Pack `n` lanes for some multiple of n steps; lane %last serves for those behind it."""
+def _transpose_lanes(kind: Kind) -> str:
+    """Pack a square's lanes for any number of squares; lane %last serves for those behind it."""
+    n = square(kind)
     v, ty = kind.vector(n), kind.scalar
     f = Function(
-        f"internal void @transpose_{kind.name}_{n}(ptr noalias %src, i64 %s_lane, i64 %last, "
+        f"internal void @transpose_{kind.name}(ptr noalias %src, i64 %s_lane, i64 %last, "
         "i64 %steps, ptr noalias %dst, i64 %lanes)"
     )
     sources = [f.at(ty, "%src", f.mul(f.min(str(r), "%last"), "%s_lane")) for r in range(n)]
@@ -337,10 +363,10 @@ def parts(kind: Kind) -> list[str]:
         ]
     return [
         *(write(kind, r, w, False) for r in (rows, rows // 2) for w in range(1, tile.vectors + 1)),
-        edge(kind),
+        *([] if tile.assembly else [edge(kind)]),
         *(_pack_copy(kind, n) for n in sorted(units)),
-        *(_pack_transpose(kind, n) for n in sorted(units)),
-        *(_transpose_lanes(kind, n) for n in sorted(units)),
+        _pack_transpose(kind),
+        _transpose_lanes(kind),
         _pack_elements(kind),
         pack(kind, f"@pack_a_{kind.name}", rows),
         *packs,

@@ -86,6 +86,6 @@ def kernel_name(kind: Kind, rows: int, w: int, packs: bool = False) -> str:
 def kernel_signature(kind: Kind, rows: int, w: int, packs: bool) -> str:
     return (
         f"internal void {kernel_name(kind, rows, w, packs)}(i64 %k, ptr noalias %a, i64 %ars, "
-        "i64 %aks, i64 %valid, ptr noalias %b, i64 %ldb, ptr noalias %c, i64 %ldc, i1 %more, "
-        "i1 %far" + (", ptr noalias %packed)" if packs else ")")
+        "i64 %aks, i64 %valid, ptr noalias %b, i64 %ldb, ptr noalias %c, i64 %ldc, i64 %columns, "
+        "i1 %more, i1 %far" + (", ptr noalias %packed)" if packs else ")")
     )

@@ -6,7 +6,8 @@ bits of their results are the same.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 from jit.names import COLD
 from jit.runtime.gemm_tile import Kind, kernel_signature
@@ -17,9 +18,12 @@ STEPS, A, A_ROW, A_STEP, VALID, B = "rdi", "rsi", "rdx", "rcx", "r8", "r9"
 SAVED = ("rbx", "rbp", "r12", "r13", "r14", "r15")
 STACK = {
     name: f"[rsp + {8 * (len(SAVED) + 1 + place)}]"
-    for place, name in enumerate(("ldb", "c", "ldc", "more", "far", "packed"))
+    for place, name in enumerate(("ldb", "c", "ldc", "columns", "more", "far", "packed"))
 }
-START, STEP, STORE = (f"${{:private}}{name}${{:uid}}" for name in ("start", "step", "store"))
+KEPT_VALID, ONES, ZEROS = "[rsp - 8]", "[rsp - 80]", "[rsp - 48]"
+"""Below the stack, where no signal writes."""
+LABELS = ("start", "step", "store", "part", "store_part", "end")
+START, STEP, STORE, PART, STORE_PART, END = (f"${{:private}}{name}${{:uid}}" for name in LABELS)
 """Labels that no object file shows, unique in a module."""
 A_ROWS = (A, "rbx", "rbp", "r12", "r13", "r14", "r15", "r11")
 
@@ -47,6 +51,7 @@ def kernel(kind: Kind, rows: int, w: int, packs: bool) -> str:
         *fetch(kind, rows, w),
         *steps(kind, rows, w, packs),
         *results(kind, rows, w),
+        f"{END}:",
         *(f"pop {register}" for register in reversed(SAVED)),
         "vzeroupper",
         "ret",
@@ -65,7 +70,8 @@ def scaled(kind: Kind, register: str) -> str:
 
 def row_pointers(kind: Kind, rows: int) -> list[str]:
     """Where each row of A starts; the last valid one serves for those that are missing."""
-    lines = [scaled(kind, A_ROW), scaled(kind, A_STEP), "xor r10d, r10d"]
+    lines = [f"mov {KEPT_VALID}, {VALID}"]
+    lines += [scaled(kind, A_ROW), scaled(kind, A_STEP), "xor r10d, r10d"]
     for r in range(1, rows):
         lines += [f"mov rax, {A_ROW}", f"cmp {VALID}, {r}", "cmovle rax, r10"]
         lines += [f"lea {A_ROWS[r]}, [{A_ROWS[r - 1]} + rax]"]
@@ -107,17 +113,67 @@ def steps(kind: Kind, rows: int, w: int, packs: bool) -> list[str]:
 
 
 def results(kind: Kind, rows: int, w: int) -> list[str]:
-    """Store the tile, or add it to C."""
-    cells, width = registers(kind, rows, w).cells, kind.tile.width
-    add = "vaddps" if kind.bytes == 4 else "vaddpd"
-    lines = [f"mov rdx, {STACK['ldc']}", scaled(kind, "rdx")]
-    lines += [f"test byte ptr {STACK['more']}, 1", f"jz {STORE}"]
-    lines += [f"mov rax, {STACK['c']}"]
-    for row in cells:
-        lines += [f"{add} {cell}, {cell}, [rax + {j * width}]" for j, cell in enumerate(row)]
-        lines += ["add rax, rdx"]
-    lines += [f"{STORE}:", f"mov rax, {STACK['c']}"]
-    for row in cells:
-        lines += [f"vmovups [rax + {j * width}], {cell}" for j, cell in enumerate(row)]
-        lines += ["add rax, rdx"]
+    """Store what exists of the tile, or add it to C."""
+    lines = [f"mov rdx, {STACK['ldc']}", scaled(kind, "rdx"), f"mov {VALID}, {KEPT_VALID}"]
+    lines += [f"mov rcx, {STACK['columns']}"]
+    if kind.tile.width == 64:
+        # There are masks for nothing: that of a whole vector too.
+        lines += [f"sub ecx, {(w - 1) * kind.lanes}", "mov eax, 1", "shl eax, cl", "dec eax"]
+        return [*lines, "kmovw k1, eax", *into_c(kind, rows, w, STORE, masked)]
+    lines += [f"cmp rcx, {w * kind.lanes}", f"jne {PART}", *into_c(kind, rows, w, STORE, plain)]
+    lines += [f"jmp {END}", f"{PART}:", *mask_of_part(kind, rows, w)]
+    return [*lines, *into_c(kind, rows, w, STORE_PART, by_moves)]
+
+
+def into_c(kind: Kind, rows: int, w: int, store: str, last: Moves) -> list[str]:
+    """The same, with the instructions for the last vector of a row. `store` is a label."""
+    use, width = registers(kind, rows, w), kind.tile.width
+    lines = [f"test byte ptr {STACK['more']}, 1", f"jz {store}"]
+    for part, label in enumerate((store, END)):
+        lines += [f"mov rax, {STACK['c']}"]
+        for r, row in enumerate(use.cells):
+            lines += [f"cmp {VALID}, {r}", f"jle {label}"] * (r > 0)
+            for j, cell in enumerate(row):
+                moves = last if j == w - 1 else plain
+                lines += moves(kind, use, cell, f"[rax + {j * width}]")[part]
+            lines += ["add rax, rdx"]
+        lines += [f"{store}:"] * (part == 0)
     return lines
+
+
+Moves: TypeAlias = "Callable[[Kind, Registers, str, str], tuple[list[str], list[str]]]"
+"""What adds a vector of C to a register, and what stores it."""
+
+
+def plain(kind: Kind, use: Registers, cell: str, place: str) -> tuple[list[str], list[str]]:
+    letter = "s" if kind.bytes == 4 else "d"
+    return [f"vaddp{letter} {cell}, {cell}, {place}"], [f"vmovups {place}, {cell}"]
+
+
+def masked(kind: Kind, use: Registers, cell: str, place: str) -> tuple[list[str], list[str]]:
+    """Under the mask k1."""
+    letter = "s" if kind.bytes == 4 else "d"
+    add = f"vaddp{letter} {cell} {{k1}}, {cell}, {place}"
+    return [add], [f"vmovup{letter} {place} {{k1}}, {cell}"]
+
+
+def by_moves(kind: Kind, use: Registers, cell: str, place: str) -> tuple[list[str], list[str]]:
+    """Under the mask in the register that held elements of A."""
+    letter, old = "s" if kind.bytes == 4 else "d", use.b[0]
+    load = f"vmaskmovp{letter} {old}, {use.a}, {place}"
+    add = f"vaddp{letter} {cell}, {cell}, {old}"
+    return [load, add], [f"vmaskmovp{letter} {place}, {use.a}, {cell}"]
+
+
+def mask_of_part(kind: Kind, rows: int, w: int) -> list[str]:
+    """The mask of the last vector: a window on as many ones as elements exist, and zeros."""
+    mask = registers(kind, rows, w).a
+    return [
+        f"vpcmpeqd {mask}, {mask}, {mask}",
+        f"vmovdqu {ONES}, {mask}",
+        f"vpxor {mask}, {mask}, {mask}",
+        f"vmovdqu {ZEROS}, {mask}",
+        f"sub rcx, {(w - 1) * kind.lanes}",
+        "neg rcx",
+        f"vmovdqu {mask}, [rsp + {kind.bytes} * rcx - 48]",
+    ]

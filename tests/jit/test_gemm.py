@@ -146,16 +146,17 @@ def test_random_shapes_and_layouts(char: str, tile: str) -> None:
         m, n, k = (int(s) for s in rng.choice(SIZES, 3))
         a = laid_out(random(rng, (m, k), char), rng.choice(LAYOUTS))
         b = laid_out(random(rng, (k, n), char), rng.choice(LAYOUTS))
-        # The margin right of C must not be touched, nor a NaN in it be read.
-        room = np.full((m, n + 3), np.nan, char)
+        # The margins right of C and below must not be touched, nor a NaN in them be read.
+        room = np.full((m + 2, n + 3), np.nan, char)
         accumulate = bool(rng.integers(2))
         start = random(rng, (m, n), char)
         if accumulate:
-            room[:, :n] = start
+            room[:m, :n] = start
         want = a.astype("D") @ b.astype("D") + (start if accumulate else 0)
-        call(a, b, room[:, :n], accumulate, tile)
-        assert allclose(room[:, :n], want, k), (m, n, k, a.strides, b.strides)
+        call(a, b, room[:m, :n], accumulate, tile)
+        assert allclose(room[:m, :n], want, k), (m, n, k, a.strides, b.strides)
         assert np.isnan(room[:, n:]).all()
+        assert np.isnan(room[m:]).all()
 
 
 @pytest.mark.parametrize("char", "fdFD")
