@@ -54,21 +54,24 @@ def _panel(kind: Kind) -> str:
     f = Function(
         f"internal void @panel_{name}(i64 %steps, ptr %a, i64 %a_stride, i64 %ars, i64 %aks, "
         "ptr %b, i64 %ldb, ptr %c, i64 %ldc, i64 %first, i64 %height, i64 %w, i64 %columns, "
-        "i1 %more, i1 %far)"
+        "i1 %more, i1 %far)",
+        COLD,
     )
     index = f.sub("%w", "1")
-    full_kernel = f.load("ptr", f.at("ptr", f"@table_{rows}", index))
-    half_kernel = f.load("ptr", f.at("ptr", f"@table_{rows // 2}", index))
-    with f.loop("%first", "%height", str(rows)) as i:
-        valid = f.sub("%height", i)
-        half = f.test("sle", valid, str(rows // 2))
-        chosen = f.select(half, half_kernel, full_kernel, "ptr")
-        a_tile = f.at(ty, "%a", f.mul(i, "%a_stride"))
-        c_tile = f.at(ty, "%c", f.mul(i, "%ldc"))
-        f.do(
-            f"call void {chosen}(i64 %steps, ptr {a_tile}, i64 %ars, i64 %aks, i64 {valid}, "
-            f"ptr %b, i64 %ldb, ptr {c_tile}, i64 %ldc, i64 %columns, i1 %more, i1 %far)"
-        )
+    # The last rows go to the smaller kernel where it takes them all.
+    over = f.rem(f.sub("%height", "%first"), str(rows))
+    few = f.test("sle", over, str(rows // 2))
+    stop = f.select(few, f.sub("%height", over), "%height")
+    for start, end, tile in (("%first", stop, rows), (stop, "%height", rows // 2)):
+        height = f.sub(end, start)
+        with f.when(f.test("sgt", height, "0")):
+            kernel = f.load("ptr", f.at("ptr", f"@table_{tile}", index))
+            a, c = f.at(ty, "%a", f.mul(start, "%a_stride")), f.at(ty, "%c", f.mul(start, "%ldc"))
+            f.do(
+                f"call void {kernel}(i64 %steps, ptr {a}, i64 %ars, i64 %aks, i64 {height}, "
+                f"ptr %b, i64 %ldb, ptr {c}, i64 %ldc, i64 %columns, i64 %a_stride, i1 %more, "
+                "i1 %far)"
+            )
     return f.text()
 
 
@@ -219,7 +222,8 @@ def _panels(
         f.do(
             f"call void {kernel_name(kind, rows, tile.vectors, True)}(i64 {steps}, "
             f"ptr {a_start}, i64 {ars}, i64 {aks}, i64 {rows}, ptr {b_block}, i64 %rsb, "
-            f"ptr {c_panel}, i64 %ldc, i64 {width}, i1 {more}, i1 {far}, ptr {packed_b})"
+            f"ptr {c_panel}, i64 %ldc, i64 {width}, i64 0, i1 {more}, i1 {far}, "
+            f"ptr {packed_b})"
         )
 
     def before() -> None:

@@ -89,5 +89,5 @@ def _tile(kind: Kind, kernel: str, a: str, b: str, width: str, c: str) -> str:
     """The call that multiplies the rows at `a` by packed columns at `b`, fetching C meanwhile."""
     return (
         f"call void {kernel}(i64 %k, ptr {a}, i64 %rsa, i64 %csa, i64 {kind.tile.rows}, "
-        f"ptr {b}, i64 {width}, ptr {c}, i64 %ldc, i64 {width}, i1 false, i1 true)"
+        f"ptr {b}, i64 {width}, ptr {c}, i64 %ldc, i64 {width}, i64 0, i1 false, i1 true)"
     )

@@ -1,8 +1,8 @@
 """The LLVM text of the matrix product's inner parts: micro-kernels, packing, and edge tiles.
 
 A micro-kernel multiplies `rows` rows of A by `w` vectors of B for one block of k, keeping the tile
-in registers. It computes whole tiles: the last valid row serves for those that are missing, and
-only what exists is written.
+in registers, then the rows behind them. It computes whole tiles: the last row serves for those that
+are missing, and only what exists is written.
 Invariant: every element of a tile is one chain of fused multiply-adds in the order of k, so its
 bits depend neither on the tile nor on where the operands were read from.
 """
@@ -78,20 +78,29 @@ def declarations(kind: Kind, lengths: Iterable[int] = ()) -> str:
 
 
 def kernel(kind: Kind, rows: int, w: int, packs: bool = False) -> str:
-    """C (rows x w vectors) = or += A times B, over %k >= 1 steps.
+    """C = or += A times B, over %k >= 1 steps, for %height >= 1 rows, a tile of `rows` at a time.
 
-    Element (r, step) of A is %a[min(r, %valid - 1) * %ars + step * %aks]; vector j of row `step` of
-    B starts at %b[step * %ldb + j * lanes]. One that `packs` leaves the rows of B side by side at
-    %packed, for the kernels that follow. Of C %valid >= 1 rows exist, and the first %columns, which
-    end in the last vector. A tile that is %far is fetched while it is computed.
+    Row r of the tile from row i on starts at %a[i * %a_stride + r * %ars], step by step %aks
+    further; vector j of row `step` of B at %b[step * %ldb + j * lanes]. Of C the first %columns
+    exist, which end in the last of `w` vectors. One that `packs` leaves the rows of B side by side
+    at %packed, for what follows. A tile that is %far is fetched while it is computed.
     """
+    f = Function(kernel_signature(kind, rows, w, packs))
+    scratch = f(f"alloca [{rows * w} x {kind.vector(kind.lanes)}], align 64")
+    with f.loop("0", "%height", str(rows)) as i:
+        tile(f, kind, rows, w, packs, i, scratch)
+    return f.text()
+
+
+def tile(f: Function, kind: Kind, rows: int, w: int, packs: bool, i: str, scratch: str) -> None:
+    """The tile from row i on."""
     lanes, ty = kind.lanes, kind.scalar
     v = kind.vector(lanes)
-    f = Function(kernel_signature(kind, rows, w, packs))
-    scratch = f(f"alloca [{rows * w} x {v}], align 64")
-    last = f.sub("%valid", "1")
-    a_rows = [f.at(ty, "%a", f.mul(f.min(str(r), last), "%ars")) for r in range(rows)]
-    c_rows = [f.at(ty, "%c", f.mul("%ldc", str(r))) for r in range(rows)]
+    valid = f.sub("%height", i)
+    last = f.sub(valid, "1")
+    a, c = f.at(ty, "%a", f.mul(i, "%a_stride")), f.at(ty, "%c", f.mul(i, "%ldc"))
+    a_rows = [f.at(ty, a, f.mul(f.min(str(r), last), "%ars")) for r in range(rows)]
+    c_rows = [f.at(ty, c, f.mul("%ldc", str(r))) for r in range(rows)]
     cells = list(product(range(rows), range(w)))
     f.split("%far", "fetch", "start")
     f.open("fetch")
@@ -115,14 +124,13 @@ def kernel(kind: Kind, rows: int, w: int, packs: bool = False) -> str:
             f.store(v, b[j], f.at(v, "%room", str(j)), kind.bytes)
         f.do(f"%room.next = getelementptr {v}, ptr %room, i64 {w}")
     for r in range(rows):
-        a = splat(f, kind, lanes, f.at(ty, a_rows[r], "%at"))
+        element = splat(f, kind, lanes, f.at(ty, a_rows[r], "%at"))
         for j in range(w):
             if kind.tile.fused:
-                call = (
-                    f"call {v} @llvm.fma.{kind.suffix(lanes)}({v} {a}, {v} {b[j]}, {v} %s{r}.{j})"
-                )
+                fma = f"call {v} @llvm.fma.{kind.suffix(lanes)}"
+                call = f"{fma}({v} {element}, {v} {b[j]}, {v} %s{r}.{j})"
             else:
-                call = f"fadd {v} {f(f'fmul {v} {a}, {b[j]}')}, %s{r}.{j}"
+                call = f"fadd {v} {f(f'fmul {v} {element}, {b[j]}')}, %s{r}.{j}"
             f.do(f"%n{r}.{j} = {call}")
     f.do("%at.next = add i64 %at, %aks")
     f.do(f"%row.next = getelementptr {ty}, ptr %row, i64 %ldb")
@@ -141,18 +149,17 @@ def kernel(kind: Kind, rows: int, w: int, packs: bool = False) -> str:
         for r, j in cells:
             f.store(v, f"%n{r}.{j}", f.at(v, scratch, str(r * w + j)), kind.bytes)
         f.do(
-            f"call void @edge_{kind.name}(ptr {scratch}, i64 {w * lanes}, ptr %c, i64 %ldc, "
-            f"i64 {f.min('%valid', str(rows))}, i64 %columns, i1 %more)"
+            f"call void @edge_{kind.name}(ptr {scratch}, i64 {w * lanes}, ptr {c}, i64 %ldc, "
+            f"i64 {f.min(valid, str(rows))}, i64 %columns, i1 %more)"
         )
 
-    every_row = f.test("sge", "%valid", str(rows))
+    every_row = f.test("sge", valid, str(rows))
     whole = f.both(every_row, f.test("eq", "%columns", str(w * lanes)))
     f.choose(
         whole,
         lambda: f.choose("%more", lambda: put(True), lambda: put(False)),
         put_part,
     )
-    return f.text()
 
 
 def edge(kind: Kind) -> str:

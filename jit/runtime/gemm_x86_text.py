@@ -12,18 +12,26 @@ from typing import NamedTuple, TypeAlias
 from jit.names import COLD
 from jit.runtime.gemm_tile import Kind, kernel_signature
 
-# The arguments %k, %a, %ars, %aks, %valid and %b come in registers, the others on the stack, behind
+# The arguments %k, %a, %ars, %aks, %height and %b come in registers, the others on the stack behind
 # the saved registers and the return address.
-STEPS, A, A_ROW, A_STEP, VALID, B = "rdi", "rsi", "rdx", "rcx", "r8", "r9"
+STEPS, A, A_ROW, A_STEP, HEIGHT, B = "rdi", "rsi", "rdx", "rcx", "r8", "r9"
 SAVED = ("rbx", "rbp", "r12", "r13", "r14", "r15")
 STACK = {
     name: f"[rsp + {8 * (len(SAVED) + 1 + place)}]"
-    for place, name in enumerate(("ldb", "c", "ldc", "columns", "more", "far", "packed"))
+    for place, name in enumerate(
+        ("ldb", "c", "ldc", "columns", "a_stride", "more", "far", "packed")
+    )
 }
-KEPT_VALID, ONES, ZEROS = "[rsp - 8]", "[rsp - 80]", "[rsp - 48]"
-"""Below the stack, where no signal writes."""
-LABELS = ("start", "step", "store", "part", "store_part", "end")
-START, STEP, STORE, PART, STORE_PART, END = (f"${{:private}}{name}${{:uid}}" for name in LABELS)
+KEPT = {
+    register: f"[rsp - {8 * place}]"
+    for place, register in enumerate((STEPS, A, A_ROW, A_STEP, HEIGHT, B), 1)
+}
+ONES, ZEROS = "[rsp - 112]", "[rsp - 80]"
+"""Below the stack, where no signal writes: the arguments in registers, and room for a mask."""
+LABELS = ("tile", "start", "step", "store", "part", "store_part", "end", "out")
+TILE, START, STEP, STORE, PART, STORE_PART, END, OUT = (
+    f"${{:private}}{name}${{:uid}}" for name in LABELS
+)
 """Labels that no object file shows, unique in a module."""
 A_ROWS = (A, "rbx", "rbp", "r12", "r13", "r14", "r15", "r11")
 
@@ -47,11 +55,15 @@ def kernel(kind: Kind, rows: int, w: int, packs: bool) -> str:
     """What gemm_text.kernel computes, on vectors of 32 or 64 bytes with fused arithmetic."""
     lines = [
         *(f"push {register}" for register in SAVED),
+        *(f"mov {place}, {register}" for register, place in KEPT.items()),
+        f"{TILE}:",
         *row_pointers(kind, rows),
         *fetch(kind, rows, w),
         *steps(kind, rows, w, packs),
         *results(kind, rows, w),
         f"{END}:",
+        *next_tile(kind, rows),
+        f"{OUT}:",
         *(f"pop {register}" for register in reversed(SAVED)),
         "vzeroupper",
         "ret",
@@ -70,10 +82,9 @@ def scaled(kind: Kind, register: str) -> str:
 
 def row_pointers(kind: Kind, rows: int) -> list[str]:
     """Where each row of A starts; the last valid one serves for those that are missing."""
-    lines = [f"mov {KEPT_VALID}, {VALID}"]
-    lines += [scaled(kind, A_ROW), scaled(kind, A_STEP), "xor r10d, r10d"]
+    lines = [scaled(kind, A_ROW), scaled(kind, A_STEP), "xor r10d, r10d"]
     for r in range(1, rows):
-        lines += [f"mov rax, {A_ROW}", f"cmp {VALID}, {r}", "cmovle rax, r10"]
+        lines += [f"mov rax, {A_ROW}", f"cmp {HEIGHT}, {r}", "cmovle rax, r10"]
         lines += [f"lea {A_ROWS[r]}, [{A_ROWS[r - 1]} + rax]"]
     return lines
 
@@ -114,7 +125,7 @@ def steps(kind: Kind, rows: int, w: int, packs: bool) -> list[str]:
 
 def results(kind: Kind, rows: int, w: int) -> list[str]:
     """Store what exists of the tile, or add it to C."""
-    lines = [f"mov rdx, {STACK['ldc']}", scaled(kind, "rdx"), f"mov {VALID}, {KEPT_VALID}"]
+    lines = [f"mov rdx, {STACK['ldc']}", scaled(kind, "rdx"), f"mov {HEIGHT}, {KEPT[HEIGHT]}"]
     lines += [f"mov rcx, {STACK['columns']}"]
     if kind.tile.width == 64:
         # There are masks for nothing: that of a whole vector too.
@@ -132,7 +143,7 @@ def into_c(kind: Kind, rows: int, w: int, store: str, last: Moves) -> list[str]:
     for part, label in enumerate((store, END)):
         lines += [f"mov rax, {STACK['c']}"]
         for r, row in enumerate(use.cells):
-            lines += [f"cmp {VALID}, {r}", f"jle {label}"] * (r > 0)
+            lines += [f"cmp {HEIGHT}, {r}", f"jle {label}"] * (r > 0)
             for j, cell in enumerate(row):
                 moves = last if j == w - 1 else plain
                 lines += moves(kind, use, cell, f"[rax + {j * width}]")[part]
@@ -175,5 +186,16 @@ def mask_of_part(kind: Kind, rows: int, w: int) -> list[str]:
         f"vmovdqu {ZEROS}, {mask}",
         f"sub rcx, {(w - 1) * kind.lanes}",
         "neg rcx",
-        f"vmovdqu {mask}, [rsp + {kind.bytes} * rcx - 48]",
+        f"vmovdqu {mask}, [rsp + {kind.bytes} * rcx - 80]",
     ]
+
+
+def next_tile(kind: Kind, rows: int) -> list[str]:
+    """Go on with the rows behind a tile, if there are any."""
+    lines = [f"mov {HEIGHT}, {KEPT[HEIGHT]}", f"sub {HEIGHT}, {rows}", f"jle {OUT}"]
+    lines += [f"mov {KEPT[HEIGHT]}, {HEIGHT}"]
+    for distance, pointer in (("a_stride", KEPT[A]), ("ldc", STACK["c"])):
+        lines += [f"mov rax, {STACK[distance]}", f"imul rax, rax, {rows * kind.bytes}"]
+        lines += [f"add {pointer}, rax"]
+    lines += [f"mov {register}, {place}" for register, place in KEPT.items() if register != HEIGHT]
+    return [*lines, f"jmp {TILE}"]
