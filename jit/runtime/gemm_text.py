@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from itertools import product
 
 from jit.names import COLD
-from jit.runtime import gemm_x86_text
+from jit.runtime import gemm_x86_packs, gemm_x86_text
 from jit.runtime.gemm_tile import Kind, kernel_signature
 from jit.runtime.writer import Function
 from jit.vectors import transposed
@@ -216,22 +216,37 @@ def pack(kind: Kind, name: str, unit: int) -> str:
 
 
 def _pack_copy(kind: Kind, copy: int) -> str:
-    f = Function(pack_signature(f"@pack_copy_{kind.name}_{copy}"))
-    v, ty = kind.vector(copy), kind.scalar
+    f = Function(pack_signature(f"@pack_copy_{kind.name}_{copy}"), COLD)
+    ty = kind.scalar
     whole = f.sub("%valid", f.rem("%valid", str(copy)))
-    with f.loop("0", "%k") as step:
-        source = f.at(ty, "%src", f.mul(step, "%s_k"))
-        ahead = f.at(ty, source, f.mul("%s_k", "16"))
-        target = f.at(ty, "%dst", f.mul(step, "%lanes"))
-        with f.loop("0", whole, str(copy)) as lane:
-            f.do(f"call void @llvm.prefetch.p0(ptr {f.at(ty, ahead, lane)}, i32 0, i32 3, i32 1)")
-            value = f.load(v, f.at(ty, source, lane), kind.bytes)
-            f.store(v, value, f.at(ty, target, lane), kind.bytes)
+    f.do(
+        f"call void @copy_{kind.name}_{copy}(ptr %src, i64 %s_k, i64 {whole}, i64 %k, ptr %dst, "
+        "i64 %lanes)"
+    )
     source, target = f.at(ty, "%src", whole), f.at(ty, "%dst", whole)
     f.do(
         f"call void @pack_elements_{kind.name}(ptr {source}, i64 1, i64 %s_k, "
         f"i64 {f.sub('%valid', whole)}, i64 %k, ptr {target}, i64 %lanes)"
     )
+    return f.text()
+
+
+def _copy(kind: Kind, unit: int) -> str:
+    """The first %whole lanes, by vectors of `unit`."""
+    signature = (
+        f"internal void @copy_{kind.name}_{unit}(ptr noalias %src, i64 %s_k, i64 %whole, i64 %k, "
+        "ptr noalias %dst, i64 %lanes)"
+    )
+    if kind.tile.assembly:
+        return gemm_x86_packs.copies(kind, signature, unit)
+    f = Function(signature)
+    v, ty = kind.vector(unit), kind.scalar
+    with f.loop("0", "%k") as step:
+        source = f.at(ty, "%src", f.mul(step, "%s_k"))
+        target = f.at(ty, "%dst", f.mul(step, "%lanes"))
+        with f.loop("0", "%whole", str(unit)) as lane:
+            value = f.load(v, f.at(ty, source, lane), kind.bytes)
+            f.store(v, value, f.at(ty, target, lane), kind.bytes)
     return f.text()
 
 
@@ -266,10 +281,13 @@ def _transpose_lanes(kind: Kind) -> str:
     """Pack a square's lanes for any number of squares; lane %last serves for those behind it."""
     n = square(kind)
     v, ty = kind.vector(n), kind.scalar
-    f = Function(
+    signature = (
         f"internal void @transpose_{kind.name}(ptr noalias %src, i64 %s_lane, i64 %last, "
         "i64 %steps, ptr noalias %dst, i64 %lanes)"
     )
+    if kind.tile.assembly:
+        return gemm_x86_packs.squares(kind, signature)
+    f = Function(signature)
     sources = [f.at(ty, "%src", f.mul(f.min(str(r), "%last"), "%s_lane")) for r in range(n)]
     with f.loop("0", "%steps", str(n)) as step:
         rows = [f.load(v, f.at(ty, source, step), kind.bytes) for source in sources]
@@ -281,7 +299,10 @@ def _transpose_lanes(kind: Kind) -> str:
 
 
 def _pack_elements(kind: Kind) -> str:
-    f, ty = Function(pack_signature(f"@pack_elements_{kind.name}")), kind.scalar
+    signature = pack_signature(f"@pack_elements_{kind.name}")
+    if kind.tile.assembly:
+        return gemm_x86_packs.elements(kind, signature)
+    f, ty = Function(signature), kind.scalar
     with f.loop("0", "%valid") as lane:
         source, target = f.at(ty, "%src", f.mul(lane, "%s_lane")), f.at(ty, "%dst", lane)
         with f.loop("0", "%k") as step:
@@ -371,7 +392,7 @@ def parts(kind: Kind) -> list[str]:
     return [
         *(write(kind, r, w, False) for r in (rows, rows // 2) for w in range(1, tile.vectors + 1)),
         *([] if tile.assembly else [edge(kind)]),
-        *(_pack_copy(kind, n) for n in sorted(units)),
+        *(part(kind, n) for n in sorted(units) for part in (_copy, _pack_copy)),
         _pack_transpose(kind),
         _transpose_lanes(kind),
         _pack_elements(kind),

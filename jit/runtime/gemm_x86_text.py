@@ -28,11 +28,15 @@ KEPT = {
 }
 ONES, ZEROS = "[rsp - 112]", "[rsp - 80]"
 """Below the stack, where no signal writes: the arguments in registers, and room for a mask."""
-LABELS = ("tile", "start", "step", "store", "part", "store_part", "end", "out")
-TILE, START, STEP, STORE, PART, STORE_PART, END, OUT = (
-    f"${{:private}}{name}${{:uid}}" for name in LABELS
-)
-"""Labels that no object file shows, unique in a module."""
+
+
+def label(name: str) -> str:
+    """A label that no object file shows, unique in a module."""
+    return f"${{:private}}{name}${{:uid}}"
+
+
+TILE, START, STEP, END, OUT = (label(name) for name in ("tile", "start", "step", "end", "out"))
+STORE, PART, STORE_PART = (label(name) for name in ("store", "part", "store_part"))
 A_ROWS = (A, "rbx", "rbp", "r12", "r13", "r14", "r15", "r11")
 
 
