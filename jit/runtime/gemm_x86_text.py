@@ -59,7 +59,7 @@ def kernel(kind: Kind, rows: int, w: int, packs: bool) -> str:
     """What gemm_text.kernel computes, on vectors of 32 or 64 bytes with fused arithmetic."""
     lines = [
         *(f"push {register}" for register in SAVED),
-        *(f"mov {place}, {register}" for register, place in KEPT.items()),
+        *keep(rows),
         f"{TILE}:",
         *row_pointers(kind, rows),
         *fetch(kind, rows, w),
@@ -77,6 +77,12 @@ def kernel(kind: Kind, rows: int, w: int, packs: bool) -> str:
         f'  call void asm sideeffect inteldialect "{"; ".join(lines)}", ""()\n'
         "  unreachable\n}"
     )
+
+
+def keep(rows: int) -> list[str]:
+    """The arguments that the next tile needs, if there is one, and the height."""
+    saves = [f"mov {place}, {register}" for register, place in KEPT.items() if register != HEIGHT]
+    return [f"mov {KEPT[HEIGHT]}, {HEIGHT}", f"cmp {HEIGHT}, {rows}", f"jle {TILE}", *saves]
 
 
 def scaled(kind: Kind, register: str) -> str:
@@ -130,14 +136,15 @@ def steps(kind: Kind, rows: int, w: int, packs: bool) -> list[str]:
 def results(kind: Kind, rows: int, w: int) -> list[str]:
     """Store what exists of the tile, or add it to C."""
     lines = [f"mov rdx, {STACK['ldc']}", scaled(kind, "rdx"), f"mov {HEIGHT}, {KEPT[HEIGHT]}"]
-    lines += [f"mov rcx, {STACK['columns']}"]
+    # Stores under a mask take several times as long as others.
+    lines += [f"mov rcx, {STACK['columns']}", f"cmp rcx, {w * kind.lanes}", f"jne {PART}"]
+    lines += [*into_c(kind, rows, w, STORE, plain), f"jmp {END}"]
+    lines += [f"{PART}:", f"sub rcx, {(w - 1) * kind.lanes}"]
     if kind.tile.width == 64:
-        # There are masks for nothing: that of a whole vector too.
-        lines += [f"sub ecx, {(w - 1) * kind.lanes}", "mov eax, 1", "shl eax, cl", "dec eax"]
-        return [*lines, "kmovw k1, eax", *into_c(kind, rows, w, STORE, masked)]
-    lines += [f"cmp rcx, {w * kind.lanes}", f"jne {PART}", *into_c(kind, rows, w, STORE, plain)]
-    lines += [f"jmp {END}", f"{PART}:", *mask_of_part(kind, rows, w)]
-    return [*lines, *into_c(kind, rows, w, STORE_PART, by_moves)]
+        lines += ["mov eax, 1", "shl eax, cl", "dec eax", "kmovw k1, eax"]
+        return [*lines, *into_c(kind, rows, w, STORE_PART, masked)]
+    mask = registers(kind, rows, w).a
+    return [*lines, *window(kind, mask), *into_c(kind, rows, w, STORE_PART, by_moves)]
 
 
 def into_c(kind: Kind, rows: int, w: int, store: str, last: Moves) -> list[str]:
@@ -180,15 +187,13 @@ def by_moves(kind: Kind, use: Registers, cell: str, place: str) -> tuple[list[st
     return [load, add], [f"vmaskmovp{letter} {place}, {use.a}, {cell}"]
 
 
-def mask_of_part(kind: Kind, rows: int, w: int) -> list[str]:
-    """The mask of the last vector: a window on as many ones as elements exist, and zeros."""
-    mask = registers(kind, rows, w).a
+def window(kind: Kind, mask: str) -> list[str]:
+    """A mask of rcx elements: a window on as many ones, and on zeros."""
     return [
         f"vpcmpeqd {mask}, {mask}, {mask}",
         f"vmovdqu {ONES}, {mask}",
         f"vpxor {mask}, {mask}, {mask}",
         f"vmovdqu {ZEROS}, {mask}",
-        f"sub rcx, {(w - 1) * kind.lanes}",
         "neg rcx",
         f"vmovdqu {mask}, [rsp + {kind.bytes} * rcx - 80]",
     ]
