@@ -62,6 +62,8 @@ def _panel(kind: Kind) -> str:
     over = f.rem(f.sub("%height", "%first"), str(rows))
     few = f.test("sle", over, str(rows // 2))
     stop = f.select(few, f.sub("%height", over), "%height")
+    # Tiles of the smaller kernel have no next one.
+    a_next, c_next = f.mul("%a_stride", str(rows)), f.mul("%ldc", str(rows))
     for start, end, tile in (("%first", stop, rows), (stop, "%height", rows // 2)):
         height = f.sub(end, start)
         with f.when(f.test("sgt", height, "0")):
@@ -69,8 +71,8 @@ def _panel(kind: Kind) -> str:
             a, c = f.at(ty, "%a", f.mul(start, "%a_stride")), f.at(ty, "%c", f.mul(start, "%ldc"))
             f.do(
                 f"call void {kernel}(i64 %steps, ptr {a}, i64 %ars, i64 %aks, i64 {height}, "
-                f"ptr %b, i64 %ldb, ptr {c}, i64 %ldc, i64 %columns, i64 %a_stride, i1 %more, "
-                "i1 %far)"
+                f"ptr %b, i64 %ldb, ptr {c}, i64 %ldc, i64 %columns, i64 {a_next}, i64 0, "
+                f"i64 {c_next}, i1 %more, i1 %far)"
             )
     return f.text()
 
@@ -222,7 +224,7 @@ def _panels(
         f.do(
             f"call void {kernel_name(kind, rows, tile.vectors, True)}(i64 {steps}, "
             f"ptr {a_start}, i64 {ars}, i64 {aks}, i64 {rows}, ptr {b_block}, i64 %rsb, "
-            f"ptr {c_panel}, i64 %ldc, i64 {width}, i64 0, i1 {more}, i1 {far}, "
+            f"ptr {c_panel}, i64 %ldc, i64 {width}, i64 0, i64 0, i64 0, i1 {more}, i1 {far}, "
             f"ptr {packed_b})"
         )
 

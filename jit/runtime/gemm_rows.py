@@ -16,7 +16,7 @@ LEAST_ROWS = 32
 
 def parts(kind: Kind) -> list[str]:
     """Every definition of this file for one element type."""
-    return [_product(kind), _panels(kind)]
+    return [_product(kind)]
 
 
 def takes(f: Function, kind: Kind) -> str:
@@ -58,36 +58,22 @@ def _product(kind: Kind) -> str:
     with f.when(some):
         pack(last, width, room)
     kernel = f.load("ptr", f.at("ptr", f"@table_{rows}", f.sub(f.max(vectors, "1"), "1")))
+    every, distance = kernel_name(kind, rows, kind.tile.vectors), f.mul("%k", panel)
+    tiles = f.mul(f.div(whole, panel), str(rows))
     lowest = f.sub("%m", str(rows))
     with f.loop("0", "%m", str(rows)) as i:
         row = f.min(i, lowest)
         a, c = f.at(ty, "%a", f.mul(row, "%rsa")), f.at(ty, "%c", f.mul(row, "%ldc"))
+        # The tiles of whole panels go on to the right: those of all are as one of so many rows.
+        call = f"i64 %k, ptr {a}, i64 %rsa, i64 %csa, i64"
         f.do(
-            f"call void @panels_{name}(i64 {whole}, i64 %k, ptr {a}, i64 %rsa, i64 %csa, "
-            f"ptr %packed, ptr {c}, i64 %ldc)"
+            f"call void {every}({call} {tiles}, ptr %packed, i64 {panel}, ptr {c}, i64 %ldc, "
+            f"i64 {panel}, i64 0, i64 {distance}, i64 {panel}, i1 false, i1 true)"
         )
         with f.when(some):
-            f.do(_tile(kind, kernel, a, room, width, f.at(ty, c, last)))
+            f.do(
+                f"call void {kernel}({call} {rows}, ptr {room}, i64 {width}, "
+                f"ptr {f.at(ty, c, last)}, i64 %ldc, i64 {width}, i64 0, i64 0, i64 0, i1 false, "
+                "i1 true)"
+            )
     return f.text()
-
-
-def _panels(kind: Kind) -> str:
-    """A tile of every whole panel, side by side."""
-    ty, rows, panel = kind.scalar, kind.tile.rows, str(kind.panel)
-    f = Function(
-        f"internal void @panels_{kind.name}(i64 %n, i64 %k, ptr %a, i64 %rsa, i64 %csa, "
-        "ptr %packed, ptr %c, i64 %ldc)"
-    )
-    kernel = kernel_name(kind, rows, kind.tile.vectors)
-    with f.loop("0", "%n", panel) as j:
-        b = f.at(ty, "%packed", f.mul(j, "%k"))
-        f.do(_tile(kind, kernel, "%a", b, panel, f.at(ty, "%c", j)))
-    return f.text()
-
-
-def _tile(kind: Kind, kernel: str, a: str, b: str, width: str, c: str) -> str:
-    """The call that multiplies the rows at `a` by packed columns at `b`, fetching C meanwhile."""
-    return (
-        f"call void {kernel}(i64 %k, ptr {a}, i64 %rsa, i64 %csa, i64 {kind.tile.rows}, "
-        f"ptr {b}, i64 {width}, ptr {c}, i64 %ldc, i64 {width}, i64 0, i1 false, i1 true)"
-    )

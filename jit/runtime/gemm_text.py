@@ -1,7 +1,7 @@
 """The LLVM text of the matrix product's inner parts: micro-kernels, packing, and edge tiles.
 
 A micro-kernel multiplies `rows` rows of A by `w` vectors of B for one block of k, keeping the tile
-in registers, then the rows behind them. It computes whole tiles: the last row serves for those that
+in registers, and goes on to other tiles. It computes whole ones: the last row serves for those that
 are missing, and only what exists is written.
 Invariant: every element of a tile is one chain of fused multiply-adds in the order of k, so its
 bits depend neither on the tile nor on where the operands were read from.
@@ -80,10 +80,11 @@ def declarations(kind: Kind, lengths: Iterable[int] = ()) -> str:
 def kernel(kind: Kind, rows: int, w: int, packs: bool = False) -> str:
     """C = or += A times B, over %k >= 1 steps, for %height >= 1 rows, a tile of `rows` at a time.
 
-    Row r of the tile from row i on starts at %a[i * %a_stride + r * %ars], step by step %aks
-    further; vector j of row `step` of B at %b[step * %ldb + j * lanes]. Of C the first %columns
-    exist, which end in the last of `w` vectors. One that `packs` leaves the rows of B side by side
-    at %packed, for what follows. A tile that is %far is fetched while it is computed.
+    Row r of A is at %a[r * %ars], a step %aks further; vector j of a step of B at %b[j * lanes], a
+    step %ldb further; row r of C at %c[r * %ldc], of which the first %columns exist, which end in
+    the last of `w` vectors. The operands of the next tile are %a_next, %b_next and %c_next behind.
+    One that `packs` leaves the rows of B side by side at %packed, for what follows. A tile that is
+    %far is fetched while it is computed.
     """
     f = Function(kernel_signature(kind, rows, w, packs))
     scratch = f(f"alloca [{rows * w} x {kind.vector(kind.lanes)}], align 64")
@@ -98,7 +99,8 @@ def tile(f: Function, kind: Kind, rows: int, w: int, packs: bool, i: str, scratc
     v = kind.vector(lanes)
     valid = f.sub("%height", i)
     last = f.sub(valid, "1")
-    a, c = f.at(ty, "%a", f.mul(i, "%a_stride")), f.at(ty, "%c", f.mul(i, "%ldc"))
+    number = f.div(i, str(rows))
+    a, b_tile, c = (f.at(ty, f"%{x}", f.mul(number, f"%{x}_next")) for x in "abc")
     a_rows = [f.at(ty, a, f.mul(f.min(str(r), last), "%ars")) for r in range(rows)]
     c_rows = [f.at(ty, c, f.mul("%ldc", str(r))) for r in range(rows)]
     cells = list(product(range(rows), range(w)))
@@ -113,7 +115,7 @@ def tile(f: Function, kind: Kind, rows: int, w: int, packs: bool, i: str, scratc
     f.open("step")
     f.do("%left = phi i64 [%k, %start], [%left.next, %step]")
     f.do("%at = phi i64 [0, %start], [%at.next, %step]")
-    f.do("%row = phi ptr [%b, %start], [%row.next, %step]")
+    f.do(f"%row = phi ptr [{b_tile}, %start], [%row.next, %step]")
     if packs:
         f.do("%room = phi ptr [%packed, %start], [%room.next, %step]")
     for r, j in cells:

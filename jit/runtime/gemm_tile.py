@@ -1,7 +1,7 @@
 """How a machine multiplies matrices: its tile, element types on it, and what kernels are called.
 
 A micro-kernel multiplies `rows` rows of A by `w` vectors of B for one block of k, keeping the tile
-in registers, then the rows behind them.
+in registers, and goes on to other tiles.
 """
 
 from dataclasses import dataclass
@@ -87,5 +87,6 @@ def kernel_signature(kind: Kind, rows: int, w: int, packs: bool) -> str:
     return (
         f"internal void {kernel_name(kind, rows, w, packs)}(i64 %k, ptr noalias %a, i64 %ars, "
         "i64 %aks, i64 %height, ptr noalias %b, i64 %ldb, ptr noalias %c, i64 %ldc, i64 %columns, "
-        "i64 %a_stride, i1 %more, i1 %far" + (", ptr noalias %packed)" if packs else ")")
+        "i64 %a_next, i64 %b_next, i64 %c_next, i1 %more, i1 %far"
+        + (", ptr noalias %packed)" if packs else ")")
     )

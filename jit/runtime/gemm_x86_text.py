@@ -19,7 +19,7 @@ SAVED = ("rbx", "rbp", "r12", "r13", "r14", "r15")
 STACK = {
     name: f"[rsp + {8 * (len(SAVED) + 1 + place)}]"
     for place, name in enumerate(
-        ("ldb", "c", "ldc", "columns", "a_stride", "more", "far", "packed")
+        ("ldb", "c", "ldc", "columns", "a_next", "b_next", "c_next", "more", "far", "packed")
     )
 }
 KEPT = {
@@ -200,11 +200,11 @@ def window(kind: Kind, mask: str) -> list[str]:
 
 
 def next_tile(kind: Kind, rows: int) -> list[str]:
-    """Go on with the rows behind a tile, if there are any."""
+    """Go on with another tile, if there are more rows."""
     lines = [f"mov {HEIGHT}, {KEPT[HEIGHT]}", f"sub {HEIGHT}, {rows}", f"jle {OUT}"]
     lines += [f"mov {KEPT[HEIGHT]}, {HEIGHT}"]
-    for distance, pointer in (("a_stride", KEPT[A]), ("ldc", STACK["c"])):
-        lines += [f"mov rax, {STACK[distance]}", f"imul rax, rax, {rows * kind.bytes}"]
+    for operand, pointer in (("a", KEPT[A]), ("b", KEPT[B]), ("c", STACK["c"])):
+        lines += [f"mov rax, {STACK[operand + '_next']}", scaled(kind, "rax")]
         lines += [f"add {pointer}, rax"]
     lines += [f"mov {register}, {place}" for register, place in KEPT.items() if register != HEIGHT]
     return [*lines, f"jmp {TILE}"]
