@@ -135,7 +135,9 @@ def divided(text: str, count: int) -> list[str]:
         return [text]
     weights = [weight(function) for function in functions]
     cold = [k for k, function in enumerate(functions) if is_cold(function)]
-    if len(cold) == len(functions) or sum(weights[k] for k in cold) < LEAST_COLD:
+    if len(cold) == len(functions):
+        return [text]  # one code generator takes all of it
+    if sum(weights[k] for k in cold) < LEAST_COLD:
         cold = []
     hot = [k for k in range(len(functions)) if k not in cold]
     groups = balanced(hot, weights, max(1, count), sum(weights[k] for k in cold))

@@ -37,6 +37,7 @@ def label(name: str) -> str:
 
 TILE, START, STEP, END, OUT = (label(name) for name in ("tile", "start", "step", "end", "out"))
 STORE, PART, STORE_PART = (label(name) for name in ("store", "part", "store_part"))
+SAME_ROWS = label("same_rows")
 A_ROWS = (A, "rbx", "rbp", "r12", "r13", "r14", "r15", "r11")
 
 
@@ -92,11 +93,11 @@ def scaled(kind: Kind, register: str) -> str:
 
 def row_pointers(kind: Kind, rows: int) -> list[str]:
     """Where each row of A starts; the last valid one serves for those that are missing."""
-    lines = [scaled(kind, A_ROW), scaled(kind, A_STEP), "xor r10d, r10d"]
+    lines = [scaled(kind, A_ROW), "xor r10d, r10d"]
     for r in range(1, rows):
         lines += [f"mov rax, {A_ROW}", f"cmp {HEIGHT}, {r}", "cmovle rax, r10"]
         lines += [f"lea {A_ROWS[r]}, [{A_ROWS[r - 1]} + rax]"]
-    return lines
+    return [*lines, f"{SAME_ROWS}:", scaled(kind, A_STEP)]
 
 
 def fetch(kind: Kind, rows: int, w: int) -> list[str]:
@@ -206,5 +207,9 @@ def next_tile(kind: Kind, rows: int) -> list[str]:
     for operand, pointer in (("a", KEPT[A]), ("b", KEPT[B]), ("c", STACK["c"])):
         lines += [f"mov rax, {STACK[operand + '_next']}", scaled(kind, "rax")]
         lines += [f"add {pointer}, rax"]
-    lines += [f"mov {register}, {place}" for register, place in KEPT.items() if register != HEIGHT]
-    return [*lines, f"jmp {TILE}"]
+    # Where A stays, so do the pointers to its rows.
+    for register in (STEPS, A_STEP, B):
+        lines += [f"mov {register}, {KEPT[register]}"]
+    lines += [f"cmp qword ptr {STACK['a_next']}, 0", f"je {SAME_ROWS}"]
+    lines += [f"mov {A}, {KEPT[A]}", f"mov {A_ROW}, {KEPT[A_ROW]}", f"jmp {TILE}"]
+    return lines
