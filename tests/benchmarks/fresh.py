@@ -30,6 +30,7 @@ PROGRAMS = {
     "first_rnn100": "first call of an RNN unrolled 100 steps",
     "first_rnn_scan": "first call of an RNN of 100 steps as scan",
     "first_chain1000": "first call of a chain of 1000 operations",
+    "first_path50": "first call of a path of 50 steps",
     "first_taylor10": "first call of 10 derivatives of tanh(sin x)",
     "empty_10": "first call of 10 operations, the cache on and empty",
     "empty_mlp": "first call of the MLP, the cache on and empty",
@@ -45,6 +46,7 @@ _CASES = {
     "rnn100": "rnn100",
     "rnn_scan": "rnn_scan",
     "chain1000": "chain1000",
+    "path50": "path50",
     "taylor10": "taylor10",
 }
 

@@ -67,3 +67,14 @@ def square(rng):
 @case("product", "matrix product 1024, f64", square, products=True)
 def product(lib):
     return lib.jit(lambda x, y: x @ y)
+
+
+@case(
+    "turned",
+    "x.T * 2 + y, 1000 x 1000 f32",
+    lambda rng: tuple(rng.normal(size=(2, 1000, 1000)).astype("f4")),
+    tolerance=1e-6,
+    eager=True,
+)
+def turned(lib):
+    return lib.jit(lambda x, y: x.T * 2.0 + y)

@@ -195,3 +195,20 @@ def newton_grad_unrolled(lib):
         return lib.np.sum(x)
 
     return lib.jit(lib.grad(loss))
+
+
+@case(
+    "power_method",
+    "200 steps of A @ x, 64 x 64 f64, as scan",
+    lambda rng: (rng.normal(size=(64, 64)) / 8, rng.normal(size=64)),
+    without=WITHOUT,
+)
+def power_method(lib):
+    def largest(a, x):
+        def step(x, _):
+            y = a @ x
+            return y / lib.np.sqrt(lib.np.sum(y * y)), None
+
+        return lib.lax.scan(step, x, None, length=200)[0]
+
+    return lib.jit(largest)

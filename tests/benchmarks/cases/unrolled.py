@@ -39,3 +39,22 @@ def chain1000(lib):
         return np.sum(y)
 
     return lib.jit(lib.value_and_grad(loss))
+
+
+@case(
+    "path50",
+    "path of 50 steps of 1000 pendulums f64, gradient",
+    lambda rng: (rng.normal(size=1000),),
+)
+def path50(lib):
+    np = lib.np
+
+    def loss(angle):
+        speed, path = 0.1 * angle, []
+        for _ in range(50):
+            speed = speed - 0.05 * np.sin(angle)
+            angle = angle + 0.05 * speed
+            path.append(angle)
+        return np.sum(np.stack(path) ** 2)
+
+    return lib.jit(lib.value_and_grad(loss))
