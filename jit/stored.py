@@ -6,7 +6,8 @@ The equations of all others are inlined into their consumers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from functrans.extend import Atom, Eqn, Var
 from jit.lowering.contraction import looped_dot_p
@@ -30,6 +31,11 @@ HEAVY = 8.0
 element after another."""
 MOST_RESULTS = 32
 """So many results of elementwise chains are made in one kernel, with what they have in common."""
+SINGLE, GRAM, LEAST_STEPS, REPEATED, FAR = 8, 4, 8, 0.9, 32
+"""Programs are loops that were written out where so many results at most lie between the equations,
+and so many equations in a row come so many times, but for a tenth, whose operands come from equally
+many equations before, or from so many at least.
+"""
 MOST_EQUATIONS = 256
 """Up to so many equations over few elements are one expression, and twice as many one kernel."""
 
@@ -244,7 +250,7 @@ def bound_equations(graph: Graph, stored: dict[Var, str]) -> None:
     What a later stretch reads is stored, but for what is computed again in no time.
     """
     few = [e for e in graph.eqns if is_inlined(e) and e.outputs[0].aval.size <= FEW]
-    if len(few) <= MOST_EQUATIONS:
+    if len(few) <= MOST_EQUATIONS or is_loop(graph, few, stored):
         return
     costs = inline_costs(graph, stored)
     stretches: dict[Var, int] = {}
@@ -259,15 +265,32 @@ def bound_equations(graph: Graph, stored: dict[Var, str]) -> None:
             stretches |= {o: here for o in eqn.outputs if o.aval.size <= FEW and costs[o] > CHEAP}
 
 
+def is_loop(graph: Graph, eqns: Sequence[Eqn], stored: Container[Var]) -> bool:
+    """Are most equations the steps of a loop that was written out, with few results on its way?
+
+    Those are made a loop again, which is short.
+    """
+    if len(results_of(graph, stored)) > SINGLE or max(map(own_cost, eqns)) < HEAVY:
+        return False
+    places: dict[Atom, int] = {}
+    tokens: list[object] = []
+    for place, eqn in enumerate(eqns):
+        # From nearby operands come from equally far in each step.
+        ago = [min(place - places.get(a, -FAR), FAR) for a in eqn.inputs]
+        tokens.append((eqn.primitive, *ago))
+        places.update(dict.fromkeys(eqn.outputs, place))
+    grams = list(zip(*[tokens[k:] for k in range(GRAM)], strict=False))
+    count = Counter(grams)
+    again = sum(count[gram] >= LEAST_STEPS for gram in grams)
+    return again > REPEATED * len(grams)
+
+
 def bound_results(graph: Graph, stored: dict[Var, str]) -> None:
     """Cut programs that leave many results on their way, as a path of many steps, in stretches.
 
     No kernel makes them all, and each would compute again all that is before its own.
     """
-    results = {v for v in stored if v in graph.producers and is_inlined(graph.producers[v])}
-    for eqn in graph.eqns:
-        if eqn.primitive.name == "concatenate" and eqn.outputs[0] in stored:
-            results.update(under_views(graph, a) for a in eqn.inputs if isinstance(a, Var))
+    results = results_of(graph, stored)
     if len(results) <= MOST_RESULTS:
         return
     costs = inline_costs(graph, stored)
@@ -288,6 +311,15 @@ def bound_results(graph: Graph, stored: dict[Var, str]) -> None:
             count += out in results
             if is_inlined(eqn) and costs[out] > CHEAP:
                 stretches[out] = here
+
+
+def results_of(graph: Graph, stored: Container[Var]) -> set[Var]:
+    """What elementwise equations make that is stored, by itself or as a part of what is joined."""
+    found = {v for v, eqn in graph.producers.items() if v in stored and is_inlined(eqn)}
+    for eqn in graph.eqns:
+        if eqn.primitive.name == "concatenate" and eqn.outputs[0] in stored:
+            found.update(under_views(graph, a) for a in eqn.inputs if isinstance(a, Var))
+    return found
 
 
 def under_views(graph: Graph, var: Var) -> Var:

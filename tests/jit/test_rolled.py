@@ -407,13 +407,38 @@ def momentum(x: Any) -> Any:
     return x
 
 
+def check_loops(f: Callable[[Any], Any], x: Any) -> None:
+    """Compiled it is as without jit, and has loops."""
+    compiled = ft.jit(f)
+    assert_allclose(np.asarray(compiled(x)), np.asarray(f(x)), rtol=1e-12, atol=1e-12)
+    lines = compiled.lower(x).compile_report().kernels
+    assert any("written out, are a loop" in line for line in lines)
+
+
 @pytest.mark.parametrize("f", [decay, pendulum, observed, momentum])
 @pytest.mark.parametrize("derivative", [False, True])
 def test_python_loops_are_loops(f: Callable[[Any], Any], derivative: bool) -> None:
     g = ft.grad(lambda x: fnp.sum(f(x) ** 2)) if derivative else f
-    x = np.linspace(-1.5, 1.5, 133)
-    compiled = ft.jit(g)
-    found = np.asarray(compiled(x))
-    assert_allclose(found, np.asarray(g(x)), rtol=1e-12, atol=1e-12)
-    lines = compiled.lower(x).compile_report().kernels
-    assert any("written out, are a loop" in line for line in lines)
+    check_loops(g, np.linspace(-1.5, 1.5, 133))
+
+
+@pytest.mark.parametrize("n", [1, 33])
+@pytest.mark.parametrize("f", [decay, momentum])
+def test_long_programs_over_few_elements_are_loops(f: Callable[[Any], Any], n: int) -> None:
+    """Elsewhere these are cut into stretches, for LLVM's sake."""
+    check_loops(ft.grad(lambda x: fnp.sum(f(x) ** 2)), np.linspace(-1.5, 1.5, n))
+
+
+def test_few_elements_without_order_are_not_taken_for_a_loop() -> None:
+    """Their kernels stay short: every step has the same operations on other values before it."""
+    picks = np.random.default_rng(0).integers(0, 6, (300, 2))
+
+    def f(x: Any) -> Any:
+        values = [x] * 6
+        for i, j in picks:
+            values.append(fnp.tanh(values[-1 - i]) * 0.9 + 0.1 * values[-1 - j])
+        return sum(values[-6:])
+
+    kernels = ft.jit(f).lower(0.5).compile_report().kernels
+    assert not any("are a loop" in line for line in kernels)
+    assert len(kernels) > 1
