@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,21 @@ import functrans as ft
 import functrans.numpy as fnp
 from jit.loop_ir.builder import Builder
 from jit.loop_ir.check import check_program
-from jit.loop_ir.nodes import Block, Buffer, For, Kernel, Load, Op, Program, Value, reads
+from jit.loop_ir.nodes import (
+    Block,
+    Buffer,
+    For,
+    Kernel,
+    Load,
+    LoopKind,
+    Op,
+    Program,
+    Value,
+    reads,
+)
+from jit.names import NO_MEMORY
 from jit.passes.repeats import Each, Finder, Lag, Left
-from jit.passes.rolled import MOST_NOTED, rolled
+from jit.passes.rolled import MOST_NOTED, MOST_ON_STACK, rolled
 from jit.target import Target
 from tests.jit.loop_programs import run, targets
 
@@ -271,20 +284,34 @@ def test_what_little_would_be_saved_stays_as_it_is() -> None:
     assert rolled(program).program is program
 
 
-def test_more_notes_than_a_stack_holds_stay_as_they_are() -> None:
-    steps = MOST_NOTED // 128 + 8
+@pytest.mark.parametrize("kind", ["vector", "parallel_vector"])
+def test_many_notes_are_on_the_heap(kind: LoopKind, target: Target) -> None:
+    program = there_and_back(MOST_ON_STACK // 128 + 40, kind)
+    made = rolled(program).program
+    assert [b.kind for b in made.buffers].count("grown") == 1
+    assert made.errors == [NO_MEMORY]
+    inputs = [np.linspace(-1.0, 1.0, 16)]
+    assert_array_equal(run(made, inputs, target)[0], run(program, inputs, target)[0])
+
+
+def test_too_many_notes_stay_as_they_are() -> None:
+    program = there_and_back(MOST_NOTED // 128 + 8, "vector")
+    assert rolled(program).program is program
+
+
+def there_and_back(steps: int, kind: LoopKind) -> Program:
+    """Steps, and as many that read what they have made from the last to the first."""
     b = Builder("large")
     x, y = b.input("x", "f64", 16), b.output("y", "f64", 16)
-    with b.kernel("large"), b.for_(16, "vector") as loop:
+    with b.kernel("large"), b.for_(16, kind) as loop:
         values = [b.load(x, loop.i)]
         for _ in range(steps):
-            values.append(b.add(b.op("sin", values[-1]), 0.5))
+            values.append(b.sub(b.op("sin", values[-1]), 0.5))
         total = values[-1]
         for value in reversed(values):
-            total = b.mul(b.add(total, value), 0.5)
+            total = b.sub(b.op("sqrt", b.abs(total)), value)
         b.store(y, loop.i, total)
-    program = b.finish()
-    assert rolled(program).program is program
+    return b.finish()
 
 
 def test_values_that_other_statements_hand_on_stay_as_they_are() -> None:
@@ -324,9 +351,9 @@ def test_kernels_that_are_alike_stay_alike() -> None:
 
 
 def test_looking_for_steps_takes_linear_time() -> None:
-    """Also where everything looks alike and nothing repeats."""
+    """Also where everything looks alike and nothing repeats: counted in calls, not seconds."""
 
-    def seconds(count: int) -> float:
+    def calls(count: int) -> int:
         rng = np.random.default_rng(0)
         b = Builder("alike")
         x, y = b.input("x", "f64", 8), b.output("y", "f64", 8)
@@ -334,17 +361,24 @@ def test_looking_for_steps_takes_linear_time() -> None:
             values: list[Value] = [b.load(x, b.index(k)) for k in range(8)]
             for _ in range(count):
                 i, j = rng.integers(0, len(values), 2)
-                values.append(b.mul(values[i], values[j]))
+                values.append(b.div(values[i], values[j]))
             b.store(y, b.index(0), values[-1])
         block = b.finish().kernels[0].body
-        times: list[float] = []
-        for _ in range(5):
-            start = time.perf_counter()
-            Finder(block, ()).run()
-            times.append(time.perf_counter() - start)
-        return min(times)
+        made = 0
 
-    assert seconds(8000) < 12 * seconds(1000)
+        def note(frame: FrameType, event: str, arg: Any) -> None:
+            nonlocal made
+            made += event in ("call", "c_call")
+
+        before = sys.getprofile()
+        sys.setprofile(note)
+        try:
+            Finder(block, ()).run()
+        finally:
+            sys.setprofile(before)
+        return made
+
+    assert calls(8000) < 8.5 * calls(1000)
 
 
 def test_reads_answers_all_that_statements_read() -> None:
