@@ -31,14 +31,13 @@ LEAST_COLD = 40
 """Cold functions of fewer lines are not worth a module of their own."""
 MOST = 4
 _GLOBAL = re.compile(r"(@[\w.]+) = (internal )?(constant|global) .*[^{]$")
-_HEADER = re.compile(r"^define .*?\{$", re.MULTILINE | re.DOTALL)
 _NAME = re.compile(r" %[\w.]+")
 
 
 def module_code(text: str, target: Target, bench: int = 0) -> Loadable:
     """The machine code of a module. Two threads must not use one bench at a time for long."""
     texts = [text]
-    if has_linker(target):
+    if has_linker(target) and not is_cold(text):
         texts = divided(text, min(len(text) // PIECE, MOST, processors()))
     if len(texts) > 1:
         from jit.elf import Unlinkable, link_image
@@ -179,7 +178,7 @@ def weight(function: str) -> int:
 
 def is_cold(text: str) -> bool:
     """Are all functions of a module, or is a function, to be compiled quickly?"""
-    return all(COLD in header for header in _HEADER.findall(text))
+    return text.count(COLD) == text.count("\ndefine ") + text.startswith("define ")
 
 
 def parsed(text: str) -> tuple[list[str], list[str], list[str]]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jit.names import COLD
 from jit.runtime.gemm_tile import Kind
-from jit.runtime.gemm_x86_text import label, scaled
+from jit.runtime.gemm_x86_text import defined, label, number, scaled
 
 LANE, STEP, OUT = label("lane"), label("step"), label("out")
 AHEAD = 16
@@ -19,82 +18,78 @@ AHEAD = 16
 
 def function(signature: str, lines: Sequence[str]) -> str:
     """A function without a frame; the lines end where it returns."""
-    text = "; ".join([*lines, f"{OUT}:", "vzeroupper", "ret"])
-    return (
-        f"define {signature} naked {COLD} {{\n"
-        f'  call void asm sideeffect inteldialect "{text}", ""()\n'
-        "  unreachable\n}"
-    )
+    return defined(signature, [*lines, f"{OUT}:", "vzeroupper", "ret"])
 
 
 def elements(kind: Kind, signature: str) -> str:
     """One by one: for each lane, from src by s_k to dst by lanes, over k steps."""
-    source, s_lane, s_k, valid, k, target = "rdi", "rsi", "rdx", "rcx", "r8", "r9"
+    source, s_lane, s_k, valid, k, target = "%rdi", "%rsi", "%rdx", "%rcx", "%r8", "%r9"
     move = "vmovss" if kind.bytes == 4 else "vmovsd"
-    lines = ["mov r10, [rsp + 8]", *(scaled(kind, r) for r in (s_lane, s_k, "r10"))]
-    lines += [f"mov [rsp - 8], {k}", f"test {k}, {k}", f"jle {OUT}"]
-    lines += [f"test {valid}, {valid}", f"jle {OUT}"]
-    lines += [f"{LANE}:", f"mov rax, {source}", f"mov r11, {target}", f"mov {k}, [rsp - 8]"]
-    lines += [f"{STEP}:", f"{move} xmm0, [rax]", f"{move} [r11], xmm0"]
-    lines += [f"add rax, {s_k}", "add r11, r10", f"dec {k}", f"jg {STEP}"]
-    lines += [f"add {source}, {s_lane}", f"add {target}, {kind.bytes}"]
-    return function(signature, [*lines, f"dec {valid}", f"jg {LANE}"])
+    lines = ["movq 8(%rsp), %r10", *(scaled(kind, r) for r in (s_lane, s_k, "%r10"))]
+    lines += [f"movq {k}, -8(%rsp)", f"testq {k}, {k}", f"jle {OUT}"]
+    lines += [f"testq {valid}, {valid}", f"jle {OUT}"]
+    lines += [f"{LANE}:", f"movq {source}, %rax", f"movq {target}, %r11", f"movq -8(%rsp), {k}"]
+    lines += [f"{STEP}:", f"{move} (%rax), %xmm0", f"{move} %xmm0, (%r11)"]
+    lines += [f"addq {s_k}, %rax", "addq %r10, %r11", f"decq {k}", f"jg {STEP}"]
+    lines += [f"addq {s_lane}, {source}", f"addq {number(kind.bytes)}, {target}"]
+    return function(signature, [*lines, f"decq {valid}", f"jg {LANE}"])
 
 
 def copies(kind: Kind, signature: str, unit: int) -> str:
     """Vectors of `unit` lanes, of which `whole` exist at each of k steps."""
-    source, s_k, whole, k, target, lanes = "rdi", "rsi", "rdx", "rcx", "r8", "r9"
+    source, s_k, whole, k, target, lanes = "%rdi", "%rsi", "%rdx", "%rcx", "%r8", "%r9"
     width = unit * kind.bytes
-    vector = {16: "xmm0", 32: "ymm0", 64: "zmm0"}[width]
+    vector = {16: "%xmm0", 32: "%ymm0", 64: "%zmm0"}[width]
     lines = [scaled(kind, r) for r in (s_k, whole, lanes)]
     for count in (whole, k):
-        lines += [f"test {count}, {count}", f"jle {OUT}"]
-    lines += [f"imul r10, {s_k}, {AHEAD}", f"add r10, {source}"]
-    lines += [f"{STEP}:", "xor eax, eax"]
-    lines += [f"{LANE}:", "prefetcht0 [r10 + rax]"]
-    lines += [f"vmovups {vector}, [{source} + rax]", f"vmovups [{target} + rax], {vector}"]
-    lines += [f"add rax, {width}", f"cmp rax, {whole}", f"jl {LANE}"]
-    lines += [f"add {source}, {s_k}", f"add r10, {s_k}", f"add {target}, {lanes}"]
-    return function(signature, [*lines, f"dec {k}", f"jg {STEP}"])
+        lines += [f"testq {count}, {count}", f"jle {OUT}"]
+    lines += [f"imulq {number(AHEAD)}, {s_k}, %r10", f"addq {source}, %r10"]
+    lines += [f"{STEP}:", "xorl %eax, %eax"]
+    lines += [f"{LANE}:", "prefetcht0 (%r10, %rax)"]
+    lines += [f"vmovups ({source}, %rax), {vector}", f"vmovups {vector}, ({target}, %rax)"]
+    lines += [f"addq {number(width)}, %rax", f"cmpq {whole}, %rax", f"jl {LANE}"]
+    lines += [f"addq {s_k}, {source}", f"addq {s_k}, %r10", f"addq {lanes}, {target}"]
+    return function(signature, [*lines, f"decq {k}", f"jg {STEP}"])
 
 
 def squares(kind: Kind, signature: str) -> str:
     """Squares of 4 lanes and steps; lane `last` serves for those behind it."""
-    source, s_lane, last, steps, target, lanes = "rdi", "rsi", "rdx", "rcx", "r8", "r9"
-    rows = (source, "r10", "r11", "rax")
+    source, s_lane, last, steps, target, lanes = "%rdi", "%rsi", "%rdx", "%rcx", "%r8", "%r9"
+    rows = (source, "%r10", "%r11", "%rax")
     letter = "x" if kind.bytes == 4 else "y"
-    v = [f"{letter}mm{number}" for number in range(8)]
+    v = [f"%{letter}mm{number}" for number in range(8)]
     lines = [scaled(kind, r) for r in (s_lane, lanes)]
     for r in range(1, 4):
         # The lane before where there is none.
-        lines += [f"lea {rows[r]}, [{rows[r - 1]} + {s_lane}]", f"cmp {last}, {r}"]
-        lines += [f"cmovl {rows[r]}, {rows[r - 1]}"]
-    lines += [f"test {steps}, {steps}", f"jle {OUT}", f"{STEP}:"]
-    lines += [f"vmovups {v[r]}, [{row}]" for r, row in enumerate(rows)]
+        lines += [f"leaq ({rows[r - 1]}, {s_lane}), {rows[r]}", f"cmpq {number(r)}, {last}"]
+        lines += [f"cmovlq {rows[r - 1]}, {rows[r]}"]
+    lines += [f"testq {steps}, {steps}", f"jle {OUT}", f"{STEP}:"]
+    lines += [f"vmovups ({row}), {v[r]}" for r, row in enumerate(rows)]
     lines += turned(kind, v)
     for r in range(4):
-        lines += [f"vmovups [{target}], {v[r]}", f"add {target}, {lanes}"]
-    lines += [f"add {row}, {4 * kind.bytes}" for row in rows]
-    return function(signature, [*lines, f"sub {steps}, 4", f"jg {STEP}"])
+        lines += [f"vmovups {v[r]}, ({target})", f"addq {lanes}, {target}"]
+    lines += [f"addq {number(4 * kind.bytes)}, {row}" for row in rows]
+    return function(signature, [*lines, f"subq {number(4)}, {steps}", f"jg {STEP}"])
 
 
 def turned(kind: Kind, v: Sequence[str]) -> list[str]:
     """The square in the first four registers, transposed with the help of the others."""
     letter = "s" if kind.bytes == 4 else "d"
     lines = [
-        f"vunpck{part}p{letter} {v[4 + place]}, {v[first]}, {v[first + 1]}"
+        f"vunpck{part}p{letter} {v[first + 1]}, {v[first]}, {v[4 + place]}"
         for place, (first, part) in enumerate(((0, "l"), (0, "h"), (2, "l"), (2, "h")))
     ]
     if kind.bytes == 4:
         return lines + [
-            f"vmovlhps {v[0]}, {v[4]}, {v[6]}",
-            f"vmovhlps {v[1]}, {v[6]}, {v[4]}",
-            f"vmovlhps {v[2]}, {v[5]}, {v[7]}",
-            f"vmovhlps {v[3]}, {v[7]}, {v[5]}",
+            f"vmovlhps {v[6]}, {v[4]}, {v[0]}",
+            f"vmovhlps {v[4]}, {v[6]}, {v[1]}",
+            f"vmovlhps {v[7]}, {v[5]}, {v[2]}",
+            f"vmovhlps {v[5]}, {v[7]}, {v[3]}",
         ]
+    low, high = number(32), number(49)
     return lines + [
-        f"vperm2f128 {v[0]}, {v[4]}, {v[6]}, 32",
-        f"vperm2f128 {v[1]}, {v[5]}, {v[7]}, 32",
-        f"vperm2f128 {v[2]}, {v[4]}, {v[6]}, 49",
-        f"vperm2f128 {v[3]}, {v[5]}, {v[7]}, 49",
+        f"vperm2f128 {low}, {v[6]}, {v[4]}, {v[0]}",
+        f"vperm2f128 {low}, {v[7]}, {v[5]}, {v[1]}",
+        f"vperm2f128 {high}, {v[6]}, {v[4]}, {v[2]}",
+        f"vperm2f128 {high}, {v[7]}, {v[5]}, {v[3]}",
     ]
