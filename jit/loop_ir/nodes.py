@@ -519,15 +519,22 @@ def inner_blocks(stmt: object) -> tuple[Block, ...]:
             return ()
 
 
+def operands(stmt: object) -> tuple[Value | None, ...]:
+    """What an operation, a load or a store reads, in order; other statements have none."""
+    if type(stmt) is Op:
+        return stmt.args
+    if type(stmt) is Load:
+        return stmt.offset, stmt.where, stmt.other
+    if type(stmt) is Store:
+        return stmt.offset, stmt.value, stmt.where
+    return ()
+
+
 def reads(stmt: object) -> Iterator[Value]:
     """The values that a statement reads, and those inside it."""
     match stmt:
-        case Op():
-            yield from stmt.args
-        case Load():
-            yield from (v for v in (stmt.offset, stmt.where, stmt.other) if v is not None)
-        case Store():
-            yield from (v for v in (stmt.offset, stmt.value, stmt.where) if v is not None)
+        case Op() | Load() | Store():
+            yield from (value for value in operands(stmt) if value is not None)
         case For():
             yield stmt.extent
         case While():

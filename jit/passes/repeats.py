@@ -21,9 +21,9 @@ from jit.loop_ir.nodes import (
     DType,
     Load,
     Op,
-    Stmt,
     Store,
     Value,
+    operands,
 )
 
 LEAST = 64
@@ -200,17 +200,6 @@ def elements(loads: Sequence[Load]) -> tuple[Source, int]:
     return Element(loads[0].buffer, first, way), next(
         (k for k, (a, b) in pairs if a != b), len(loads)
     )
-
-
-def operands(stmt: Stmt) -> tuple[Operand, ...]:
-    """What a statement that may be repeated reads."""
-    if type(stmt) is Op:
-        return stmt.args
-    if type(stmt) is Load:
-        return stmt.offset, stmt.where, stmt.other
-    if type(stmt) is Store:
-        return stmt.offset, stmt.value, stmt.where
-    return ()
 
 
 class Finder:

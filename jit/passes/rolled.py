@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from jit.loop_ir.nodes import (
+    FLOATS,
     ITEMSIZE,
     LANE_BYTES,
     Block,
@@ -32,6 +33,7 @@ from jit.loop_ir.nodes import (
     Value,
     Var,
     may_write,
+    operands,
     reads,
 )
 from jit.names import NO_MEMORY
@@ -46,26 +48,14 @@ from jit.passes.repeats import (
     Repeat,
     Same,
     Source,
-    operands,
 )
 
 LEAST = 200
 """Loops save at least so many statements of a block: fewer are soon compiled."""
 MOST_ON_STACK, MOST_NOTED = 1 << 14, 1 << 20
 """What takes more bytes for all steps is on the heap, and what takes too many is not noted."""
-TABLES: dict[DType, str] = {
-    "f32": "f4",
-    "f64": "f8",
-    "i8": "i1",
-    "i16": "i2",
-    "i32": "i4",
-    "i64": "i8",
-    "u8": "u1",
-    "u16": "u2",
-    "u32": "u4",
-    "u64": "u8",
-}
-"""The types of literals that may differ from step to step."""
+NO_TABLES: frozenset[DType] = frozenset({"bool", "bf16"})
+"""The types whose literals must be the same in all steps: NumPy lays them out otherwise, or not."""
 
 Slot: TypeAlias = tuple[int, int]
 """A repetition, and a statement of its steps."""
@@ -142,7 +132,8 @@ class Roller:
 
     def table(self, literals: Each) -> Buffer:
         """Literals in memory, once for a program."""
-        data = np.array(literals.values, TABLES[literals.dtype]).tobytes()
+        kind = f"{literals.dtype[0]}{ITEMSIZE[literals.dtype]}"
+        data = np.array(literals.values, kind).tobytes()
         name = f"table{len(self.made)}"
         made = Buffer(name, literals.dtype, len(literals.values), "const", 0, data)
         return self.made.setdefault((literals.dtype, data), made)
@@ -215,10 +206,13 @@ class BlockWriter:
     # What is read of them
 
     def sources(self) -> Iterator[Source]:
-        """Where the operands of all repetitions come from."""
-        for repeat in self.repeats:
-            for row in repeat.sources:
-                yield from row
+        """Where the operands of all repetitions come from, and those of what is made again."""
+        waiting = [source for repeat in self.repeats for row in repeat.sources for source in row]
+        while waiting:
+            source = waiting.pop()
+            yield source
+            if type(source) is Again:
+                waiting += source.args
 
     def single_reads(self) -> Iterator[Operand]:
         """What is read of single steps."""
@@ -254,7 +248,7 @@ class BlockWriter:
         """Is there a repetition, little read of single steps, and room for what is noted?"""
         return (
             sum(repeat.saved for repeat in self.repeats) >= max(LEAST, 4 * len(self.read_singly))
-            and all(s.dtype in TABLES for s in self.sources() if type(s) is Each)
+            and not any(s.dtype in NO_TABLES for s in self.sources() if type(s) is Each)
             and all(self.room_bytes(slot) <= MOST_NOTED for slot in self.noted)
             and self.are_alone()
         )
@@ -398,7 +392,7 @@ class LoopWriter:
             if other == slot:
                 return chain[0]
         dtype = self.around.dtype(slot)
-        nothing = Const(dtype, False if dtype == "bool" else 0.0 if dtype[0] == "f" else 0)
+        nothing = Const(dtype, 0.0 if dtype in FLOATS else False if dtype == "bool" else 0)
         return self.chain(slot, (nothing,))[0]
 
     def chain(self, slot: Slot, inits: tuple[Value, ...]) -> list[Carry]:
