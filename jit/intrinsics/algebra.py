@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from jit.vectors import Writer, double_text, indices, mangled, narrow, splat, vector
 
 T = TypeVar("T", "F", "I")
+PASSED = 8
+"""Calls pass so many vectors in registers: more would go by a stack that may lie wrong for them."""
+Careful: TypeAlias = "str | Callable[..., F | Sequence[F]]"
+"""A slow way: a C function for each lane, or calls written with the Maths of a function of it."""
 
 
 class Functions(Protocol):
@@ -28,6 +32,10 @@ class Functions(Protocol):
 
     def formula(self, name: str, scalar: str, lanes: int, arity: int) -> str:
         """An elementary function."""
+        ...
+
+    def beyond(self, careful: Careful, scalar: str, lanes: int, arity: int, results: int) -> str:
+        """What replaces these results in some lanes; see `Maths.unless_each`."""
         ...
 
 
@@ -470,25 +478,64 @@ class Maths:
         found = self._functions.formula(name, self.scalar, self.lanes, len(args))
         return self._called(found, args)
 
-    def _called(self, function: str, args: Sequence[F]) -> F:
+    def _called(self, function: str, args: Sequence[F], kind: str = "") -> F:
         passed = ", ".join([f"{self.floats} {a.text}" for a in args])
-        return F(
-            self, self.w(f"call {self._functions.convention}{self.floats} @{function}({passed})")
-        )
+        made = f"{self._functions.convention}{kind or self.floats}"
+        return F(self, self.w(f"call {made} @{function}({passed})"))
 
-    def unless(self, rare: B, usual: F, careful: Callable[[], F]) -> F:
-        """`usual`, but what `careful` writes in the lanes where `rare` holds.
+    def unless(self, rare: B, usual: F, careful: Careful, *args: F) -> F:
+        """`usual`, but what `careful` makes of `args` in the lanes where `rare` holds."""
+        return self.unless_each(rare, [usual], careful, *args)[0]
 
-        One test of all lanes; the careful code does not run where none is rare.
+    def unless_each(self, rare: B, usual: Sequence[F], careful: Careful, *args: F) -> list[F]:
+        """The same of several results.
+
+        One test of all lanes; the careful code does not run where none is rare. It is a function
+        that is given all that it takes to answer the results: were a register still in use after
+        its call, the code around would save one for it on every way in and out. Where that is more
+        than the registers of a call hold the careful code stands in line.
         """
         w = self.w
         slow, done = w.fresh("slow"), w.fresh("done")
         before = w.label
         w.branch(w.any_lane(rare.text, self.lanes), slow, done)
         w.open(slow)
-        found = self.select(rare, careful(), usual)
+        if (1 + len(usual) + len(args)) * self.registers > PASSED:
+            found = self.chosen(rare, usual, careful, args)
+        else:
+            found = self._beyond(rare, usual, careful, args)
         after = w.label
         w.jump(done)
         w.open(done)
-        incoming = f"[ {usual.text}, %{before} ], [ {found.text}, %{after} ]"
-        return F(self, w(f"phi {self.floats} {incoming}"))
+        return [
+            F(self, w(f"phi {self.floats} [ {one.text}, %{before} ], [ {other.text}, %{after} ]"))
+            for one, other in zip(usual, found, strict=True)
+        ]
+
+    @property
+    def registers(self) -> int:
+        """How many registers a vector takes."""
+        size = self.lanes * (8 if self.double else 4)
+        return -(-size // self.w.target.vector_bytes)
+
+    def chosen(self, rare: B, usual: Sequence[F], careful: Careful, args: Sequence[F]) -> list[F]:
+        """What `careful` makes of `args` where `rare` holds, else `usual`; in line."""
+        found = self.each(careful, *args) if isinstance(careful, str) else careful(self, *args)
+        better = [found] if isinstance(found, F) else found
+        return [self.select(rare, new, old) for old, new in zip(usual, better, strict=True)]
+
+    def _beyond(self, rare: B, usual: Sequence[F], careful: Careful, args: Sequence[F]) -> list[F]:
+        """The same as a call."""
+        count = len(usual)
+        flags = self.select(rare, 1.0, self.f(0.0))
+        name = self._functions.beyond(careful, self.scalar, self.lanes, len(args), count)
+        kind = several(self.floats, count)
+        found = self._called(name, [flags, *usual, *args], kind)
+        if count == 1:
+            return [found]
+        return [F(self, self.w(f"extractvalue {kind} {found.text}, {k}")) for k in range(count)]
+
+
+def several(kind: str, count: int) -> str:
+    """The type of some results."""
+    return kind if count == 1 else f"{{ {', '.join([kind] * count)} }}"

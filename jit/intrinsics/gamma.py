@@ -135,7 +135,12 @@ def lgamma(m: Maths, x: F) -> F:
     high, low = m.select(near, inner, outer_sum), m.select(near, inner_low, outer_low)
     found = m.select(m.abs(high) < INF, high + low, high)
     found = m.select(x.eq(0.0), INF, m.select(x < INF, found, x))
-    return m.unless(x < -0.5, found, lambda: reflected_lgamma(m, x))
+    return m.unless(x < -0.5, found, lgamma_below, x)
+
+
+def lgamma_below(m: Maths, x: F) -> F:
+    """lgamma of x < -1/2, as a call."""
+    return m.formula("reflected lgamma", x)
 
 
 def part(m: Maths, x: F) -> F:
@@ -169,7 +174,12 @@ def digamma(m: Maths, x: F) -> F:
     inner = m.select(first, inner - t, inner)
     high, low = log_parts(m, *halved(m, x), precise=True)
     outer = m.select(x < INF, high + (low - t * m.poly(t, GAP)), x)
-    return m.unless(x < 0.0, m.select(near, inner, outer), lambda: reflected_digamma(m, x))
+    return m.unless(x < 0.0, m.select(near, inner, outer), digamma_below, x)
+
+
+def digamma_below(m: Maths, x: F) -> F:
+    """digamma of x < 0, as a call."""
+    return m.formula("reflected digamma", x)
 
 
 def reflected_digamma(m: Maths, x: F) -> F:

@@ -155,7 +155,7 @@ def atan2(m: Maths, y: F, x: F) -> F:
         turned, lost = m.ordered_sum(m.f(pi[0]), -high)
         left = m.bits(x) < 0
         found = m.select(left, turned + (lost + (pi[1] - low)), high + low)
-    return m.unless(~usual, m.copysign(found, y), lambda: m.each("atan2", y, x))
+    return m.unless(~usual, m.copysign(found, y), "atan2", y, x)
 
 
 def angle(m: Maths, x: F, steep: B, largest: F, least: F) -> F:

@@ -191,7 +191,12 @@ def pow(m: Maths, x: F, y: F) -> F:
     """x**y."""
     bounded = m.abs(y) < m.pick(2.0**80, HUGE)
     usual = (x >= 2.0 ** (1 - m.bias)) & (x < HUGE) & bounded
-    return m.unless(~usual, usual_power(m, x, y), lambda: m.formula("signed pow", x, y))
+    return m.unless(~usual, usual_power(m, x, y), pow_of_any, x, y)
+
+
+def pow_of_any(m: Maths, x: F, y: F) -> F:
+    """x**y where x may be negative, as a call."""
+    return m.formula("signed pow", x, y)
 
 
 def signed_pow(m: Maths, x: F, y: F) -> F:
@@ -204,7 +209,7 @@ def signed_pow(m: Maths, x: F, y: F) -> F:
     found = m.select(negative & ~whole, float("nan"), found)
     bounded = m.abs(y) < m.pick(2.0**80, HUGE)
     usual = (size >= 2.0 ** (1 - m.bias)) & (size < HUGE) & bounded
-    return m.unless(~usual, found, lambda: m.each("pow", x, y))
+    return m.unless(~usual, found, "pow", x, y)
 
 
 def whole_number(m: Maths, x: F) -> B:
@@ -226,4 +231,4 @@ def fmod(m: Maths, x: F, y: F) -> F:
     rest = m.fma(-whole, b, a)
     rest = m.select(rest < 0.0, rest + b, rest)
     usual = (ratio < 2.0**52) & (b < HUGE)
-    return m.unless(~usual, m.copysign(rest, x), lambda: m.each("fmod", x, y))
+    return m.unless(~usual, m.copysign(rest, x), "fmod", x, y)

@@ -6,7 +6,8 @@ Replacing a C function by a formula is one line there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeAlias
 
 from jit.conversions import rounded
@@ -20,7 +21,7 @@ from jit.intrinsics import (
     trigonometric,
     waves,
 )
-from jit.intrinsics.algebra import F, Maths
+from jit.intrinsics.algebra import Careful, F, Maths, several
 from jit.loop_ir.nodes import DType
 from jit.names import COLD
 from jit.vectors import Target, Writer, mangled, register, vector
@@ -54,7 +55,6 @@ GENERATORS: dict[str, Generator] = {
     "cos": trigonometric.cos,
     "tan": trigonometric.tan,
     "pow": power.pow,
-    "signed pow": power.signed_pow,
     "fmod": through_double(power.fmod),
     "erf": error.erf,
     "erfc": error.erfc,
@@ -82,6 +82,12 @@ GENERATORS: dict[str, Generator] = {
     "norm": through_double(waves.norm),
     "norm_rest": through_double(waves.norm_rest),
 }
+PARTS: dict[str, Generator] = {
+    "signed pow": power.signed_pow,
+    "reflected lgamma": gamma.reflected_lgamma,
+    "reflected digamma": gamma.reflected_digamma,
+}
+"""What formulas call where arguments are rare."""
 # Formulas so short that the call and the spills around it show: 15 to 20 % for exp.
 SHORT = frozenset({"exp", "exp2", "log", "log2", "log10", "sin", "cos", "logistic", "atan2"})
 # Those that are so short for floats alone.
@@ -164,10 +170,7 @@ class Intrinsics:
         m = Maths(w, scalar, lanes, self)
         sine, cosine = trigonometric.sin_and_cos(m, F(m, "%a0"))
         kind = vector(scalar, lanes)
-        pair = f"{{ {kind}, {kind} }}"
-        half = w(f"insertvalue {pair} undef, {kind} {sine.text}, 0")
-        whole = w(f"insertvalue {pair} {half}, {kind} {cosine.text}, 1")
-        self.define(function, w, kind, 1, whole, result_kind=pair)
+        self.define(function, w, kind, 1, together(w, kind, [sine, cosine]), count=2)
 
     def formula(self, name: str, scalar: str, lanes: int, arity: int) -> str:
         """The function of a generator."""
@@ -176,7 +179,8 @@ class Intrinsics:
             self._written.add(function)
             w = Writer(self.target, self.declares, self.externals)
             m = Maths(w, scalar, lanes, self)
-            result = GENERATORS[name](m, *[F(m, f"%a{k}") for k in range(arity)])
+            generator = GENERATORS.get(name) or PARTS[name]
+            result = generator(m, *[F(m, f"%a{k}") for k in range(arity)])
             self.define(function, w, vector(scalar, lanes), arity, result.text)
         return function
 
@@ -191,6 +195,26 @@ class Intrinsics:
             self.define(function, w, vector(scalar, lanes), arity, result, COLD)
         return function
 
+    def beyond(self, careful: Careful, scalar: str, lanes: int, arity: int, results: int) -> str:
+        """A function of flags, results and arguments: the results where no flag is set."""
+        name = careful if isinstance(careful, str) else careful.__name__
+        function = f"ft.{name}.beyond.{mangled(scalar, lanes)}"
+        if function not in self._written:
+            self._written.add(function)
+            w = Writer(self.target, self.declares, self.externals)
+            m = Maths(w, scalar, lanes, self)
+            flags, *given = [F(m, f"%a{k}") for k in range(1 + results + arity)]
+            usual, args = given[:results], given[results:]
+            if isinstance(careful, str):
+                # The loop over the lanes stands here: one function less.
+                careful = partial(in_line, careful)
+            chosen = m.chosen(~flags.eq(0.0), usual, careful, args)
+            kind = vector(scalar, lanes)
+            whole = together(w, kind, chosen)
+            count = 1 + results + arity
+            self.define(function, w, kind, count, whole, COLD, results)
+        return function
+
     def define(
         self,
         function: str,
@@ -199,13 +223,30 @@ class Intrinsics:
         arity: int,
         result: str,
         attributes: str = "nounwind",
-        result_kind: str = "",
+        count: int = 1,
     ) -> None:
-        """Add a function to the module; its result is of the kind of its arguments, or another."""
-        made = result_kind or kind
+        """Add a function to the module; its results are of the kind of its arguments."""
+        made = several(kind, count)
         params = ", ".join([f"{kind} %a{k}" for k in range(arity)])
         head = f"define internal {self.convention}{made} @{function}({params}) {attributes} {{"
         self.functions.append("\n".join([head, "entry:", *w.lines, f"  ret {made} {result}", "}"]))
+
+
+def together(w: Writer, kind: str, results: Sequence[F]) -> str:
+    """Results as what a function returns."""
+    if len(results) == 1:
+        return results[0].text
+    made = several(kind, len(results))
+    whole = "undef"
+    for k, result in enumerate(results):
+        whole = w(f"insertvalue {made} {whole}, {kind} {result.text}, {k}")
+    return whole
+
+
+def in_line(name: str, m: Maths, *args: F) -> F:
+    """The C function of one lane after the other, where a function begins."""
+    operands = [a.text for a in args]
+    return F(m, each_lane(m.w, c_name(name, m.scalar), m.scalar, m.lanes, operands))
 
 
 def c_name(name: str, scalar: str) -> str:

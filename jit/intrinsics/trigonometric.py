@@ -7,7 +7,7 @@ weighted for the relative error of the result; 2**-57 and better (double), 2**-3
 
 from __future__ import annotations
 
-from jit.intrinsics.algebra import F, I, Maths
+from jit.intrinsics.algebra import Careful, F, I, Maths
 
 # (sin(r) - r) / r**3 and (cos(r) - 1) / r**2 in r**2, on |r| <= pi/4.
 SIN_DOUBLE = [
@@ -129,19 +129,13 @@ def sin(m: Maths, x: F) -> F:
     """Sine."""
     if not m.w.target.fma:
         return plain(m, "sin", x)
-    return sine_of(m, x, wave(m, x, 0))
-
-
-def sine_of(m: Maths, x: F, found: F) -> F:
-    """sin(x), which is `found` where x is neither small nor large."""
     size = m.abs(x)
-    near = m.select(size < m.pick(2.0**-30, 2.0**-14), x, found)
-    return m.unless(size > limit(m), near, lambda: far(m, "sin", x))
+    return m.unless(size > limit(m), sine_of(m, size, x, wave(m, x, 0)), far(m, "sin"), x)
 
 
-def cosine_of(m: Maths, x: F, found: F) -> F:
-    """cos(x), which is `found` where x is not large."""
-    return m.unless(m.abs(x) > limit(m), found, lambda: far(m, "cos", x))
+def sine_of(m: Maths, size: F, x: F, found: F) -> F:
+    """sin(x) of |x| below the limit, which is `found` where it is not small."""
+    return m.select(size < m.pick(2.0**-30, 2.0**-14), x, found)
 
 
 def sin_and_cos(m: Maths, x: F) -> tuple[F, F]:
@@ -149,22 +143,53 @@ def sin_and_cos(m: Maths, x: F) -> tuple[F, F]:
     if not m.w.target.fma:
         return plain(m, "sin", x), plain(m, "cos", x)
     sine, cosine = waves(m, x)
-    return sine_of(m, x, sine), cosine_of(m, x, cosine)
+    size = m.abs(x)
+    usual = [sine_of(m, size, x, sine), cosine]
+    sine, cosine = m.unless_each(size > limit(m), usual, far_sin_and_cos, x)
+    return sine, cosine
 
 
 def cos(m: Maths, x: F) -> F:
     """Cosine: a sine a quarter turn ahead."""
     if not m.w.target.fma:
         return plain(m, "cos", x)
-    return cosine_of(m, x, wave(m, x, 1))
+    return m.unless(m.abs(x) > limit(m), wave(m, x, 1), far(m, "cos"), x)
 
 
-def far(m: Maths, name: str, x: F) -> F:
-    """The function of any argument: floats as doubles, doubles by the C function."""
-    if m.double:
-        return m.each(name, x)
+def far(m: Maths, name: str) -> Careful:
+    """The way of any argument: doubles by the C function, floats as doubles."""
+    return name if m.double else IN_DOUBLE[name]
+
+
+def in_double(m: Maths, name: str, x: F) -> F:
+    """The function of doubles, as a call."""
     d = m.doubles()
     return m.narrow(d.formula(name, m.widen(x, d)))
+
+
+def far_sin(m: Maths, x: F) -> F:
+    """Sine of any float."""
+    return in_double(m, "sin", x)
+
+
+def far_cos(m: Maths, x: F) -> F:
+    """Cosine of any float."""
+    return in_double(m, "cos", x)
+
+
+def far_tan(m: Maths, x: F) -> F:
+    """Tangent of any float."""
+    return in_double(m, "tan", x)
+
+
+IN_DOUBLE: dict[str, Careful] = {"sin": far_sin, "cos": far_cos, "tan": far_tan}
+
+
+def far_sin_and_cos(m: Maths, x: F) -> list[F]:
+    """Sine and cosine of any argument."""
+    if m.double:
+        return [m.each("sin", x), m.each("cos", x)]
+    return [far_sin(m, x), far_cos(m, x)]
 
 
 def quarters(m: Maths, x: F) -> tuple[F, F, F, F, I]:
@@ -190,7 +215,7 @@ def plain(m: Maths, name: str, x: F) -> F:
     found = signed(d, d.select((k & 1).eq(0), s, c), k >> 1)
     if name == "sin":
         found = d.select(d.abs(wide) < 2.0**-30, wide, found)
-    found = d.unless(d.abs(wide) > limit(d), found, lambda: d.each(name, wide))
+    found = d.unless(d.abs(wide) > limit(d), found, name, wide)
     return found if m.double else m.narrow(found)
 
 
@@ -200,7 +225,7 @@ def tan(m: Maths, x: F) -> F:
         return m.narrow(m.doubles().formula("tan", m.widen(x, m.doubles())))
     size = m.abs(x)
     usual = m.select(size < 2.0**-30, x, tan_double(m, x)) if m.double else tan_single(m, x, size)
-    return m.unless(size > limit(m), usual, lambda: far(m, "tan", x))
+    return m.unless(size > limit(m), usual, far(m, "tan"), x)
 
 
 def tan_double(m: Maths, x: F) -> F:

@@ -6,7 +6,6 @@ precision only; the exponent of an argument that would overflow is for the calle
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import inf
 from typing import TypeAlias
 
@@ -77,20 +76,25 @@ def sine_and_cosine(m: Maths, y: F) -> tuple[Pair, Pair]:
     return sine, (turned(k + 1, c, s), turned(k + 1, c_low, s_low))
 
 
-def around(m: Maths, y: F, value: Callable[[Pair, Pair], F]) -> F:
-    """value(sin(y), cos(y)) for any y."""
+def around(m: Maths, y: F) -> tuple[Pair, Pair]:
+    """sin(y) and cos(y) of any y: the first thing to ask, while nothing else is in registers."""
+    (s, s_low), (c, c_low) = sine_and_cosine(m, y)
+    usual = [s, s_low, c, c_low]
+    s, s_low, c, c_low = m.unless_each(m.abs(y) > limit(m), usual, each_wave, y)
+    return (s, s_low), (c, c_low)
 
-    def careful() -> F:
-        zero = m.f(0.0)
-        return value((m.each("sin", y), zero), (m.each("cos", y), zero))
 
-    return m.unless(m.abs(y) > limit(m), value(*sine_and_cosine(m, y)), careful)
+def each_wave(m: Maths, y: F) -> list[F]:
+    """sin(y) and cos(y) by the C functions, as pairs."""
+    zero = m.f(0.0)
+    return [m.each("sin", y), zero, m.each("cos", y), zero]
 
 
 def exp_wave(m: Maths, x: F, y: F, ahead: int) -> F:
     """exp(x) sin(y + ahead pi/2)."""
+    turn = around(m, y)[ahead]
     factor, n, k = exponential(m, x)
-    found = around(m, y, lambda sine, cosine: times(m, factor, cosine if ahead else sine))
+    found = times(m, factor, turn)
     whole = scaled(m, found, n, k)
     if not ahead:
         whole = m.select(m.abs(y) < TINY, y * scaled(m, factor[0] + factor[1], n, k), whole)
@@ -109,9 +113,10 @@ def exp_sin(m: Maths, x: F, y: F) -> F:
 
 def cosh_wave(m: Maths, x: F, y: F, ahead: int) -> F:
     """cosh(x) sin(y + ahead pi/2)."""
+    turn = around(m, y)[ahead]
     size = m.abs(x)
     _, factor = hyperbolic(m, size)
-    half = around(m, y, lambda sine, cosine: times(m, factor, cosine if ahead else sine))
+    half = times(m, factor, turn)
     found = half + half
     if not ahead:
         found = m.select(m.abs(y) < TINY, y * (factor[0] + factor[0]), found)
@@ -120,15 +125,11 @@ def cosh_wave(m: Maths, x: F, y: F, ahead: int) -> F:
 
 def sinh_wave(m: Maths, x: F, y: F, ahead: int) -> F:
     """sinh(x) sin(y + ahead pi/2)."""
+    turn = around(m, y)[ahead]
     size = m.abs(x)
     (high, low), _ = hyperbolic(m, size)
-
-    def product(sine: Pair, cosine: Pair) -> F:
-        turn = cosine if ahead else sine
-        half = times(m, (high, low), turn)
-        return m.select(size < SMALL, size * turn[0], half + half)
-
-    found = around(m, y, product)
+    half = times(m, (high, low), turn)
+    found = m.select(size < SMALL, size * turn[0], half + half)
     if not ahead:
         found = m.select(m.abs(y) < TINY, y * (high + high), found)
     return m.select(size > LARGEST, found * inf, found) * m.copysign(m.f(1.0), x)
@@ -165,28 +166,22 @@ def tanh_below(m: Maths, sinh: Pair, cosine: Pair) -> Pair:
 
 def tanh_re(m: Maths, x: F, y: F) -> F:
     """The real part of tanh(x + i y): sinh(x) cosh(x) / (sinh(x)**2 + cos(y)**2)."""
+    _, cosine = around(m, y)
     size = m.abs(x)
     sinh, cosh = hyperbolic(m, size)
-
-    def ratio(_: Pair, cosine: Pair) -> F:
-        below = tanh_below(m, sinh, cosine)
-        found = quotient(m, wide_times(m, sinh, cosh), below)
-        return m.select(size < TINY, size / (below[0] * 4.0), found)
-
-    return m.copysign(around(m, y, ratio), x)
+    below = tanh_below(m, sinh, cosine)
+    found = quotient(m, wide_times(m, sinh, cosh), below)
+    return m.copysign(m.select(size < TINY, size / (below[0] * 4.0), found), x)
 
 
 def tanh_im(m: Maths, x: F, y: F) -> F:
     """The imaginary part of tanh(x + i y): sin(y) cos(y) / (sinh(x)**2 + cos(y)**2)."""
+    sine, cosine = around(m, y)
     sinh, _ = hyperbolic(m, m.abs(x))
-
-    def ratio(sine: Pair, cosine: Pair) -> F:
-        below = tanh_below(m, sinh, cosine)
-        top = wide_times(m, (sine[0] * 0.5, sine[1] * 0.5), (cosine[0] * 0.5, cosine[1] * 0.5))
-        found = quotient(m, top, below)
-        return m.select(m.abs(y) < TINY, y / (below[0] * 4.0), found)
-
-    return around(m, y, ratio)
+    below = tanh_below(m, sinh, cosine)
+    top = wide_times(m, (sine[0] * 0.5, sine[1] * 0.5), (cosine[0] * 0.5, cosine[1] * 0.5))
+    found = quotient(m, top, below)
+    return m.select(m.abs(y) < TINY, y / (below[0] * 4.0), found)
 
 
 def norm_parts(m: Maths, x: F, y: F) -> Pair:
