@@ -14,6 +14,7 @@ from functrans.api.results import AuxOutput
 from functrans.api.tangents import check_tangents
 from functrans.api.tape import Tape
 from functrans.bind import is_evaluating
+from functrans.control.steps import in_steps
 from functrans.errors import TransformTypeError, describe, name_of, where
 from functrans.ir import Aval, Jaxpr, is_inexact
 from functrans.transforms import jvp_jaxpr, linearize_jaxpr, require_linear, transpose_jaxpr
@@ -51,7 +52,7 @@ def jvp_for(
     staged, tape = at.stage(aux.split)
     with staged:
         mask, inputs = at.inputs(staged)
-        pushed, nonzero = jvp_jaxpr(staged.jaxpr, mask)
+        pushed, nonzero = jvp_jaxpr(in_steps(staged.jaxpr), mask)
         results = run(pushed, [*inputs, *_reaching(dots, at.flags, tape, staged.cells)])
     num_outs = len(nonzero)
     outs, moved = results[:num_outs], iter(results[num_outs:])
@@ -123,7 +124,7 @@ def linearized(
     """The results of a function that was staged, those of its aux too, and its derivative."""
     with staged:
         mask, inputs = at.inputs(staged)
-        linear = linearize_jaxpr(staged.jaxpr, mask)
+        linear = linearize_jaxpr(in_steps(staged.jaxpr), mask)
         outs, residuals = run_primal(linear, staged, inputs)
     num_results = len(outs) - aux.count
     return outs, Derivative(

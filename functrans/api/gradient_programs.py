@@ -9,6 +9,7 @@ from functrans.bind import bind, bound_at, last_uses
 from functrans.control.blocks import checkpointed, scan_again
 from functrans.control.call import call_p
 from functrans.control.scan import scan_p
+from functrans.control.steps import in_steps
 from functrans.control.sweep import sweep_p
 from functrans.errors import BudgetError, TransformTypeError, describe
 from functrans.ir import Aval, Eqn, Jaxpr, Linear, Literal, Var, jaxprs_in, values_of
@@ -31,7 +32,7 @@ Gradient = tuple[Jaxpr, tuple[bool, ...]]
 @derived
 def value_and_grad_jaxpr(jaxpr: Jaxpr, active: tuple[bool, ...]) -> Gradient:
     """(inputs) -> outputs and the gradients, of the first output, that are not zero."""
-    linear = linearize_jaxpr(jaxpr, active)
+    linear = linearize_jaxpr(in_steps(jaxpr), active)
     if not linear.out_nonzero[0]:
         return linear.primal, (False,) * sum(active)
     backward, nonzero = _backward(

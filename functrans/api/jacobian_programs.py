@@ -16,6 +16,7 @@ import numpy as np
 from functrans.api.border import conform, run, zeros
 from functrans.api.gradient_programs import transposed_tangent
 from functrans.bind import eval_jaxpr
+from functrans.control.steps import in_steps
 from functrans.ir import Aval, Jaxpr, MappedAxis
 from functrans.ir.aval import Shape
 from functrans.primitives import structural
@@ -77,7 +78,7 @@ def forward_jacobian(jaxpr: Jaxpr, active: Flags, count: int) -> Jacobian:
 
     `count` is how many of the results are differentiated; the unit vectors are those of the inputs.
     """
-    linear = linearize_jaxpr(jaxpr, active)
+    linear = linearize_jaxpr(in_steps(jaxpr), active)
     in_avals = _marked(jaxpr.in_avals, active)
     has_columns = linear.out_nonzero[:count]
     columns = _at_once(linear.tangent, linear.num_residuals, in_avals)
@@ -105,7 +106,7 @@ def reverse_jacobian(jaxpr: Jaxpr, active: Flags, count: int) -> Jacobian:
 
     The unit vectors are those of these results; where they are one number there are none to give.
     """
-    linear = linearize_jaxpr(jaxpr, active)
+    linear = linearize_jaxpr(in_steps(jaxpr), active)
     in_avals, out_avals = _marked(jaxpr.in_avals, active), jaxpr.out_avals[:count]
     reached = linear.out_nonzero[:count]
     given = tuple([i < count for i, flag in enumerate(linear.out_nonzero) if flag])

@@ -12,6 +12,7 @@ from functrans.api.primals import Point, Primals, run_primal
 from functrans.api.results import AuxOutput
 from functrans.api.tangents import check_tangents
 from functrans.api.tape import Tape, add_bar
+from functrans.control.steps import in_steps
 from functrans.ir import Aval
 from functrans.transforms import Linearized, linearize_jaxpr
 
@@ -40,7 +41,7 @@ def pulled_back(at: Point, aux: AuxOutput, staged: Staged, tape: Any) -> tuple[l
     with staged:
         mask, inputs = at.inputs(staged)
         before = None if staged.cells is None else Before(tape, staged.cells)
-        linear = linearize_jaxpr(staged.jaxpr, mask)
+        linear = linearize_jaxpr(in_steps(staged.jaxpr), mask)
         outs, residuals = run_primal(linear, staged, inputs)
     num_results = len(outs) - aux.count
     return outs, Pullback(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from functrans.bind import bind, eval_jaxpr, is_evaluating
 from functrans.forcing import Hooks, provide_hooks
@@ -13,7 +13,6 @@ from functrans.ir import (
     Eqn,
     Jaxpr,
     Linear,
-    Literal,
     MappedAxis,
     Primitive,
     Var,
@@ -21,6 +20,7 @@ from functrans.ir import (
 )
 from functrans.primitives.structural import stop_gradient_p
 from functrans.transforms.batching import batch_jaxpr
+from functrans.transforms.cache import derived
 from functrans.transforms.jvp import jvp_jaxpr
 from functrans.transforms.partial_eval import partial_eval_jaxpr
 from functrans.transforms.series import Curve
@@ -103,31 +103,49 @@ def call_taylor(
     return unpacked(outs, orders, curve)
 
 
-def call_partial_eval(eqn: Eqn, unknown: tuple[bool, ...]) -> tuple[list[Eqn], list[Eqn]]:
-    """One call for what is known, with residuals, and one for what waits.
+class Parts(NamedTuple):
+    """A program in two: `forward` of what is known, `waiting` of residuals and what is not.
 
-    A residual that is an operand or an output already is not returned once more.
+    residuals : what waits for it, as atoms of `forward`: its inputs, its results and literals
+    returned  : how many of the results of `forward` are residuals only
     """
-    split = partial_eval_jaxpr(eqn.params["jaxpr"], unknown)
+
+    forward: Jaxpr
+    waiting: Jaxpr
+    out_unknown: tuple[bool, ...]
+    residuals: list[Atom]
+    returned: int
+
+
+@derived
+def parts_of(jaxpr: Jaxpr, unknown: tuple[bool, ...]) -> Parts:
+    """The parts; a residual that is an operand or a result already is not returned once more."""
+    split = partial_eval_jaxpr(jaxpr, unknown)
     known, waiting = simplify(split.known), simplify(split.waiting, collect=True)
+    count = len(known.outvars) - split.num_residuals
+    residuals = known.outvars[count:]
+    there = {*known.invars, *known.outvars[:count]}
+    returned = [a for a in dict.fromkeys(residuals) if isinstance(a, Var) and a not in there]
+    forward = Jaxpr(known.invars, known.eqns, [*known.outvars[:count], *returned])
+    forward.simple = known.simple
+    return Parts(forward, waiting, split.out_unknown, residuals, len(returned))
+
+
+def call_partial_eval(eqn: Eqn, unknown: tuple[bool, ...]) -> tuple[list[Eqn], list[Eqn]]:
+    """One call for what is known, with residuals, and one for what waits."""
+    parts = parts_of(eqn.params["jaxpr"], unknown)
+    forward = parts.forward
     known_in = [a for a, flag in zip(eqn.inputs, unknown, strict=True) if not flag]
     unknown_in = [a for a, flag in zip(eqn.inputs, unknown, strict=True) if flag]
-    pairs = list(zip(eqn.outputs, split.out_unknown, strict=True))
-    known_out = [v for v, flag in pairs if not flag]
+    pairs = list(zip(eqn.outputs, parts.out_unknown, strict=True))
+    returned = forward.outvars[len(forward.outvars) - parts.returned :]
+    outs = [v for v, flag in pairs if not flag] + [Var(a.aval) for a in returned]
+    stands_for: dict[Atom, Atom] = dict(zip(forward.invars, known_in, strict=True))
+    stands_for.update(zip(forward.outvars, outs, strict=True))
+    given = [*[stands_for.get(a, a) for a in parts.residuals], *unknown_in]
     unknown_out = [v for v, flag in pairs if flag]
-    num_known = len(known.outvars) - split.num_residuals
-    stands_for: dict[Atom, Atom] = dict(zip(known.invars, known_in, strict=True))
-    stands_for.update(zip(known.outvars[:num_known], known_out, strict=True))
-    returned = [a for a in dict.fromkeys(known.outvars[num_known:]) if a not in stands_for]
-    stands_for.update({a: a if isinstance(a, Literal) else Var(a.aval) for a in returned})
-    returned = [a for a in returned if not isinstance(a, Literal)]
-    residuals = [stands_for[a] for a in known.outvars[num_known:]]
-    forward = Jaxpr(known.invars, known.eqns, [*known.outvars[:num_known], *returned])
-    outs = [*known_out, *[stands_for[a] for a in returned]]
-    now = Eqn(call_p, known_in, outs, {**eqn.params, "jaxpr": forward}, eqn.source)  # type: ignore[arg-type]
-    later = Eqn(
-        call_p, [*residuals, *unknown_in], unknown_out, {**eqn.params, "jaxpr": waiting}, eqn.source
-    )
+    now = Eqn(call_p, known_in, outs, {**eqn.params, "jaxpr": forward}, eqn.source)
+    later = Eqn(call_p, given, unknown_out, {**eqn.params, "jaxpr": parts.waiting}, eqn.source)
     return [now], [later]
 
 
