@@ -4,7 +4,7 @@ Where a vector loop crosses an array in strides that the loop around it goes alo
 many rows as fill a run is computed at a time. What they read or write of such an array is one
 square of it, which is moved by whole runs, turned in registers, and kept in room of its own
 meanwhile. Invariant: each element is computed as without squares; only the order of accesses
-changes, and no buffer that is written is read.
+changes, no buffer that is written is read, and no loop's total is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,18 @@ from dataclasses import dataclass
 from jit.branches import BlockEmitter
 from jit.conversions import from_memory, to_memory
 from jit.loop_facts import LARGE, buffers_read, buffers_written, lane_count, stride_of, weigh
-from jit.loop_ir.nodes import Block, For, If, Load, Op, Store, Value, inner_blocks, static_extent
+from jit.loop_ir.nodes import (
+    Block,
+    For,
+    If,
+    Load,
+    Op,
+    Store,
+    Value,
+    inner_blocks,
+    reads,
+    static_extent,
+)
 from jit.memory import Place, address
 from jit.registers import Reg
 from jit.target import Target
@@ -55,6 +66,9 @@ def squares_of(target: Target, stmt: For) -> Squares | None:
         return None
     turned = {loop: found for loop in inner if (found := turned_accesses(stmt, loop))}
     if not turned or not is_plain(stmt.body):
+        return None
+    totals = {carry.result for loop in inner for carry in loop.carries}
+    if totals and not totals.isdisjoint(v for s in stmt.body.stmts for v in reads(s)):
         return None
     rows = min(MOST_ROWS, *(lane_count(target, loop) for loop in turned))
     count = static_extent(stmt)

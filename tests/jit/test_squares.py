@@ -107,6 +107,30 @@ def test_loops_beside_the_one_that_is_turned(
     assert_array_equal(out, want.T.ravel())
 
 
+@pytest.mark.parametrize("target", list(TARGETS))
+@pytest.mark.parametrize("inside", [True, False])
+def test_totals_of_loops_beside_are_there_before(inside: bool, target: str) -> None:
+    """A row's total is read in the loop that would be turned, or of it a number is made before."""
+    rows, columns = 26, 37
+    b = Builder("totals")
+    x, out = b.input("x", "f32", rows * columns), b.output("out", "f32", rows * columns)
+    with b.kernel("nest"), b.for_(rows, "serial") as row:
+        start = b.mul(row.i, columns)
+        zero = b.const("f32", 0.0)
+        with b.for_(columns, "vector", [(zero, "add")]) as column:
+            read = b.load(x, b.add(start, column.i))
+            column.yield_(b.add(column.carries[0], read))
+        (total,) = column.results
+        double = total if inside else b.add(total, total)
+        with b.for_(columns, "vector") as column:
+            place = b.add(row.i, b.mul(column.i, rows))
+            b.store(out, place, b.add(double, b.load(x, b.add(start, column.i))))
+    data = numbers("f32", (rows, columns), 3)
+    (found,) = run(b.finish(), [data.ravel()], TARGETS[target])
+    sums = data.sum(1, keepdims=True) * (1 if inside else 2)
+    assert_array_equal(found, (sums + data).T.ravel())
+
+
 def test_when_rows_are_taken_together() -> None:
     target = host_target()
     assert squares_of(target, outermost(nest(26, 37, 26).kernels[0])) is not None
