@@ -116,6 +116,7 @@ def test_steps_have_the_bits_of_what_was_written(
         assert numpy.asarray(ours).tobytes() == numpy.asarray(theirs).tobytes()
 
 
+MODULES = ("gradient_programs", "jacobian_programs", "reverse", "forward", "mapping", "expansion")
 DERIVATIVES: dict[str, Callable[[Function], Function]] = {
     "grad": ft.grad,
     "jit grad": lambda f: ft.jit(ft.grad(f)),
@@ -124,7 +125,9 @@ DERIVATIVES: dict[str, Callable[[Function], Function]] = {
     "jacrev": ft.jacrev,
     "jit jacfwd": lambda f: ft.jit(ft.jacfwd(f)),
     "jit hessian": lambda f: ft.jit(ft.hessian(f)),
+    "vmap": ft.vmap,
     "vmap grad": lambda f: ft.vmap(ft.grad(f)),
+    "laplacian": ft.laplacian,
 }
 
 
@@ -133,10 +136,10 @@ DERIVATIVES: dict[str, Callable[[Function], Function]] = {
 def test_derivatives_are_those_of_the_steps_written_out(
     f: Function, args: Sequence[Any], loops: int, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if name == "vmap grad":
+    if name.startswith("vmap"):
         args = [numpy.stack([a, 0.9 * a]) for a in args]
     ours = DERIVATIVES[name](f)(*args)
-    for module in ("gradient_programs", "jacobian_programs", "reverse", "forward"):
+    for module in MODULES:
         monkeypatch.setattr(f"functrans.api.{module}.in_steps", lambda jaxpr: jaxpr)
 
     forget_programs()

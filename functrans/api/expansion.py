@@ -16,6 +16,7 @@ from functrans.api.forward import require_tuples
 from functrans.api.jacobian_programs import unit_vectors
 from functrans.api.tangents import check_tangents, differentiable_leaf
 from functrans.bind import eval_jaxpr
+from functrans.control.steps import in_steps
 from functrans.errors import RangeError, ShapeError, TransformTypeError, describe, name_of
 from functrans.ir import Aval, Jaxpr, aval_of, is_inexact
 from functrans.primitives.derive import broadcast_at, full
@@ -306,7 +307,7 @@ def _program(jaxpr: Jaxpr, curve: Curve, given: Orders, view: View) -> tuple[Jax
         coefficients = unpacked(args, given, curve)
         if view is _derivatives:
             coefficients = [_scaled(c, lambda k: 1 / math.factorial(k)) for c in coefficients]
-        program, orders = taylor_jaxpr(jaxpr, curve, given)
+        program, orders = taylor_jaxpr(in_steps(jaxpr), curve, given)
         outs = unpacked(eval_jaxpr(program, packed(coefficients)), orders, curve)
         shown = [view(c, a) for c, a in zip(outs, jaxpr.out_avals, strict=True)]
         found.append(orders_of(shown))

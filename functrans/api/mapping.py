@@ -12,6 +12,7 @@ from functrans import tree
 from functrans.api.border import Function, Staged, array_leaf, run, stage
 from functrans.api.quick import Quick
 from functrans.bind import eval_jaxpr
+from functrans.control.steps import in_steps
 from functrans.errors import (
     ShapeError,
     TransformTypeError,
@@ -90,7 +91,7 @@ def vmap(
             wanted = _out_dims(out_axes, out_tree[0], f)
             all_dims = (*[None] * len(staged.captured), *dims)
             must = tuple([w is not None for w in wanted])
-            batched, found = batch_jaxpr(staged.jaxpr, axis, all_dims, must)
+            batched, found = batch_jaxpr(in_steps(staged.jaxpr), axis, all_dims, must)
             _require_unmapped(found, wanted, f)
             if any(w is not None and w != 0 for w in wanted):
                 batched = _placed(batched, axis, tuple(wanted))
