@@ -23,6 +23,7 @@ from functrans.ir import (
     Var,
     aval_of,
     values_of,
+    written_out,
 )
 
 
@@ -202,6 +203,7 @@ def eval_jaxpr(jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any]:
 
 def _evaluate(jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any]:
     """Evaluate with NumPy, dropping each array after its last use."""
+    jaxpr = written_out(jaxpr)
     env: dict[Atom, Any] = {**_literal_arrays(jaxpr)}
     env.update(zip(jaxpr.invars, map(np.asarray, args), strict=True))
     with np.errstate(all="ignore"):

@@ -16,7 +16,7 @@ from functrans.bind import eval_jaxpr
 from functrans.control import steps
 from functrans.control.steps import in_steps
 from functrans.errors import BudgetError
-from functrans.ir import Jaxpr
+from functrans.ir import Jaxpr, written_out
 from functrans.ir.check import check_jaxpr
 from functrans.ir.intern import clear as forget_programs
 
@@ -241,3 +241,15 @@ def test_random_loops(
     ours = ft.jit(ft.grad(f, (0, 1)))(*args)
     for got, expected in zip(ours, ft.jit(ft.jacfwd(f, (0, 1)))(*args), strict=True):
         assert_close(got, expected, 1e-9)
+
+
+def test_steps_are_evaluated_as_if_written_out() -> None:
+    """They are no programs of their own, that would be compiled each by itself."""
+    jaxpr = program(chain, X)
+    found = in_steps(jaxpr)
+    assert len(written_out(found).eqns) == len(jaxpr.eqns)
+    assert written_out(jaxpr) is jaxpr
+    check_jaxpr(written_out(found))
+    eval_jaxpr(found, [X])
+    assert "tier" in found.cache
+    assert all("tier" not in body.cache for body in bodies(found))

@@ -11,6 +11,7 @@ from functrans.ir import (
     Aval,
     Effect,
     Eqn,
+    Inline,
     Jaxpr,
     Linear,
     MappedAxis,
@@ -37,7 +38,7 @@ class Engine(Protocol):
         ...
 
 
-def call(jaxpr: Jaxpr, *args: Any, name: str, engine: Engine | None) -> list[Any]:
+def call(jaxpr: Jaxpr, *args: Any, name: str, engine: Engine | Inline | None) -> list[Any]:
     """Bind a jaxpr as one equation.
 
     What acts on the world and has results is bound by itself: only what does not may run again.
@@ -51,8 +52,10 @@ def call_abstract_eval(*avals: Aval, jaxpr: Jaxpr, name: str, engine: Any) -> li
     return jaxpr.out_avals
 
 
-def call_impl(*args: Any, jaxpr: Jaxpr, name: str, engine: Engine | None) -> list[Any]:
-    return eval_jaxpr(jaxpr, args) if engine is None else engine.execute(jaxpr, list(args))
+def call_impl(*args: Any, jaxpr: Jaxpr, name: str, engine: Engine | Inline | None) -> list[Any]:
+    if engine is None or isinstance(engine, Inline):
+        return eval_jaxpr(jaxpr, args)
+    return engine.execute(jaxpr, list(args))
 
 
 def call_jvp(

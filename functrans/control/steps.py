@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from functrans.control.call import call_p
-from functrans.ir import Atom, Effect, Eqn, Jaxpr, Literal, Var, copied
+from functrans.ir import INLINE, Atom, Effect, Eqn, Jaxpr, Literal, Var, copied
 from functrans.transforms.cache import derived
 
 LEAST_STEPS = 8
@@ -177,7 +177,7 @@ class _Search:
             any(self.last.get(v, -1) >= end for v, end in zip(same, reach, strict=True))
             for same in zip(*outputs, strict=True)
         ]
-        params = {"jaxpr": _body(group[0], differ, used), "name": "step", "engine": None}
+        params = {"jaxpr": _body(group[0], differ, used), "name": "step", "engine": INLINE}
         made: list[Eqn] = []
         for step, constants, results in zip(group, literals, outputs, strict=True):
             inner = set(map(id, step.eqns))

@@ -30,8 +30,10 @@ from functrans.ir.primitive import (
     Reduction,
 )
 from functrans.ir.prune import acts, any_acts, calmed, prune, without_effects
+from functrans.ir.written import INLINE, Inline, written_out
 
 __all__ = [
+    "INLINE",
     "Array",
     "Atom",
     "Aval",
@@ -42,6 +44,7 @@ __all__ = [
     "Elementwise",
     "Eqn",
     "Form",
+    "Inline",
     "Jaxpr",
     "Linear",
     "LinearIn",
@@ -68,4 +71,5 @@ __all__ = [
     "tangent_dtype",
     "values_of",
     "without_effects",
+    "written_out",
 ]
