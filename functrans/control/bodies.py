@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from functrans.errors import ShapeError
-from functrans.ir import Atom, Aval, Eqn, Jaxpr, Literal, Source, Var, prune, same_type
+from functrans.ir import Atom, Aval, Eqn, Jaxpr, Literal, Var, prune, same_type
 from functrans.primitives.structural import broadcast_p
 from functrans.transforms.cache import derived
 
@@ -138,20 +138,6 @@ def without_inputs(jaxpr: Jaxpr, kept: Mask) -> Jaxpr:
     made = Jaxpr(chosen(jaxpr.invars, kept), jaxpr.eqns, jaxpr.outvars)
     made.simple = jaxpr.simple
     return made
-
-
-def inlined(
-    jaxpr: Jaxpr, inputs: Sequence[Atom], source: Source | None
-) -> tuple[list[Eqn], list[Atom]]:
-    """The equations of a program on these inputs, with variables of their own, and its results."""
-    env: dict[Atom, Atom] = dict(zip(jaxpr.invars, inputs, strict=True))
-    eqns: list[Eqn] = []
-    for eqn in jaxpr.eqns:
-        outputs = [Var(v.aval) for v in eqn.outputs]
-        given = [env.get(a, a) for a in eqn.inputs]
-        eqns.append(Eqn(eqn.primitive, given, outputs, eqn.params, eqn.source or source))
-        env.update(zip(eqn.outputs, outputs, strict=True))
-    return eqns, [env.get(a, a) for a in jaxpr.outvars]
 
 
 def stacked(length: int, aval: Aval) -> Aval:

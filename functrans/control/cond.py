@@ -20,7 +20,6 @@ from functrans.control.bodies import (
     chosen,
     cut,
     either,
-    inlined,
     others,
     reads,
     require_types,
@@ -44,6 +43,7 @@ from functrans.ir import (
     Primitive,
     Var,
     aval_of,
+    inlined,
     jaxprs_in,
 )
 from functrans.primitives import elementwise as e

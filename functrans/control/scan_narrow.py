@@ -10,11 +10,10 @@ from functrans.control.bodies import (
     chosen,
     cut,
     grown,
-    inlined,
     reads,
     restricted,
 )
-from functrans.ir import Atom, Effect, Eqn, Jaxpr, Var
+from functrans.ir import Atom, Effect, Eqn, Jaxpr, Var, inlined
 from functrans.primitives.derive import provided
 from functrans.transforms.cache import derived
 from functrans.transforms.simplify import simplify

@@ -11,14 +11,13 @@ from functrans.control.bodies import (
     chosen,
     cut,
     grown,
-    inlined,
     others,
     spread,
     stacked,
 )
 from functrans.control.keeping import between, keep
 from functrans.control.products import PutOff, done_at_once, put_off
-from functrans.ir import Atom, Aval, Effect, Eqn, Jaxpr, Linear, Var, prune
+from functrans.ir import Atom, Aval, Effect, Eqn, Jaxpr, Linear, Var, inlined, prune
 from functrans.primitives.derive import full, provided
 from functrans.primitives.elementwise import add
 from functrans.recording import stage_walk

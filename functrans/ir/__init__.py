@@ -12,6 +12,7 @@ from functrans.ir.jaxpr import (
     Source,
     Var,
     copied,
+    inlined,
     jaxprs_in,
     values_of,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "copied",
     "format_eqn",
     "format_jaxpr",
+    "inlined",
     "intern",
     "is_inexact",
     "jaxprs_in",

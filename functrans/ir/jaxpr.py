@@ -172,6 +172,15 @@ def copied(eqns: Iterable[Eqn], env: dict[Atom, Atom], source: Source | None) ->
     return made
 
 
+def inlined(
+    jaxpr: Jaxpr, inputs: Sequence[Atom], source: Source | None
+) -> tuple[list[Eqn], list[Atom]]:
+    """The equations of a program on these inputs, with variables of their own, and its results."""
+    env: dict[Atom, Atom] = dict(zip(jaxpr.invars, inputs, strict=True))
+    eqns = copied(jaxpr.eqns, env, source)
+    return eqns, [env.get(a, a) for a in jaxpr.outvars]
+
+
 def jaxprs_in(params: dict[str, Any]) -> Iterator[Jaxpr]:
     """The jaxprs that an equation's params hold, directly or in tuples."""
     for value in params.values():

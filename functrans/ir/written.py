@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from functrans.ir.jaxpr import Atom, Eqn, Jaxpr, copied
+from functrans.ir.jaxpr import Atom, Eqn, Jaxpr, inlined
 
 
 class Inline:
@@ -33,9 +33,7 @@ def _written(jaxpr: Jaxpr) -> Jaxpr:
         if eqn.params.get("engine") is not INLINE:
             eqns.append(Eqn(eqn.primitive, inputs, eqn.outputs, eqn.params, eqn.source))
             continue
-        inner = written_out(eqn.params["jaxpr"])
-        inside: dict[Atom, Atom] = dict(zip(inner.invars, inputs, strict=True))
-        eqns += copied(inner.eqns, inside, eqn.source)
-        results = [inside.get(a, a) for a in inner.outvars]
+        made, results = inlined(written_out(eqn.params["jaxpr"]), inputs, eqn.source)
+        eqns += made
         env.update(zip(eqn.outputs, results, strict=True))
     return Jaxpr(jaxpr.invars, eqns, [env.get(a, a) for a in jaxpr.outvars], jaxpr.num_consts)

@@ -10,9 +10,8 @@ import numpy as np
 from functrans import tree
 from functrans.api.border import Function, Staged, array_leaf, run, stage
 from functrans.bind import bind, is_evaluating
-from functrans.control.bodies import inlined
 from functrans.errors import TransformTypeError, describe, name_of, where
-from functrans.ir import Aval, Eqn, Jaxpr, Primitive, Var, aval_of, intern
+from functrans.ir import Aval, Eqn, Jaxpr, Primitive, Var, aval_of, inlined, intern
 from functrans.recording import stage_walk
 from functrans.surface.promotion import cast, placeholder
 from functrans.tracing import Tracer
