@@ -145,10 +145,11 @@ class Scan:
         """Each step is a vector loop that reads the row written before it."""
         ctx, (before, n, after) = self.ctx, self.extents
         buffer, aval = ctx.buffer(self.out), self.out.aval
-        parallel = ctx.parallel(prod(self.extents) * 2.0) and before > 1
+        work = prod(self.extents) * 2.0
+        kind: LoopKind = "parallel" if ctx.parallel(work) and before > 1 else "serial"
         with (
             ctx.walk.kernel(ctx.name),
-            ctx.nest([before], "parallel" if parallel else "serial") as (a,),
+            ctx.nest([before], kind, ctx.grain(work, before)) as (a,),
         ):
             with ctx.nest([after], "vector") as (c,):
                 flat = self.place(a, constant(0), c)
@@ -163,9 +164,11 @@ class Scan:
     def in_registers(self) -> None:
         """Each line is a serial loop that carries its running value."""
         ctx, (before, n, after) = self.ctx, self.extents
-        parallel = ctx.parallel(prod(self.extents) * 8.0) and before > 1
+        work = prod(self.extents) * 8.0
+        parallel = ctx.parallel(work) and before > 1
         kinds: list[LoopKind] = ["parallel" if parallel else "serial", "serial"]
-        with ctx.walk.kernel(ctx.name), ctx.nest([before, after], kinds) as (a, c):
+        nest = ctx.nest([before, after], kinds, ctx.grain(work, before))
+        with ctx.walk.kernel(ctx.name), nest as (a, c):
             first = self.place(a, constant(0), c)
             start = self.element(first)
             self.write(first, start)

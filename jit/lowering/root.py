@@ -20,6 +20,7 @@ class RootContext:
 
     view       an operand that lies in memory, as a strided window of its buffer
     parallel   is so much work (in simple operations) worth several threads?
+    grain      of so much work in so many equal steps, how many a thread takes at a time
     callback   the number of an equation's Python function
     workspace  where in the arena its own memory begins, in bytes
     """
@@ -30,6 +31,7 @@ class RootContext:
         name: str,
         view: Callable[[Any], Any],
         parallel: Callable[[float], bool],
+        grain: Callable[[float, int], int],
         callback: Callable[[Eqn], int],
         workspace: int = 0,
     ) -> None:
@@ -38,6 +40,7 @@ class RootContext:
         self.name = name
         self.view = view
         self.parallel = parallel
+        self.grain = grain
         self.callback = callback
         self.workspace = workspace
         self._slots: dict[tuple[str, int], Buffer] = {}

@@ -10,7 +10,7 @@ from math import prod
 
 from functrans.extend import Eqn
 from jit.loop_ir.builder import Builder
-from jit.loop_ir.nodes import FLOATS, Buffer, DType, Value, integer_bounds
+from jit.loop_ir.nodes import FLOATS, Buffer, DType, LoopKind, Value, integer_bounds
 from jit.lowering.formulas import NARROW
 from jit.lowering.index import Index, Loop, Point, of_loop
 from jit.lowering.root import RootContext
@@ -47,10 +47,11 @@ def select_largest(ctx: RootContext, eqn: Eqn) -> None:
     (x,), (values, positions), k = eqn.inputs, eqn.outputs, eqn.params["k"]
     shape = x.aval.shape
     rows, n = prod(shape[:-1]), shape[-1]
-    parallel = ctx.parallel(rows * n * 4.0) and rows > 1
+    work = rows * n * 4.0
+    kind: LoopKind = "parallel" if ctx.parallel(work) and rows > 1 else "serial"
     with ctx.walk.kernel(ctx.name):
         kept = Kept(ctx, eqn)
-        with ctx.nest([rows], "parallel" if parallel else "serial") as (row,):
+        with ctx.nest([rows], kind, ctx.grain(work, rows)) as (row,):
             kept.fill(row)
             with ctx.nest([k], "vector") as (i,):
                 place = ctx.b.load(kept.places, ctx.walk.number(i))

@@ -88,10 +88,12 @@ def lower_overlap(ctx: RootContext, eqn: Eqn) -> None:
     window = y.aval.shape[n:]
     first = next(a for a in range(n) if window[a] > 1 or p["strides"][a] > 1)
     outer = list(shape[:first])
-    parallel = ctx.parallel(4.0 * y.aval.size)
+    work = 4.0 * y.aval.size
     shared = next((a for a, extent in enumerate(outer) if extent > 1), None)
-    kinds: list[Any] = ["parallel" if parallel and a == shared else "serial" for a in range(first)]
-    with walk.kernel(ctx.name), ctx.nest(outer, kinds) as before:
+    threads = shared is not None and ctx.parallel(work)
+    kinds: list[Any] = ["parallel" if threads and a == shared else "serial" for a in range(first)]
+    grain = 1 if shared is None else ctx.grain(work, outer[shared])
+    with walk.kernel(ctx.name), ctx.nest(outer, kinds, grain) as before:
         start = row_major(before, shape)
         clear(ctx, ctx.buffer(out), start, prod(shape[first:]), out)
         if y.aval.size == 0:

@@ -16,7 +16,7 @@ from jit.lowering.writer import Writer
 from jit.passes.buffers import Storage, plan_storage
 from jit.passes.columns import ColumnWriter
 from jit.passes.nest import KernelWriter
-from jit.passes.schedule import NS_PER_COST, PARALLEL_NS, Schedule, schedule
+from jit.passes.schedule import NS_PER_COST, PARALLEL_NS, Schedule, grain_of, schedule
 from jit.passes.taking import taken_over
 from jit.passes.tiles import TileWriter
 
@@ -120,6 +120,7 @@ def write_root(
         f"{step.eqn.primitive.name}{number}",
         lambda atom: view_of(plan.graph, plan.stored, atom),
         lambda cost: cost * NS_PER_COST > PARALLEL_NS,
+        lambda cost, steps: grain_of(cost * NS_PER_COST, steps),
         callback,
         workspace,
     )

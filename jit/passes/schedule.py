@@ -284,6 +284,15 @@ def work_ns(kernel: Kernel) -> float:
     return kernel.domain.size * (cost * NS_PER_COST + count * NS_PER_BYTE)
 
 
+def grain_of(work: float, steps: int) -> int:
+    """How many of the steps of a parallel loop, of `work` ns in all, a thread takes at a time.
+
+    Taking one costs about what a step of a few elements does, and more where threads contend.
+    """
+    piece = min(CHUNK_NS, max(work / 4, LEAST_CHUNK_NS))
+    return max(1, min(int(piece / max(work / steps, 1e-3)), steps))
+
+
 def schedule(graph: Graph, stored: Mapping[Var, str], kernel: Kernel) -> Schedule:
     """Decide on loops."""
     chosen = choose_loops(kernel)
@@ -305,9 +314,7 @@ def schedule(graph: Graph, stored: Mapping[Var, str], kernel: Kernel) -> Schedul
     first = outer[0] if outer else inner[0] if inner else None
     grain = 1
     if first is not None and first.kind.startswith("parallel"):
-        steps = -(-first.loop.extent // max(first.tile, 1))
-        piece = min(CHUNK_NS, max(work / 4, LEAST_CHUNK_NS))
-        grain = max(1, min(int(piece / max(work / steps, 1e-3)), steps))
+        grain = grain_of(work, -(-first.loop.extent // max(first.tile, 1)))
         if first.kind == "parallel_vector":
             grain = -(-grain // 128) * 128
     cuts = cuts_of(graph, stored, kernel, domain, vector)
