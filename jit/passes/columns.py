@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from jit.fusion import Kernel
 from jit.loop_ir.nodes import LoopKind, Value
 from jit.lowering.index import Dynamic, Index, Loop, of_loop
 from jit.lowering.nodes import FoldNode, Node
 from jit.lowering.reduction import parts
-from jit.lowering.rules import is_complex, loop_dtype
+from jit.lowering.rules import element_bytes, is_complex, loop_dtype
 from jit.lowering.writer import Writer
 from jit.passes.nest import Accumulators, KernelWriter, regrouped
 from jit.passes.schedule import Schedule, Step
@@ -19,8 +19,13 @@ from jit.passes.sums import ColumnSums
 
 Running: TypeAlias = dict[FoldNode, tuple[Value, ...]]
 PER_ROW = ("row", "row_fold")
-TOGETHER = 4
-"""So many rows are read before the sums of a column go back to memory."""
+TOGETHER, MORE_TOGETHER = 4, 16
+"""So many rows are read before the sums of a column go back to memory, and so many short ones.
+
+The loads of a row would wait for the stores of the one before, long where some lanes are masked.
+"""
+SHORT_ROW, SIMPLE = 512, 8.0
+"""A row is short up to so many bytes, where an element costs no more than this."""
 
 
 class ColumnWriter(KernelWriter):
@@ -37,6 +42,8 @@ class ColumnWriter(KernelWriter):
         self.tall = plan.inner[0].loop
         width, blocks = self.columns.strip or self.lane.extent, self.columns.blocks
         self.sums = ColumnSums(writer, self.folds, name, width, blocks, space)
+        self.nodes = [n for n in kernel.nodes if kernel.stages[n] == 0]
+        self.together = rows_together(kernel, self.nodes, self.lane.extent)
 
     def write(self) -> None:
         """Strips of columns; or blocks of rows, then what is left to do per column."""
@@ -63,35 +70,53 @@ class ColumnWriter(KernelWriter):
         stack.enter_context(self.walk.loop(loop, self.b.for_(loop.extent, kind, hint=loop.name)))
 
     def one_block(self, block: Loop | None) -> None:
-        """Clear the accumulators, then add one row after another."""
+        """Clear the accumulators, then add the rows, a few at a time."""
         with ExitStack() as stack:
             self.open(stack, self.lane, "vector")
             self.sums.clear(of_loop(self.lane), block)
         b, height = self.b, self.columns.height
-        start: int | Value = 0
-        length: int | Value = self.tall.extent
+        start, length = b.index(0), b.index(self.tall.extent)
         if block is not None:
             assert block.value is not None
-            start, length = b.mul(block.value, height), height
+            start, length = b.mul(block.value, height), b.index(height)
             if self.columns.blocks * height != self.tall.extent:
                 length = b.max(b.min(b.sub(b.index(self.tall.extent), start), height), 0)
-        with self.walk.loop(self.tall, b.for_(length, "serial", hint="row"), start):
-            self.run([Step(self.lane, "vector")], [], [], lambda _: self.add_row(block), True)
+        many = b.div(length, self.together)
+        done = b.mul(many, self.together)
+        self.add_rows(block, start, many, self.together)
+        self.add_rows(block, b.add(start, done), b.sub(length, done), 1)
 
-    def add_row(self, block: Loop | None) -> list[Any]:
-        """Every node at one element; folds go to their accumulators."""
-        column = of_loop(self.lane)
-        for node in self.kernel.nodes:
-            if self.kernel.stages[node] > 0:
-                continue
-            if isinstance(node, FoldNode):
-                element = node.evaluate(self.walk, self.domain, "row_fold")
-                total = self.sums.get(node, column, block)
-                stepped = self.folds[node].step(total, parts(element))
-                self.sums.put(node, column, block, stepped)
-            else:
-                self.element(node)
-        return []
+    def add_rows(self, block: Loop | None, start: Value, many: Value, together: int) -> None:
+        """Every node of the pass at so many times so many rows, from `start` on."""
+        opened = self.b.for_(many, "serial", hint="row")
+
+        def body(_: Accumulators) -> Accumulators:
+            first = self.b.add(start, self.b.mul(opened.i, together))
+            self.take_rows(self.nodes, of_loop(self.lane), block, first, together)
+            return []
+
+        with self.walk.loop(self.tall, opened, start):
+            self.run([Step(self.lane, "vector")], [], [], body, True)
+
+    def take_rows(
+        self, nodes: Sequence[Node], column: Index, block: Loop | None, first: Value, together: int
+    ) -> None:
+        """Nodes at a column of some rows; its sums are in registers meanwhile."""
+        walk, sums = self.walk, self.sums
+        folds = [n for n in nodes if isinstance(n, FoldNode)]
+        totals = {n: sums.get(n, column, block) for n in folds}
+        for k in range(together):
+            self.tall.value = self.b.add(first, k)
+            # Of the row, and of the lanes in it, nothing of the row before holds.
+            walk.memos[-2:], walk.held[-2:] = [{}, {}], [{}, {}]
+            for node in nodes:
+                if isinstance(node, FoldNode):
+                    found = node.evaluate(walk, self.domain, self.kernel.roles[node])
+                    totals[node] = self.folds[node].step(totals[node], parts(found))
+                else:
+                    self.element(node)
+        for node in folds:
+            sums.put(node, column, block, totals[node])
 
     def results(self) -> None:
         """One pass over the columns: combine the blocks, finish, and compute what is per column."""
@@ -103,6 +128,13 @@ class ColumnWriter(KernelWriter):
             for node in self.kernel.nodes:
                 if self.kernel.stages[node] > 0:
                     self.element(node)
+
+
+def rows_together(kernel: Kernel, nodes: Sequence[Node], width: int) -> int:
+    """How many rows of a kernel of sums are read before the sums go back to memory."""
+    row = width * max(element_bytes(n.var) for n in nodes if isinstance(n, FoldNode))
+    simple = sum(kernel.looks[n].cost for n in nodes) <= SIMPLE
+    return MORE_TOGETHER if row <= SHORT_ROW and simple else TOGETHER
 
 
 class Strips:
@@ -192,7 +224,7 @@ class Strips:
         if per_column or folds:
             self.before(per_column, folds, running)
         if passed:
-            self.rows(passed, folds)
+            self.rows(passed)
         if folds:
             self.after(folds, running)
 
@@ -226,33 +258,17 @@ class Strips:
                     result = self.folds[node].result(found)
                     self.writer.finish(node, result, self.writer.domain.row)
 
-    def rows(self, passed: list[Node], folds: list[FoldNode]) -> None:
+    def rows(self, passed: list[Node]) -> None:
         """Row after row, a few at a time while the sums of their columns are in registers."""
         height = self.writer.tall.extent
         many, rest = divmod(height, TOGETHER)
-        self.some_rows(passed, folds, 0, many, TOGETHER)
+        self.some_rows(passed, 0, many, TOGETHER)
         if rest:
-            self.some_rows(passed, folds, many * TOGETHER, rest, 1)
+            self.some_rows(passed, many * TOGETHER, rest, 1)
 
-    def some_rows(
-        self, passed: list[Node], folds: list[FoldNode], first: int, many: int, together: int
-    ) -> None:
-        walk, tall, sums = self.walk, self.writer.tall, self.writer.sums
+    def some_rows(self, passed: list[Node], first: int, many: int, together: int) -> None:
         opened = self.b.for_(many, "serial", hint="row")
-        with walk.loop(tall, opened, first):
-            group = self.b.mul(opened.i, together)
+        with self.walk.loop(self.writer.tall, opened, first):
+            group = self.b.add(self.b.mul(opened.i, together), first)
             with self.lanes() as (column, _):
-                totals = {n: sums.get(n, column, None) for n in folds}
-                for k in range(together):
-                    tall.value = self.b.add(group, first + k)
-                    # Of the row, and of the lanes in it, nothing of the row before holds.
-                    walk.memos[-2:], walk.held[-2:] = [{}, {}], [{}, {}]
-                    for node in passed:
-                        if isinstance(node, FoldNode):
-                            role = self.kernel.roles[node]
-                            found = node.evaluate(walk, self.writer.domain, role)
-                            totals[node] = self.folds[node].step(totals[node], parts(found))
-                        else:
-                            self.writer.element(node)
-                for node in folds:
-                    sums.put(node, column, None, totals[node])
+                self.writer.take_rows(passed, column, None, group, together)

@@ -1,0 +1,42 @@
+"""Sums down columns, read row by row: some rows at a time, whatever number of rows there is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import functrans.numpy as fnp
+from functrans import jit
+from jit.passes.columns import MORE_TOGETHER, TOGETHER
+
+FOLDS: dict[str, Callable[[Any], Any]] = {
+    "sum": lambda x: fnp.sum(x, 0),
+    "max": lambda x: fnp.max(x, 0),
+    "squares": lambda x: fnp.sum(x * x, 0),
+}
+SHAPES = [(17_003, 20), (40_000, 16), (9_001, 33), (1_031, 1_009)]
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c16"])
+@pytest.mark.parametrize("name", FOLDS)
+def test_every_row_counts_once(name: str, dtype: str) -> None:
+    for shape in SHAPES:
+        x = np.random.default_rng(0).integers(-9, 9, shape).astype(dtype)
+        x[-1] = 40  # the last row is in none of the groups of rows
+        found = jit(FOLDS[name])(x)
+        np.testing.assert_array_equal(found, FOLDS[name](x))
+        assert found.dtype == x.dtype
+
+
+@pytest.mark.parametrize(
+    ("shape", "together"), [((17_003, 20), MORE_TOGETHER), ((1_031, 1_009), TOGETHER)]
+)
+def test_sums_are_read_once_for_some_rows(shape: tuple[int, int], together: int) -> None:
+    """A load of a sum waits for the store before it: row by row that took most of the time."""
+    text = jit(FOLDS["max"]).lower(np.ones(shape)).as_text("loops")
+    rows, *_ = re.findall(r"load nest0_sum0\[.*?store nest0_sum0", text, re.DOTALL)
+    assert rows.count("load in0") == together
