@@ -31,6 +31,8 @@ APART = ("row", "row_total", "column_fold")
 """Roles of nodes that do not run in the passes over each row."""
 COLUMNS_FROM, COLUMNS_TO = 64, 1 << 15
 """Sums down columns are kept beside the rows while a row of them has so many bytes."""
+FEW_COLUMNS, NARROW, TALL = 4, 512, 1 << 19
+"""A matrix of some more columns, in rows of less than NARROW bytes, is tall from TALL bytes on."""
 ROW_LIMIT = 1 << 13
 """A whole array up to this size may be one row, folded and broadcast back in one kernel."""
 
@@ -407,7 +409,22 @@ def refusal(kernel: Kernel, node: Node, role: Role, scout: Scout, domain: Domain
                 return f"{var.aval} is read in other rows than it is made in"
         elif flat != domain.row:
             return f"{var.aval} is read in other rows than it is made in"
+        elif role not in APART and is_tall(domain, node):
+            return "passes down a few long columns would fill neither threads nor lanes"
     return ""
+
+
+def is_tall(domain: Domain, node: Node) -> bool:
+    """Are the rows of a domain the few columns of a tall matrix?
+
+    A pass down all of them at once fills part of a vector and one thread, and where it writes what
+    the next pass reads, loads wait for masked stores. Read row by row, every pass has its threads.
+    Up to FEW_COLUMNS each runs on full vectors by itself.
+    """
+    if isinstance(node, CheckNode) or domain.inner_trails or domain.rows <= FEW_COLUMNS:
+        return False
+    row = domain.rows * element_bytes(node.var)
+    return row < NARROW and row * domain.width >= TALL
 
 
 def splits(node: Node) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import functrans.numpy as fnp
-from functrans import jit
+from functrans import grad, jit, nn
 from jit.passes.columns import MORE_TOGETHER, TOGETHER
 
 FOLDS: dict[str, Callable[[Any], Any]] = {
@@ -40,3 +40,31 @@ def test_sums_are_read_once_for_some_rows(shape: tuple[int, int], together: int)
     text = jit(FOLDS["max"]).lower(np.ones(shape)).as_text("loops")
     rows, *_ = re.findall(r"load nest0_sum0\[.*?store nest0_sum0", text, re.DOTALL)
     assert rows.count("load in0") == together
+
+
+def scores(x: Any) -> Any:
+    return (x - fnp.mean(x, 0)) / fnp.std(x, 0)
+
+
+TALL: dict[str, Callable[[Any], Any]] = {
+    "scores": scores,
+    "softmax": lambda x: nn.softmax(x, axis=0),
+    "gradient": grad(lambda x: fnp.sum(fnp.tanh(scores(x)))),
+}
+
+
+@pytest.mark.parametrize("columns", [5, 7, 20])
+@pytest.mark.parametrize("name", TALL)
+def test_a_tall_matrix_is_read_row_by_row(name: str, columns: int) -> None:
+    """Several passes down its few columns in one nest ran on one thread and some of the lanes."""
+    x = np.random.default_rng(0).normal(size=(30_011, columns))
+    report = str(jit(TALL[name]).lower(x).compile().compile_report())
+    assert f"parallel 30011 x vector {columns}: full" in report
+    assert not re.search("x serial 30011: .*row_fold.*full", report)
+    np.testing.assert_allclose(jit(TALL[name])(x), TALL[name](x), 1e-9, 1e-13)
+
+
+def test_a_small_matrix_stays_in_one_kernel() -> None:
+    report = str(jit(scores).lower(np.ones((100, 7))).compile().compile_report())
+    assert "passes over each row" in report
+    assert "\n  1:" not in report
