@@ -29,6 +29,7 @@ from jit.loop_ir.nodes import (
     inner_blocks,
     static_extent,
 )
+from jit.memory import CLOSE
 from jit.vectors import Target
 
 AFFINE = frozenset({"add", "sub", "mul"})
@@ -200,6 +201,23 @@ def is_contiguous(block: Block, var: Value, known: dict[Value, int | None]) -> b
                 if not all(is_contiguous(b, var, known) for b in inner_blocks(stmt)):
                     return False
     return True
+
+
+def moves_runs(block: Block, var: Value, known: dict[Value, int | None]) -> bool:
+    """Does a vector loop walk backwards or in short strides anywhere?
+
+    Whole vectors then move runs of elements; under a mask each lane is gathered or scattered.
+    """
+    for stmt in block.stmts:
+        match stmt:
+            case Load() | Store():
+                stride = stride_of(stmt.offset, var, known)
+                if stride is not None and (stride == -1 or 2 <= stride <= CLOSE):
+                    return True
+            case _:
+                if any(moves_runs(inner, var, known) for inner in inner_blocks(stmt)):
+                    return True
+    return False
 
 
 def waits(stmt: Stmt) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from jit.branches import BlockEmitter
 from jit.frame import Frame
-from jit.loop_facts import LARGE, Varying, intrinsic_count, unroll_count, weigh
+from jit.loop_facts import LARGE, Varying, intrinsic_count, moves_runs, unroll_count, weigh
 from jit.loop_ir.nodes import FLOATS, Carry, Combine, DType, For
 from jit.operations import OPERATIONS
 from jit.registers import Reg
@@ -50,7 +50,8 @@ class VectorLoop:
         self.lanes = lanes
         self.unit = unit
         self.unroll = 1 if brief else unroll_count(stmt, lanes)
-        self.brief = brief or weigh(stmt.body) > LARGE
+        large = weigh(stmt.body) > LARGE and not moves_runs(stmt.body, stmt.var, {})
+        self.brief = brief or large
         self.inline = intrinsic_count(stmt.body) <= 2
         self.kinds = [register(c.init.dtype, lanes) for c in stmt.carries]
         self.varying = Varying(stmt)
