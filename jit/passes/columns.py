@@ -24,8 +24,9 @@ TOGETHER, MORE_TOGETHER = 4, 16
 
 The loads of a row would wait for the stores of the one before, long where some lanes are masked.
 """
-SHORT_ROW, SIMPLE = 512, 8.0
-"""A row is short up to so many bytes, where an element costs no more than this."""
+SHORT_ROW, MANY_ROWS, SIMPLE = 512, 4096, 8.0
+"""A row is short up to so many bytes; rows are many from so many on; and an element is simple that
+costs no more than this."""
 
 
 class ColumnWriter(KernelWriter):
@@ -43,7 +44,7 @@ class ColumnWriter(KernelWriter):
         width, blocks = self.columns.strip or self.lane.extent, self.columns.blocks
         self.sums = ColumnSums(writer, self.folds, name, width, blocks, space)
         self.nodes = [n for n in kernel.nodes if kernel.stages[n] == 0]
-        self.together = rows_together(kernel, self.nodes, self.lane.extent)
+        self.together = rows_together(kernel, self.nodes, self.lane.extent, self.tall.extent)
 
     def write(self) -> None:
         """Strips of columns; or blocks of rows, then what is left to do per column."""
@@ -81,6 +82,9 @@ class ColumnWriter(KernelWriter):
             start, length = b.mul(block.value, height), b.index(height)
             if self.columns.blocks * height != self.tall.extent:
                 length = b.max(b.min(b.sub(b.index(self.tall.extent), start), height), 0)
+        if self.together == 1:
+            self.add_rows(block, start, length, 1)
+            return
         many = b.div(length, self.together)
         done = b.mul(many, self.together)
         self.add_rows(block, start, many, self.together)
@@ -130,11 +134,17 @@ class ColumnWriter(KernelWriter):
                     self.element(node)
 
 
-def rows_together(kernel: Kernel, nodes: Sequence[Node], width: int) -> int:
-    """How many rows of a kernel of sums are read before the sums go back to memory."""
+def rows_together(kernel: Kernel, nodes: Sequence[Node], width: int, height: int) -> int:
+    """How many rows of a kernel of sums are read before the sums go back to memory.
+
+    One, where a row is long, since what it loads was stored long before, and where there are few:
+    a loop over single rows can go through the blocks of a product.
+    """
     row = width * max(element_bytes(n.var) for n in nodes if isinstance(n, FoldNode))
+    if row > SHORT_ROW or height < MANY_ROWS:
+        return 1
     simple = sum(kernel.looks[n].cost for n in nodes) <= SIMPLE
-    return MORE_TOGETHER if row <= SHORT_ROW and simple else TOGETHER
+    return MORE_TOGETHER if simple else TOGETHER
 
 
 class Strips:

@@ -26,8 +26,9 @@ SHARED_OUT = (
 
 @pytest.fixture(autouse=True)
 def everything_parallel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small work is shared out too."""
+    """Small work is shared out too, in the smallest pieces."""
     monkeypatch.setattr(passes_loops, "PARALLEL_NS", 0.0)
+    monkeypatch.setattr(passes_loops, "grain_of", lambda work, steps: 1)
 
 
 def loops_apart(name: str) -> int:
