@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from functrans.control.bodies import chosen
 from functrans.control.call import call_p
 from functrans.ir import INLINE, Atom, Effect, Eqn, Jaxpr, Literal, Var, copied
 from functrans.transforms.cache import derived
@@ -152,20 +153,19 @@ class _Search:
     def apart(self, group: Sequence[Step], length: int) -> set[int] | None:
         """The equations whose params differ from step to step, with those that they read of it.
 
-        They go before the step. None where they cannot, since they read what others make of what
-        these make.
+        They go before the step; None where they would be most of it.
         """
         starts = np.array([step.start for step in group])
         kinds = self.kinds[starts[:, None] + np.arange(length)]
         differ = np.flatnonzero((kinds != kinds[0]).any(axis=0)).tolist()
         first = group[0]
-        maker = {v: k for k, eqn in enumerate(first.eqns) for v in eqn.outputs}
+        maker: dict[Atom, int] = {v: k for k, eqn in enumerate(first.eqns) for v in eqn.outputs}
         apart: set[int] = set()
         while differ:
             k = differ.pop()
             if k not in apart:
                 apart.add(k)
-                differ += [maker[a] for a in first.eqns[k].inputs if a in maker]  # type: ignore[index]
+                differ += [maker[a] for a in first.eqns[k].inputs if a in maker]
         return apart if 2 * len(apart) <= length else None
 
     def calls(self, group: Sequence[Step], length: int) -> list[Eqn]:
@@ -183,13 +183,9 @@ class _Search:
             inner = set(map(id, step.eqns))
             every = self.eqns[step.start : step.start + length]
             made += [eqn for eqn in every if id(eqn) not in inner]
-            inputs = [*step.given, *_where(differ, constants)]
-            made.append(Eqn(call_p, inputs, _where(used, results), params, step.eqns[0].source))
+            inputs = [*step.given, *chosen(constants, differ)]
+            made.append(Eqn(call_p, inputs, chosen(results, used), params, step.eqns[0].source))
         return made
-
-
-def _where(flags: Sequence[bool], items: Sequence[Any]) -> list[Any]:
-    return [x for x, flag in zip(items, flags, strict=True) if flag]
 
 
 def _body(step: Step, differ: Sequence[bool], used: Sequence[bool]) -> Jaxpr:
@@ -208,7 +204,7 @@ def _body(step: Step, differ: Sequence[bool], used: Sequence[bool]) -> Jaxpr:
                 inputs.append(atom)
         eqns.append(Eqn(eqn.primitive, inputs, eqn.outputs, eqn.params, eqn.source))
     eqns = copied(eqns, env, None)
-    body = Jaxpr(invars, eqns, [env[v] for v in _where(used, step.outputs)])
+    body = Jaxpr(invars, eqns, [env[v] for v in chosen(step.outputs, used)])
     body.simple = True
     return body
 

@@ -83,6 +83,22 @@ def softmax_down_torch(lib):
     return lib.jit(lambda x: lib.torch.softmax(x, 0))
 
 
+@case("scores", "z-scores down 7 columns, 100003x7 f32", matrix(100_003, 7), tolerance=1e-3)
+def scores(lib):
+    np = lib.np
+    return lib.jit(lambda x: (x - np.mean(x, axis=0)) / np.sqrt(np.mean(x * x, axis=0)))
+
+
+@case("running_sums", "cumsum along short rows, 50003x7 f32", matrix(50_003, 7), tolerance=1e-4)
+def running_sums(lib):
+    return lib.jit(lambda x: lib.np.cumsum(x, axis=1))
+
+
+@case("short_rows", "sum of the rows, 35001x20 f32", matrix(35_001, 20), tolerance=1e-2)
+def short_rows(lib):
+    return lib.jit(lambda x: lib.np.sum(x, axis=0))
+
+
 def batch_inputs(rng):
     x, gain, bias = rng.normal(size=(4096, 256)), rng.normal(size=256), rng.normal(size=256)
     return tuple(a.astype("f4") for a in (x, gain, bias))
