@@ -6,7 +6,6 @@ For the primitives whose evaluation is more than one function of NumPy.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -128,6 +127,21 @@ def scan(combine: Callable[[Any, Any], Any]) -> Definition:
         return [out]
 
     return apply
+
+
+def linear_recurrence(a: Any, b: Any, *, axis: int, reverse: bool) -> list[Any]:
+    """Each term times all factors that come after it, added up."""
+    out = np.zeros_like(b)
+    factors, terms, lines = (np.moveaxis(x, axis, -1) for x in (a, b, out))
+    order = list(range(b.shape[axis]))[:: -1 if reverse else 1]
+    for p in np.ndindex(*lines.shape[:-1]):
+        for k, place in enumerate(order):
+            carried = [
+                terms[p][i] * np.prod(factors[p][order[j + 1 : k + 1]])
+                for j, i in enumerate(order[: k + 1])
+            ]
+            lines[p][place] = sum(carried)
+    return [out]
 
 
 def sort(*xs: Any, axis: int, num_keys: int) -> list[Any]:
@@ -286,7 +300,7 @@ DEFINITIONS: dict[str, Definition] = {
     "cumprod": scan(lambda a, b: a * b),
     "cummax": scan(max),
     "cummin": scan(min),
-    "cumlogsumexp": scan(lambda a, b: max(a, b) + math.log1p(math.exp(-abs(a - b)))),
+    "linear_recurrence": linear_recurrence,
     "sort": sort,
     "top_k": top_k,
     "argmax": extreme(lambda a, b: a > b),

@@ -495,6 +495,17 @@ def _cumprod(rng: Rng, dtype: DType, variant: Variant) -> Case:
     return [x], {"axis": 2, "reverse": False}
 
 
+def _recurrence(params: dict[str, Any]) -> Callable[[Rng, DType, Variant], Case]:
+    """Factors near one, and zeros, with which a line starts anew."""
+
+    def make(rng: Rng, dtype: DType, variant: Variant) -> Case:
+        a = values(rng, CUBES[variant], dtype, 0.3, 1.3)
+        a[rng.random(a.shape) < 0.1] = 0
+        return [a, values(rng, CUBES[variant], dtype)], params
+
+    return make
+
+
 _BOTH_WAYS = ({"axis": 1, "reverse": False}, {"axis": 2, "reverse": True})
 
 _REDUCTIONS = [
@@ -522,8 +533,10 @@ _REDUCTIONS = [
         for p in _BOTH_WAYS
     ),
     *(
-        on_cube("cumlogsumexp", lambda s, p=p: dict(p), "f", f"axis{p['axis']}", ulps=32)
-        for p in _BOTH_WAYS
+        Sample(
+            "linear_recurrence", _recurrence(p), "fc", f"axis{p['axis']}", linear=((1,),), ulps=64
+        )
+        for p in (*_BOTH_WAYS, {"axis": 0, "reverse": False})
     ),
 ]
 

@@ -367,19 +367,19 @@ def reduce_xor(operand: ArrayLike, axes: Sequence[int]) -> Value:
     return cast(e.remainder(total, full_as(total, 2)), BOOL)
 
 
-def _running(name: str, primitive: Primitive, doc: str) -> Function:
+def _running(name: str, function: Function, doc: str) -> Function:
     def body(operand: ArrayLike, axis: int = 0, reverse: bool = False) -> Value:
         x = array_of(operand, name)
         place = normal_axis(axis, aval_of(x).ndim, name)
-        return bind(primitive, x, axis=place, reverse=bool(reverse))[0]
+        return function(x, place, bool(reverse))
 
     body.__name__ = body.__qualname__ = name
     body.__doc__ = doc
     return surface(name=f"lax.{name}")(body)
 
 
-cumsum = _running("cumsum", r.cumsum_p, "The running sum along an axis.")
-cumprod = _running("cumprod", r.cumprod_p, "The running product along an axis.")
-cummax = _running("cummax", r.cummax_p, "The running maximum along an axis.")
-cummin = _running("cummin", r.cummin_p, "The running minimum along an axis.")
-cumlogsumexp = _running("cumlogsumexp", r.cumlogsumexp_p, "The running logsumexp along an axis.")
+cumsum = _running("cumsum", r.cumsum, "The running sum along an axis.")
+cumprod = _running("cumprod", r.cumprod, "The running product along an axis.")
+cummax = _running("cummax", r.cummax, "The running maximum along an axis.")
+cummin = _running("cummin", r.cummin, "The running minimum along an axis.")
+cumlogsumexp = _running("cumlogsumexp", r.cumlogsumexp, "The running logsumexp along an axis.")

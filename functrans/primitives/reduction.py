@@ -11,7 +11,7 @@ import numpy as np
 
 from functrans.bind import bind
 from functrans.errors import ShapeError
-from functrans.ir import Aval, Linear, MappedAxis, Primitive, aval_of, is_inexact
+from functrans.ir import Aval, Linear, MappedAxis, Primitive, aval_of
 from functrans.primitives.derive import (
     Dims,
     Value,
@@ -27,25 +27,33 @@ from functrans.primitives.derive import (
     without_derivative,
 )
 from functrans.primitives.elementwise import (
+    add,
+    and_,
     eq,
-    logaddexp_p,
+    exp,
+    guarded,
+    is_finite,
+    log,
     mask,
     mul,
-    mul_p,
+    not_,
     reciprocal,
     scale,
+    sub,
 )
+from functrans.primitives.recurrence import before, linear_recurrence
 from functrans.primitives.structural import (
     Axes,
     Batched,
     broadcast,
     concatenate,
+    convert,
     iota,
-    pad,
     reduce_sum,
     reshape,
     select,
     slice_axis,
+    stop_gradient,
     transpose,
 )
 
@@ -62,9 +70,8 @@ def _products_of_others(x: Value, axis: int) -> Value:
     """At each position the product of all the others along `axis`: what is before times after."""
     if 1 < aval_of(x).shape[axis] <= FEW_FACTORS:
         return _written_out(x, axis)
-    before = cumprod(_shift(x, axis, 1, 1, reverse=False), axis, reverse=False)
-    after = cumprod(_shift(x, axis, 1, 1, reverse=True), axis, reverse=True)
-    return mul(before, after)
+    ways = [cumprod(before(x, axis, 1, reverse=back), axis, back) for back in (False, True)]
+    return mul(*ways)
 
 
 def _written_out(x: Value, axis: int) -> Value:
@@ -72,15 +79,6 @@ def _written_out(x: Value, axis: int) -> Value:
     factors = [slice_axis(x, axis, k, k + 1) for k in range(aval_of(x).shape[axis])]
     others = [factors[:k] + factors[k + 1 :] for k in range(len(factors))]
     return concatenate([reduce(mul, each) for each in others], axis)
-
-
-def _shift(x: Value, axis: int, steps: int, fill: float, *, reverse: bool) -> Value:
-    """x moved `steps` places up `axis` (down when `reverse`), `fill` where nothing came."""
-    aval = aval_of(x)
-    up = tuple(steps if i == axis else 0 for i in range(aval.ndim))
-    down = tuple(-n for n in up)
-    low, high = (down, up) if reverse else (up, down)
-    return pad(x, aval.dtype.type(fill), low, high)
 
 
 @instantiating
@@ -253,32 +251,19 @@ def _cumulative(
     return primitive
 
 
-def _doubling_jvp(
-    primitive: Callable[[], Primitive], combine: Primitive, identity: float
-) -> Callable[..., Jvp]:
-    """Fold runs of 1, 2, 4, ... elements (Hillis and Steele), tangents by the rule of `combine`."""
-
-    @instantiating
-    def jvp(primals: list[Value], tangents: list[Value], *, axis: int, reverse: bool) -> Jvp:
-        (x,), (t,) = primals, tangents
-        outs = bind(primitive(), x, axis=axis, reverse=reverse)
-        if t is None:
-            return outs, [None]
-        rule = combine.jvp
-        assert rule is not None
-        steps = 1
-        while steps < aval_of(x).shape[axis]:
-            earlier = _shift(x, axis, steps, identity, reverse=reverse)
-            t_earlier = _shift(t, axis, steps, 0, reverse=reverse)
-            (x,), (t,) = rule([earlier, x], [t_earlier, t])
-            steps *= 2
-        return outs, [t]
-
-    return jvp
+@instantiating
+def cumprod_jvp(primals: list[Value], tangents: list[Value], *, axis: int, reverse: bool) -> Jvp:
+    """The product rule at every step, y[k] = x[k] y[k-1], is a recurrence of the tangents."""
+    (x,), (t,) = primals, tangents
+    out = cumprod(x, axis, reverse)
+    if t is None:
+        return [out], [None]
+    by_last = scale(t, before(out, axis, 1, reverse=reverse))
+    return [out], [linear_recurrence(x, by_last, axis, reverse)]
 
 
 def _tracking_jvp(primitive: Callable[[], Primitive]) -> Callable[..., Jvp]:
-    """Follow where the running extremum was last attained, and take the tangent from there."""
+    """The tangent of the element that attains the running extremum, until another does."""
 
     @instantiating
     def jvp(primals: list[Value], tangents: list[Value], *, axis: int, reverse: bool) -> Jvp:
@@ -286,18 +271,12 @@ def _tracking_jvp(primitive: Callable[[], Primitive]) -> Callable[..., Jvp]:
         (out,) = bind(primitive(), x, axis=axis, reverse=reverse)
         if t is None:
             return [out], [None]
-        return [out], [take_along(t, _last_attained(x, out, axis, reverse), axis)]
+        attained = eq(x, out)
+        lasting = mask(not_(attained), t)
+        entering = select(attained, t, full_like(t, 0))
+        return [out], [linear_recurrence(lasting, entering, axis, reverse)]
 
     return jvp
-
-
-def _last_attained(x: Value, out: Value, axis: int, reverse: bool) -> Value:
-    """For each position along `axis` the index of the element that `out` equals, the nearest."""
-    aval = aval_of(x)
-    places = iota(aval.shape, np.dtype(np.int64), axis)
-    edge = full_like(places, aval.shape[axis] - 1 if reverse else 0)
-    attained = select(eq(x, out), places, edge)
-    return (cummin if reverse else cummax)(attained, axis, reverse)
 
 
 def take_along(x: Value, index: Value, axis: int) -> Value:
@@ -315,17 +294,6 @@ def cumsum_transpose(cts: list[Value], x: Linear, *, axis: int, reverse: bool) -
     return [cumsum(cts[0], axis, not reverse)]
 
 
-def _accumulate_half(ufunc: np.ufunc) -> Callable[..., Any]:
-    """ufunc.accumulate, float16 and bfloat16 through float32."""
-
-    def accumulate(x: Any, axis: int) -> Any:
-        half = is_inexact(x.dtype) and x.dtype.itemsize == 2
-        out = ufunc.accumulate(x.astype(np.float32) if half else x, axis)
-        return out.astype(x.dtype)
-
-    return accumulate
-
-
 cumsum_p = linear(
     "cumsum",
     abstract_eval=_cumulative_abstract_eval("cumsum", "iufc"),
@@ -338,16 +306,10 @@ cumprod_p = _cumulative(
     "cumprod",
     lambda x, axis: np.cumprod(x, axis, x.dtype),
     "iufc",
-    _doubling_jvp(lambda: cumprod_p, mul_p, 1),
+    cumprod_jvp,
 )
 cummax_p = _cumulative("cummax", np.maximum.accumulate, "biuf", _tracking_jvp(lambda: cummax_p))
 cummin_p = _cumulative("cummin", np.minimum.accumulate, "biuf", _tracking_jvp(lambda: cummin_p))
-cumlogsumexp_p = _cumulative(
-    "cumlogsumexp",
-    _accumulate_half(np.logaddexp),
-    "f",
-    _doubling_jvp(lambda: cumlogsumexp_p, logaddexp_p, -math.inf),
-)
 
 
 def _accumulator(primitive: Primitive) -> Callable[..., Value]:
@@ -358,6 +320,28 @@ def _accumulator(primitive: Primitive) -> Callable[..., Value]:
     return apply
 
 
-cumsum, cumprod, cummax, cummin, cumlogsumexp = map(
-    _accumulator, (cumsum_p, cumprod_p, cummax_p, cummin_p, cumlogsumexp_p)
-)
+cumsum, cumprod, cummax, cummin = map(_accumulator, (cumsum_p, cumprod_p, cummax_p, cummin_p))
+
+
+def cumlogsumexp(x: Value, axis: int, reverse: bool = False) -> Value:
+    """The logarithm of the running sum of exponentials.
+
+    It sums exponentials of what lies below the running maximum, which derivatives take as a
+    constant: it cancels. So nothing overflows, and nothing is lost in long sums. Infinities move
+    nothing.
+    """
+    aval = aval_of(x)
+    require_kind("cumlogsumexp", aval.dtype, "f")
+    if aval.dtype.itemsize == 2:
+        wide = cumlogsumexp(convert(x, np.dtype(np.float32)), axis, reverse)
+        return convert(wide, aval.dtype)
+    top = stop_gradient(cummax(x, axis, reverse))
+    last = before(top, axis, -math.inf, reverse=reverse)
+    total = linear_recurrence(_ratio(last, top), _ratio(x, top), axis, reverse)
+    return add(top, log(total))
+
+
+def _ratio(x: Value, top: Value) -> Value:
+    """exp(x) / exp(top), 1 where both are the same infinity."""
+    same = and_(eq(x, top), not_(is_finite(x)))
+    return exp(guarded(same, sub(x, guarded(same, top))))

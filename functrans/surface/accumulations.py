@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from functrans.bind import bind
-from functrans.ir import Primitive, aval_of
+from functrans.ir import aval_of
 from functrans.primitives import reduction as r
 from functrans.primitives import structural as p
 from functrans.primitives.derive import Value, full
@@ -21,7 +21,7 @@ from functrans.typing import ArrayLike, DTypeLike
 
 def accumulate(
     name: str,
-    primitive: Primitive,
+    running: Callable[[Value, int], Value],
     a: ArrayLike,
     axis: int | None,
     dtype: DTypeLike,
@@ -35,19 +35,19 @@ def accumulate(
     if axis is None:
         a, axis = p.reshape(a, (aval_of(a).size,)), 0
     place = normal_axis(axis, aval_of(a).ndim, name)
-    return bind(primitive, a, axis=place, reverse=False)[0]
+    return running(a, place)
 
 
 @surface(np.cumsum)
 def cumsum(a: ArrayLike, axis: int | None = None, dtype: DTypeLike = None) -> Value:
     """The running sum along `axis`."""
-    return accumulate("cumsum", r.cumsum_p, a, axis, dtype)
+    return accumulate("cumsum", r.cumsum, a, axis, dtype)
 
 
 @surface(np.cumprod)
 def cumprod(a: ArrayLike, axis: int | None = None, dtype: DTypeLike = None) -> Value:
     """The running product along `axis`."""
-    return accumulate("cumprod", r.cumprod_p, a, axis, dtype)
+    return accumulate("cumprod", r.cumprod, a, axis, dtype)
 
 
 def _cumulative(function: Any, x: ArrayLike, axis: int | None, dtype: Any, initial: bool) -> Value:

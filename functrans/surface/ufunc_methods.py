@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from functrans.errors import MutationError, describe, user_frame, where
-from functrans.ir import Primitive, aval_of, is_inexact
+from functrans.ir import aval_of, is_inexact
 from functrans.primitives import elementwise as e
 from functrans.primitives import reduction as r
 from functrans.primitives import structural as p
@@ -85,11 +85,11 @@ def _logical_xor_reduce(
     return elementwise.logical_xor.body(odd, initial)
 
 
-def _accumulate(ufunc: np.ufunc, primitive: Primitive, widen: bool) -> Function:
+def _accumulate(ufunc: np.ufunc, running: Function, widen: bool) -> Function:
     """`ufunc.accumulate`: the running reduction, along axis 0 by default."""
 
     def accumulate(array: ArrayLike, axis: int = 0, dtype: DTypeLike = None) -> Value:
-        return accumulations.accumulate(ufunc.__name__, primitive, array, axis, dtype, widen)
+        return accumulations.accumulate(ufunc.__name__, running, array, axis, dtype, widen)
 
     return surface(name=f"{ufunc.__name__}.accumulate")(accumulate).staged
 
@@ -130,11 +130,11 @@ _REDUCE = {
     np.logical_or: (reductions.any, False),
 }
 _ACCUMULATE = {
-    np.add: (r.cumsum_p, True),
-    np.multiply: (r.cumprod_p, True),
-    np.maximum: (r.cummax_p, False),
-    np.minimum: (r.cummin_p, False),
-    np.logaddexp: (r.cumlogsumexp_p, False),
+    np.add: (r.cumsum, True),
+    np.multiply: (r.cumprod, True),
+    np.maximum: (r.cummax, False),
+    np.minimum: (r.cummin, False),
+    np.logaddexp: (r.cumlogsumexp, False),
 }
 _AT = {
     np.add: ("add", lambda v: v),
@@ -150,8 +150,8 @@ def _register() -> None:
         UFUNC_METHODS[ufunc, "reduce"] = _reduce(ufunc, function, takes_dtype)
     UFUNC_METHODS[np.logaddexp, "reduce"] = _logaddexp_reduce.staged
     UFUNC_METHODS[np.logical_xor, "reduce"] = _logical_xor_reduce.staged
-    for ufunc, (primitive, widen) in _ACCUMULATE.items():
-        UFUNC_METHODS[ufunc, "accumulate"] = _accumulate(ufunc, primitive, widen)
+    for ufunc, (running, widen) in _ACCUMULATE.items():
+        UFUNC_METHODS[ufunc, "accumulate"] = _accumulate(ufunc, running, widen)
     for ufunc, (combine, sign) in _AT.items():
         UFUNC_METHODS[ufunc, "at"] = _at(ufunc, combine, sign)
     for ufunc, function in list(NUMPY_TABLE.items()):

@@ -10,8 +10,7 @@ from jit.loop_ir.nodes import Combine, DType, Value
 from jit.lowering import complex as cx
 from jit.lowering.elementwise import extremes
 from jit.lowering.formulas import NARROW
-from jit.lowering.reduction import joined, parts
-from jit.lowering.rules import is_complex, loop_dtype
+from jit.lowering.rules import is_complex, joined, loop_dtype, parts
 
 
 class Accumulator:

@@ -8,8 +8,7 @@ from functrans.extend import Atom, Literal, Var
 from jit.loop_ir.nodes import Value
 from jit.lowering.asking import MOST_CARRIED, Asker, Body, Elements, Limits, TooLarge
 from jit.lowering.index import ZERO, Index, Loop, Point
-from jit.lowering.reduction import joined, parts
-from jit.lowering.rules import Element, is_complex
+from jit.lowering.rules import Element, is_complex, joined, parts
 from jit.lowering.unrolled import Source, Unrolled
 
 ONE: Elements = {ZERO: None}

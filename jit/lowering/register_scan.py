@@ -18,8 +18,7 @@ from jit.lowering.carried import (
     readable_inputs,
 )
 from jit.lowering.index import Index, Loop, Point, Shape, constant, of_loop, ravel, unravel
-from jit.lowering.reduction import joined, parts
-from jit.lowering.rules import Element, is_complex, loop_dtype
+from jit.lowering.rules import Element, is_complex, joined, loop_dtype, parts
 from jit.lowering.unrolled import Sink, Source, Unrolled
 
 MOST_UNROLLED = 400.0

@@ -25,9 +25,8 @@ from jit.lowering.carried import (
     readable_inputs,
 )
 from jit.lowering.index import ZERO, Index, Point
-from jit.lowering.reduction import joined, parts
 from jit.lowering.register_lanes import with_lanes
-from jit.lowering.rules import Element, is_complex, loop_dtype
+from jit.lowering.rules import Element, is_complex, joined, loop_dtype, parts
 from jit.lowering.unrolled import Unrolled
 from jit.names import NO_MEMORY
 

@@ -32,6 +32,17 @@ class Pair(NamedTuple):
 Element: TypeAlias = Value | Pair
 """One element of an array: a value, or a pair where the dtype is complex."""
 
+
+def parts(element: Any) -> tuple[Value, ...]:
+    """The values an element is made of: one, or two when complex."""
+    return (element.re, element.im) if isinstance(element, Pair) else (element,)
+
+
+def joined(values: Sequence[Value]) -> Any:
+    """The element made of values; the inverse of `parts`."""
+    return Pair(values[0], values[1]) if len(values) == 2 else values[0]
+
+
 DTYPES: dict[str, DType] = {
     "bool": "bool",
     "int8": "i8",
@@ -307,10 +318,12 @@ __all__ = [
     "folds",
     "has_lowering",
     "is_complex",
+    "joined",
     "loop_dtype",
     "lower_scalar",
     "lowers",
     "lowers_root",
     "needs_check",
+    "parts",
     "runtime_calls",
 ]

@@ -25,8 +25,7 @@ from jit.lowering.asking import (
 )
 from jit.lowering.index import Dynamic, Index, Point, Shape, loops_in, unravel
 from jit.lowering.indexing import check_indices, indices_of
-from jit.lowering.reduction import parts
-from jit.lowering.rules import INDEXED, SCALARS, Element, loop_dtype, needs_check
+from jit.lowering.rules import INDEXED, SCALARS, Element, loop_dtype, needs_check, parts
 from jit.lowering.writer import Writer, selected
 
 Source: TypeAlias = Callable[[Index], Element]

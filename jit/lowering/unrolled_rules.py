@@ -1,4 +1,4 @@
-"""Elements, one by one, of what elsewhere is a kernel: scatters and running reductions."""
+"""Elements, one by one, of what elsewhere is a kernel: scatters."""
 
 from __future__ import annotations
 
@@ -7,41 +7,13 @@ from typing import Any
 from functrans.extend import Eqn, primitives
 from jit.lowering import complex as cx
 from jit.lowering.asking import MOST_ELEMENTS, UNROLLED, TooLarge, UnrolledRule
-from jit.lowering.elementwise import logaddexp, maximum, minimum
+from jit.lowering.elementwise import maximum, minimum
 from jit.lowering.formulas import Function
 from jit.lowering.index import Point, constant, unravel
 from jit.lowering.indexing import indices_of, known_index, wrapped
 from jit.lowering.rules import Walk
 
-ft = primitives.reduction
 ix = primitives.indexing
-
-
-def running(step: Function, paired: Function | None = None) -> UnrolledRule:
-    """out[k] = step(out[k - 1], x[k]) along the axis."""
-
-    def rule(walk: Walk, eqn: Eqn, point: Point) -> Any:
-        (x,), (out,), axis = eqn.inputs, eqn.outputs, eqn.params["axis"]
-        multi = list(walk.multi(point))
-        if multi[axis].terms:
-            raise TooLarge(f"{eqn.primitive.name} runs over the lanes")
-        k, last = multi[axis].const, x.aval.shape[axis] - 1
-        here = walk.value(x, point)
-        if k == (last if eqn.params["reverse"] else 0):
-            return here
-        multi[axis] = constant(k + 1 if eqn.params["reverse"] else k - 1)
-        before = walk.value(out, Point(out.aval.shape, multi=multi))
-        function = paired if paired and x.aval.dtype.kind == "c" else step
-        return function(walk.b, before, here)
-
-    return rule
-
-
-UNROLLED[ft.cumsum_p] = running(lambda b, x, y: b.add(x, y), cx.add)
-UNROLLED[ft.cumprod_p] = running(lambda b, x, y: b.mul(x, y), cx.mul)
-UNROLLED[ft.cummax_p] = running(maximum)
-UNROLLED[ft.cummin_p] = running(minimum)
-UNROLLED[ft.cumlogsumexp_p] = running(logaddexp)
 
 
 def updated(combine: Function | None, paired: Function | None = None) -> UnrolledRule:

@@ -10,8 +10,7 @@ from jit.fusion import Kernel
 from jit.loop_ir.nodes import LoopKind, Value
 from jit.lowering.index import Dynamic, Index, Loop, of_loop
 from jit.lowering.nodes import FoldNode, Node
-from jit.lowering.reduction import parts
-from jit.lowering.rules import element_bytes, is_complex, loop_dtype
+from jit.lowering.rules import element_bytes, is_complex, loop_dtype, parts
 from jit.lowering.writer import Writer
 from jit.passes.nest import Accumulators, KernelWriter, regrouped
 from jit.passes.schedule import Schedule, Step

@@ -10,7 +10,7 @@ from jit.loop_ir.nodes import Combine, Value
 from jit.lowering.accumulator import Accumulator
 from jit.lowering.index import Index, Loop
 from jit.lowering.nodes import CheckNode, FoldNode, Node, PartNode
-from jit.lowering.reduction import parts
+from jit.lowering.rules import parts
 from jit.lowering.writer import Writer
 from jit.passes.schedule import Schedule, Step
 

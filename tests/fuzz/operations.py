@@ -215,7 +215,7 @@ operation('var', 'np.var({0}, axis={axis})', one('f', has_axis, axis=some_axes))
 operation('cumsum', 'np.cumsum({0}, axis={axis})', one('ifc', has_axis, axis=axis))
 operation('cumprod', 'np.cumprod({0}, axis={axis})', one('f', has_axis, axis=axis))
 for _name in ('cumsum', 'cumprod', 'cumlogsumexp'):
-    operation(f'{_name}_of', f"prim('{_name}', {{0}}, axis={{axis}}, reverse={{reverse}})", one('f', has_axis, axis=own_axis, reverse=flag))
+    operation(f'{_name}_of', f'lax.{_name}({{0}}, axis={{axis}}, reverse={{reverse}})', one('f', has_axis, axis=own_axis, reverse=flag))
 for _name in ('cummax', 'cummin'):
     operation(_name, f"prim('{_name}', {{0}}, axis={{axis}}, reverse={{reverse}})", one('f', has_axis, axis=own_axis, reverse=flag), along)
 operation('reduce_prod', "prim('reduce_prod', np.cos({0}) + {0}.dtype.type(1.1), axes=({axis},))", one('f', has_axis, axis=own_axis))

@@ -60,9 +60,12 @@ def test_transposes(perm: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("name", ["cumsum", "cumprod", "cummax", "cumlogsumexp"])
-def test_scans(name: str, axis: int, reverse: bool) -> None:
-    agrees(name, RNG.uniform(0.5, 1.5, (9, 20, 17)), axis=axis, reverse=reverse)
+@pytest.mark.parametrize("shape", [(9, 20, 17), (6, 20, 3), (1, 31, 1)])
+@pytest.mark.parametrize("name", ["cumsum", "cumprod", "cummax", "linear_recurrence"])
+def test_scans(name: str, shape: tuple[int, ...], axis: int, reverse: bool) -> None:
+    count = 2 if name == "linear_recurrence" else 1
+    operands = [RNG.uniform(0.5, 1.5, shape) for _ in range(count)]
+    agrees(name, *operands, axis=axis, reverse=reverse)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 4), (50, 60, 70), (1, 40, 200), (300, 200, 1)])

@@ -31,7 +31,7 @@ EQUIVALENT: tuple[Equivalent, ...] = (
     Equivalent("choose_dot", "prod(p.batch) * m", "it chooses among ways to the same product"),
     Equivalent("erfinv", "1 + y * newton", "the steps converge all the same"),
     Equivalent("_erfinv_start", "-p * p", "the steps converge all the same", "(-p, p)"),
-    Equivalent("_last_attained", "aval.shape[axis] - 1", "places beyond the end are clipped"),
+    Equivalent("linear_recurrence_transpose", "axis, 0", "the first factor is not used"),
     Equivalent("_factored", "1 - i", "the operands are two: -1 is the last of them", "i - 1"),
     Equivalent("logaddexp", "b.sub(x, y)", "its absolute value is taken", "b.sub(y, x)"),
     Equivalent("nextafter", "b.add(x, y)", "NaN either way", "b.sub(x, y)"),

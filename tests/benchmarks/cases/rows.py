@@ -94,6 +94,15 @@ def running_sums(lib):
     return lib.jit(lambda x: lib.np.cumsum(x, axis=1))
 
 
+def factors(rng):
+    return (1 + 1e-3 * rng.normal(size=1_000_003),)
+
+
+@case("running_products", "gradient of a sum of running products, 1000003 f64", factors)
+def running_products(lib):
+    return lib.jit(lib.grad(lambda x: lib.np.sum(lib.np.cumprod(x, 0))))
+
+
 @case("short_rows", "sum of the rows, 35001x20 f32", matrix(35_001, 20), tolerance=1e-2)
 def short_rows(lib):
     return lib.jit(lambda x: lib.np.sum(x, axis=0))
