@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import inf
 
 from jit.loop_ir.nodes import (
@@ -37,6 +37,10 @@ AFFINE = frozenset({"add", "sub", "mul"})
 LARGE = 60
 # Chains of steps that wait for each other go so many vectors at a time, while registers suffice.
 ABREAST, MOST_ABREAST, LEAST_WAIT = 2, 4, 3
+# So do bodies of so many instructions one after the other, and of at most so many times as many.
+LONG_WAIT, CHAIN = 75, 2
+# Roughly the instructions of an elementary function.
+INTRINSIC_WEIGHT = 25
 # A parallel loop of less volume, some 50 us, does not pay for waking a thread that sleeps.
 SMALL_VOLUME = 1_250_000
 # A buffer of so many bytes is not in a cache when it is met again; one of many more would only
@@ -51,7 +55,7 @@ def weigh(block: Block) -> int:
     for stmt in block.stmts:
         match stmt:
             case Op():
-                total += 25 if stmt.name in INTRINSICS else 1
+                total += INTRINSIC_WEIGHT if stmt.name in INTRINSICS else 1
             case For():
                 total += 4 + weigh(stmt.body)
             case While():
@@ -103,7 +107,7 @@ def block_volume(block: Block) -> float:
             case While() | CallExtern() | Callback() | Run():
                 return inf
             case Op():
-                total += 25 if stmt.name in INTRINSICS else 1
+                total += INTRINSIC_WEIGHT if stmt.name in INTRINSICS else 1
             case _:
                 total += 1
     return total
@@ -220,6 +224,17 @@ def moves_runs(block: Block, var: Value, known: dict[Value, int | None]) -> bool
     return False
 
 
+def arrivals(block: Block, known: Iterable[Value]) -> dict[Value, int]:
+    """After how many instructions each value is there that waits for some of those `known`."""
+    after = dict.fromkeys(known, 0)
+    for stmt in block.stmts:
+        if isinstance(stmt, Op):
+            met = [after[a] for a in stmt.args if a in after]
+            if met:
+                after[stmt] = max(met) + (INTRINSIC_WEIGHT if stmt.name in INTRINSICS else 1)
+    return after
+
+
 def waits(stmt: Stmt) -> bool:
     """Is it a loop whose steps take some time on what the step before has made?
 
@@ -227,20 +242,27 @@ def waits(stmt: Stmt) -> bool:
     """
     if not isinstance(stmt, For) or not 0 < len(stmt.carries) <= MOST_ABREAST:
         return False
-    after: dict[Value, int] = {carry.phi: 0 for carry in stmt.carries}
-    for inner in stmt.body.stmts:
-        if isinstance(inner, Op):
-            known = [after[a] for a in inner.args if a in after]
-            if known:
-                after[inner] = max(known) + (25 if inner.name in INTRINSICS else 1)
+    after = arrivals(stmt.body, [carry.phi for carry in stmt.carries])
     return max(after.get(carry.next, 0) for carry in stmt.carries) >= LEAST_WAIT
+
+
+def is_chain(block: Block) -> bool:
+    """Does most of a long body wait for one instruction after the other?
+
+    A processor looks ahead some hundreds of instructions, and does not reach the next iteration.
+    """
+    if any(inner_blocks(stmt) for stmt in block.stmts):
+        return False
+    after = arrivals(block, [stmt for stmt in block.stmts if isinstance(stmt, Load)])
+    depth = max(after.values(), default=0)
+    return depth >= LONG_WAIT and weigh(block) <= CHAIN * depth
 
 
 def lane_count(target: Target, stmt: For) -> int:
     """How many lanes a vector loop runs on."""
     size = widest(stmt.body, stmt.carries)
     lanes = max(target.vector_bytes // size, 1)
-    if any(waits(s) for s in stmt.body.stmts):
+    if is_chain(stmt.body) or any(waits(s) for s in stmt.body.stmts):
         lanes = min(ABREAST * lanes, LANE_BYTES // size)
     if lanes > 16 and not is_contiguous(stmt.body, stmt.var, {}):
         lanes = 16

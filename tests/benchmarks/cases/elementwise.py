@@ -20,6 +20,24 @@ case("chain_f64", "exp(-x*x/2)*sin(3x+1)+x/10, 1e6 f64", million("f8"))(chain)
 case("chain_f32", "the same, f32", million("f4"), tolerance=1e-5)(chain)
 
 
+@case(
+    "deep_chain",
+    "value_and_grad of 20 tanh and 40 squares, 10007 f64",
+    lambda rng: (rng.normal(size=10_007),),
+)
+def deep_chain(lib):
+    np = lib.np
+
+    def loss(x):
+        for k in range(20):
+            x = np.tanh(x * 1.01 + 0.3 * k)
+            x = x * x * 0.3 - x
+            x = x * x * 0.3 - x
+        return np.sum(x * x)
+
+    return lib.jit(lib.value_and_grad(loss))
+
+
 @case("sum_grad", "value_and_grad of sum(sin(x)**2+cos(y)*x), 1e6 f64", million("f8", 2))
 def sum_grad(lib):
     np = lib.np
