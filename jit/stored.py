@@ -102,11 +102,25 @@ def compared_with_extrema(graph: Graph) -> set[Var]:
     """What is asked where its extremum is attained.
 
     Computed anew it may be rounded otherwise, where a product and a sum become one instruction in
-    one place and not in the other, and equal none of its elements.
+    one place and not in the other, and equal none of its elements. Of windows it is what they show.
     """
     compared = {a for eqn in graph.eqns if eqn.primitive.name == "eq" for a in eqn.inputs}
     folded = {eqn.inputs[0] for eqn in graph.eqns if eqn.primitive.name in EXTREMA}
-    return {a for a in folded & compared if isinstance(a, Var) and a in graph.producers}
+    shown = {repeated(graph, a) for a in folded & compared if isinstance(a, Var)}
+    return shown & graph.producers.keys()
+
+
+def repeated(graph: Graph, var: Var) -> Var:
+    """What windows that were only reshaped show; of anything else itself."""
+    below = var
+    while (eqn := graph.producers.get(below)) and eqn.primitive.name in ("reshape", "windows"):
+        (inner,) = eqn.inputs
+        if not isinstance(inner, Var):
+            return var
+        below = inner
+        if eqn.primitive.name == "windows":
+            return below
+    return var
 
 
 def mark_stored(

@@ -124,3 +124,28 @@ def test_known_reductions_are_those_that_are_unrolled(
     assert_allclose(
         ft.grad(lambda x: fnp.sum(f(x) ** 2))(x), ft.grad(lambda x: fnp.sum(g(x) ** 2))(x)
     )
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("stride", [1, 2, 3, 5])
+@pytest.mark.parametrize("shape", [(7,), (3, 40), (2, 1031), (3 * 1024 + 6,)])
+def test_gradients_along_lines(shape: tuple[int, ...], stride: int, dilation: int) -> None:
+    """Of windows on what is computed on the way, with ties; of lines that are cut into blocks."""
+    x, y = RNG.integers(-3, 4, shape).astype(float), RNG.standard_normal(shape[-1])
+    sizes = [(*(1 for _ in shape[1:]), n) for n in (3, stride, dilation)]
+
+    def pool(x: Any, start: float, fold: Any) -> Any:
+        return lax.reduce_window(x, start, fold, *sizes[:2], window_dilation=sizes[2])
+
+    def loss(x: Any) -> Any:
+        z = x * y + 0.1
+        return fnp.sum(fnp.sin(pool(z, -np.inf, lax.max)) + pool(z, 0.0, lax.add) ** 2)
+
+    z = x * y + 0.1
+    places = np.arange(0, shape[-1] - 2 * dilation, stride)[:, None] + dilation * np.arange(3)
+    met = z[..., places]
+    wins = met == met.max(-1, keepdims=True)
+    slopes = wins / wins.sum(-1, keepdims=True) * np.cos(met.max(-1, keepdims=True))
+    expected = np.zeros(shape)
+    np.add.at(expected, (..., places), slopes + 2 * met.sum(-1, keepdims=True))
+    assert_allclose(ft.jit(ft.grad(loss))(x), expected * y, rtol=1e-12, atol=1e-12)

@@ -14,6 +14,9 @@ from jit.lowering.rules import EquationBuilder, Pair, Walk, expands, lowers, low
 
 ft = primitives.windows
 
+BLOCK, SHORT_STRIDE = 1024, 4
+"""So many places of a line are taken offset by offset, on vectors, where windows lie so close."""
+
 apart_p = Primitive(
     name="overlap", abstract_eval=ft.overlap_p.abstract_eval, impl=ft.overlap_p.impl
 )
@@ -76,7 +79,8 @@ def lower_apart(walk: Walk, eqn: Eqn, point: Point) -> Any:
 
 @lowers_root(ft.overlap_p, lambda eqn: ())
 def lower_overlap(ctx: RootContext, eqn: Eqn) -> None:
-    """Zeros, then window by window; each element of y is computed once.
+    """Zeros, then window by window, or offset by offset along lines; each element of y is computed
+    once.
 
     The axes before the first that windows overlap on are shared out to threads.
     """
@@ -84,7 +88,7 @@ def lower_overlap(ctx: RootContext, eqn: Eqn) -> None:
     shape = tuple(p["shape"])
     if out.aval.size == 0:
         return
-    n, walk = len(shape), ctx.walk
+    n = len(shape)
     window = y.aval.shape[n:]
     first = next(a for a in range(n) if window[a] > 1 or p["strides"][a] > 1)
     outer = list(shape[:first])
@@ -93,23 +97,59 @@ def lower_overlap(ctx: RootContext, eqn: Eqn) -> None:
     threads = shared is not None and ctx.parallel(work)
     kinds: list[Any] = ["parallel" if threads and a == shared else "serial" for a in range(first)]
     grain = 1 if shared is None else ctx.grain(work, outer[shared])
-    with walk.kernel(ctx.name), ctx.nest(outer, kinds, grain) as before:
+    with ctx.walk.kernel(ctx.name), ctx.nest(outer, kinds, grain) as before:
         start = row_major(before, shape)
         clear(ctx, ctx.buffer(out), start, prod(shape[first:]), out)
         if y.aval.size == 0:
             return
         places = y.aval.shape[first:n]
-        with ctx.nest([places[0], *window[first:], *places[1:]], "vector") as (row, *rest):
-            offsets, others = rest[: n - first], rest[n - first :]
-            at = [row, *others]
-            met = [
-                place * p["strides"][first + a] + offset * p["dilation"][first + a]
-                for a, (place, offset) in enumerate(zip(at, offsets, strict=True))
-            ]
-            multi = [*before, *at, *[ZERO] * first, *offsets]
-            found = walk.value(y, walk.within(Point((), multi=()), y.aval.shape, multi))
-            flat = row_major([*before, *met], shape)
-            add_to(ctx, ctx.buffer(out), flat, found, out)
+        if first < n - 1 or p["strides"][first] > SHORT_STRIDE:
+            add_windows(ctx, eqn, before, places)
+            return
+        for begin, count, times in blocks_of(places[0]):
+            with ctx.nest([times]) as (block,):
+                add_offsets(ctx, eqn, before, block * count + begin, count)
+
+
+def add_windows(ctx: RootContext, eqn: Eqn, before: Sequence[Index], places: Sequence[int]) -> None:
+    """Add windows to the result, row of places by row; `before` are the axes without windows."""
+    window = eqn.inputs[0].aval.shape[-len(places) :]
+    with ctx.nest([places[0], *window, *places[1:]], "vector") as (row, *rest):
+        add_element(ctx, eqn, before, [row, *rest[len(places) :]], rest[: len(places)])
+
+
+def add_offsets(
+    ctx: RootContext, eqn: Eqn, before: Sequence[Index], begin: Index, count: int
+) -> None:
+    """Add the windows at so many places of a line to the result, offset by offset."""
+    with ctx.nest([eqn.inputs[0].aval.shape[-1], count], "vector") as (offset, place):
+        add_element(ctx, eqn, before, [begin + place], [offset])
+
+
+def blocks_of(n: int) -> list[tuple[int, int, int]]:
+    """Blocks of a line that stay in the nearest cache: (begin, length, how many)."""
+    whole, rest = divmod(n, BLOCK)
+    found = [(0, BLOCK, whole), (whole * BLOCK, rest, 1)]
+    return [block for block in found if block[1] * block[2]]
+
+
+def add_element(
+    ctx: RootContext,
+    eqn: Eqn,
+    before: Sequence[Index],
+    places: Sequence[Index],
+    offsets: Sequence[Index],
+) -> None:
+    """Add one element of the windows where it lies in the result."""
+    (y,), (out,), p = eqn.inputs, eqn.outputs, eqn.params
+    walk, first = ctx.walk, len(before)
+    met = [
+        place * p["strides"][first + a] + offset * p["dilation"][first + a]
+        for a, (place, offset) in enumerate(zip(places, offsets, strict=True))
+    ]
+    multi = [*before, *places, *[ZERO] * first, *offsets]
+    found = walk.value(y, walk.within(Point((), multi=()), y.aval.shape, multi))
+    add_to(ctx, ctx.buffer(out), row_major([*before, *met], p["shape"]), found, out)
 
 
 def row_major(multi: Sequence[Index], shape: Sequence[int]) -> Index:

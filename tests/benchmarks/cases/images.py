@@ -158,3 +158,18 @@ for _name, _sizes in {
         without=WITHOUT,
     )(layer_gradient(*_groups))
     _case.best("torch", "torch.compile")(layer_gradient_torch(*_groups))
+
+
+@case(
+    "line_pool",
+    "gradient of max pooling along lines, 33x1009 f64, window 7",
+    lambda rng: (rng.normal(size=(33, 1009)),),
+    without=(*WITHOUT, "torch", "torch.compile"),
+)
+def line_pool(lib):
+    np, lax = lib.np, lax_of(lib)
+
+    def loss(x):
+        return np.sum(lax.reduce_window(x, -np.inf, lax.max, (1, 7), (1, 1), "VALID") ** 2)
+
+    return lib.jit(lib.grad(loss))
