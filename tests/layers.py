@@ -38,7 +38,7 @@ FUNCTRANS = [
     {"extend"},
 ]
 JIT = [
-    {"names"},
+    {"names", "candidates"},
     {"loop_ir"},
     {"lowering"},
     {"stored"},

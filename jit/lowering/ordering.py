@@ -8,6 +8,7 @@ from typing import Any
 from functrans.extend import Eqn, primitives
 from jit.loop_ir.nodes import ITEMSIZE, DType
 from jit.lowering.index import Index, Point
+from jit.lowering.largest import find_largest, largest_workspace
 from jit.lowering.root import RootContext
 from jit.lowering.rules import loop_dtype, lowers_root
 from jit.lowering.selection import is_selected, select_largest
@@ -81,7 +82,7 @@ def sort_together(ctx: RootContext, eqn: Eqn) -> None:
         order = Order(
             ctx, n, max(ITEMSIZE[loop_dtype(x.aval.dtype)] for x in eqn.inputs[:num_keys])
         )
-        order.start(backwards=False)
+        order.start()
         for key in reversed(eqn.inputs[:num_keys]):
             order.by(key, lambda k, x=key: Point(x.aval.shape, flat=place(k)))
         for x, out in zip(eqn.inputs, eqn.outputs, strict=True):
@@ -100,12 +101,11 @@ class Order:
         self.scratch_at = self.indices_at + aligned(8 * n)
         self.indices = ctx.slot("i64", n, self.indices_at)
 
-    def start(self, backwards: bool) -> None:
-        """0 .. n-1, or from the other end."""
+    def start(self) -> None:
+        """0 .. n-1."""
         ctx = self.ctx
         with ctx.nest([self.n], "vector") as (k,):
-            value = k * -1 + (self.n - 1) if backwards else k
-            ctx.b.store(self.indices, ctx.walk.number(k), ctx.walk.number(value))
+            ctx.b.store(self.indices, ctx.walk.number(k), ctx.walk.number(k))
 
     def by(self, key: Any, point: Any) -> None:
         """Reorder stably by `key`, whose element k of the line is at point(k)."""
@@ -132,32 +132,11 @@ class Order:
 
 
 def top_k_workspace(eqn: Eqn) -> int:
-    x = eqn.inputs[0].aval
-    if is_selected(eqn):
-        return 0
-    return argsort_bytes(loop_dtype(x.dtype), x.shape[-1])
+    return 0 if is_selected(eqn) else largest_workspace(eqn)
 
 
 @lowers_root(ft.top_k_p, _none, workspace=top_k_workspace)
 def lower_top_k(ctx: RootContext, eqn: Eqn) -> None:
-    """By insertion for a small k; else the end of each line's order, read backwards.
-
-    Ties are then sorted highest index first.
-    """
-    if is_selected(eqn) and eqn.outputs[0].aval.size:
-        select_largest(ctx, eqn)
-        return
-    (x,), (values, positions), k = eqn.inputs, eqn.outputs, eqn.params["k"]
-    shape, b = x.aval.shape, ctx.b
-    if values.aval.size == 0:
-        return
-    n = shape[-1]
-    with ctx.walk.kernel(ctx.name), ctx.nest([prod(shape[:-1])]) as (row,):
-        order = Order(ctx, n, ITEMSIZE[loop_dtype(x.aval.dtype)])
-        order.start(backwards=True)
-        order.by(x, lambda i: Point(shape, flat=row * n + i))
-        with ctx.nest([k], "vector") as (i,):
-            taken = order.taken(i * -1 + (n - 1), eqn)
-            element = ctx.walk.value(x, Point(shape, flat=row * n + taken))
-            ctx.walk.store(ctx.buffer(values), row * k + i, element)
-            b.store(ctx.buffer(positions), ctx.walk.number(row * k + i), ctx.walk.number(taken))
+    """By insertion for a small k, else among candidates."""
+    if eqn.outputs[0].aval.size:
+        select_largest(ctx, eqn) if is_selected(eqn) else find_largest(ctx, eqn)

@@ -16,7 +16,7 @@ from jit.lowering.index import Index, Loop, Point, of_loop
 from jit.lowering.root import RootContext
 from jit.lowering.rules import loop_dtype
 
-MOST = 64
+MOST = 16
 """Up to so many are kept in order by insertion."""
 BLOCK = 128
 KEYS: dict[DType, DType] = {"bool": "u8", "f16": "i32", "bf16": "i32", "f32": "i32", "f64": "i64"}
@@ -24,7 +24,7 @@ KEYS: dict[DType, DType] = {"bool": "u8", "f16": "i32", "bf16": "i32", "f32": "i
 
 def is_selected(eqn: Eqn) -> bool:
     """Are the largest found by insertion?"""
-    return eqn.params["k"] <= MOST and eqn.inputs[0].aval.dtype.kind != "c"
+    return eqn.params["k"] <= MOST
 
 
 def ordered(b: Builder, value: Value) -> Value:

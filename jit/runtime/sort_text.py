@@ -17,14 +17,14 @@ BLOCK = 8192
 def sort_module(name: str) -> str:
     """ft_sort_<name>, with everything it needs."""
     element = Element(name)
-    return "\n\n".join([*_sorter(Table((element,))), _sort(element), _DECLARATIONS])
+    return "\n\n".join([*sorter(Table((element,))), _sort(element), _DECLARATIONS])
 
 
 def argsort_module(name: str) -> str:
     """ft_argsort_<name>, with everything it needs."""
     element = Element(name)
     table = Table((element.key(), Element("i64")))
-    return "\n\n".join([*_sorter(table), _argsort(element), _DECLARATIONS])
+    return "\n\n".join([*sorter(table), _argsort(element), _DECLARATIONS])
 
 
 def library_sort_module(name: str) -> str:
@@ -56,7 +56,8 @@ declare void @ft_parallel_for(ptr, ptr, i64, i64)
 """
 
 
-def _sorter(table: Table) -> list[str]:
+def sorter(table: Table) -> list[str]:
+    """@sort of the rows of a table, and what it calls."""
     return [_four(table), _merge(table), _block(table), _split(table), _level(table), _start(table)]
 
 

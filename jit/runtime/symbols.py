@@ -28,6 +28,10 @@ def family(name: str) -> Callable[[], Mapping[str, int]] | None:
         from jit.runtime import sort
 
         return (lambda: sort.symbols(name)) if name.rpartition("_")[2] in sort.NAMES else None
+    if name.startswith(("ft_keep_", "ft_largest_")):
+        from jit.runtime import largest
+
+        return (lambda: largest.symbols(name)) if largest.is_largest_name(name) else None
     if name.startswith("ft_conv_"):
         from jit.runtime import conv
 

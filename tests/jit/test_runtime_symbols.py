@@ -10,7 +10,7 @@ from jit.runtime.objects import build_object, in_background, link_object, once
 
 NAMES = (
     *("ft_parallel_for", "ft_pool_size", "ft_gemm_f32", "ft_gemv_f64", "ft_gemm_c128"),
-    *("ft_sort_u8", "ft_callback"),
+    *("ft_sort_u8", "ft_callback", "ft_keep_i32", "ft_largest_i64"),
 )
 
 
@@ -22,7 +22,7 @@ def test_names_have_addresses() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["malloc", "ft_gemm_i32", "ft_gemv_c64", "ft_sort_", "ft_sort_c256"]
+    "name", ["malloc", "ft_gemm_i32", "ft_gemv_c64", "ft_sort_", "ft_sort_c256", "ft_keep_f32"]
 )
 def test_other_names_are_not_the_runtimes(name: str) -> None:
     assert not symbols.is_known(name)
