@@ -71,8 +71,8 @@ def emit_one(module: Module, program: Program, define: str) -> None:
         first = group.members[0]
         kernel = program.kernels[first]
         name = f"{prefix}k{first}.{symbol(kernel.name)}"
-        read = set(buffers_read(kernel.body)) if results else set[str]()
-        module.streams = frozenset(results) - read
+        module.read = frozenset(buffers_read(kernel.body))
+        module.streams = frozenset(results) - module.read
         written = emit_kernel(module, name, kernel, told(group))
         functions.append((name, written))
         for number, row in zip(group.members, group.rows, strict=True):

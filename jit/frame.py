@@ -229,8 +229,9 @@ class Frame:
         """The elements of an access."""
         buffer, found = site.buffer, self.offset(site, site.offset)
         base, name = self.base(buffer), buffer.name
-        far, streams = name in self.module.far, name in self.module.streams
-        return Place(buffer.dtype, base, found.scalar, found.stride, found.vector, far, streams)
+        module = self.module
+        known = [name in names for names in (module.far, module.streams, module.read)]
+        return Place(buffer.dtype, base, found.scalar, found.stride, found.vector, *known)
 
     def need(self, symbol: str) -> None:
         """Import a C function. The declaration has no types: each call carries its own."""

@@ -33,7 +33,7 @@ class Place:
     """Elements of type `dtype` after `base`; `offsets` (i64 lanes) counts where stride is None.
 
     `far`: the buffer is larger than what caches keep. `streams`: and nothing in this function reads
-    it, so that what is stored may pass the caches by.
+    it, so that what is stored may pass the caches by. `read`: something in this function does.
     """
 
     dtype: DType
@@ -43,6 +43,7 @@ class Place:
     offsets: str = ""
     far: bool = False
     streams: bool = False
+    read: bool = False
 
     @property
     def scalar(self) -> str:
@@ -265,6 +266,8 @@ def store_vector(w: Writer, place: Place, lanes: int, value: str, mask: str | No
     elif place.stride == 1 and mask is None:
         pointer = address(w, place, place.first)
         w.do(f"store {kind} {value}, ptr {pointer}, align {place.align}")
+    elif mask and is_row_read_too(place, lanes, mask):
+        store_pieces(w, place, lanes, value, prefix(mask, lanes))
     elif place.stride == 1 and mask and (is_literal(mask) or has_masked_moves(w, place.dtype)):
         store_run(w, place, place.first, lanes, value, mask)
     elif w.target.masks and takes_runs(place, mask):
@@ -313,6 +316,28 @@ def store_run(w: Writer, place: Place, first: str, lanes: int, value: str, mask:
     name = f"llvm.masked.store.{mangled(place.scalar, lanes)}.p0"
     w.declares.add(f"declare void @{name}({kind}, ptr, {flags})")
     w.do(f"call void @{name}({kind} {value}, ptr align {place.align} {pointer}, {flags} {mask})")
+
+
+def is_row_read_too(place: Place, lanes: int, mask: str) -> bool:
+    """Is it the whole of one of several short rows, in an array that this function reads too?"""
+    is_row = place.stride == 1 and place.first.startswith("%")
+    return is_row and place.read and mask == lane_mask(lanes, range(prefix(mask, lanes)))
+
+
+def store_pieces(w: Writer, place: Place, lanes: int, value: str, count: int) -> None:
+    """The first `count` elements, by whole stores of 8, 4, 2 and 1 of them.
+
+    A masked store is as wide as its vector for the loads that come after it: the next row, read
+    from the same array, would wait for it.
+    """
+    kind, at = memory(place.dtype, lanes), 0
+    while at < count:
+        size = 1 << (count - at).bit_length() - 1
+        piece = w(f"shufflevector {kind} {value}, {kind} poison, {indices(range(at, at + size))}")
+        first = w(f"add i64 {place.first}, {at}") if at else place.first
+        pointer = address(w, place, first)
+        w.do(f"store <{size} x {place.scalar}> {piece}, ptr {pointer}, align {place.align}")
+        at += size
 
 
 def scatter(w: Writer, place: Place, lanes: int, value: str, mask: str | None) -> None:

@@ -63,6 +63,7 @@ class Module:
         self.intrinsics = Intrinsics(target)
         self.far: frozenset[str] = frozenset()
         self.streams: frozenset[str] = frozenset()
+        self.read: frozenset[str] = frozenset()
         self.prefix = ""
         self.waiting: list[tuple[str, Program]] = []
         self._prefixes: dict[int, str] = {}

@@ -158,3 +158,18 @@ def test_forward_and_reverse_mode_agree(rng: np.random.Generator) -> None:
         _, moved = ft.jvp(f, (x,), (v,))
         _, pull = ft.vjp(f, x)
         assert np.vdot(ct, moved) == pytest.approx(np.vdot(pull(ct)[0], v), rel=1e-12)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 5, 7, 9, 13, 15, 16, 17])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_columns_that_are_scaled_where_they_lie(
+    columns: int, dtype: str, rng: np.random.Generator
+) -> None:
+    """Rows shorter than vectors are written whole, and nothing beside them."""
+    x, scale = rng.uniform(0.9, 1.1, (50, columns)).astype(dtype), np.arange(columns, dtype=dtype)
+    found = ft.jit(lambda x, scale: lax.cumsum(x) * scale * lax.cumprod(x))(x, scale)
+    expected = np.cumsum(x, 0) * scale * np.cumprod(x, 0)
+    np.testing.assert_allclose(found, expected, rtol=1e-4 if dtype == "f4" else 1e-12)
+    slopes = ft.jit(ft.grad(lambda x: fnp.sum(fnp.prod(x, 0) * scale)))(x)
+    whole = np.broadcast_to(np.prod(x.astype("f8"), 0) * scale, x.shape)
+    np.testing.assert_allclose(slopes * x, whole, rtol=1e-4 if dtype == "f4" else 1e-12)

@@ -16,7 +16,7 @@ from jit.lowering.index import ZERO, Index, Loop, Point, constant
 from jit.lowering.root import RootContext
 from jit.lowering.rules import Walk, is_complex, joined, loop_dtype, lowers_root, parts
 
-WIDE = 8
+WIDE = 16
 """Rows of so many elements are worth a loop on vectors for each step."""
 TOGETHER = 4
 """So many lines run side by side: a step of one need not wait for that of another."""

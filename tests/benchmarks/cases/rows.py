@@ -103,6 +103,15 @@ def running_products(lib):
     return lib.jit(lib.grad(lambda x: lib.np.sum(lib.np.cumprod(x, 0))))
 
 
+def tall_factors(rng):
+    return ((1 + 1e-3 * rng.normal(size=(100_003, 7))).astype("f4"),)
+
+
+@case("products", "gradient of products down 7 columns, 100003x7 f32", tall_factors, tolerance=1e-3)
+def products(lib):
+    return lib.jit(lib.grad(lambda x: lib.np.sum(lib.np.prod(x, 0) ** 2)))
+
+
 @case("short_rows", "sum of the rows, 35001x20 f32", matrix(35_001, 20), tolerance=1e-2)
 def short_rows(lib):
     return lib.jit(lambda x: lib.np.sum(x, axis=0))
