@@ -1,4 +1,8 @@
-"""Segment operations: reductions over groups of rows that share a number."""
+"""Segment operations: reductions over groups of rows that share a number.
+
+`indices_are_sorted` and `unique_indices` promise that the ids increase, and that no two are equal.
+The results are right also where a promise is broken.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +56,13 @@ def _segmented(
 
 
 @surface(name="segment_sum")
-def segment_sum(data: ArrayLike, segment_ids: ArrayLike, num_segments: int | None = None) -> Value:
+def segment_sum(
+    data: ArrayLike,
+    segment_ids: ArrayLike,
+    num_segments: int | None = None,
+    indices_are_sorted: bool = False,
+    unique_indices: bool = False,
+) -> Value:
     """The sum of the rows of each segment; ids outside [0, num_segments) belong to none.
 
     Without `num_segments` the greatest id decides, and the ids are asked for their values.
@@ -66,7 +76,13 @@ def segment_sum(data: ArrayLike, segment_ids: ArrayLike, num_segments: int | Non
 
 
 @surface(name="segment_prod")
-def segment_prod(data: ArrayLike, segment_ids: ArrayLike, num_segments: int | None = None) -> Value:
+def segment_prod(
+    data: ArrayLike,
+    segment_ids: ArrayLike,
+    num_segments: int | None = None,
+    indices_are_sorted: bool = False,
+    unique_indices: bool = False,
+) -> Value:
     """The product of the rows of each segment."""
     return _segmented(
         "segment_prod", g.scatter_mul_p, lambda dtype: 1, data, segment_ids, num_segments
@@ -74,13 +90,25 @@ def segment_prod(data: ArrayLike, segment_ids: ArrayLike, num_segments: int | No
 
 
 @surface(name="segment_max")
-def segment_max(data: ArrayLike, segment_ids: ArrayLike, num_segments: int | None = None) -> Value:
+def segment_max(
+    data: ArrayLike,
+    segment_ids: ArrayLike,
+    num_segments: int | None = None,
+    indices_are_sorted: bool = False,
+    unique_indices: bool = False,
+) -> Value:
     """The greatest of the rows of each segment; -inf, or the least integer, for empty ones."""
     return _segmented("segment_max", g.scatter_max_p, lowest, data, segment_ids, num_segments)
 
 
 @surface(name="segment_min")
-def segment_min(data: ArrayLike, segment_ids: ArrayLike, num_segments: int | None = None) -> Value:
+def segment_min(
+    data: ArrayLike,
+    segment_ids: ArrayLike,
+    num_segments: int | None = None,
+    indices_are_sorted: bool = False,
+    unique_indices: bool = False,
+) -> Value:
     """The least of the rows of each segment; inf, or the greatest integer, for empty ones."""
     return _segmented("segment_min", g.scatter_min_p, highest, data, segment_ids, num_segments)
 

@@ -244,6 +244,14 @@ def test_segments() -> None:
     assert gradient.sum(1).tolist() == [0, 6, 6, 0]
 
 
+@pytest.mark.parametrize("name", ["segment_sum", "segment_prod", "segment_max", "segment_min"])
+def test_promises_about_segments_change_nothing(name: str) -> None:
+    """Also those that are broken."""
+    function, ids = getattr(ops, name), np.array([0, 2, 2, 1])
+    promised = ft.jit(lambda x, i: function(x, i, 3, indices_are_sorted=True, unique_indices=True))
+    np.testing.assert_array_equal(promised(X, ids), function(X, ids, 3))
+
+
 # -- initializers -------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import functrans as ft
 import functrans.numpy as fnp
+from functrans.errors import DtypeError, UnsupportedError
 from tests.agreement import disagreement, outcome, staged, traced
 from tests.numpy_cases import CASES, Case
 
@@ -90,6 +91,65 @@ def test_lengths_that_are_given_are_not_asked_for(run: Any) -> None:
         np.testing.assert_array_equal(repeated(rows, times), rows[np.array(sources, int)])
     twice = run(lambda x: fnp.repeat(x, 2, total_repeat_length=3))
     np.testing.assert_array_equal(twice(np.array([1, 2])), [1, 1, 2])
+
+
+@pytest.mark.parametrize("run", [lambda f: f, ft.jit], ids=["eager", "jit"])
+@pytest.mark.parametrize("size", [1, 2, 3, 6])
+def test_so_many_unique_values(run: Any, size: int) -> None:
+    """The first ones, then what fills up; a NaN is one value, or each is its own."""
+    for x in (np.array([[3, 1, 3], [1, 2, 1]]), np.array([np.nan, 1.0, np.nan]), np.array([True])):
+        found = run(lambda x: fnp.unique(x, True, True, True, size=size, fill_value=0))(x)
+        values, first, inverse, counts = np.unique(x, True, True, True)
+        lack = (0, max(size - len(values), 0))
+        np.testing.assert_array_equal(found[0], np.pad(values[:size], lack))
+        np.testing.assert_array_equal(
+            found[1], np.pad(first[:size], lack, constant_values=first[0])
+        )
+        np.testing.assert_array_equal(found[2], inverse)
+        np.testing.assert_array_equal(found[3], np.pad(counts[:size], lack))
+        least = run(lambda x: fnp.unique(x, size=size))(x)
+        np.testing.assert_array_equal(least, np.pad(values[:size], lack, constant_values=values[0]))
+    different = run(lambda x: fnp.unique(x, size=3, equal_nan=False))(np.array([np.nan, 1, np.nan]))
+    np.testing.assert_array_equal(different, [1, np.nan, np.nan])
+    assert (
+        run(lambda x: fnp.unique(x, size=size, fill_value=7.0))(np.zeros(0)).tolist() == [7] * size
+    )
+
+
+def test_unique_values_are_elements() -> None:
+    """They have the derivatives of where each stands first, and batches of lines have as many."""
+    x, weights = np.array([3.0, 1.0, 3.0, 2.0]), np.array([1.0, 2.0, 3.0])
+    gradient = ft.jit(ft.grad(lambda x: fnp.vdot(fnp.unique(x, size=3), weights)))(x)
+    np.testing.assert_array_equal(gradient, [3, 1, 0, 2])
+    rows = ft.vmap(lambda x: fnp.unique(x, size=3))(np.array([[1, 1, 2], [3, 2, 1]]))
+    np.testing.assert_array_equal(rows, [[1, 2, 1], [1, 2, 3]])
+    with pytest.raises(UnsupportedError, match="leave out `axis`"):
+        fnp.unique(np.zeros((0, 2)), size=3, axis=0)
+    with pytest.raises(ValueError, match="give fill_value"):
+        fnp.unique(np.zeros((0, 2)), size=3)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, (0, 1)])
+def test_shifts_that_are_computed(axis: Any) -> None:
+    x = np.arange(20.0).reshape(4, 5)
+    rolled = ft.jit(lambda x, shift: fnp.roll(x, shift, axis))
+    moved = ft.jit(ft.grad(lambda x, shift: fnp.vdot(fnp.roll(x, shift, axis), x * x)))
+    for shift in (-7, 0, 3, 100):
+        np.testing.assert_array_equal(rolled(x, shift), np.roll(x, shift, axis))
+        there = np.roll(x * x, -shift, axis) + 2 * x * np.roll(x, shift, axis)
+        np.testing.assert_allclose(moved(x, shift), there)
+    each = ft.vmap(lambda shift: fnp.roll(x, shift, axis))(np.arange(6))
+    np.testing.assert_array_equal(each, [np.roll(x, shift, axis) for shift in range(6)])
+    with pytest.raises(DtypeError, match="roll: the shift must be an integer, but is f64"):
+        rolled(x, 1.5)
+
+
+def test_shifts_in_an_array() -> None:
+    x, shifts = np.arange(20.0).reshape(4, 5), np.array([1, 2])
+    for run in (lambda f: f, ft.jit):
+        found = run(lambda x, shifts: fnp.roll(x, shifts, (0, 1)))(x, shifts)
+        np.testing.assert_array_equal(found, np.roll(x, (1, 2), (0, 1)))
+    assert ft.jit(lambda shift: fnp.roll(np.zeros((0, 3)), shift, 1))(1).shape == (0, 3)
 
 
 def test_names_of_numpy_that_are_not_functions() -> None:

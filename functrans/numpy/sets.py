@@ -5,22 +5,27 @@ The elements that come out are elements of the operands, and keep their derivati
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
 
-from functrans.ir import aval_of
+from functrans.bind import bind
+from functrans.errors import UnsupportedError
+from functrans.ir import Aval, aval_of
 from functrans.primitives import elementwise as e
+from functrans.primitives import indexing as g
 from functrans.primitives import structural as p
-from functrans.primitives.derive import Value
-from functrans.surface import joining
+from functrans.primitives.derive import Value, full
+from functrans.surface import accumulations, creation, joining
 from functrans.surface.axes import normal_axis
 from functrans.surface.declare import surface
 from functrans.surface.known import known_values
-from functrans.surface.promotion import as_operand, promote
+from functrans.surface.promotion import INT, as_operand, cast, promote
 from functrans.surface.reductions import any as any_true
 from functrans.surface.selection import take
 from functrans.surface.shaping import array_of
+from functrans.surface.sorting import ordered
 from functrans.typing import ArrayLike
 
 _SORT = (
@@ -39,7 +44,7 @@ def _flat(x: ArrayLike, name: str) -> Value:
     return p.reshape(x, (aval_of(x).size,))
 
 
-@surface(np.unique)
+@surface(np.unique, beyond=("size", "fill_value"))
 def unique(
     ar: ArrayLike,
     return_index: bool = False,
@@ -49,9 +54,28 @@ def unique(
     *,
     equal_nan: bool = True,
     sorted: bool = True,
+    size: int | None = None,
+    fill_value: ArrayLike | None = None,
 ) -> Any:
-    """The different values in increasing order, with their places and counts on request."""
+    """The different values in increasing order, with their places and counts on request.
+
+    With `size` there are as many, also where the values are not known: the first ones, then
+    `fill_value`, by default the least value; the places of what fills are that of the first, its
+    counts 0.
+
+    >>> from functrans import jit
+    >>> jit(lambda x: unique(x, size=4, fill_value=-1))(np.array([3, 1, 3, 1, 2]))
+    array([ 1,  2,  3, -1])
+    """
     ar = array_of(ar, "unique")
+    if size is not None:
+        if axis is not None:
+            raise UnsupportedError("unique: with `size` the array is flattened; leave out `axis`.")
+        found = _sized_unique(_flat(ar, "unique"), operator.index(size), fill_value, equal_nan)
+        wanted = (True, return_index, return_inverse, return_counts)
+        found[2] = p.reshape(found[2], aval_of(ar).shape)
+        given = [part for part, is_wanted in zip(found, wanted, strict=True) if is_wanted]
+        return tuple(given) if len(given) > 1 else given[0]
     place = None if axis is None else normal_axis(axis, aval_of(ar).ndim, "unique")
     _, index, *others = np.unique(
         known(ar), True, return_inverse, return_counts, place, equal_nan=equal_nan
@@ -59,6 +83,50 @@ def unique(
     values = take.body(ar, index, place)
     extras = [index, *others] if return_index else others
     return (values, *extras) if extras else values
+
+
+def _sized_unique(
+    x: Value, size: int, fill_value: ArrayLike | None, equal_nan: bool
+) -> list[Value]:
+    """So many different values of a line, and for each its first place and how often it occurs.
+
+    In the order of `unique`: values, places, which of them every element is, counts.
+    """
+    n, dtype = aval_of(x).size, aval_of(x).dtype
+    if dtype.kind == "c":
+        raise UnsupportedError("unique: with `size` the values must be real.")
+    if n == 0 and size and fill_value is None:
+        raise ValueError("unique: no values to fill up with; give fill_value")
+    places = creation.arange.body(n)
+    line, order = ordered([x, places], 0, 1)
+    before, after = (p.slice_axis(line, 0, *ends) for ends in ((0, max(n - 1, 0)), (min(n, 1), n)))
+    differs = e.ne(before, after)
+    if equal_nan and dtype.kind == "f":
+        differs = e.and_(differs, e.eq(before, before))
+    # The first is one, and each that differs from the one before it.
+    starts = p.concatenate([full(True, aval_of(differs).with_shape((min(n, 1),))), differs], 0)
+    group = e.sub(accumulations.cumsum.body(cast(starts, INT), 0), full(1, aval_of(order)))
+    base = full(0, aval_of(order).with_shape((size,)))
+    ends = full(n, aval_of(base))
+    first = bind(g.scatter_min_p, ends, order, group, axes=(0,), mode="drop")[0]
+    ones = full(1, aval_of(order))
+    counts = bind(g.scatter_add_p, base, ones, group, axes=(0,), mode="drop")[0]
+    inverse = bind(g.scatter_p, full(0, aval_of(order)), group, order, axes=(0,), mode="drop")[0]
+    is_there = e.gt(counts, base)
+    if size:
+        least = p.reshape(p.slice_axis(first, 0, 0, 1), ())
+        first = p.select(is_there, first, p.broadcast(least, (size,), (0,)))
+    return [_filled(x, first, is_there, fill_value), first, inverse, counts]
+
+
+def _filled(x: Value, first: Value, is_there: Value, fill_value: ArrayLike | None) -> Value:
+    """The elements where there are some, else what fills."""
+    dtype, shape = aval_of(x).dtype, aval_of(first).shape
+    taken = take.body(x, first, mode="clip") if aval_of(x).size else full(0, Aval(shape, dtype))
+    if fill_value is None:
+        return taken
+    filling = cast(as_operand(fill_value, "unique"), dtype)
+    return p.select(is_there, taken, p.broadcast(filling, shape, (0,)))
 
 
 @surface(np.unique_values)

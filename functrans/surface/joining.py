@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from functrans.bind import bind
-from functrans.errors import ShapeError
-from functrans.ir import aval_of
+from functrans.errors import DtypeError, ShapeError
+from functrans.ir import Aval, aval_of
 from functrans.memo.keys import Numbers
 from functrans.primitives import elementwise as e
 from functrans.primitives import structural as p
 from functrans.primitives.derive import Value, full, full_like
-from functrans.primitives.indexing import scatter_add_p
+from functrans.primitives.indexing import dynamic_slice, scatter_add_p
 from functrans.primitives.reduction import cumsum_p
 from functrans.surface.axes import as_shape, normal_axes, normal_axis
 from functrans.surface.declare import surface
@@ -306,13 +306,16 @@ def _repeated(a: Value, place: int, times: int) -> Value:
 
 @surface(np.roll)
 def roll(a: ArrayLike, shift: Any, axis: Axes = None) -> Value:
-    """a with its elements moved round along the axes; flattened for it when no axis is given."""
+    """a with its elements moved round along the axes; flattened for it when no axis is given.
+
+    Shifts may be traced.
+    """
     a = array_of(a, "roll")
     shape = aval_of(a).shape
     if axis is None:
         return p.reshape(_rolled(p.reshape(a, (aval_of(a).size,)), 0, shift), shape)
     axes = (axis,) if not isinstance(axis, Sequence) else tuple(axis)
-    shifts = shift if isinstance(shift, (tuple, list)) else (shift,) * len(axes)
+    shifts = tuple(shift) if np.ndim(shift) else (shift,) * len(axes)
     axes = axes * len(shifts) if len(axes) == 1 else axes
     if len(axes) != len(shifts):
         raise ValueError("roll: 'shift' and 'axis' must have the same number of elements")
@@ -323,8 +326,24 @@ def roll(a: ArrayLike, shift: Any, axis: Axes = None) -> Value:
 
 def _rolled(a: Value, axis: int, shift: Any) -> Value:
     n = aval_of(a).shape[axis]
+    if isinstance(getattr(shift, "aval", None), Aval):
+        return _rolled_by(a, axis, shift)
     at = -operator.index(shift) % n if n else 0
     return a if at == 0 else p.concatenate(cut(a, axis, [at])[::-1], axis)
+
+
+def _rolled_by(a: Value, axis: int, shift: Value) -> Value:
+    """The elements from one that is computed on, of a twice in a row."""
+    shift = as_operand(shift, "roll")
+    if aval_of(shift).dtype.kind not in "iu":
+        raise DtypeError(f"roll: the shift must be an integer, but is {aval_of(shift)}")
+    shape = aval_of(a).shape
+    if aval_of(a).size == 0:
+        return a
+    at = e.remainder(e.neg(cast(shift, INT)), full_like(cast(shift, INT), shape[axis]))
+    start = full(0, aval_of(at))
+    starts = [at if i == axis else start for i in range(len(shape))]
+    return dynamic_slice(p.concatenate([a, a], axis), starts, shape)
 
 
 @surface(np.rot90, views=True)
