@@ -173,3 +173,30 @@ def test_columns_that_are_scaled_where_they_lie(
     slopes = ft.jit(ft.grad(lambda x: fnp.sum(fnp.prod(x, 0) * scale)))(x)
     whole = np.broadcast_to(np.prod(x.astype("f8"), 0) * scale, x.shape)
     np.testing.assert_allclose(slopes * x, whole, rtol=1e-4 if dtype == "f4" else 1e-12)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("size", [1, 2, 9])
+def test_a_recurrence_is_a_scan(size: int, reverse: bool, rng: np.random.Generator) -> None:
+    """The same values and derivatives, with respect to factors and terms, to the third order."""
+    a, b = rng.normal(size=(2, size))
+    a[size // 2] = 0
+    step = lambda y, ab: (ab[0] * y + ab[1],) * 2
+    scanned = lambda a, b: lax.scan(step, 0.0, (a, b), reverse=reverse)[1]
+    direct = lambda a, b: lax.linear_recurrence(a, b, reverse=reverse)
+    f, g = (lambda a, b, y=y: np.sum(np.sin(y(a, b))) for y in (direct, scanned))
+    np.testing.assert_allclose(direct(a, b), scanned(a, b), rtol=1e-13)
+    for k in range(2):
+        for order in (ft.grad, ft.hessian, lambda f, k: ft.jacfwd(ft.hessian(f, k), 1 - k)):
+            expected = order(g, k)(a, b)
+            np.testing.assert_allclose(order(f, k)(a, b), expected, rtol=1e-10, atol=1e-12)
+            np.testing.assert_allclose(ft.jit(order(f, k))(a, b), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_operands_of_a_recurrence_are_promoted() -> None:
+    assert lax.linear_recurrence(2, [1, 1, 1]).tolist() == [1.0, 3.0, 7.0]
+    assert lax.linear_recurrence(np.float32(2), np.ones((3, 1), "f4"), 0).dtype == np.float32
+    found = lax.linear_recurrence(np.array([[1.0], [2.0]]), np.arange(3.0), axis=1)
+    assert found.tolist() == [[0, 1, 3], [0, 1, 4]]
+    with pytest.raises(ft.errors.ShapeError, match="linear_recurrence: operands could not be"):
+        lax.linear_recurrence(np.ones(2), np.ones(3))

@@ -14,7 +14,7 @@ from functrans.errors import DtypeError, ShapeError
 from functrans.ir import Primitive, aval_of
 from functrans.primitives import elementwise as e
 from functrans.primitives import indexing as g
-from functrans.primitives import ordering
+from functrans.primitives import ordering, recurrence
 from functrans.primitives import reduction as r
 from functrans.primitives import structural as p
 from functrans.primitives.derive import Value
@@ -24,7 +24,9 @@ from functrans.surface.axes import as_shape, normal_axes, normal_axis
 from functrans.surface.declare import Function, surface
 from functrans.surface.promotion import (
     BOOL,
+    FLOAT,
     INT,
+    align,
     as_operand,
     canonical_dtype,
     cast,
@@ -383,3 +385,20 @@ cumprod = _running("cumprod", r.cumprod, "The running product along an axis.")
 cummax = _running("cummax", r.cummax, "The running maximum along an axis.")
 cummin = _running("cummin", r.cummin, "The running minimum along an axis.")
 cumlogsumexp = _running("cumlogsumexp", r.cumlogsumexp, "The running logsumexp along an axis.")
+
+
+@surface(name="lax.linear_recurrence")
+def linear_recurrence(a: ArrayLike, b: ArrayLike, axis: int = 0, reverse: bool = False) -> Value:
+    """y[k] = a[k] y[k-1] + b[k] along an axis of a and b together, which begins with b's first.
+
+    With `reverse` it begins at the other end. One pass, and one for each derivative: discounted
+    sums, moving averages and filters. A factor of zero is a new start, whatever came before it.
+
+    >>> linear_recurrence(0.5, [1.0, 1.0, 1.0, 1.0])
+    array([1.   , 1.5  , 1.75 , 1.875])
+    """
+    a, b = align("linear_recurrence", a, b)
+    if aval_of(b).dtype.kind in "biu":
+        a, b = cast(a, FLOAT), cast(b, FLOAT)
+    place = normal_axis(axis, aval_of(b).ndim, "linear_recurrence")
+    return recurrence.linear_recurrence(a, b, place, bool(reverse))
