@@ -38,7 +38,7 @@ LARGE = 60
 # Chains of steps that wait for each other go so many vectors at a time, while registers suffice.
 ABREAST, MOST_ABREAST, LEAST_WAIT = 2, 4, 3
 # So do bodies of so many instructions one after the other, and of at most so many times as many.
-LONG_WAIT, CHAIN = 75, 2
+CHAINS_ABREAST, LONG_WAIT, CHAIN = 4, 75, 2
 # Roughly the instructions of an elementary function.
 INTRINSIC_WEIGHT = 25
 # A parallel loop of less volume, some 50 us, does not pay for waking a thread that sleeps.
@@ -258,12 +258,18 @@ def is_chain(block: Block) -> bool:
     return depth >= LONG_WAIT and weigh(block) <= CHAIN * depth
 
 
+def abreast(stmt: For) -> int:
+    """How many vectors at a time a vector loop takes, if there is room for so many lanes."""
+    if is_chain(stmt.body):
+        return CHAINS_ABREAST
+    return ABREAST if any(waits(s) for s in stmt.body.stmts) else 1
+
+
 def lane_count(target: Target, stmt: For) -> int:
     """How many lanes a vector loop runs on."""
     size = widest(stmt.body, stmt.carries)
     lanes = max(target.vector_bytes // size, 1)
-    if is_chain(stmt.body) or any(waits(s) for s in stmt.body.stmts):
-        lanes = min(ABREAST * lanes, LANE_BYTES // size)
+    lanes = min(abreast(stmt) * lanes, LANE_BYTES // size)
     if lanes > 16 and not is_contiguous(stmt.body, stmt.var, {}):
         lanes = 16
     n = static_extent(stmt)

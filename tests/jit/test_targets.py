@@ -108,6 +108,18 @@ def loops(w: Any, x: Any, i: Any) -> Any:
     return after, grown
 
 
+def chain(x: Any) -> Any:
+    """Long enough to go several vectors abreast."""
+    for k in range(5):
+        x = fnp.tanh(fnp.sin(x) + 0.1 * k) * 1.1
+    return fnp.sum(fnp.exp(x))
+
+
+def running(x: Any) -> Any:
+    products, peaks = fnp.cumprod(1 + x * x / 8, axis=0), lax.cummax(x, axis=1)
+    return fnp.sum(products * peaks) + fnp.sum(lax.cumlogsumexp(x) * X[0])
+
+
 PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "functions": (every_function, (X,)),
     "functions of singles": (every_function, (X.astype(np.float32),)),
@@ -133,6 +145,10 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         (X, np.array([3, 3, 0, -1])),
     ),
     "large": (lambda x: (fnp.sum(fnp.exp(x)), fnp.cumsum(x), fnp.max(x)), (np.ones(200_001),)),
+    "chain": (ft.value_and_grad(chain), (X,)),
+    "chain of singles": (ft.value_and_grad(chain), (X.astype(np.float32),)),
+    "running": (ft.grad(running), (X,)),
+    "running in singles": (ft.grad(running), (X.astype(np.float32),)),
     "loops": (loops, (SQUARE / 70, SQUARE[0], NUMBERS)),
     "integers": (lambda i: (i // 7, i % 7, i**3, fnp.bitwise_xor(i, 5), i << 2), (NUMBERS,)),
 }
