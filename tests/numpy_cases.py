@@ -482,6 +482,37 @@ case("linalg.multi_dot", lambda m, *xs: m.linalg.multi_dot(xs), F8, AB, AB.T, F8
 plain("cross", F8[:, :3], F8[0, :3])
 plain("cross", F8, F4, axis=0)
 plain("linalg.cross", F8[:, :3], F8[:, 1:])
+SQUARES = rng.standard_normal((2, 3, 3)) + 2 * np.eye(3)
+HERMITIAN = SQUARES @ SQUARES.swapaxes(1, 2)
+for _name in ("inv", "det", "slogdet", "pinv", "svdvals", "cond", "matrix_rank"):
+    plain(f"linalg.{_name}", SQUARES)
+    plain(f"linalg.{_name}", SQUARES[0] + 1j * SQUARES[1])
+for _name in ("pinv", "svdvals", "cond", "matrix_rank", "qr"):
+    plain(f"linalg.{_name}", T3)
+for _name in ("eigh", "eigvalsh"):
+    plain(f"linalg.{_name}", HERMITIAN)
+    plain(f"linalg.{_name}", SQUARES, UPLO="U")
+    plain(f"linalg.{_name}", HERMITIAN[0] + 1j * (SQUARES[0] - SQUARES[0].T))
+case("linalg.eig", lambda m, x: [y + 0j for y in m.linalg.eig(x)], SQUARES)
+case("linalg.eigvals", lambda m, x: m.linalg.eigvals(x) + 0j, SQUARES)
+plain("linalg.cholesky", HERMITIAN)
+plain("linalg.cholesky", HERMITIAN, upper=True)
+plain("linalg.solve", SQUARES, F8[0, :3])
+plain("linalg.solve", SQUARES[0], SQUARES)
+plain("linalg.solve", I8[:, :3] + 20 * np.eye(3, dtype=int), F8)
+plain("linalg.svd", SQUARES)
+plain("linalg.svd", T3, full_matrices=False)
+plain("linalg.svd", T3, compute_uv=False)
+plain("linalg.pinv", F8, rcond=0.5)
+plain("linalg.lstsq", F8, F8[:, 0])
+plain("linalg.lstsq", F8.T, np.arange(8.0).reshape(4, 2) ** 2)
+plain("linalg.matrix_power", SQUARES, n=-3)
+plain("linalg.tensorsolve", SQUARES[0].reshape(3, 3, 1), F8[0, :3])
+plain("linalg.tensorinv", SQUARES[0].reshape(3, 3, 1), ind=1)
+for _ord in (2, -2, "nuc"):
+    plain("linalg.norm", F8, ord=_ord)
+    plain("linalg.norm", T3, ord=_ord, axis=(2, 0), keepdims=True)
+    plain("linalg.matrix_norm", T3, ord=_ord)
 
 # -- selection and sorting ----------------------------------------------------------------------
 
@@ -735,7 +766,7 @@ case(
     lambda m, x: _changed(m, x, lambda y: m.put_along_axis(y, np.array([[1], [0], [2]]), 9.0, 1)),
     F8,
 )
-for _x in (F8, SQUARE, rng.standard_normal((7, 3)), rng.standard_normal((3, 3, 3))):
+for _x in (F8, SQUARES, rng.standard_normal((7, 3)), rng.standard_normal((3, 3, 3))):
     for _wrap in (False, True):
         case(
             "fill_diagonal",

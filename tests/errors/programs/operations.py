@@ -543,13 +543,13 @@ def arithmetic_with_dates():
 @misuse(UnsupportedError)
 def a_numpy_function_that_cannot_be_traced():
     """
-    numpy.linalg.eig is not supported on values that are being traced (in loss at HERE). See
+    numpy.fft.fft2 is not supported on values that are being traced (in loss at HERE). See
     functrans.numpy for what is; for a value that needs no derivative, pass
     numpy.asarray(functrans.stop_gradient(x)).
     """
 
     def loss(x):
-        return np.linalg.eig(x)[0].sum()  # here
+        return abs(np.fft.fft2(x)).sum()  # here
 
     ft.grad(loss)(np.eye(2))
 
