@@ -202,15 +202,19 @@ def lane_mask(lanes: int, on: Container[int]) -> str:
 
 
 def store_spaced(w: Writer, place: Place, lanes: int, value: str, count: int) -> None:
-    """Every stride-th element, by masked moves of whole runs."""
+    """Every stride-th element, by masked moves of runs, the last of which ends at the last one."""
     assert place.stride is not None
     kind, stride = memory(place.dtype, lanes), place.stride
-    for start in range(0, (count - 1) * stride + 1, lanes):
-        taken = {k * stride - start: k for k in range(count) if 0 <= k * stride - start < lanes}
+    length, done = (count - 1) * stride + 1, 0
+    while done < length:
+        start = max(min(done, length - lanes), 0)
+        reached = range(max(done, start), start + lanes)
+        taken = {k * stride - start: k for k in range(count) if k * stride in reached}
         picked = indices([taken.get(k, 0) for k in range(lanes)])
         spread = w(f"shufflevector {kind} {value}, {kind} poison, {picked}")
         first = w(f"add i64 {place.first}, {start}") if start else place.first
         store_run(w, place, first, lanes, spread, lane_mask(lanes, taken))
+        done = start + lanes
 
 
 def pointers(w: Writer, place: Place, lanes: int) -> str:

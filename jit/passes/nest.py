@@ -12,6 +12,7 @@ from jit.lowering.index import Index, Loop
 from jit.lowering.nodes import CheckNode, FoldNode, Node, PartNode
 from jit.lowering.rules import parts
 from jit.lowering.writer import Writer
+from jit.passes.late_stores import stores_last
 from jit.passes.schedule import Schedule, Step
 
 Loops: TypeAlias = Sequence[Step]
@@ -102,10 +103,12 @@ class KernelWriter:
         direct: bool,
     ) -> Accumulators:
         """The iterations of a short loop one after another, each in a domain of its own."""
-        whole = self.domain
+        whole, block = self.domain, self.b.scopes[-1].block
+        begin = len(block.stmts)
         for k in range(step.loop.extent):
             self.domain = whole.at(step.loop, k)
             start = self.run(rest, nodes, start, body, direct)
+        block.stmts[begin:] = stores_last(block.stmts[begin:])
         self.domain = whole
         return start
 
