@@ -28,6 +28,8 @@ KEPT = {
 }
 ONES, ZEROS = "-112(%rsp)", "-80(%rsp)"
 """Below the stack, where no signal writes: the arguments in registers, and room for a mask."""
+AHEAD = 8
+"""So many steps ahead rows of B are fetched by a kernel that packs them."""
 
 
 def label(name: str) -> str:
@@ -132,11 +134,14 @@ def steps(kind: Kind, rows: int, w: int, packs: bool) -> list[str]:
     # From here on r8 is the distance of rows of B, rax how far the steps of A have come, r10 where
     # the next row of B is kept.
     lines = [f"movq {STACK['ldb']}, %r8", scaled(kind, "%r8"), "xorl %eax, %eax"]
-    lines += [f"movq {STACK['packed']}, %r10"] * packs
+    if packs:
+        # rdx is how far ahead rows of B are fetched: they are too far apart to be foreseen.
+        lines += [f"movq {STACK['packed']}, %r10", f"imulq {number(AHEAD)}, %r8, %rdx"]
     lines += [f"{clear} {cell}, {cell}, {cell}" for row in use.cells for cell in row]
     lines += [f"{STEP}:"]
     lines += [f"vmovups {j * width}({B}), {vector}" for j, vector in enumerate(use.b)]
     if packs:
+        lines += [f"prefetcht0 {j * width}({B}, %rdx)" for j in range(w)]
         lines += [f"vmovups {vector}, {j * width}(%r10)" for j, vector in enumerate(use.b)]
         lines += [f"addq {number(w * width)}, %r10"]
     for pointer, row in zip(A_ROWS, use.cells, strict=False):
