@@ -1,7 +1,7 @@
 """The LLVM text of the products' outer side: tasks for the thread pool, and the entries.
 
-Invariant: tasks cut rows, columns and the batch but never k, so the result has the same bits for
-every number of threads.
+Invariant: tasks cut rows, columns and the batch, and k only where and as the sizes alone say, so
+the result has the same bits for every number of threads.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,13 @@ from jit.runtime.writer import Function
 SERIAL_WORK = 1_000_000
 SERIAL_ELEMENTS = 100_000
 HOT = 10
+# A result of so few elements gives few tasks: from so many steps and so much work on, the steps are
+# cut into parts too.
+DEEP_ELEMENTS = 1024
+DEEP_STEPS = 8192
+DEEP_WORK = 2 * SERIAL_WORK
+DEEP_VECTOR_WORK = 2 * SERIAL_ELEMENTS
+DEEP_PARTS = 8
 
 _JOB = (
     *("m", "n", "k", "a", "rsa", "csa", "b", "rsb", "csb", "c", "ldc", "sa", "sb", "sc"),
@@ -30,14 +37,17 @@ def gemm_module(function: str, tile: Tile) -> str:
     form, _, element = function.rpartition("_")
     kind = Kind({"c64": "f32", "c128": "f64"}.get(element, element), tile, element[0] == "c")
     if form == "ft_gemv":
-        functions = [*gemv_text.parts(kind), _vector_task(kind), _product(kind, True)]
-        functions += [_vector_entry(kind, function)]
+        functions = [*gemv_text.parts(kind), _vector_task(kind), _grid(kind, True)]
+        functions += [_product(kind, True), _vector_entry(kind, function)]
     else:
         functions = [*gemm_text.parts(kind), *gemm_block.parts(kind), _task(kind)]
-        functions += [_product(kind, False), _entry(kind, function), _workspace(tile)]
+        functions += [_grid(kind, False), _product(kind, False), _entry(kind, function)]
+        functions += [_workspace(tile)]
     return "\n\n".join(
         [
             *functions,
+            _deep(kind),
+            _sum_of_parts(kind),
             _zero(kind),
             gemm_text.declarations(kind, gemv_text.lengths(kind)),
             _DECLARATIONS,
@@ -142,17 +152,14 @@ def _vector_task(kind: Kind) -> str:
     return f.text()
 
 
-def _product(kind: Kind, vector: bool) -> str:
-    """Choose a grid of tasks and run it. A vector product has one row, and %dots or sweeps.
+# Of what is called for a product. Counts and strides are of reals; for complex ones see `_entry`.
+_INNER = f"{PRODUCT}, i64 %batch, i64 %sa, i64 %sb, i64 %sc, i1 %more, i1 %dots"
 
-    Counts and strides are of reals; for complex operands see `_entry`.
-    """
+
+def _grid(kind: Kind, vector: bool) -> str:
+    """Choose a grid of tasks and run it. A vector product has one row, and %dots or sweeps."""
     name = kind.name
-    f = Function(
-        f"internal void @product_{name}({PRODUCT}, i64 %batch, i64 %sa, i64 %sb, i64 %sc, "
-        "i1 %more, i1 %dots)",
-        COLD,
-    )
+    f = Function(f"internal void @grid_{name}({_INNER})", COLD)
     job = f(f"alloca [{len(_JOB)} x i64], align 16")
     flags = {"more": f("zext i1 %more to i64"), "dots": f("zext i1 %dots to i64")}
 
@@ -204,6 +211,71 @@ def _product(kind: Kind, vector: bool) -> str:
         lambda: f.do(f"call void @task_{name}(ptr {job}, i64 0, i64 {total})"),
         lambda: f.do(f"call void {run}(ptr @task_{name}, ptr {job}, i64 {total}, i64 {grain})"),
     )
+    return f.text()
+
+
+def _product(kind: Kind, vector: bool) -> str:
+    """The product as it is, or in parts of its steps."""
+    f = Function(f"internal void @product_{kind.name}({_INNER})", COLD)
+    elements = f.mul("%m", "%n")
+    work = f.mul(elements, f.mul("%k", "1" if vector else "2"))
+    small = f.test("sle", elements, str(DEEP_ELEMENTS))
+    long = f.test("sge", "%k", str(DEEP_STEPS))
+    pays = f.test("sge", work, str(DEEP_VECTOR_WORK if vector else DEEP_WORK))
+    f.choose(
+        f.both(f.both(small, long), pays),
+        lambda: f.do(f"call void @deep_{kind.name}({_INNER})"),
+        lambda: f.do(f"call void @grid_{kind.name}({_INNER})"),
+    )
+    return f.text()
+
+
+def _deep(kind: Kind) -> str:
+    """Parts of k as products of a batch, then their sum, then the steps that are left."""
+    name, ty = kind.name, kind.scalar
+    f = Function(f"internal void @deep_{name}({_INNER})", COLD)
+    parts = f(f"alloca [{DEEP_PARTS * DEEP_ELEMENTS} x {ty}], align 64")
+    size = f.mul("%m", "%n")
+    steps = f.mul(f.div("%k", str(8 * DEEP_PARTS)), "8")
+    along_a, along_b = f.mul(steps, "%csa"), f.mul(steps, "%rsb")
+    done = f.mul(steps, str(DEEP_PARTS))
+    rest = f.sub("%k", done)
+    with f.loop("0", "%batch") as item:
+        a, b, c = (f.at(ty, f"%{x}", f.mul(item, f"%s{x}")) for x in "abc")
+        f.do(
+            f"call void @grid_{name}(i64 %m, i64 %n, i64 {steps}, ptr {a}, i64 %rsa, i64 %csa, "
+            f"ptr {b}, i64 %rsb, i64 %csb, ptr {parts}, i64 %n, i64 {DEEP_PARTS}, "
+            f"i64 {along_a}, i64 {along_b}, i64 {size}, i1 false, i1 %dots)"
+        )
+        f.do(f"call void @sum_{name}(i64 %m, i64 %n, ptr {parts}, ptr {c}, i64 %ldc, i1 %more)")
+        with f.when(f.test("sgt", rest, "0")):
+            last_a = f.at(ty, a, f.mul(along_a, str(DEEP_PARTS)))
+            last_b = f.at(ty, b, f.mul(along_b, str(DEEP_PARTS)))
+            f.do(
+                f"call void @grid_{name}(i64 %m, i64 %n, i64 {rest}, ptr {last_a}, i64 %rsa, "
+                f"i64 %csa, ptr {last_b}, i64 %rsb, i64 %csb, ptr {c}, i64 %ldc, i64 1, i64 0, "
+                "i64 0, i64 0, i1 true, i1 %dots)"
+            )
+    return f.text()
+
+
+def _sum_of_parts(kind: Kind) -> str:
+    """C = (C, with %more) + the first part + the second and so on, each %m x %n and dense."""
+    ty = kind.scalar
+    f = Function(
+        f"internal void @sum_{kind.name}(i64 %m, i64 %n, ptr %parts, ptr %c, i64 %ldc, i1 %more)",
+        COLD,
+    )
+    size = f.mul("%m", "%n")
+    with f.loop("0", "%m") as i, f.loop("0", "%n") as j:
+        cell = f.at(ty, "%c", f.add(f.mul(i, "%ldc"), j))
+        place = f.at(ty, "%parts", f.add(f.mul(i, "%n"), j))
+        values = [f.load(ty, f.at(ty, place, f.mul(size, str(part)))) for part in range(DEEP_PARTS)]
+        added = f(f"fadd {ty} {f.load(ty, cell)}, {values[0]}")
+        total = f.select("%more", added, values[0], ty)
+        for value in values[1:]:
+            total = f(f"fadd {ty} {total}, {value}")
+        f.store(ty, total, cell)
     return f.text()
 
 

@@ -201,6 +201,22 @@ def test_few_steps_have_the_same_bits_by_rows_and_by_blocks(char: str, tile: str
                 assert part.tobytes() == room[i : i + below, :n].tobytes()
 
 
+@pytest.mark.parametrize("tile", ["host", *TILES])
+@pytest.mark.parametrize("char", "fdFD")
+def test_many_steps_of_small_results(char: str, tile: str) -> None:
+    """Their sums are taken in parts, for each product of a batch, and added to what is there."""
+    rng = np.random.default_rng(12)
+    # No step is left, some are, and one more than whole parts have.
+    for m, n, k in ((9, 20, 9216), (32, 32, 8193), (3, 70, 9001), (1, 60, 8199), (60, 1, 8250)):
+        for layout_a, layout_b in (("rows", "rows"), ("columns", "columns"), ("rows", "columns")):
+            a = laid_out(random(rng, (2, m, k), char), layout_a)
+            b = laid_out(random(rng, (2, k, n), char), layout_b)
+            c = random(rng, (2, m, n + 3), char)[..., :n]
+            before, want = c.copy(), a.astype("D") @ b.astype("D")
+            assert allclose(call(a, b, c.copy(), tile=tile), want, k)
+            assert allclose(call(a, b, c, True, tile), before + want, k)
+
+
 @pytest.mark.parametrize("char", "fdFD")
 def test_empty_sides(char: str) -> None:
     for m, n, k in ((0, 3, 3), (3, 0, 3), (0, 0, 0), (3, 4, 0), (1, 1, 0)):
@@ -237,6 +253,7 @@ def test_batches(char: str, shape: tuple[int, int, int, int], shared: str | None
 SHAPES = (
     *((300, 517, 203), (1500, 40, 90), (30, 2000, 100), (260, 260, 260), (900, 1100, 10)),
     *((1, 3000, 700), (3000, 1, 701), (3000, 1, 120), (2000, 7, 1000)),
+    *((13, 17, 10_007), (1, 33, 9001), (30, 1, 9216)),
 )
 
 
