@@ -201,7 +201,7 @@ def pack(kind: Kind, name: str, unit: int) -> str:
 
     Lanes side by side in memory are copied by vectors of `unit` elements, steps side by side are
     transposed in squares, and anything else goes element by element. Missing lanes, up to a whole
-    square, hold anything.
+    square or vector, hold anything.
     """
     f = Function(pack_signature(name), COLD)
     call = "(ptr %src, i64 %s_lane, i64 %s_k, i64 %valid, i64 %k, ptr %dst, i64 %lanes)"
@@ -226,11 +226,32 @@ def _pack_copy(kind: Kind, copy: int) -> str:
         "i64 %lanes)"
     )
     source, target = f.at(ty, "%src", whole), f.at(ty, "%dst", whole)
-    f.do(
-        f"call void @pack_elements_{kind.name}(ptr {source}, i64 1, i64 %s_k, "
-        f"i64 {f.sub('%valid', whole)}, i64 %k, ptr {target}, i64 %lanes)"
-    )
+    rest = f.sub("%valid", whole)
+    if _has_masks(kind):
+        f.do(
+            f"call void @tail_{kind.name}_{copy}(ptr {source}, i64 %s_k, i64 {rest}, i64 %k, "
+            f"ptr {target}, i64 %lanes)"
+        )
+    else:
+        f.do(
+            f"call void @pack_elements_{kind.name}(ptr {source}, i64 1, i64 %s_k, i64 {rest}, "
+            f"i64 %k, ptr {target}, i64 %lanes)"
+        )
     return f.text()
+
+
+def _has_masks(kind: Kind) -> bool:
+    """Are the lanes that fill no vector copied as one under a mask, instead of one by one?"""
+    return kind.tile.assembly and kind.tile.width == 64
+
+
+def _tail(kind: Kind, unit: int) -> str:
+    """The last lanes, fewer than `unit`."""
+    signature = (
+        f"internal void @tail_{kind.name}_{unit}(ptr noalias %src, i64 %s_k, i64 %some, i64 %k, "
+        "ptr noalias %dst, i64 %lanes)"
+    )
+    return gemm_x86_packs.tails(kind, signature, unit)
 
 
 def _copy(kind: Kind, unit: int) -> str:
@@ -395,6 +416,7 @@ def parts(kind: Kind) -> list[str]:
         *(write(kind, r, w, False) for r in (rows, rows // 2) for w in range(1, tile.vectors + 1)),
         *([] if tile.assembly else [edge(kind)]),
         *(part(kind, n) for n in sorted(units) for part in (_copy, _pack_copy)),
+        *(_tail(kind, n) for n in sorted(units) if _has_masks(kind)),
         _pack_transpose(kind),
         _transpose_lanes(kind),
         _pack_elements(kind),

@@ -52,6 +52,23 @@ def copies(kind: Kind, signature: str, unit: int) -> str:
     return function(signature, [*lines, f"decq {k}", f"jg {STEP}"])
 
 
+def tails(kind: Kind, signature: str, unit: int) -> str:
+    """The first `some` lanes, fewer than `unit`, at each of k steps; zeros up to `unit` behind."""
+    source, s_k, some, k, target, lanes = "%rdi", "%rsi", "%rdx", "%r10", "%r8", "%r9"
+    letter = "s" if kind.bytes == 4 else "d"
+    stored = {32: "%ymm0", 64: "%zmm0"}[unit * kind.bytes]
+    lines = ["movq %rcx, %r10", *(scaled(kind, r) for r in (s_k, lanes))]
+    for count in (some, k):
+        lines += [f"testq {count}, {count}", f"jle {OUT}"]
+    lines += [f"movl {number(1)}, %eax", "movl %edx, %ecx", "shll %cl, %eax", "decl %eax"]
+    lines += ["kmovw %eax, %k1", f"imulq {number(AHEAD)}, {s_k}, %rax"]
+    lines += [f"{STEP}:", f"prefetcht0 ({source}, %rax)"]
+    # A whole vector, since masks on half of one are an extension of their own.
+    lines += [f"vmovup{letter} ({source}), %zmm0 {{%k1}} {{z}}", f"vmovups {stored}, ({target})"]
+    lines += [f"addq {s_k}, {source}", f"addq {lanes}, {target}"]
+    return function(signature, [*lines, f"decq {k}", f"jg {STEP}"])
+
+
 def squares(kind: Kind, signature: str) -> str:
     """Squares of 4 lanes and steps; lane `last` serves for those behind it."""
     source, s_lane, last, steps, target, lanes = "%rdi", "%rsi", "%rdx", "%rcx", "%r8", "%r9"
