@@ -280,12 +280,19 @@ def square(kind: Kind) -> int:
     return min(4, kind.lanes)
 
 
+def abreast(kind: Kind) -> int:
+    """The lanes that are turned at a time: two squares, where they fill a vector of assembly and
+    both panels.
+    """
+    return 8 if kind.tile.assembly and kind.tile.rows == 8 and kind.bytes == 4 else square(kind)
+
+
 def _pack_transpose(kind: Kind) -> str:
     """A square's lanes at a time; the last steps, fewer than a square's, element by element."""
-    n = square(kind)
+    n, side = square(kind), abreast(kind)
     f, ty = Function(pack_signature(f"@pack_transpose_{kind.name}"), COLD), kind.scalar
     whole = f.sub("%k", f.rem("%k", str(n)))
-    with f.loop("0", "%valid", str(n)) as lane:
+    with f.loop("0", "%valid", str(side)) as lane:
         source, target = f.at(ty, "%src", f.mul(lane, "%s_lane")), f.at(ty, "%dst", lane)
         last = f.sub(f.sub("%valid", lane), "1")
         f.do(
@@ -309,7 +316,7 @@ def _transpose_lanes(kind: Kind) -> str:
         "i64 %steps, ptr noalias %dst, i64 %lanes)"
     )
     if kind.tile.assembly:
-        return gemm_x86_packs.squares(kind, signature)
+        return gemm_x86_packs.squares(kind, signature, abreast(kind))
     f = Function(signature)
     sources = [f.at(ty, "%src", f.mul(f.min(str(r), "%last"), "%s_lane")) for r in range(n)]
     with f.loop("0", "%steps", str(n)) as step:

@@ -69,28 +69,44 @@ def tails(kind: Kind, signature: str, unit: int) -> str:
     return function(signature, [*lines, f"decq {k}", f"jg {STEP}"])
 
 
-def squares(kind: Kind, signature: str) -> str:
-    """Squares of 4 lanes and steps; lane `last` serves for those behind it."""
+def squares(kind: Kind, signature: str, side: int) -> str:
+    """Squares of 4 steps and lanes, two abreast for a `side` of 8; lane `last` serves for those
+    behind it.
+    """
     source, s_lane, last, steps, target, lanes = "%rdi", "%rsi", "%rdx", "%rcx", "%r8", "%r9"
-    rows = (source, "%r10", "%r11", "%rax")
-    letter = "x" if kind.bytes == 4 else "y"
-    v = [f"%{letter}mm{number}" for number in range(8)]
-    lines = [scaled(kind, r) for r in (s_lane, lanes)]
-    for r in range(1, 4):
+    saved = ("%rbx", "%rbp", "%r12", "%r13") if side > 4 else ()
+    rows = (source, "%r10", "%r11", "%rax", *saved)
+    wide = side * kind.bytes == 32
+    v = [f"%{'y' if wide else 'x'}mm{number}" for number in range(8)]
+    lines = [*(f"push {register}" for register in saved)]
+    lines += [scaled(kind, r) for r in (s_lane, lanes, steps)]
+    for r in range(1, side):
         # The lane before where there is none.
         lines += [f"leaq ({rows[r - 1]}, {s_lane}), {rows[r]}", f"cmpq {number(r)}, {last}"]
         lines += [f"cmovlq {rows[r - 1]}, {rows[r]}"]
+    # From here on rsi is how far the steps have come, rdx the distance of three of them in dst.
+    lines += [f"leaq ({lanes}, {lanes}, 2), {last}", "xorl %esi, %esi"]
     lines += [f"testq {steps}, {steps}", f"jle {OUT}", f"{STEP}:"]
-    lines += [f"vmovups ({row}), {v[r]}" for r, row in enumerate(rows)]
-    lines += turned(kind, v)
     for r in range(4):
-        lines += [f"vmovups {v[r]}, ({target})", f"addq {lanes}, {target}"]
-    lines += [f"addq {number(4 * kind.bytes)}, {row}" for row in rows]
-    return function(signature, [*lines, f"subq {number(4)}, {steps}", f"jg {STEP}"])
+        if side == 4:
+            lines += [f"vmovups ({rows[r]}, %rsi), {v[r]}"]
+        else:
+            lines += [f"vmovups ({rows[r]}, %rsi), %xmm{r}"]
+            lines += [f"vinsertf128 {number(1)}, ({rows[r + 4]}, %rsi), {v[r]}, {v[r]}"]
+    lines += turned(kind, v)
+    places = (f"({target})", *(f"({target}, {x})" for x in (lanes, f"{lanes}, 2", last)))
+    lines += [f"vmovups {v[r]}, {place}" for r, place in enumerate(places)]
+    lines += [f"leaq ({target}, {lanes}, 4), {target}", f"addq {number(4 * kind.bytes)}, %rsi"]
+    lines += [f"cmpq {steps}, %rsi", f"jl {STEP}", f"{OUT}:"]
+    lines += [f"pop {register}" for register in reversed(saved)]
+    return defined(signature, [*lines, "vzeroupper", "ret"])
 
 
 def turned(kind: Kind, v: Sequence[str]) -> list[str]:
-    """The square in the first four registers, transposed with the help of the others."""
+    """The squares in the first four registers, transposed with the help of the others.
+
+    Those of f32 are one in each half of a register, or in a half register.
+    """
     letter = "s" if kind.bytes == 4 else "d"
     lines = [
         f"vunpck{part}p{letter} {v[first + 1]}, {v[first]}, {v[4 + place]}"
@@ -98,10 +114,9 @@ def turned(kind: Kind, v: Sequence[str]) -> list[str]:
     ]
     if kind.bytes == 4:
         return lines + [
-            f"vmovlhps {v[6]}, {v[4]}, {v[0]}",
-            f"vmovhlps {v[4]}, {v[6]}, {v[1]}",
-            f"vmovlhps {v[7]}, {v[5]}, {v[2]}",
-            f"vmovhlps {v[5]}, {v[7]}, {v[3]}",
+            f"vunpck{part}pd {v[6 + first]}, {v[4 + first]}, {v[2 * first + (part == 'h')]}"
+            for first in (0, 1)
+            for part in ("l", "h")
         ]
     low, high = number(32), number(49)
     return lines + [
