@@ -144,6 +144,9 @@ def steps(kind: Kind, rows: int, w: int, packs: bool) -> list[str]:
         lines += [f"prefetcht0 {j * width}({B}, %rdx)" for j in range(w)]
         lines += [f"vmovups {vector}, {j * width}(%r10)" for j, vector in enumerate(use.b)]
         lines += [f"addq {number(w * width)}, %r10"]
+    else:
+        # The same row of the next panel: where B is read as it lies, no one foresees its rows.
+        lines += [f"prefetcht0 {(w + j) * width}({B})" for j in range(w)]
     for pointer, row in zip(A_ROWS, use.cells, strict=False):
         lines += [f"vbroadcasts{letter} ({pointer}, %rax), {use.a}"]
         lines += [
