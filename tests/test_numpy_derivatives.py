@@ -17,10 +17,14 @@ from tests.numpy_cases import CASES, Case
 EACH = 8
 """How many of a function's programs run here, spread evenly over all of them."""
 
-# Their programs' arguments are undefined when shuffled: sorted rows, and shapes out of nothing.
-NOT_MAPPED = {"searchsorted", "digitize", "empty", "interp"}
+# Their programs' arguments are undefined when shuffled: sorted rows, definite matrices, and shapes
+# out of nothing.
+NOT_MAPPED = {"searchsorted", "digitize", "empty", "interp", "linalg.cholesky"}
 # Where the arguments of their programs lie, they jump or have a kink.
 NOT_SMOOTH = {"floor_divide", "remainder", "mod", "fmod", "divmod", "interp", "empty", "modf"}
+# Values read one triangle and derivatives take both; vectors turn by phases that LAPACK chooses; a
+# rank is cut in the midst of singular values. tests/test_linalg.py has their derivatives.
+NOT_UNIQUE = {f"linalg.{name}" for name in ("cholesky", "eigh", "eigvalsh", "eig", "pinv")}
 
 
 def some(name: str) -> list[Case]:
@@ -79,7 +83,7 @@ def is_smooth(one: Case) -> bool:
     )
 
 
-@pytest.mark.parametrize("name", sorted(set(CASES) - NOT_SMOOTH))
+@pytest.mark.parametrize("name", sorted(set(CASES) - NOT_SMOOTH - NOT_UNIQUE))
 def test_derivatives_are_slopes_and_adjoint_to_each_other(name: str) -> None:
     for one in some(name):
         doubles = [
