@@ -75,7 +75,12 @@ def test_candidates_of_long_lines(dtype: str, k: int) -> None:
     x = np.stack(lines(dtype, n))
     found, expected = ft.jit(lambda x: lax.top_k(x, k))(x), lax.top_k(x, k)
     for a, b in zip(found, expected, strict=True):
-        assert np.asarray(a).tobytes() == b.tobytes()
+        assert one_nan(a).tobytes() == one_nan(b).tobytes()
+
+
+def one_nan(x: Any) -> Any:
+    """x with one NaN for all: processors without halves turn each into that."""
+    return np.where(np.isnan(x), np.nan, x).astype(x.dtype)
 
 
 @pytest.mark.parametrize("shape", [(40, 3000), (3, 30_000)])
