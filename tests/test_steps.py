@@ -238,9 +238,12 @@ def test_random_loops(
     check_jaxpr(found)
     inputs = [*closed.consts, *args]
     assert numpy.array_equal(eval_jaxpr(found, inputs)[0], eval_jaxpr(closed.jaxpr, inputs)[0])
-    ours = ft.jit(ft.grad(f, (0, 1)))(*args)
-    for got, expected in zip(ours, ft.jit(ft.jacfwd(f, (0, 1)))(*args), strict=True):
-        assert_close(got, expected, 1e-9)
+    gradient = ft.jit(ft.grad(f, (0, 1)))
+    ours, beside = gradient(*args), gradient(*[(1 + 1e-15) * a for a in args])
+    forward = ft.jit(ft.jacfwd(f, (0, 1)))(*args)
+    for got, near, expected in zip(ours, beside, forward, strict=True):
+        # Some loops are chaotic: what rounding does at the start is all that is known at the end.
+        assert_close(got, expected, 1e-9 + 10 * float(abs(got - near).max()))
 
 
 def test_steps_are_evaluated_as_if_written_out() -> None:
