@@ -79,6 +79,7 @@ from functrans.memo.trie import Root, Step
 from functrans.position import Position
 from functrans.primitives import ALL as PRIMITIVES
 from functrans.primitives import derive
+from functrans.primitives.factorisations import Factorisation
 from functrans.recording import Trace, stage_walk
 from functrans.surface.operators import operators
 from functrans.surface.promotion import in_range
@@ -113,6 +114,7 @@ __all__ = [
     "EngineError",
     "EngineWarning",
     "Eqn",
+    "Factorisation",
     "FunctransError",
     "Jaxpr",
     "Linear",

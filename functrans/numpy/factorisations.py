@@ -1,7 +1,7 @@
 """Factorisations by NumPy's LAPACK, as operations whose derivatives are matrix products.
 
-What LAPACK computes is a callback on whole stacks of matrices, so batches are one call. Invariant:
-rules are written in operations that can be traced, so that they have derivatives in turn.
+What LAPACK computes is one call on a whole stack of matrices. Invariant: rules are written in
+operations that can be traced, so that they have derivatives in turn.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from functrans.api.custom_jvp import custom_jvp
-from functrans.callbacks import pure_callback
 from functrans.errors import ShapeError
 from functrans.ir import Aval, aval_of, is_inexact
 from functrans.lax.solving import custom_linear_solve
 from functrans.primitives import elementwise as e
 from functrans.primitives import structural as p
+from functrans.primitives.callbacks import pure_callback
 from functrans.primitives.derive import Value, full_like
-from functrans.surface import contraction, creation, shaping
-from functrans.surface.promotion import FLOAT, cast
+from functrans.primitives.factorisations import Factorisation
+from functrans.surface import contraction, creation, reductions, shaping
+from functrans.surface.promotion import FLOAT, cast, stretch
 from functrans.surface.shaping import array_of
 from functrans.typing import ArrayLike
 
@@ -49,11 +50,11 @@ def complex_dtype(a: Value) -> np.dtype[Any]:
     return np.result_type(aval_of(a).dtype, np.complex64)
 
 
-def _lapack(function: Any, results: Sequence[tuple[Shape, Any]], *operands: Value) -> Any:
-    """What a function of stacks of matrices computes, as a tuple, or alone where it is one."""
-    announced = [Aval(shape, np.dtype(dtype)) for shape, dtype in results]
-    types = announced[0] if len(announced) == 1 else tuple(announced)
-    return pure_callback(function, types, *operands, vmap_method="broadcast_all")
+def _lapack(name: str, results: Sequence[tuple[Shape, Any]], *operands: Value) -> Any:
+    """What a factorisation gives for stacks of matrices, as a tuple, or alone where it is one."""
+    announced = tuple([Aval(shape, np.dtype(dtype)) for shape, dtype in results])
+    found = pure_callback(operands, Factorisation(name), announced, "broadcast_all")
+    return found[0] if len(found) == 1 else tuple(found)
 
 
 def real_part(a: Value) -> Value:
@@ -61,10 +62,14 @@ def real_part(a: Value) -> Value:
     return p.real(a) if aval_of(a).dtype.kind == "c" else a
 
 
+def conjugate(a: Value) -> Value:
+    """The conjugate, which is the operand where it is real."""
+    return e.conj(a) if aval_of(a).dtype.kind == "c" else a
+
+
 def adjoint(a: Value) -> Value:
-    """The matrices transposed, and conjugated where they are complex."""
-    turned = shaping.matrix_transpose.body(a)
-    return e.conj(turned) if aval_of(a).dtype.kind == "c" else turned
+    """The matrices transposed and conjugated."""
+    return conjugate(shaping.matrix_transpose.body(a))
 
 
 def matmul(*factors: Value) -> Value:
@@ -117,7 +122,7 @@ def _symmetric(a: Value) -> Value:
 @custom_jvp
 def inverse(a: Value) -> Value:
     """The inverses of square matrices."""
-    return _lapack(np.linalg.inv, [(aval_of(a).shape, aval_of(a).dtype)], a)
+    return _lapack("inverse", [(aval_of(a).shape, aval_of(a).dtype)], a)
 
 
 inverse.defjvps(lambda t, out, a: -matmul(out, t, out))
@@ -130,21 +135,16 @@ def solution(a: Value, b: Value) -> Value:
     return custom_linear_solve(
         lambda x: matmul(a, x),
         b,
-        lambda _, right: _lapack(np.linalg.solve, result, a, right),
-        lambda _, right: _lapack(np.linalg.solve, result, turned, right),
+        lambda _, right: _lapack("solution", result, a, right),
+        lambda _, right: _lapack("solution", result, turned, right),
     )
-
-
-def _signs_and_logs(a: Any) -> tuple[Any, Any]:
-    sign, log = np.linalg.slogdet(a)
-    return sign, log
 
 
 @custom_jvp
 def sign_and_log(a: Value) -> tuple[Value, Value]:
     """The sign of determinants, and the logarithm of their size."""
     lead = aval_of(a).shape[:-2]
-    return _lapack(_signs_and_logs, [(lead, aval_of(a).dtype), (lead, real_dtype(a))], a)
+    return _lapack("sign_and_log", [(lead, aval_of(a).dtype), (lead, real_dtype(a))], a)
 
 
 @sign_and_log.defjvp
@@ -158,19 +158,20 @@ def _sign_and_log_jvp(primals: tuple[Value], tangents: tuple[Tangent]) -> Any:
     return (sign, log), (sign * turn, real_part(change))
 
 
-def _host_cofactors(a: Any) -> Any:
-    """By singular values, so that singular matrices have them too."""
-    u, s, vh = np.linalg.svd(a)
-    n = s.shape[-1]
-    others = np.where(np.eye(n, dtype=bool), 1, s[..., None, :]).prod(-1)
-    turns = np.linalg.det(u) * np.linalg.det(vh)
-    return (turns[..., None, None] * u.conj() * others[..., None, :] @ vh.conj()).astype(a.dtype)
-
-
 @custom_jvp
 def cofactors(a: Value) -> Value:
-    """The derivatives of determinants with respect to each element."""
-    return _lapack(_host_cofactors, [(aval_of(a).shape, aval_of(a).dtype)], a)
+    """The derivatives of determinants with respect to each element.
+
+    By singular values, so that singular matrices have them too.
+    """
+    u, s, vh = thin_svd(a)
+    n = aval_of(s).shape[-1]
+    each = stretch(rows(s), aval_of(a).shape)
+    unit = stretch(creation.eye.body(n, dtype=np.dtype(bool)), aval_of(a).shape)
+    others = reductions.prod.body(p.select(unit, full_like(each, 1), each), -1)
+    turns = determinant(u) * determinant(vh)
+    left = conjugate(u) * cast(rows(others), aval_of(a).dtype)
+    return turns[..., None, None] * matmul(left, conjugate(vh))
 
 
 def _cofactors_rule(t: Tangent, out: Value, a: Value) -> Value:
@@ -185,21 +186,23 @@ cofactors.defjvps(_cofactors_rule)
 @custom_jvp
 def determinant(a: Value) -> Value:
     """The determinants of square matrices."""
-    return _lapack(np.linalg.det, [(aval_of(a).shape[:-2], aval_of(a).dtype)], a)
+    return _lapack("determinant", [(aval_of(a).shape[:-2], aval_of(a).dtype)], a)
 
 
 determinant.defjvps(lambda t, out, a: total(cofactors(a) * t))
 
 
-def _host_pinv(a: Any, rcond: Any) -> Any:
-    return np.linalg.pinv(a, rcond)
-
-
 @custom_jvp
 def pseudo_inverse(a: Value, rcond: Value) -> Value:
     """The Moore-Penrose inverses, singular values below rcond times the largest taken for zero."""
-    *lead, m, n = aval_of(a).shape
-    return _lapack(_host_pinv, [((*lead, n, m), aval_of(a).dtype)], a, rcond)
+    u, s, vh = thin_svd(a)
+    largest = reductions.max.body(s, -1, keepdims=True)
+    least = cast(rcond, aval_of(s).dtype)
+    least = least if aval_of(least).ndim == 0 else columns(least)
+    counts = e.gt(s, stretch(least * largest, aval_of(s).shape))
+    zero = full_like(s, 0)
+    inverses = p.select(counts, 1 / p.select(counts, s, full_like(s, 1)), zero)
+    return matmul(adjoint(vh), cast(columns(inverses), aval_of(a).dtype) * adjoint(u))
 
 
 def _pseudo_inverse_rule(t: Tangent, out: Value, a: Value, rcond: Value) -> Value:
@@ -220,7 +223,7 @@ pseudo_inverse.defjvps(_pseudo_inverse_rule, None)
 @custom_jvp
 def cholesky_factor(a: Value) -> Value:
     """L, lower triangular, with a = L L^H; the lower triangle of a is read."""
-    return _lapack(np.linalg.cholesky, [(aval_of(a).shape, aval_of(a).dtype)], a)
+    return _lapack("cholesky", [(aval_of(a).shape, aval_of(a).dtype)], a)
 
 
 def _cholesky_rule(t: Tangent, out: Value, a: Value) -> Value:
@@ -232,17 +235,12 @@ def _cholesky_rule(t: Tangent, out: Value, a: Value) -> Value:
 cholesky_factor.defjvps(_cholesky_rule)
 
 
-def _host_qr(a: Any) -> tuple[Any, Any]:
-    q, r = np.linalg.qr(a)
-    return q, r
-
-
 @custom_jvp
 def tall_qr(a: Value) -> tuple[Value, Value]:
     """q with orthonormal columns and r, upper triangular, of matrices no wider than tall."""
     *lead, m, n = aval_of(a).shape
     dtype = aval_of(a).dtype
-    return _lapack(_host_qr, [((*lead, m, n), dtype), ((*lead, n, n), dtype)], a)
+    return _lapack("qr", [((*lead, m, n), dtype), ((*lead, n, n), dtype)], a)
 
 
 @tall_qr.defjvp
@@ -260,35 +258,20 @@ def _tall_qr_jvp(primals: tuple[Value], tangents: tuple[Tangent]) -> Any:
     return (q, r), (matmul(q, turn - inside) + change, matmul(inside - turn, r))
 
 
-def qr_with_mode_complete(a: Any) -> tuple[Any, Any]:
-    q, r = np.linalg.qr(a, "complete")
-    return q, r
-
-
 def complete_qr(a: Value) -> tuple[Value, Value]:
     """q square and unitary, for matrices taller than wide; it has no derivative."""
     *lead, m, n = aval_of(a).shape
     dtype = aval_of(a).dtype
-    return _lapack(qr_with_mode_complete, [((*lead, m, m), dtype), ((*lead, m, n), dtype)], a)
+    return _lapack("complete_qr", [((*lead, m, m), dtype), ((*lead, m, n), dtype)], a)
 
 
-def _lower_eigh(a: Any) -> tuple[Any, Any]:
-    w, v = np.linalg.eigh(a, "L")
-    return w, v
-
-
-def _upper_eigh(a: Any) -> tuple[Any, Any]:
-    w, v = np.linalg.eigh(a, "U")
-    return w, v
-
-
-def _hermitian_eigen(function: Any) -> Any:
-    """Eigenvalues, increasing, and eigenvectors of Hermitian matrices, as `function` finds them."""
+def _hermitian_eigen(name: str) -> Any:
+    """Eigenvalues, increasing, and eigenvectors of Hermitian matrices, as `name` finds them."""
 
     @custom_jvp
     def eigen(a: Value) -> tuple[Value, Value]:
         shape, dtype = aval_of(a).shape, aval_of(a).dtype
-        return _lapack(function, [(shape[:-1], real_dtype(a)), (shape, dtype)], a)
+        return _lapack(name, [(shape[:-1], real_dtype(a)), (shape, dtype)], a)
 
     @eigen.defjvp
     def rule(primals: tuple[Value], tangents: tuple[Tangent]) -> Any:
@@ -302,22 +285,16 @@ def _hermitian_eigen(function: Any) -> Any:
     return eigen
 
 
-hermitian_eigen = {"L": _hermitian_eigen(_lower_eigh), "U": _hermitian_eigen(_upper_eigh)}
+hermitian_eigen = {"L": _hermitian_eigen("lower_eigh"), "U": _hermitian_eigen("upper_eigh")}
 """By the triangle that is read. The derivatives of vectors leave out pairs of equal values, between
 which they are not unique."""
-
-
-def _host_eig(a: Any) -> tuple[Any, Any]:
-    w, v = np.linalg.eig(a)
-    kind = np.result_type(a.dtype, np.complex64)
-    return w.astype(kind), v.astype(kind)
 
 
 @custom_jvp
 def eigen(a: Value) -> tuple[Value, Value]:
     """Eigenvalues and eigenvectors of length 1 of square matrices, complex ones."""
     shape, dtype = aval_of(a).shape, complex_dtype(a)
-    return _lapack(_host_eig, [(shape[:-1], dtype), (shape, dtype)], a)
+    return _lapack("eig", [(shape[:-1], dtype), (shape, dtype)], a)
 
 
 @eigen.defjvp
@@ -331,18 +308,13 @@ def _eigen_jvp(primals: tuple[Value], tangents: tuple[Tangent]) -> Any:
     return (w, v), (diagonal(change), v_dot - v * rows(growth))
 
 
-def _host_svd(a: Any) -> tuple[Any, Any, Any]:
-    u, s, vh = np.linalg.svd(a, full_matrices=False)
-    return u, s, vh
-
-
 @custom_jvp
 def thin_svd(a: Value) -> tuple[Value, Value, Value]:
     """u, s, vh with a = u diag(s) vh, as many singular values as the shorter side is long."""
     *lead, m, n = aval_of(a).shape
     k, dtype = min(m, n), aval_of(a).dtype
     shapes = [((*lead, m, k), dtype), ((*lead, k), real_dtype(a)), ((*lead, k, n), dtype)]
-    return _lapack(_host_svd, shapes, a)
+    return _lapack("svd", shapes, a)
 
 
 @thin_svd.defjvp
@@ -371,14 +343,10 @@ def singular_values(a: Value) -> Value:
     return _values(a)
 
 
-def _host_values(a: Any) -> Any:
-    return np.linalg.svd(a, compute_uv=False)
-
-
 @custom_jvp
 def _values(a: Value) -> Value:
     *lead, m, n = aval_of(a).shape
-    return _lapack(_host_values, [((*lead, min(m, n)), real_dtype(a))], a)
+    return _lapack("singular_values", [((*lead, min(m, n)), real_dtype(a))], a)
 
 
 def _values_rule(t: Tangent, out: Value, a: Value) -> Value:
@@ -389,14 +357,9 @@ def _values_rule(t: Tangent, out: Value, a: Value) -> Value:
 _values.defjvps(_values_rule)
 
 
-def svd_with_full_matrices(a: Any) -> tuple[Any, Any, Any]:
-    u, s, vh = np.linalg.svd(a)
-    return u, s, vh
-
-
 def full_svd(a: Value) -> tuple[Value, Value, Value]:
     """u and vh square, for matrices that are not; the vectors have no derivative."""
     *lead, m, n = aval_of(a).shape
     dtype = aval_of(a).dtype
     shapes = [((*lead, m, m), dtype), ((*lead, min(m, n)), real_dtype(a)), ((*lead, n, n), dtype)]
-    return _lapack(svd_with_full_matrices, shapes, a)
+    return _lapack("full_svd", shapes, a)

@@ -68,6 +68,11 @@ def first_usable(paths: Iterable[Path]) -> Blas | None:
     return None
 
 
+LAPACK = "ft_lapack_"
+"""How programs call LAPACK's routines: this, then the name, such as dpotrf."""
+GUARDS = BEGIN, END = "ft_blas_begin", "ft_blas_end"
+"""Functions void() that programs call around those of the library."""
+
 _CONTROL = ("openblas_get_num_threads", "openblas_set_num_threads")
 
 
@@ -77,13 +82,29 @@ def guard_symbols() -> dict[str, int] | None:
     blas = find()
     if blas is None:
         return None
-    exports = ("ft_blas_begin", "ft_blas_end", "ft_blas_forget")
+    exports = (*GUARDS, "ft_blas_forget")
     code = build_object(_GUARD.replace("PAUSE", _pause()))
     waiting = library_symbols(("sched_yield",)) if os.name == "posix" else {}
     found = link_object("ft_blas", code, {**blas.symbols(_CONTROL), **waiting}, exports)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=ctypes.CFUNCTYPE(None)(found["ft_blas_forget"]))
-    return {name: found[name] for name in exports[:2]}
+    return {name: found[name] for name in GUARDS}
+
+
+def symbols(function: str) -> dict[str, int]:
+    """The address of a guard or of a routine of LAPACK, by the name that programs give it.
+
+    Raises KeyError where NumPy has no such library.
+    """
+    if function in GUARDS:
+        found = guard_symbols()
+        if found is None:
+            raise KeyError(function)
+        return found
+    routine, blas = function.removeprefix(LAPACK), find()
+    if blas is None:
+        raise KeyError(function)
+    return {function: blas.symbols((routine,))[routine]}
 
 
 @contextmanager
@@ -93,11 +114,11 @@ def single_threaded() -> Generator[None]:
     if guards is None:
         yield
         return
-    ctypes.CFUNCTYPE(None)(guards["ft_blas_begin"])()
+    ctypes.CFUNCTYPE(None)(guards[BEGIN])()
     try:
         yield
     finally:
-        ctypes.CFUNCTYPE(None)(guards["ft_blas_end"])()
+        ctypes.CFUNCTYPE(None)(guards[END])()
 
 
 def _candidates() -> list[Path]:

@@ -36,6 +36,10 @@ def family(name: str) -> Callable[[], Mapping[str, int]] | None:
         from jit.runtime import conv
 
         return (lambda: conv.symbols(name)) if name in conv.NAMES else None
+    if name.startswith(("ft_lapack_", "ft_blas_")):
+        from jit.runtime import blas
+
+        return lambda: blas.symbols(name)
     if name in threads.LOOPS:
         return threads.symbols
     return callbacks.symbols if name == callbacks.CALLBACK else None
