@@ -22,6 +22,7 @@ from functrans.extend import (
     IMPORTED,
     PRIMITIVES,
     Aval,
+    Eqn,
     Jaxpr,
     Literal,
     Var,
@@ -39,6 +40,8 @@ from functrans.extend import (
 )
 from jit import disk_cache
 from jit.disk_cache import DIGEST, blake2b
+from jit.lowering.factorising import is_native
+from jit.openblas import find
 from jit.processor import processor
 
 VERSION = 2
@@ -68,6 +71,7 @@ CHECKED = frozenset(
         primitives.indexing.scatter_mul_p,
         primitives.indexing.scatter_min_p,
         primitives.indexing.scatter_max_p,
+        primitives.callbacks.pure_callback_p,
     }
 )
 """Equations whose messages name the line of the user's code that they stand for."""
@@ -132,7 +136,9 @@ class Contents:
             for atom in eqn.inputs:
                 parts.append(numbers[atom] if type(atom) is Var else self.atom(atom))
             params = eqn.params
-            if params:
+            if name == "pure_callback":
+                parts.append(self.factorisation(eqn))
+            elif params:
                 inner = INNER.get(primitive)
                 if inner is None:
                     parts.append(tuple([(k, self.value(v)) for k, v in params.items()]))
@@ -146,6 +152,13 @@ class Contents:
                 parts.append(str(eqn.source) if eqn.source else None)
             for var in eqn.outputs:
                 self.define(var)
+
+    def factorisation(self, eqn: Eqn) -> Any:
+        """What stands for a callback that compiled code does without, and the library it calls."""
+        if not is_native(eqn):
+            raise Unkeyed("pure_callback")
+        params = {**eqn.params, "callback": eqn.params["callback"].name}
+        return (str(find()), *[(k, self.value(v)) for k, v in params.items()])
 
     def define(self, var: Var) -> None:
         """Number a variable, and add the number of its type."""

@@ -16,13 +16,15 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from functrans.extend import Aval, OutOfBoundsError
-from jit.names import NEGATIVE_POWER, NO_MEMORY
+from jit.names import FAILED, NEGATIVE_POWER, NO_MEMORY
 from jit.native import NativeProgram
 from jit.runtime import blocks
 from jit.runtime.arena import ArenaPool
 from jit.runtime.callbacks import take_error
 
 ERRORS: dict[str, type[Exception]] = {NEGATIVE_POWER: ValueError, NO_MEMORY: MemoryError}
+PLACE = " (in "
+"""What stands before the user's line in the messages of failed factorisations."""
 """What is raised for messages that are not about an index."""
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -175,7 +177,18 @@ class Dispatcher:
         if raised is not None:
             return raised
         message = self.program.errors[status - 1]
+        reason, _, place = message.partition(PLACE)
+        if reason in FAILED.values():
+            return failed(reason, place.removesuffix(")"))
         return ERRORS.get(message, OutOfBoundsError)(message)
+
+
+def failed(reason: str, place: str) -> BaseException:
+    """NumPy's error of a factorisation without a result, with the user's line as a note."""
+    error = np.linalg.LinAlgError(reason)
+    if place:
+        error.add_note(f"in the operation staged at {place}")
+    return error
 
 
 def declared_address(array: Array) -> int:

@@ -38,7 +38,7 @@ FUNCTRANS = [
     {"extend"},
 ]
 JIT = [
-    {"names", "candidates"},
+    {"names", "candidates", "openblas"},
     {"loop_ir"},
     {"lowering"},
     {"stored"},

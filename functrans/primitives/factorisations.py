@@ -1,7 +1,7 @@
 """Functions of numpy.linalg on stacks of matrices, as callbacks that engines know by their names.
 
 Invariant: what one computes depends on its name and operands alone, so an engine that has the same
-LAPACK may compute it without Python; where that fails, it calls NumPy, whose errors are the users'.
+LAPACK may compute it without Python, and say NumPy's words where there is no result.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 LAPACK has matrices by columns, so they are turned on the way to a workspace and back, as NumPy does
 it: what comes out are NumPy's bits. Invariant: LAPACK runs on one thread for each matrix; where it
-reports a failure, the whole stack goes to NumPy, whose error the user sees.
+reports a failure, the program leaves with NumPy's message.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from functrans.extend import Eqn, Factorisation
+from jit import openblas
 from jit.loop_ir.nodes import ITEMSIZE, Buffer, DType, Pointer, Value
 from jit.lowering import small_matrices
 from jit.lowering.root import RootContext
-from jit.runtime import blas
+from jit.names import FAILED
 
 LETTERS = {"float32": "d", "float64": "d", "complex64": "z", "complex128": "z"}
 """How the names of LAPACK's routines begin, by the dtype of the matrices; NumPy has all of them
@@ -81,7 +82,7 @@ def method_of(eqn: Eqn) -> Method | None:
     """How LAPACK computes what an equation calls back for; None where Python does it."""
     callback = eqn.params["callback"]
     letter = LETTERS.get(dtype_of(eqn).name) if eqn.inputs else None
-    if not isinstance(callback, Factorisation) or letter is None or blas.find() is None:
+    if not isinstance(callback, Factorisation) or letter is None or openblas.find() is None:
         return None
     if any(atom.aval.size == 0 for atom in (*eqn.inputs, *eqn.outputs)):
         return None
@@ -110,7 +111,10 @@ def calls_of(eqn: Eqn) -> tuple[str, ...]:
     if method is None or is_written_out(eqn):
         return ()
     letter = LETTERS[dtype_of(eqn).name]
-    return (*blas.GUARDS, *[f"{blas.LAPACK}{letter}{routine}" for routine in method.routines])
+    return (
+        *openblas.GUARDS,
+        *[f"{openblas.LAPACK}{letter}{routine}" for routine in method.routines],
+    )
 
 
 def sizes_of(eqn: Eqn) -> Sizes:
@@ -134,7 +138,7 @@ def slots_of(eqn: Eqn) -> int:
 
 
 def integers_of_lapack() -> DType:
-    found = blas.find()
+    found = openblas.find()
     return "i64" if found is not None and found.wide else "i32"
 
 
@@ -162,16 +166,14 @@ def workspace_of(eqn: Eqn) -> int:
     return ALIGNMENT + slots_of(eqn) * Layout(eqn, method).bytes if method else 0
 
 
-def factorise(ctx: RootContext, eqn: Eqn, call_back: Callable[[], None]) -> None:
-    """The native form of an equation that has a method; `call_back` where it fails."""
-    b = ctx.b
+def factorise(ctx: RootContext, eqn: Eqn) -> None:
+    """The native form of an equation that has one."""
+    b, name = ctx.b, eqn.params["callback"].name
     with ctx.walk.kernel(ctx.name):
         failed = in_registers(ctx, eqn) if is_written_out(eqn) else by_lapack(ctx, eqn)
-        branch = b.if_(failed)
-        with branch.then():
-            call_back()
-        with branch.orelse():
-            pass
+        if name in FAILED:
+            place = f" (in {eqn.source})" if eqn.source else ""
+            b.fail(FAILED[name] + place, failed)
 
 
 def in_registers(ctx: RootContext, eqn: Eqn) -> Value:
@@ -190,13 +192,13 @@ def by_lapack(ctx: RootContext, eqn: Eqn) -> Value:
     task = Task(ctx, eqn, method)
     status = task.memory("i64")
     b.store(status, STATUS, 0)
-    b.call(blas.BEGIN)
+    b.call(openblas.BEGIN)
     with b.for_(slots, kind) as slot:
         first = b.mul(slot.i, height)
         with b.for_(b.min(b.sub(count, first), height), hint="matrix") as matrix:
             task.open(slot.i, b.add(first, matrix.i))
             method.steps(task)
-    b.call(blas.END)
+    b.call(openblas.END)
     return b.ne(b.load(status, STATUS), 0)
 
 
@@ -321,7 +323,7 @@ class Task:
         # Fortran wants the lengths of character arguments, behind all others.
         lengths = [1 for a in args if isinstance(a, Letter)]
         passed = [self.argument(a) for a in args]
-        b.call(f"{blas.LAPACK}{self.letter}{routine}", *passed, info, *lengths)
+        b.call(f"{openblas.LAPACK}{self.letter}{routine}", *passed, info, *lengths)
         if may_fail:
             branch = b.if_(b.ne(self.load("info", 0), 0))
             with branch.then():

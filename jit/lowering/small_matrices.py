@@ -158,7 +158,7 @@ def cholesky(b: Builder, a: Matrix) -> tuple[list[Matrix], Value]:
         rest = [a[i][j] for i in range(n)]
         for k in range(j):
             rest[j:] = [b.fma(b.neg(factor[i][k]), factor[j][k], rest[i]) for i in range(j, n)]
-        fails = b.or_(fails, b.not_(b.gt(rest[j], 0.0)))
+        fails = b.or_(fails, b.le(rest[j], 0.0))
         root = b.op("sqrt", rest[j])
         inverse = b.div(b.const("f64", 1.0), root)
         factor[j][j] = root

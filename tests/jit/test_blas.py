@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jit import openblas
 from jit.runtime import blas
 
-FOUND = blas.find()
+FOUND = openblas.find()
 needs_blas = pytest.mark.skipif(FOUND is None, reason="NumPy has no OpenBLAS here")
 
 
@@ -78,8 +79,8 @@ def test_missing_symbols_are_left_out() -> None:
 def test_nothing_is_found_in_other_files(tmp_path: Path) -> None:
     text = tmp_path / "libopenblas.so"
     text.write_text("not a library")
-    assert blas.first_usable([]) is None
-    assert blas.first_usable([text, tmp_path / "absent.so"]) is None
+    assert openblas.first_usable([]) is None
+    assert openblas.first_usable([text, tmp_path / "absent.so"]) is None
 
 
 @needs_blas

@@ -11,17 +11,20 @@ import pytest
 
 import functrans as ft
 from functrans.primitives import factorisations
+from jit import openblas
 from jit.lowering import factorising
-from jit.runtime import blas, threads
+from jit.runtime import threads
 
 la = np.linalg
 RNG = np.random.default_rng(3)
 
-needs_lapack = pytest.mark.skipif(blas.find() is None, reason="NumPy's LAPACK is not an OpenBLAS")
+needs_lapack = pytest.mark.skipif(
+    openblas.find() is None, reason="NumPy's LAPACK is not an OpenBLAS"
+)
 
 
 @pytest.fixture
-def without_python(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def without_python(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is compiled may not call back."""
 
     def refuse(*stacks: Any) -> Any:
@@ -29,7 +32,6 @@ def without_python(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     table = dict.fromkeys(factorisations.HOST, refuse)
     monkeypatch.setattr(factorisations, "HOST", table)
-    yield
 
 
 @pytest.fixture
@@ -182,7 +184,7 @@ def test_bits_do_not_depend_on_threads(n: int) -> None:
     """And the library has as many threads after as before."""
     a, b = regular(n, "d", (300 if n == 3 else 20,)), stack((n, n), "d")
     f = ft.jit(lambda a, b: (la.solve(a, a + b), la.cholesky(a @ a.swapaxes(1, 2)), la.svd(a)[1]))
-    control = blas.find()
+    control = openblas.find()
     assert control is not None
     address = control.symbols(("openblas_get_num_threads",))["openblas_get_num_threads"]
     count = ctypes.CFUNCTYPE(ctypes.c_int)(address)
@@ -222,7 +224,7 @@ def test_loops_factorise_without_python() -> None:
 
 
 def test_numpy_serves_where_there_is_no_lapack(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blas, "find", lambda: None)
+    monkeypatch.setattr(openblas, "find", lambda: None)
     a = regular(6, "d")
     np.testing.assert_array_equal(ft.jit(la.inv)(a), la.inv(a))
     np.testing.assert_allclose(ft.jit(la.inv)(a[..., :3, :3]), la.inv(a[..., :3, :3]), rtol=1e-13)
