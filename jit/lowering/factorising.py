@@ -350,7 +350,7 @@ def inverse(t: Task) -> None:
     n = t.sizes.n
     t.take("a", 0, n, n)
     t.unit("b", n)
-    t.call("gesv", n, n, "a", n, "pivots", "b", n)
+    solve(t, n)
     t.give("b", 0, n, n)
 
 
@@ -358,8 +358,46 @@ def solution(t: Task) -> None:
     n, k = t.sizes.n, t.sizes.k
     t.take("a", 0, n, n)
     t.take("b", 1, n, k)
-    t.call("gesv", n, k, "a", n, "pivots", "b", n)
+    solve(t, k)
     t.give("b", 0, n, k)
+
+
+def solve(t: Task, columns: int) -> None:
+    """Solve for `columns` right sides; triangular matrices, such as Cholesky factors, directly."""
+    b, n = t.b, t.sizes.n
+    above, below = beside_diagonal(t)
+    lower = b.if_(b.eq(above, 0))
+    with lower.then():
+        t.call("trtrs", *TRIANGULAR["L"], n, columns, "a", n, "b", n)
+    with lower.orelse():
+        upper = b.if_(b.eq(below, 0))
+        with upper.then():
+            t.call("trtrs", *TRIANGULAR["U"], n, columns, "a", n, "b", n)
+        with upper.orelse():
+            t.call("gesv", n, columns, "a", n, "pivots", "b", n)
+
+
+TRIANGULAR = {triangle: (Letter(triangle), Letter("N"), Letter("N")) for triangle in "LU"}
+"""Which triangle it is; neither transposed, nor with ones understood on the diagonal."""
+
+
+def beside_diagonal(t: Task) -> tuple[Value, Value]:
+    """0 where the matrix in part a has only zeros above the diagonal; the same for below."""
+    b, n, width = t.b, t.sizes.n, t.layout.width
+    zero = b.const("i64", 0)
+
+    def any_of(found: Value, first: Value, count: Value) -> Value:
+        with b.for_(b.mul(count, width), "vector", [(found, "or")]) as i:
+            number = t.load("a", b.add(b.mul(first, width), i.i))
+            i.yield_(b.or_(i.carries[0], b.cast(b.ne(number, 0.0), "i64")))
+        return i.results[0]
+
+    with b.for_(n, carries=[zero, zero]) as column:
+        start, under = b.mul(column.i, n), b.add(column.i, 1)
+        above = any_of(column.carries[0], start, column.i)
+        below = any_of(column.carries[1], b.add(start, under), b.sub(n, under))
+        column.yield_(above, below)
+    return column.results[0], column.results[1]
 
 
 def sign_and_log_of(t: Task) -> tuple[Value, Value]:
@@ -554,8 +592,8 @@ def methods(is_complex: bool) -> dict[str, Method]:
     of_pairs = complex_eig if is_complex else real_eig
     symmetric = ("heevd",) if is_complex else ("syevd",)
     found = {
-        "inverse": Method(("gesv",), inverse_parts, inverse),
-        "solution": Method(("gesv",), solution_parts, solution),
+        "inverse": Method(("gesv", "trtrs"), inverse_parts, inverse),
+        "solution": Method(("gesv", "trtrs"), solution_parts, solution),
         "cholesky": Method(("potrf",), square, cholesky),
         "qr": Method(("geqrf", q), qr_parts(thin), qr(thin)),
         "complete_qr": Method(("geqrf", q), qr_parts(full), qr(full)),

@@ -121,6 +121,25 @@ def test_values_are_numpys(dtype: str) -> None:
 
 @needs_lapack
 @pytest.mark.usefixtures("without_python")
+@pytest.mark.parametrize("dtype", "dD")
+@pytest.mark.parametrize("triangle", [np.tril, np.triu, lambda a: np.tril(np.triu(a))])
+def test_triangular_systems(triangle: Callable[[Any], Any], dtype: str) -> None:
+    """A stack may have matrices of all kinds; one number on the other side counts, NaN too."""
+    a = triangle(regular(7, dtype, (3,)))
+    a[1, 0, 6] = a[1, 6, 0] = 1e-3
+    b = stack((3, 7, 2), dtype)
+    np.testing.assert_allclose(ft.jit(la.solve)(a, b), la.solve(a, b), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(ft.jit(la.inv)(a), la.inv(a), rtol=1e-12, atol=1e-13)
+    a[0, 3, 3] = 0
+    with pytest.raises(la.LinAlgError, match="Singular matrix"):
+        ft.jit(la.solve)(a, b)
+    broken = triangle(regular(7, dtype, ()))
+    broken[0, 6] = broken[6, 0] = np.nan
+    assert np.isnan(ft.jit(la.solve)(broken, b[0])).any()
+
+
+@needs_lapack
+@pytest.mark.usefixtures("without_python")
 @pytest.mark.parametrize("n", [3, 7])
 def test_members_that_are_the_same_are_not_repeated(n: int) -> None:
     a, b, many = regular(n, "d"), stack((2, n, 2), "d"), stack((5, 2, n, 2), "d")
