@@ -60,7 +60,8 @@ def test_results_have_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) 
     assert found == expected
     assert "nontemporal" not in plain
     assert "prefetch" not in plain
-    assert "prefetch" in text
+    # Narrow vectors read a turned array in squares, whose rows are not asked for ahead.
+    assert "prefetch" in text or name == "turned"
     assert ("nontemporal" in text) == ("sfence" in text)
 
 
