@@ -35,7 +35,7 @@ def tile_for(features: frozenset[str], aarch64: bool, windows: bool = False) -> 
     if "avx512f" in features:
         return Tile(64, 8, 3, True, block_k=256, block_bytes=512 * 1024, assembly=written)
     if "avx2" in features and "fma" in features:
-        return Tile(32, 4, 3, True, block_k=256, block_bytes=192 * 1024, assembly=written)
+        return Tile(32, 4, 3, True, block_k=256, block_bytes=1024 * 1024, assembly=written)
     return Tile(16, 4, 2, fused=False, block_k=256, block_bytes=192 * 1024)
 
 

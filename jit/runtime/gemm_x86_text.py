@@ -39,7 +39,13 @@ def label(name: str) -> str:
 
 TILE, START, STEP, END, OUT = (label(name) for name in ("tile", "start", "step", "end", "out"))
 STORE, PART, STORE_PART = (label(name) for name in ("store", "part", "store_part"))
-SAME_ROWS = label("same_rows")
+SAME_ROWS, STEPPED, SEVERAL, REST = (
+    label(name) for name in ("same_rows", "stepped", "several", "rest")
+)
+TOGETHER = 2
+"""So many steps are taken at a time."""
+LINE = 64
+"""Bytes of a line of the caches."""
 A_ROWS = (A, "%rbx", "%rbp", "%r12", "%r13", "%r14", "%r15", "%r11")
 
 
@@ -128,9 +134,8 @@ def fetch(kind: Kind, rows: int, w: int) -> list[str]:
 
 def steps(kind: Kind, rows: int, w: int, packs: bool) -> list[str]:
     """The loop over the steps, with the tile in registers."""
-    use, width = registers(kind, rows, w), kind.tile.width
-    clear = "vpxord" if width == 64 else "vxorps"
-    letter = "s" if kind.bytes == 4 else "d"
+    use = registers(kind, rows, w)
+    clear = "vpxord" if kind.tile.width == 64 else "vxorps"
     # From here on r8 is the distance of rows of B, rax how far the steps of A have come, r10 where
     # the next row of B is kept.
     lines = [f"movq {STACK['ldb']}, %r8", scaled(kind, "%r8"), "xorl %eax, %eax"]
@@ -138,22 +143,59 @@ def steps(kind: Kind, rows: int, w: int, packs: bool) -> list[str]:
         # rdx is how far ahead rows of B are fetched: they are too far apart to be foreseen.
         lines += [f"movq {STACK['packed']}, %r10", f"imulq {number(AHEAD)}, %r8, %rdx"]
     lines += [f"{clear} {cell}, {cell}, {cell}" for row in use.cells for cell in row]
-    lines += [f"{STEP}:"]
-    lines += [f"vmovups {j * width}({B}), {vector}" for j, vector in enumerate(use.b)]
-    if packs:
-        lines += [f"prefetcht0 {j * width}({B}, %rdx)" for j in range(w)]
-        lines += [f"vmovups {vector}, {j * width}(%r10)" for j, vector in enumerate(use.b)]
-        lines += [f"addq {number(w * width)}, %r10"]
-    else:
-        # The same row of the next panel: where B is read as it lies, no one foresees its rows.
-        lines += [f"prefetcht0 {(w + j) * width}({B})" for j in range(w)]
+    if kind.tile.width == 32 and not packs:
+        lines += together(kind, use, w)
+    lines += [f"{STEP}:", *row_of_b(kind, use, 0)]
+    lines += passed_on(kind, use, w) if packs else fetched(kind, w)
+    lines += [*multiplied(kind, use), f"addq %r8, {B}", f"decq {STEPS}", f"jg {STEP}"]
+    return [*lines, f"{STEPPED}:"]
+
+
+def row_of_b(kind: Kind, use: Registers, at: int) -> list[str]:
+    """The row of B that is `at` bytes further, in registers."""
+    return [f"vmovups {at + j * kind.tile.width}({B}), {vector}" for j, vector in enumerate(use.b)]
+
+
+def passed_on(kind: Kind, use: Registers, w: int) -> list[str]:
+    """Keep the row of B for those that come after, and fetch one that is to come."""
+    width = kind.tile.width
+    lines = [f"prefetcht0 {j * width}({B}, %rdx)" for j in range(w)]
+    lines += [f"vmovups {vector}, {j * width}(%r10)" for j, vector in enumerate(use.b)]
+    return [*lines, f"addq {number(w * width)}, %r10"]
+
+
+def fetched(kind: Kind, w: int) -> list[str]:
+    """Fetch the same row of the next panel: of a B read as it lies no one foresees the rows."""
+    size = w * kind.tile.width
+    return [f"prefetcht0 {size + line}({B})" for line in range(0, size, LINE)]
+
+
+def multiplied(kind: Kind, use: Registers) -> list[str]:
+    """Add the products of a step to the tile, and go on to the next step of A."""
+    letter, lines = "s" if kind.bytes == 4 else "d", list[str]()
     for pointer, row in zip(A_ROWS, use.cells, strict=False):
         lines += [f"vbroadcasts{letter} ({pointer}, %rax), {use.a}"]
         lines += [
             f"vfmadd231p{letter} {vector}, {use.a}, {cell}"
             for cell, vector in zip(row, use.b, strict=True)
         ]
-    return [*lines, f"addq {A_STEP}, %rax", f"addq %r8, {B}", f"decq {STEPS}", f"jg {STEP}"]
+    return [*lines, f"addq {A_STEP}, %rax"]
+
+
+def together(kind: Kind, use: Registers, w: int) -> list[str]:
+    """Several steps at a time, where the rows of B follow each other.
+
+    A step of so few products is bound by its number of instructions, the more where another thread
+    has the other half of the core.
+    """
+    size = w * kind.tile.width
+    lines = [f"cmpq {number(size)}, %r8", f"jne {STEP}"]
+    lines += [f"subq {number(TOGETHER)}, {STEPS}", f"jl {REST}", ".p2align 5", f"{SEVERAL}:"]
+    for k in range(TOGETHER):
+        lines += [*row_of_b(kind, use, k * size), *multiplied(kind, use)]
+    lines += [f"addq {number(TOGETHER * size)}, {B}"]
+    lines += [f"subq {number(TOGETHER)}, {STEPS}", f"jge {SEVERAL}"]
+    return [*lines, f"{REST}:", f"addq {number(TOGETHER)}, {STEPS}", f"jle {STEPPED}"]
 
 
 def results(kind: Kind, rows: int, w: int) -> list[str]:
