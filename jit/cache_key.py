@@ -40,7 +40,7 @@ from functrans.extend import (
 )
 from jit import disk_cache
 from jit.disk_cache import DIGEST, blake2b
-from jit.lowering.factorising import is_native
+from jit.factorisations import is_native
 from jit.openblas import find
 from jit.processor import processor
 
@@ -71,7 +71,6 @@ CHECKED = frozenset(
         primitives.indexing.scatter_mul_p,
         primitives.indexing.scatter_min_p,
         primitives.indexing.scatter_max_p,
-        primitives.callbacks.pure_callback_p,
     }
 )
 """Equations whose messages name the line of the user's code that they stand for."""
@@ -154,11 +153,14 @@ class Contents:
                 self.define(var)
 
     def factorisation(self, eqn: Eqn) -> Any:
-        """What stands for a callback that compiled code does without, and the library it calls."""
+        """What stands for a callback that compiled code does without: the library that it calls
+        and the line that its message names, too.
+        """
         if not is_native(eqn):
             raise Unkeyed("pure_callback")
         params = {**eqn.params, "callback": eqn.params["callback"].name}
-        return (str(find()), *[(k, self.value(v)) for k, v in params.items()])
+        place = str(eqn.source) if eqn.source else None
+        return (str(find()), place, *[(k, self.value(v)) for k, v in params.items()])
 
     def define(self, var: Var) -> None:
         """Number a variable, and add the number of its type."""

@@ -39,6 +39,7 @@ FUNCTRANS = [
 ]
 JIT = [
     {"names", "candidates", "openblas"},
+    {"factorisations"},
     {"loop_ir"},
     {"lowering"},
     {"stored"},

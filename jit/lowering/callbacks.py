@@ -6,7 +6,8 @@ Factorisations of matrices are computed without one where that is possible.
 from __future__ import annotations
 
 from functrans.extend import Eqn, primitives
-from jit.lowering.factorising import calls_of, factorise, is_native, workspace_of
+from jit.factorisations import is_native
+from jit.lowering.factorising import calls_of, factorise, workspace_of
 from jit.lowering.root import RootContext
 from jit.lowering.rules import lowers_root
 

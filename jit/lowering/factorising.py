@@ -12,18 +12,14 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from functrans.extend import Eqn, Factorisation
+from functrans.extend import Eqn
 from jit import openblas
+from jit.factorisations import LETTERS, dtype_of, is_of_lapack, is_written_out
 from jit.loop_ir.nodes import ITEMSIZE, Buffer, DType, Pointer, Value
 from jit.lowering import small_matrices
 from jit.lowering.root import RootContext
 from jit.names import FAILED
 
-LETTERS = {"float32": "d", "float64": "d", "complex64": "z", "complex128": "z"}
-"""How the names of LAPACK's routines begin, by the dtype of the matrices; NumPy has all of them
-computed in double precision."""
 BLOCK = 64
 """Workspaces have room for so many columns at a time where LAPACK takes more than it needs."""
 SLOTS = 8
@@ -74,47 +70,17 @@ class Method(NamedTuple):
     steps: Callable[[Task], None]
 
 
-def dtype_of(eqn: Eqn) -> np.dtype[Any]:
-    return eqn.inputs[0].aval.dtype
-
-
-def method_of(eqn: Eqn) -> Method | None:
-    """How LAPACK computes what an equation calls back for; None where Python does it."""
-    callback = eqn.params["callback"]
-    letter = LETTERS.get(dtype_of(eqn).name) if eqn.inputs else None
-    if not isinstance(callback, Factorisation) or letter is None or openblas.find() is None:
-        return None
-    if any(atom.aval.size == 0 for atom in (*eqn.inputs, *eqn.outputs)):
-        return None
-    return METHODS[letter == "z"].get(callback.name)
-
-
-def is_native(eqn: Eqn) -> bool:
-    """Is an equation computed without Python?"""
-    return is_written_out(eqn) or method_of(eqn) is not None
-
-
-def is_written_out(eqn: Eqn) -> bool:
-    """Is it done in registers, of real matrices of a few rows?"""
-    callback = eqn.params["callback"]
-    return (
-        isinstance(callback, Factorisation)
-        and dtype_of(eqn).name in ("float32", "float64")
-        and all(atom.aval.size for atom in (*eqn.inputs, *eqn.outputs))
-        and small_matrices.is_small(eqn, callback.name)
-    )
+def method_of(eqn: Eqn) -> Method:
+    """How LAPACK computes what an equation calls back for."""
+    return METHODS[dtype_of(eqn).kind == "c"][eqn.params["callback"].name]
 
 
 def calls_of(eqn: Eqn) -> tuple[str, ...]:
     """The runtime functions that the native form calls."""
-    method = method_of(eqn)
-    if method is None or is_written_out(eqn):
+    if not is_of_lapack(eqn):
         return ()
-    letter = LETTERS[dtype_of(eqn).name]
-    return (
-        *openblas.GUARDS,
-        *[f"{openblas.LAPACK}{letter}{routine}" for routine in method.routines],
-    )
+    start = f"{openblas.LAPACK}{LETTERS[dtype_of(eqn).name]}"
+    return (*openblas.GUARDS, *[f"{start}{name}" for name in method_of(eqn).routines])
 
 
 def sizes_of(eqn: Eqn) -> Sizes:
@@ -162,8 +128,9 @@ class Layout:
 
 
 def workspace_of(eqn: Eqn) -> int:
-    method = None if is_written_out(eqn) else method_of(eqn)
-    return ALIGNMENT + slots_of(eqn) * Layout(eqn, method).bytes if method else 0
+    if not is_of_lapack(eqn):
+        return 0
+    return ALIGNMENT + slots_of(eqn) * Layout(eqn, method_of(eqn)).bytes
 
 
 def factorise(ctx: RootContext, eqn: Eqn) -> None:
@@ -184,7 +151,6 @@ def in_registers(ctx: RootContext, eqn: Eqn) -> Value:
 def by_lapack(ctx: RootContext, eqn: Eqn) -> Value:
     """Factorise by LAPACK's routines; answers whether one reported a failure."""
     b, method = ctx.b, method_of(eqn)
-    assert method is not None
     count, slots, sizes = count_of(eqn), slots_of(eqn), sizes_of(eqn)
     height = -(-count // slots)
     work = count * (sizes.m + sizes.k) * sizes.n * sizes.least

@@ -11,23 +11,12 @@ from math import prod
 from typing import TypeAlias
 
 from functrans.extend import Eqn
+from jit.factorisations import ROWS
 from jit.loop_ir.builder import Builder
 from jit.loop_ir.nodes import LoopKind, Value
 from jit.lowering.root import RootContext
 
-ROWS = 4
-"""So many rows are few."""
-STEPS = 160
-"""So many multiplications are written out at most."""
-
 Matrix: TypeAlias = list[list[Value]]
-
-
-def is_small(eqn: Eqn, name: str) -> bool:
-    """Is this factorisation, of real matrices, written out?"""
-    n = eqn.inputs[0].aval.shape[-1]
-    columns = eqn.outputs[0].aval.shape[-1] if name in ("inverse", "solution") else 0
-    return name in STEPS_OF and n <= ROWS and n * n * (n + columns) <= STEPS
 
 
 def write(ctx: RootContext, eqn: Eqn, name: str, count: int) -> Value:

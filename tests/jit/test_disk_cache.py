@@ -22,7 +22,7 @@ import functrans as ft
 import functrans.lax as lax
 import functrans.numpy as fnp
 from functrans.ir import Eqn, Jaxpr, Literal, Var
-from jit import cache_key, code_cache, disk_cache, processor, programs
+from jit import cache_key, code_cache, disk_cache, openblas, processor, programs
 from jit.lowering.rules import CHECKS
 from jit.programs import Restored, executable_for
 from jit.runtime.objects import build_object, link_object
@@ -214,6 +214,19 @@ def test_the_line_counts_only_where_a_message_names_it() -> None:
     taken = lines("lambda x, i: fnp.take(x, i)")
     assert taken[0] != taken[1]
     assert {p.name for p in CHECKS} == {p.name for p in cache_key.CHECKED}
+
+
+@pytest.mark.skipif(openblas.find() is None, reason="NumPy has no OpenBLAS here")
+def test_factorisations_have_keys_where_no_python_is_called() -> None:
+    """They name the user's line where one has no result."""
+    inverse = "lambda a: fnp.linalg.inv(a)"
+    one, other = (eval("\n" * n + inverse, {"fnp": fnp}) for n in (0, 3))
+    for n in (2, 6):
+        first, same, moved = keys_of(one, one, other, args=(np.eye(n),))
+        assert None not in (first, moved)
+        assert first == same != moved
+    assert keys_of(lambda a: fnp.linalg.det(a), args=(np.eye(6) * 1j,)) == [None]
+    assert keys_of(one, args=(np.ones((0, 6, 6)),)) == [None]
 
 
 def test_params_are_told_apart_by_type_too() -> None:

@@ -12,7 +12,8 @@ import pytest
 import functrans as ft
 from functrans.primitives import factorisations
 from jit import openblas
-from jit.lowering import factorising
+from jit.factorisations import OF_REALS, WRITTEN_OUT
+from jit.lowering import factorising, small_matrices
 from jit.runtime import threads
 
 la = np.linalg
@@ -249,6 +250,8 @@ def test_numpy_serves_where_there_is_no_lapack(monkeypatch: pytest.MonkeyPatch) 
     np.testing.assert_allclose(ft.jit(la.inv)(a[..., :3, :3]), la.inv(a[..., :3, :3]), rtol=1e-13)
 
 
-def test_every_method_is_of_a_factorisation() -> None:
-    for methods in factorising.METHODS.values():
-        assert methods.keys() <= factorisations.HOST.keys()
+def test_tables_have_all_factorisations() -> None:
+    real, pairs = (factorising.METHODS[is_complex] for is_complex in (False, True))
+    assert real.keys() == factorisations.HOST.keys()
+    assert pairs.keys() == real.keys() - OF_REALS
+    assert small_matrices.STEPS_OF.keys() == WRITTEN_OUT
