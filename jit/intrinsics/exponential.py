@@ -86,7 +86,13 @@ def scaled(m: Maths, p: F, n: F, k: I) -> F:
     """p * 2**n with one rounding; n = k may leave the range of exponents by as much again."""
     if m.avx512:
         return m.masked512("scalef", [p, n], after="4")
-    # Two factors, each a normal number: the offset keeps the halving shift free of signs.
+    if not m.double:
+        # Two factors, each a normal number; where exponents are is where they are halved.
+        power = k << m.mantissa
+        first = power.arithmetic(1) & -(1 << m.mantissa)
+        one = m.bias << m.mantissa
+        return p * m.real(first + one) * m.real(power - first + one)
+    # Few processors shift 64-bit numbers with their sign: an offset keeps this one without.
     offset = 4 * (m.bias + 1)
     moved = k + offset
     first = moved >> 1
