@@ -1,8 +1,9 @@
 """Factorisations without Python: in registers where matrices are small, else by NumPy's LAPACK.
 
 LAPACK has matrices by columns, so they are turned on the way to a workspace and back, as NumPy does
-it: what comes out are NumPy's bits. Invariant: LAPACK runs on one thread for each matrix; where it
-reports a failure, the program leaves with NumPy's message.
+it: what comes out are NumPy's bits, but of triangular systems, which NumPy eliminates like others.
+Invariant: LAPACK runs on one thread for each matrix; where it reports a failure, the program leaves
+with NumPy's message.
 """
 
 from __future__ import annotations
