@@ -171,7 +171,7 @@ class Run:
         if n == 1:
             return
         loop, each = Loop(n - 1, "k"), len(starts) // len(lines)
-        opened = ctx.b.for_(n - 1, "serial", [(v, None) for v in starts])
+        opened = ctx.b.for_(loop.extent, "serial", [(v, None) for v in starts])
         with ctx.walk.loop(loop, opened):
             k, found = Index(1, {loop: 1}), list[Value]()
             for number, (a, c) in enumerate(lines):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from _pytest.runner import runtestprotocol
+from _pytest.warnings import catch_warnings_for_item
 
 import tests.laws as laws
 from tests.fuzz.report import run as run_programs
@@ -102,7 +103,10 @@ def _program_check(number: int) -> Check:
 
 def _test_check(item: pytest.Item) -> Check:
     def check() -> None:
-        for report in runtestprotocol(item, log=False, nextitem=None):
+        # A test's own filters are set around this by pytest's loop, which does not run here.
+        with catch_warnings_for_item(item.config, item.ihook, "runtest", item):
+            reports = runtestprotocol(item, log=False, nextitem=None)
+        for report in reports:
             assert not report.failed, report.longreprtext
 
     return Check(str(item.path.relative_to(ROOT)), item.nodeid, False, check)
