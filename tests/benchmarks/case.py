@@ -33,6 +33,7 @@ MODULES = (
     "unrolled",
     "loops",
     "recurrent",
+    "matrices",
 )
 CASES: dict[str, Case] = {}
 
