@@ -7,6 +7,7 @@ where one is and a result has none, the answer of `write` says so.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from math import prod
 from typing import TypeAlias
 
@@ -92,11 +93,7 @@ def _eliminated(b: Builder, a: Matrix) -> tuple[Matrix, list[Value], Value]:
 
 
 def _any_zero(b: Builder, pivots: list[Value]) -> Value:
-    zeros = [b.eq(pivot, 0.0) for pivot in pivots]
-    found = zeros[0]
-    for zero in zeros[1:]:
-        found = b.or_(found, zero)
-    return found
+    return reduce(b.or_, [b.eq(pivot, 0.0) for pivot in pivots])
 
 
 def solution(b: Builder, a: Matrix, right: Matrix) -> tuple[list[Matrix], Value]:

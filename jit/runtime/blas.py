@@ -1,16 +1,13 @@
 """NumPy's own BLAS and LAPACK on one thread.
 
-Invariant: while a call is under way through `single_threaded` or between ft_blas_begin and
-ft_blas_end, the library uses one thread, so its bits do not depend on the machine's; the number it
-had before is restored by the last to leave.
+Invariant: between ft_blas_begin and ft_blas_end the library uses one thread, so its bits do not
+depend on the machine's; the number it had before is restored by the last to leave.
 """
 
 import ctypes
 import os
-from collections.abc import Generator
-from contextlib import contextmanager
 
-from jit.openblas import BEGIN, CONTROL, END, GUARDS, LAPACK, find
+from jit.openblas import CONTROL, GUARDS, LAPACK, find
 from jit.runtime.objects import build_object, library_symbols, link_object, once
 
 
@@ -43,20 +40,6 @@ def symbols(function: str) -> dict[str, int]:
     if blas is None:
         raise KeyError(function)
     return {function: blas.symbols((routine,))[routine]}
-
-
-@contextmanager
-def single_threaded() -> Generator[None]:
-    """NumPy's BLAS on one thread meanwhile, for this process; nothing where it is not OpenBLAS."""
-    guards = guard_symbols()
-    if guards is None:
-        yield
-        return
-    ctypes.CFUNCTYPE(None)(guards[BEGIN])()
-    try:
-        yield
-    finally:
-        ctypes.CFUNCTYPE(None)(guards[END])()
 
 
 def _pause() -> str:

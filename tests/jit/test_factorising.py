@@ -13,7 +13,7 @@ import functrans as ft
 from functrans.primitives import factorisations
 from jit import openblas
 from jit.factorisations import OF_REALS, WRITTEN_OUT
-from jit.lowering import factorising, small_matrices
+from jit.lowering import lapack_methods, small_matrices
 from jit.runtime import threads
 
 la = np.linalg
@@ -251,7 +251,7 @@ def test_numpy_serves_where_there_is_no_lapack(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_tables_have_all_factorisations() -> None:
-    real, pairs = (factorising.METHODS[is_complex] for is_complex in (False, True))
+    real, pairs = (lapack_methods.METHODS[is_complex] for is_complex in (False, True))
     assert real.keys() == factorisations.HOST.keys()
     assert pairs.keys() == real.keys() - OF_REALS
     assert small_matrices.STEPS_OF.keys() == WRITTEN_OUT
