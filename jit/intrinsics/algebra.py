@@ -129,23 +129,37 @@ class F:
 
 
 class I:  # noqa: E742
-    """Integers as wide as the floats of `m`."""
+    """Integers as wide as the floats of `m`.
 
-    __slots__ = ("m", "text")
+    A number that was added is remembered: another one makes one sum of both, and one that a shift
+    throws away is not added at all. No pass of LLVM does that here.
+    """
 
-    def __init__(self, m: Maths, text: str) -> None:
+    __slots__ = ("added", "m", "text", "whole")
+
+    def __init__(self, m: Maths, text: str, whole: str = "", added: int = 0) -> None:
         self.m = m
         self.text = text
+        self.whole = whole or text
+        self.added = added
 
     def _with(self, name: str, other: I | int) -> I:
         right = self.m.i(other)
         return I(self.m, self.m.w(f"{name} {self.m.ints} {self.text}, {right.text}"))
 
+    def _plus(self, number: int) -> I:
+        added = self.added + number
+        if not added:
+            return I(self.m, self.whole)
+        right = self.m.i(added)
+        text = self.m.w(f"add {self.m.ints} {self.whole}, {right.text}")
+        return I(self.m, text, self.whole, added)
+
     def __add__(self, other: I | int) -> I:
-        return self._with("add", other)
+        return self._plus(other) if isinstance(other, int) else self._with("add", other)
 
     def __sub__(self, other: I | int) -> I:
-        return self._with("sub", other)
+        return self._plus(-other) if isinstance(other, int) else self._with("sub", other)
 
     def __and__(self, other: I | int) -> I:
         return self._with("and", other)
@@ -157,7 +171,8 @@ class I:  # noqa: E742
         return self._with("xor", other)
 
     def __lshift__(self, count: int) -> I:
-        return self._with("shl", count)
+        lost = not (self.added << count) % (1 << self.m.width)
+        return (I(self.m, self.whole) if lost else self)._with("shl", count)
 
     def __rshift__(self, count: int) -> I:
         """Zeros come in."""
@@ -190,7 +205,8 @@ class Maths:
         self.double = scalar == "double"
         self.mantissa = 52 if self.double else 23
         self.bias = 1023 if self.double else 127
-        self.integer = "i64" if self.double else "i32"
+        self.width = 64 if self.double else 32
+        self.integer = f"i{self.width}"
         self.floats = vector(scalar, lanes)
         self.ints = vector(self.integer, lanes)
         self.masks = vector("i1", lanes)
@@ -276,13 +292,13 @@ class Maths:
         """2.0**n for exponents of normal numbers."""
         return self.real((n + self.bias) << self.mantissa)
 
-    def poly(self, x: F, coefficients: Sequence[float]) -> F:
-        """c[0] + c[1] x + ...: even and odd powers side by side when there are many."""
-        if len(coefficients) >= 8:
-            square = x * x
-            even = self.horner(square, coefficients[0::2])
-            return self.fma(self.horner(square, coefficients[1::2]), x, even)
-        return self.horner(x, coefficients)
+    def poly(self, x: F, coefficients: Sequence[float], square: F | None = None) -> F:
+        """c[0] + c[1] x + ...: by pairs side by side when there are many or x * x is given."""
+        if len(coefficients) < 8 and square is None:
+            return self.horner(x, coefficients)
+        square = x * x if square is None else square
+        pairs = [self.horner(x, coefficients[k : k + 2]) for k in range(0, len(coefficients), 2)]
+        return self.horner_of(square, pairs)
 
     def horner(self, x: F, coefficients: Sequence[float]) -> F:
         """From the highest power down."""
@@ -426,6 +442,8 @@ class Maths:
         """table[index % 16] of 16 numbers."""
         if self.avx512:
             return self.by_registers([index], lambda m, parts: m._permuted(table, parts[0]))
+        if "avx2" in self.w.target.present and self.lanes == 8 and not self.double:
+            return self._permuted_halves(table, index)
         name = self.table(table)
         low = index & 15
         kind = vector(self.integer, self.lanes)
@@ -443,8 +461,7 @@ class Maths:
 
     def _permuted(self, table: Sequence[float], index: I) -> F:
         """Sixteen floats in one register, or doubles in two, permuted."""
-        values = [f"{self.scalar} {self.number(t)}" for t in table]
-        rows = [f"<{', '.join(values[k : k + self.lanes])}>" for k in range(0, 16, self.lanes)]
+        rows = [self.row(table[k : k + self.lanes]) for k in range(0, 16, self.lanes)]
         if not self.double:
             name = "llvm.x86.avx512.permvar.sf.512"
             return F(
@@ -454,6 +471,24 @@ class Maths:
         name = "llvm.x86.avx512.vpermi2var.pd.512"
         operands = [(self.floats, rows[0]), (self.ints, index.text), (self.floats, rows[1])]
         return F(self, self.w.call(self.floats, name, *operands))
+
+    def _permuted_halves(self, table: Sequence[float], index: I) -> F:
+        """Sixteen floats in two registers of 256 bits, each permuted."""
+        low, high = [
+            self.w.call(
+                self.floats,
+                "llvm.x86.avx2.permps",
+                (self.floats, self.row(table[k : k + 8])),
+                (self.ints, index.text),
+            )
+            for k in (0, 8)
+        ]
+        upper = (index << self.width - 4) < 0
+        return self.select(upper, F(self, high), F(self, low))
+
+    def row(self, values: Sequence[float]) -> str:
+        """A vector of these numbers."""
+        return f"<{', '.join([f'{self.scalar} {self.number(v)}' for v in values])}>"
 
     def table(self, values: Sequence[float]) -> str:
         """The name of a constant of the module that holds these numbers."""

@@ -56,49 +56,79 @@ LN2 = (0.6931471805601177, -1.7239444525614835e-13)
 LN2_SINGLE = (0.693145751953125, 1.428606765330187e-06)
 
 
+def counted(m: Maths, x: F) -> tuple[F, I]:
+    """The multiple n of log(2) that is nearest to x, as float and as integer.
+
+    The number that rounds leaves n + 2 bias in the low bits, which `scaled` asks for.
+    """
+    magic = m.magic + 2 * m.bias
+    shifted = m.fma(x, LOG2_E, magic)
+    return shifted - magic, m.bits(shifted) - (m.magic_bits + 2 * m.bias)
+
+
 def reduced(m: Maths, x: F) -> tuple[F, F, I]:
     """r and n (as float and integer) with x = n log(2) + r; |x| well below 2**mantissa."""
     high, low = LN2 if m.double else LN2_SINGLE
-    shifted = m.fma(x, LOG2_E, m.magic)
-    n = shifted - m.magic
-    r = m.fma(n, -low, m.fma(n, -high, x))
-    return r, n, m.bits(shifted) - m.magic_bits
+    n, k = counted(m, x)
+    return m.fma(n, -low, m.fma(n, -high, x)), n, k
 
 
 def reduced_pair(m: Maths, x: F) -> tuple[F, F, F, I]:
     """As `reduced`, with what rounding took from r behind it."""
     high, low = LN2 if m.double else LN2_SINGLE
-    shifted = m.fma(x, LOG2_E, m.magic)
-    n = shifted - m.magic
+    n, k = counted(m, x)
     first = m.fma(n, -high, x)
     r = m.fma(n, -low, first)
-    return r, m.fma(n, -low, first - r), n, m.bits(shifted) - m.magic_bits
+    return r, m.fma(n, -low, first - r), n, k
 
 
 def tail(m: Maths, r: F, fine: bool) -> F:
     """(exp(r) - 1 - r) / r**2."""
     if m.double:
         return m.poly(r, FINE_DOUBLE if fine else EXP_DOUBLE)
-    return m.poly(r, FINE_SINGLE if fine else EXP_SINGLE)
+    # All who call have the square as well, so that there is no other product in this.
+    return m.poly(r, FINE_SINGLE if fine else EXP_SINGLE, r * r)
+
+
+def excess(m: Maths, r: F) -> F:
+    """exp(r) - 1."""
+    return m.fma(r * r, tail(m, r, fine=False), r)
+
+
+def factors(m: Maths, n: F, k: I) -> tuple[F, F]:
+    """Two powers of 2 whose product is 2**n; |n| = |k| may be half as much again as exponents are.
+
+    The second is far from 1, so that both are normal numbers; products of the first with a number
+    that is not small are exact.
+    """
+    far = 2.0 ** m.pick(512, 100)
+    second = m.select(m.bits(n) < 0, 1.0 / far, far)
+    return m.real(((k + 2 * m.bias) << m.mantissa) - m.bits(second)), second
 
 
 def scaled(m: Maths, p: F, n: F, k: I) -> F:
-    """p * 2**n with one rounding; n = k may leave the range of exponents by as much again."""
+    """p * 2**n with one rounding for p around 1; n = k as in `factors`."""
     if m.avx512:
         return m.masked512("scalef", [p, n], after="4")
-    if not m.double:
-        # Two factors, each a normal number; where exponents are is where they are halved.
-        power = k << m.mantissa
-        first = power.arithmetic(1) & -(1 << m.mantissa)
-        one = m.bias << m.mantissa
-        return p * m.real(first + one) * m.real(power - first + one)
-    # Few processors shift 64-bit numbers with their sign: an offset keeps this one without.
-    offset = 4 * (m.bias + 1)
-    moved = k + offset
-    first = moved >> 1
-    second = moved - first
-    half = offset // 2
-    return p * m.power_of_two(first - half) * m.power_of_two(second - half)
+    first, second = factors(m, n, k)
+    return p * first * second
+
+
+def scaled_small(m: Maths, p: F, n: F, k: I) -> F:
+    """The same of p that may be small, in halves: neither takes it out of the normal numbers that
+    it does not leave in the end."""
+    if m.avx512:
+        return scaled(m, p, n, k)
+    _, half = m.round(n * 0.5)
+    return p * m.power_of_two(half) * m.power_of_two(k - half)
+
+
+def scaled_more(m: Maths, u: F, n: F, k: I) -> F:
+    """(1 + u) 2**n; n = k as in `factors`."""
+    if m.avx512:
+        return scaled(m, 1.0 + u, n, k)
+    first, second = factors(m, n, k)
+    return m.fma(u, first, first) * second
 
 
 def clamped(m: Maths, x: F) -> F:
@@ -109,8 +139,7 @@ def clamped(m: Maths, x: F) -> F:
 def exp(m: Maths, x: F) -> F:
     """exp(x)."""
     r, n, k = reduced(m, clamped(m, x))
-    p = 1.0 + m.fma(r * r, tail(m, r, fine=False), r)
-    return scaled(m, p, n, k)
+    return scaled_more(m, excess(m, r), n, k)
 
 
 def exp2(m: Maths, x: F) -> F:
@@ -146,7 +175,7 @@ def logistic(m: Maths, x: F) -> F:
     """2**-n / (2**-n + exp(r)) with -x = n log(2) + r; the sum in two parts, one division."""
     y = m.most(m.least(-x, m.pick(746.0, 104.0)), m.pick(-40.0, -20.0))
     r, n, k = reduced(m, y)
-    p = m.fma(r * r, tail(m, r, fine=False), r)
+    p = excess(m, r)
     if m.avx512:
         power = m.masked512("scalef", [m.f(1.0), -n], after="4")
     else:
@@ -239,7 +268,7 @@ def tanh(m: Maths, x: F) -> F:
     square = x * x
     r, _, k = reduced(m, m.least(size + size, m.pick(44.0, 22.0)))
     power = m.power_of_two(k)
-    more = m.fma(m.fma(r * r, tail(m, r, fine=False), r), power, power) + 1.0
+    more = m.fma(excess(m, r), power, power) + 1.0
     small = size < 0.7
     if m.double:
         top = m.select(small, square * m.poly(square, TANH_TOP), 2.0)

@@ -10,7 +10,7 @@ from math import inf
 from typing import TypeAlias
 
 from jit.intrinsics.algebra import F, I, Maths
-from jit.intrinsics.exponential import clamped, halves, reduced_pair, scaled, tail
+from jit.intrinsics.exponential import clamped, halves, reduced_pair, scaled, scaled_small, tail
 from jit.intrinsics.trigonometric import limit, quarters, signed
 
 Pair: TypeAlias = tuple[F, F]
@@ -95,7 +95,7 @@ def exp_wave(m: Maths, x: F, y: F, ahead: int) -> F:
     turn = around(m, y)[ahead]
     factor, n, k = exponential(m, x)
     found = times(m, factor, turn)
-    whole = scaled(m, found, n, k)
+    whole = scaled_small(m, found, n, k)
     if not ahead:
         whole = m.select(m.abs(y) < TINY, y * scaled(m, factor[0] + factor[1], n, k), whole)
     return m.select(x > LARGEST, found * inf, whole)
