@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from jit.intrinsics.algebra import F, Maths
 from jit.intrinsics.exponential import exp, reduced, scaled, tail
-from jit.intrinsics.logarithm import halved, log_parts
+from jit.intrinsics.logarithm import halved, tabled
 from jit.intrinsics.power import rough_log2
 
 # erf(x) / x - 1 in x**2, for |x| <= 1.
@@ -239,7 +239,7 @@ def erfinv(m: Maths, y: F) -> F:
     near = size <= 0.75
     # One logarithm for both: of 1 - y**2 in the middle, of 1 - y towards the ends.
     complement = m.select(near, m.fma(-size, size, 1.0), 1.0 - size)
-    high, low = log_parts(m, *halved(m, complement), precise=True)
+    high, low = tabled(m, *halved(m, complement), precise=True)
     level = -(high + low)
     central, lost = m.product(y, m.f(HALF_ROOT_PI[0]))
     central = central + m.fma(y, m.fma(level, m.poly(level, CENTRAL), HALF_ROOT_PI[1]), lost)

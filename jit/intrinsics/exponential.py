@@ -59,7 +59,7 @@ LN2_SINGLE = (0.693145751953125, 1.428606765330187e-06)
 def counted(m: Maths, x: F) -> tuple[F, I]:
     """The multiple n of log(2) that is nearest to x, as float and as integer.
 
-    The number that rounds leaves n + 2 bias in the low bits, which `scaled` asks for.
+    The number that rounds leaves n + 2 bias in the low bits, which `factors` shifts up.
     """
     magic = m.magic + 2 * m.bias
     shifted = m.fma(x, LOG2_E, magic)
@@ -115,8 +115,7 @@ def scaled(m: Maths, p: F, n: F, k: I) -> F:
 
 
 def scaled_small(m: Maths, p: F, n: F, k: I) -> F:
-    """The same of p that may be small, in halves: neither takes it out of the normal numbers that
-    it does not leave in the end."""
+    """The same of p that may be small: by two halves of n, which cost more."""
     if m.avx512:
         return scaled(m, p, n, k)
     _, half = m.round(n * 0.5)

@@ -9,7 +9,7 @@ better.
 from __future__ import annotations
 
 from jit.intrinsics.algebra import F, Maths
-from jit.intrinsics.logarithm import halved, log_of_sum, log_parts
+from jit.intrinsics.logarithm import halved, log_of_sum, tabled
 
 # lgamma(2 + u) / u, |u| <= 1/2, the first coefficient in two parts.
 FIRST = (0.42278433509846713, 4.942915152430645e-18)
@@ -172,7 +172,7 @@ def digamma(m: Maths, x: F) -> F:
     low = m.fma(lost + ABOVE_ZERO[1], SLOPE_AT_ZERO, low)
     inner = first_part + m.fma(distance * v, m.poly(v, AROUND_ZERO[1:]), low)
     inner = m.select(first, inner - t, inner)
-    high, low = log_parts(m, *halved(m, x), precise=True)
+    high, low = tabled(m, *halved(m, x), precise=True)
     outer = m.select(x < INF, high + (low - t * m.poly(t, GAP)), x)
     return m.unless(x < 0.0, m.select(near, inner, outer), digamma_below, x)
 

@@ -1,17 +1,24 @@
-"""log, log2, log10, log1p and the precise logarithm of pow: x = 2**k z, 3/4 <= z < 3/2.
+"""log, log2, log10, log1p and the precise logarithm of pow: x = 2**k z, z around 1.
 
-A table of 16 holds 1/c for a c near each z, so that log(z) = log(c) + log(1 + r) with the small
+By table: 16 numbers 1/c for a c near each z, so that log(z) = log(c) + log(1 + r) with the small
 r = z/c - 1, rounded once; c is 1 around 1, elsewhere such that log(c) is nearly a float. Then one
 polynomial. Coefficients: tests/ulp/remez.py, fits of (log(1 + r) - r) / r**2 for -1/30 < r < 1/16,
 weighted for the relative error of the result; 2**-56 (double), 2**-28 (float).
+
+By division where no register holds a table and every lane would load from it: log(z) is an odd
+function of (z - 1) / (z + 1). Fits in the square, 2**-59 and 2**-35.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
-from jit.intrinsics.algebra import F, I, Maths
+from jit.intrinsics.algebra import B, F, I, Maths
+
+Parts: TypeAlias = Callable[[Maths, F, F], tuple[F, F]]
+"""A logarithm of 2**k z in two parts, from k and z."""
 
 INVERSE = [
     1.0,
@@ -281,6 +288,24 @@ LOG10_SINGLE = [
     -0.10863156616687775,
     0.0822477638721466,
 ]
+# 2 (atanh(s) - s) / s**3 in s**2.
+ATANH_DOUBLE = [
+    0.666666666666667,
+    0.39999999999762037,
+    0.28571428676016675,
+    0.22222204627645664,
+    0.18183278460810942,
+    0.15320795657943637,
+    0.14733021723851975,
+]
+ATANH_SINGLE = [
+    0.6666666269302368,
+    0.40000972151756287,
+    0.2849879264831543,
+    0.24278859794139862,
+]
+# The least significand of numbers whose logarithm is found by a division: next to sqrt(1/2).
+LOWEST = 0.70703125
 LN2 = (0.6931471805601177, -1.7239444525614835e-13)
 LN2_SINGLE = (0.693145751953125, 1.428606765330187e-06)
 LOG2_E = (1.4426950408889634, 2.0355273740931033e-17)
@@ -292,11 +317,11 @@ LOG10_2_SINGLE = (0.301025390625, 4.605039066518657e-06)
 INF = float("inf")
 
 
-def halved(m: Maths, x: F) -> tuple[F, F]:
-    """(k, z) with x = 2**k z, 3/4 <= z < 3/2, for positive finite x.
+def halved(m: Maths, x: F, low: float = 0.75) -> tuple[F, F]:
+    """(k, z) with x = 2**k z, low <= z < 2 low, for positive finite x.
 
     The instructions of AVX-512 also take 0 (k = -inf), infinity (k = inf) and NaN, and make z NaN
-    of negative numbers; elsewhere `edges` sets what becomes of those.
+    of negative numbers; elsewhere `finished` sets what becomes of those.
     """
     if m.avx512:
         z = m.masked512("getmant", [x], before="11", after="4")
@@ -304,16 +329,17 @@ def halved(m: Maths, x: F) -> tuple[F, F]:
         return m.select(z < 1.0, k + 1.0, k), z
     scale = 54 if m.double else 25
     tiny = x < 2.0 ** (1 - m.bias)
-    k, z = halved_normal(m, m.select(tiny, x * 2.0**scale, x))
+    k, z = halved_normal(m, m.select(tiny, x * 2.0**scale, x), low)
     return m.select(tiny, k - float(scale), k), z
 
 
-def halved_normal(m: Maths, x: F) -> tuple[F, F]:
-    """(k, z) of positive normal x."""
-    bits = m.bits(x)
-    first = (m.bias << m.mantissa) - (1 << (m.mantissa - 1))
-    k = (bits - first).arithmetic(m.mantissa)
-    return m.real(k + m.magic_bits) - m.magic, m.real(bits - (k << m.mantissa))
+def halved_normal(m: Maths, x: F, low: float = 0.75) -> tuple[F, F]:
+    """(k, z) of positive normal x; 1/2 <= low < 1 with few bits."""
+    first = (m.bias - 1 << m.mantissa) + int((2 * low - 1) * 2**m.mantissa)
+    offset = m.bias + 1
+    above = m.bits(x) + ((offset << m.mantissa) - first)
+    k = m.real((above >> m.mantissa) | m.magic_bits) - (m.magic + offset)
+    return k, m.real((above & (1 << m.mantissa) - 1) + first)
 
 
 def near(m: Maths, z: F) -> tuple[F, I]:
@@ -335,14 +361,8 @@ def finished(m: Maths, x: F, high: F, low: F) -> F:
     return m.select(x < 0.0, float("nan"), found)
 
 
-def log_parts(
-    m: Maths,
-    k: F,
-    z: F,
-    correction: Callable[[F, I], F] | None = None,
-    precise: bool = False,
-) -> tuple[F, F]:
-    """log(2**k z) in two parts; `correction` of r and the place of c is added to the small one.
+def tabled(m: Maths, k: F, z: F, lost: F | None = None, precise: bool = False) -> tuple[F, F]:
+    """log(2**k (z + lost)) in two parts by the table, for lost below a unit of z.
 
     The sum is good to about a unit of log(2), if `precise` to a hundredth of it.
     """
@@ -350,32 +370,85 @@ def log_parts(
     r, index = near(m, z)
     log_c = m.lookup(LOG_C if m.double else LOG_C_SINGLE, index)
     whole, rest = m.ordered_sum(k * ln2[0], log_c) if precise else (m.fma(k, ln2[0], log_c), None)
-    high, lost = m.ordered_sum(whole, r)
-    lost = lost if rest is None else lost + rest
-    low = m.fma(k, ln2[1], lost)
-    if correction is not None:
-        low = low + correction(r, index)
+    high, more = m.ordered_sum(whole, r)
+    more = more if rest is None else more + rest
+    low = m.fma(k, ln2[1], more)
+    if lost is not None:
+        c = lost * m.lookup(INVERSE if m.double else INVERSE_SINGLE, index)
+        low = low + m.fma(c, -r, c)
     return high, m.fma(r * r, m.poly(r, LOG_DOUBLE if m.double else LOG_SINGLE), low)
+
+
+def by_division(m: Maths, z: F) -> tuple[F, F]:
+    """log(z) in two parts, the first of them z - 1, for z from `LOWEST` on.
+
+    With s = f / (2 + f), log(1 + f) = 2 atanh(s) = f - s f + s R(s**2), and s f = (1 - s) f**2 / 2:
+    so written what is added to f is small, and so are its roundings.
+    """
+    f = z - 1.0
+    s = f / (z + 1.0)
+    square = s * s
+    half = (f * 0.5) * f
+    more = m.fma(square, m.poly(square, ATANH_DOUBLE if m.double else ATANH_SINGLE), half)
+    return f, m.fma(s, more, -half)
+
+
+def divided(m: Maths, k: F, z: F, lost: F | None = None) -> tuple[F, F]:
+    """log(2**k (z + lost)) in two parts by a division, for lost below a unit of z."""
+    ln2 = LN2 if m.double else LN2_SINGLE
+    f, rest = by_division(m, z)
+    high, low = m.ordered_sum(k * ln2[0], f)
+    low = m.fma(k, ln2[1], low)
+    if lost is not None:
+        # 1 / z to the four bits that show.
+        low = low + m.fma(lost, m.fma(f, f, -f), lost)
+    return high, low + rest
+
+
+def usual(m: Maths, x: F, by_table: Parts, by_division: Parts, other: str) -> F:
+    """A logarithm of any x in the quicker of two ways; `other`: a function for rare x."""
+    if m.avx512:
+        return finished(m, x, *by_table(m, *halved(m, x)))
+
+    def called(m: Maths, x: F) -> F:
+        return m.formula(other, x)
+
+    called.__name__ = other.replace(" ", "_")
+    high, low = by_division(m, *halved_normal(m, x, LOWEST))
+    return m.unless(~is_usual(m, x), high + low, called, x)
+
+
+def of_any(m: Maths, x: F, by_division: Parts) -> F:
+    """The same of what is not usual, by division."""
+    return finished(m, x, *by_division(m, *halved(m, x, LOWEST)))
 
 
 def log(m: Maths, x: F) -> F:
     """Natural logarithm."""
-    return finished(m, x, *log_parts(m, *halved(m, x)))
+    return usual(m, x, tabled, divided, "any log")
+
+
+def log_of_any(m: Maths, x: F) -> F:
+    """log of any x."""
+    return of_any(m, x, divided)
+
+
+def is_usual(m: Maths, x: F) -> B:
+    """Whether x is positive, normal and finite."""
+    least = 1 << m.mantissa
+    size = m.bits(x) + ((1 << m.width - 1) - least)
+    return size < ((2 * m.bias << m.mantissa) - (1 << m.width - 1))
 
 
 def log_of_sum(
     m: Maths, u: F, lost: F, more: F | None = None, precise: bool = False
 ) -> tuple[F, F]:
     """log(u + lost) + more log(2) in two parts, for lost below a unit of u."""
-    k, z = halved(m, u)
-
-    def correction(r: F, index: I) -> F:
-        """lost / u to second order in r."""
-        inverse = m.lookup(INVERSE if m.double else INVERSE_SINGLE, index)
-        c = shrunk(m, lost * inverse, k)
-        return m.fma(c, -r, c)
-
-    return log_parts(m, k if more is None else k + more, z, correction, precise)
+    by_table = precise or m.avx512
+    k, z = halved(m, u) if by_table else halved(m, u, LOWEST)
+    small = shrunk(m, lost, k)
+    k = k if more is None else k + more
+    return tabled(m, k, z, small, precise) if by_table else divided(m, k, z, small)
 
 
 def shrunk(m: Maths, x: F, k: F) -> F:
@@ -413,9 +486,8 @@ BASE_10_SINGLE = Base(
 )
 
 
-def based(m: Maths, x: F, base: Base) -> F:
-    """The logarithm to a base; exact at its powers."""
-    k, z = halved(m, x)
+def based(m: Maths, k: F, z: F, base: Base) -> tuple[F, F]:
+    """The logarithm of 2**k z to a base in two parts, by the table; exact at powers of the base."""
     r, index = near(m, z)
     p, p_low = m.product(r, m.f(base.unit[0]))
     p_low = m.fma(r, base.unit[1], p_low)
@@ -427,14 +499,35 @@ def based(m: Maths, x: F, base: Base) -> F:
     high, lost = m.ordered_sum(whole, p)
     low = lost + (p_low + m.lookup(base.c_low, index))
     low = low if base.two[1] == 0 else m.fma(k, base.two[1], low)
-    return finished(m, x, high, m.fma(r * r, m.poly(r, base.series), low))
+    return high, m.fma(r * r, m.poly(r, base.series), low)
+
+
+def based_divided(m: Maths, k: F, z: F, base: Base) -> tuple[F, F]:
+    """The same by a division."""
+    f, rest = by_division(m, z)
+    p, p_low = m.product(f, m.f(base.unit[0]))
+    p_low = m.fma(rest, base.unit[0], m.fma(f, base.unit[1], p_low))
+    high, lost = m.ordered_sum(k * base.two[0], p)
+    return high, m.fma(k, base.two[1], lost + p_low)
 
 
 def log2(m: Maths, x: F) -> F:
     """Logarithm to base 2."""
-    return based(m, x, BASE_2 if m.double else BASE_2_SINGLE)
+    base = BASE_2 if m.double else BASE_2_SINGLE
+    return usual(m, x, partial(based, base=base), partial(based_divided, base=base), "any log2")
+
+
+def log2_of_any(m: Maths, x: F) -> F:
+    """log2 of any x."""
+    return of_any(m, x, partial(based_divided, base=BASE_2 if m.double else BASE_2_SINGLE))
 
 
 def log10(m: Maths, x: F) -> F:
     """Logarithm to base 10."""
-    return based(m, x, BASE_10 if m.double else BASE_10_SINGLE)
+    base = BASE_10 if m.double else BASE_10_SINGLE
+    return usual(m, x, partial(based, base=base), partial(based_divided, base=base), "any log10")
+
+
+def log10_of_any(m: Maths, x: F) -> F:
+    """log10 of any x."""
+    return of_any(m, x, partial(based_divided, base=BASE_10 if m.double else BASE_10_SINGLE))

@@ -83,6 +83,9 @@ GENERATORS: dict[str, Generator] = {
     "norm_rest": through_double(waves.norm_rest),
 }
 PARTS: dict[str, Generator] = {
+    "any log": logarithm.log_of_any,
+    "any log2": logarithm.log2_of_any,
+    "any log10": logarithm.log10_of_any,
     "signed pow": power.signed_pow,
     "reflected lgamma": gamma.reflected_lgamma,
     "reflected digamma": gamma.reflected_digamma,
