@@ -11,7 +11,7 @@ than s. Coefficients: own Remez fits in 50 digits; errors 2**-55 and better (dou
 from __future__ import annotations
 
 from jit.intrinsics.algebra import F, Maths
-from jit.intrinsics.exponential import exp, reduced, scaled, tail
+from jit.intrinsics.exponential import excess, exp, reduced, scaled, tail
 from jit.intrinsics.logarithm import halved, tabled
 from jit.intrinsics.power import rough_log2
 
@@ -55,13 +55,15 @@ FAR_DOUBLE = [
     -6.441905488439503e-06,
     -6.579663366580852e-06,
 ]
-FAR_SINGLE = [
-    0.25539568066596985,
-    -0.42718586325645447,
-    0.24165727198123932,
-    -0.07898689806461334,
-    0.0037297504022717476,
-    0.007212560158222914,
+# log(erfc(x)), for 1 <= x <= 4, weighted with erfc(x).
+LOG_SINGLE = [
+    -0.00034165900433436036,
+    -1.1270886659622192,
+    -0.6381456255912781,
+    -0.10310617089271545,
+    0.021837858483195305,
+    -0.0029476324561983347,
+    0.00018637982429936528,
 ]
 # (1 + x) g(x) on [0, 27.5], c = 4; the first coefficient in two parts.
 SCALED_FIRST = (0.6849972881253069, 3.632041483768608e-17)
@@ -175,11 +177,21 @@ def erf(m: Maths, x: F) -> F:
     """Error function."""
     size = m.least(m.abs(x), m.pick(6.0, 4.0))
     square = size * size
-    centre = m.pick(3.0, 2.0)
-    g = m.poly((size - centre) / (size + centre), FAR_DOUBLE if m.double else FAR_SINGLE)
-    far = 1.0 - exp(m, -square) * g
+    far = 1.0 - (rest_of_double(m, size, square) if m.double else rest_of_single(m, size))
     near = m.fma(x, m.poly(square, NEAR_DOUBLE if m.double else NEAR_SINGLE), x)
-    return m.copysign(m.select(m.abs(x) <= 1.0, near, m.select(x.is_nan(), x, far)), x)
+    return m.copysign(m.select(m.abs(x) <= 1.0, near, far), x)
+
+
+def rest_of_double(m: Maths, x: F, square: F) -> F:
+    """erfc(x) from 1 to 6, with the error of an erf."""
+    return exp(m, -square) * m.poly((x - 3.0) / (x + 3.0), FAR_DOUBLE)
+
+
+def rest_of_single(m: Maths, x: F) -> F:
+    """erfc(x) from 1 to 4, with the error of an erf: exp of a polynomial, far from both ends."""
+    r, _, k = reduced(m, m.poly(x, LOG_SINGLE))
+    power = m.power_of_two(k)
+    return m.fma(excess(m, r), power, power)
 
 
 def scaled_parts(m: Maths, x: F) -> tuple[F, F]:
