@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jit.loop_facts import FAR_BYTES, STREAM_BYTES, buffers_read, is_straight
+from jit.loop_facts import FAR_BYTES, LARGE_BYTES, STREAM_BYTES, buffers_read, is_straight
 from jit.loop_ir.alike import Family, families
 from jit.loop_ir.nodes import ITEMSIZE, Buffer, Kernel, Program
 from jit.loops import FunctionEmitter
@@ -63,6 +63,7 @@ def emit_one(module: Module, program: Program, define: str) -> None:
     prefix = module.prefix
     module.globals += [constant_text(prefix, b) for b in program.buffers if b.kind == "const"]
     module.far = frozenset(larger(program, FAR_BYTES))
+    module.large = frozenset(larger(program, LARGE_BYTES))
     results = larger(program, STREAM_BYTES, "output")
     steps: list[Step] = [NOTHING] * len(program.kernels)
     rows: list[int] = []

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+from jit.ahead import Fetch
 from jit.loop_ir.alike import Site
-from jit.loop_ir.nodes import ITEMSIZE, Buffer, Const, DType, Load, Op, Store, Value
+from jit.loop_ir.nodes import ITEMSIZE, Buffer, Const, DType, For, Load, Op, Store, Value
 from jit.memory import Place, settle
 from jit.names import COLD
 from jit.registers import Module, Reg, Told, symbol
@@ -40,6 +41,7 @@ class Frame:
     repeats   has it a loop, other than of calls? `beside_loops`: has another kernel a loop?
     beside_calls  does it call functions of the runtime between its loops?
     grown     the buffers that it makes room for while it runs
+    ahead     what a pass over a row asks memory for
     hoisted   lines before the vector loop being written, which make `splats`: vectors of one value
     """
 
@@ -77,6 +79,7 @@ class Frame:
         self.grown: list[str] = []
         self.hoisted: list[str] = []
         self.splats: dict[tuple[str, str], str] = {}
+        self.ahead: dict[For, list[Fetch]] = {}
 
     @property
     def is_cold(self) -> bool:

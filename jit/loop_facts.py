@@ -46,6 +46,8 @@ SMALL_VOLUME = 1_250_000
 # A buffer of so many bytes is not in a cache when it is met again; one of many more would only
 # drive out what is.
 FAR_BYTES = 1 << 24
+# Nor is one of so many in a cache near by.
+LARGE_BYTES = 1 << 20
 STREAM_BYTES = 1 << 26
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import gcd
 
+from jit.ahead import fetches
 from jit.branches import BlockEmitter
 from jit.frame import CONTEXT, STATUS, Frame
 from jit.loop_facts import (
@@ -110,6 +111,9 @@ class FunctionEmitter(BlockEmitter):
             write_squares(self, stmt, squares, start, stop, n)
             return []
         repeats, calls = self.repeats, has_call(stmt.body)
+        asked = fetches(stmt, self.module.large) if self.lanes == 1 and self.module.large else None
+        if asked is not None:
+            self.ahead[asked[0]] = asked[1]
 
         def body(i: str, values: Sequence[str]) -> list[str]:
             if calls:

@@ -109,7 +109,7 @@ def load_vector(w: Writer, place: Place, lanes: int, mask: str | None, other: st
     """A vector of elements; lanes outside the mask give `other`."""
     if place.stride == 1 and (mask is None or is_literal(mask) or has_masked_moves(w, place.dtype)):
         if place.far:
-            prefetch(w, place, 0)
+            prefetch_after(w, place, False)
         found = load_run(w, place, place.first, lanes, mask)
     elif place.stride == -1 and mask is None:
         first = w(f"add i64 {place.first}, {1 - lanes}")
@@ -130,11 +130,16 @@ def load_vector(w: Writer, place: Place, lanes: int, mask: str | None, other: st
     return w(f"select {vector('i1', lanes)} {mask}, {kind} {found}, {kind} {other}")
 
 
-def prefetch(w: Writer, place: Place, writes: int) -> None:
-    """Ask for the memory that comes after; an address past the end does no harm."""
-    pointer = w(f"getelementptr i8, ptr {address(w, place, place.first)}, i64 {AHEAD}")
+def prefetch_after(w: Writer, place: Place, writes: bool) -> None:
+    """Ask for the memory that comes after."""
+    start = address(w, place, place.first)
+    prefetch(w, w(f"getelementptr i8, ptr {start}, i64 {AHEAD}"), writes)
+
+
+def prefetch(w: Writer, pointer: str, writes: bool) -> None:
+    """Ask for memory, to store there if `writes`; an address past the end does no harm."""
     w.declares.add("declare void @llvm.prefetch.p0(ptr, i32 immarg, i32 immarg, i32 immarg)")
-    w.do(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 {writes}, i32 3, i32 1)")
+    w.do(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 {int(writes)}, i32 3, i32 1)")
 
 
 def is_literal(mask: str) -> bool:
@@ -264,7 +269,7 @@ def store_vector(w: Writer, place: Place, lanes: int, value: str, mask: str | No
     kind = memory(place.dtype, lanes)
     streams = place.streams and mask is None and can_stream(w, place.dtype, lanes)
     if place.far and place.stride == 1 and not streams:
-        prefetch(w, place, 1)
+        prefetch_after(w, place, True)
     if place.stride == 1 and streams:
         stream(w, place, lanes, value)
     elif place.stride == 1 and mask is None:

@@ -48,9 +48,10 @@ class Told(NamedTuple):
 class Module:
     """What the functions of a program, and of those that it runs, share.
 
-    `far` names the buffers that no cache holds, `streams` those among them that the kernel being
-    written fills and nothing reads. `prefix` begins the names of the program being written;
-    `waiting` are the inner programs that are called and not written yet, each with its prefix.
+    `large` names the buffers that near caches do not hold, `far` those that no cache holds,
+    `streams` those among them that the kernel being written fills and nothing reads. `prefix`
+    begins the names of the program being written; `waiting` are the inner programs that are called
+    and not written yet, each with its prefix.
     """
 
     def __init__(self, target: Target, parallel: bool) -> None:
@@ -62,6 +63,7 @@ class Module:
         self.globals: list[str] = []
         self.intrinsics = Intrinsics(target)
         self.far: frozenset[str] = frozenset()
+        self.large: frozenset[str] = frozenset()
         self.streams: frozenset[str] = frozenset()
         self.read: frozenset[str] = frozenset()
         self.prefix = ""

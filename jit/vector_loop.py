@@ -12,6 +12,7 @@ from jit.branches import BlockEmitter
 from jit.frame import Frame
 from jit.loop_facts import LARGE, Varying, intrinsic_count, moves_runs, unroll_count, weigh
 from jit.loop_ir.nodes import FLOATS, Carry, Combine, DType, For
+from jit.memory import Place, address, prefetch
 from jit.operations import OPERATIONS
 from jit.registers import Reg
 from jit.vectors import indices, literal, register, vector
@@ -107,6 +108,7 @@ class VectorLoop:
         f = self.f
         f.lanes, f.mask, f.inline = self.lanes, mask, self.inline and mask is None
         f.varying = self.varying
+        self.ask_ahead(i)
         f.env[self.stmt.var] = Reg(i, 1, "", True)
         for carry, value in zip(self.stmt.carries, values, strict=True):
             f.env[carry.phi] = Reg("", None, value, True)
@@ -120,6 +122,14 @@ class VectorLoop:
             f.w(f"select {flags} {mask}, {kind} {new}, {kind} {old}")
             for kind, new, old in zip(self.kinds, nexts, values, strict=True)
         ]
+
+    def ask_ahead(self, i: str) -> None:
+        """Ask for the memory that other passes over the row move."""
+        f = self.f
+        for fetch in f.ahead.get(self.stmt, ()):
+            offset = f.index_op("add", f.reg(fetch.base).scalar, str(fetch.further))
+            place = Place(fetch.buffer.dtype, f.base(fetch.buffer), f.index_op("add", offset, i), 1)
+            prefetch(f.w, address(f.w, place, place.first), fetch.writes)
 
     def full(
         self, start: str, stop: str, n: int | None, vectors: list[str], unroll: int

@@ -47,7 +47,16 @@ JIT = [
     {"passes"},
     {"target", "vectors", "conversions", "operations", "memory"},
     {"intrinsics"},
-    {"loop_facts", "registers", "frame", "statements", "branches", "vector_loop", "squares"}
+    {
+        "loop_facts",
+        "ahead",
+        "registers",
+        "frame",
+        "statements",
+        "branches",
+        "vector_loop",
+        "squares",
+    }
     | {"loops", "emit"},
     {"image", "elf", "native", "codegen"},
     {"processor", "disk_cache", "cache_key", "code_cache"},
