@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Container
 
 from jit.ahead import Fetch
+from jit.intrinsics.table import InPlace
 from jit.loop_ir.alike import Site
 from jit.loop_ir.nodes import ITEMSIZE, Buffer, Const, DType, For, Load, Op, Store, Value
 from jit.memory import Place, settle
@@ -29,7 +30,7 @@ class Frame:
 
     lanes     how many lanes the code being written has, under `mask` where not all of them run
     varying   the values that differ between lanes in the loop being written
-    inline    are elementary functions written in line, not called?
+    in_place  which elementary functions are written here, not called
     preamble  what runs first: addresses and numbers that are fetched once
     env       where values are; bases, numbers: what was fetched of buffers, and of the row
     twins     sine and cosine of one argument in the blocks being written, each with the other
@@ -75,7 +76,7 @@ class Frame:
         self.lanes = 1
         self.mask: str | None = None
         self.varying: Container[Value] = ()
-        self.inline = False
+        self.in_place: InPlace = "none"
         self.grown: list[str] = []
         self.hoisted: list[str] = []
         self.splats: dict[tuple[str, str], str] = {}

@@ -43,6 +43,8 @@ CHAINS_ABREAST, LONG_WAIT, CHAIN = 4, 75, 2
 INTRINSIC_WEIGHT = 25
 # A parallel loop of less volume, some 50 us, does not pay for waking a thread that sleeps.
 SMALL_VOLUME = 1_250_000
+# One of more, some milliseconds, pays for compiling more.
+LONG_VOLUME = 1 << 26
 # A buffer of so many bytes is not in a cache when it is met again; one of many more would only
 # drive out what is.
 FAR_BYTES = 1 << 24

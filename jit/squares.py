@@ -177,7 +177,7 @@ class SquareLoop(VectorLoop):
     def copy(self, i: str, values: Sequence[str], mask: str | None) -> list[str]:
         """One vector of each row: what they read is turned before, what they write after."""
         f = self.f
-        f.lanes, f.inline, f.varying = self.lanes, self.inline, self.varying
+        f.lanes, f.in_place, f.varying = self.lanes, self.in_place, self.varying
         f.env[self.stmt.var] = Reg(i, 1, "", True)
         places = self.places()
         self.kept = {site: self.room(place) for site, place in places.items()}
@@ -189,7 +189,8 @@ class SquareLoop(VectorLoop):
         for site, place in places.items():
             if isinstance(site, Store):
                 self.put(place, [self.found(site, str(row)) for row in range(self.squares.rows)])
-        f.lanes, f.inline = 1, False
+        f.lanes = 1
+        f.in_place = "none"
         return []
 
     def every_row(self, places: Container[Load | Store]) -> None:

@@ -87,7 +87,8 @@ class StatementEmitter(Frame):
         alone = self.lanes == 1 or found.stride == 0
         arg = found.scalar if alone else self.widened(found, op.args[0].dtype)
         lanes = 1 if alone else self.lanes
-        both = self.module.intrinsics.sin_and_cos(self.w, op.dtype, lanes, arg, self.inline)
+        in_place = self.in_place != "none"
+        both = self.module.intrinsics.sin_and_cos(self.w, op.dtype, lanes, arg, in_place)
         for each in (op, twin):
             text = both[each.name == "cos"]
             uniform = Reg(text, inside=self.lanes > 1)
@@ -149,7 +150,7 @@ class StatementEmitter(Frame):
             return write_cast(self.w, dtype, op.dtype, lanes, args[0])
         if name == "bitcast":
             return write_bitcast(self.w, dtype, op.dtype, lanes, args[0])
-        return self.module.intrinsics.call(self.w, name, dtype, lanes, args, self.inline)
+        return self.module.intrinsics.call(self.w, name, dtype, lanes, args, self.in_place)
 
     # Accesses
 

@@ -10,12 +10,25 @@ from collections.abc import Sequence
 
 from jit.branches import BlockEmitter
 from jit.frame import Frame
-from jit.loop_facts import LARGE, Varying, intrinsic_count, moves_runs, unroll_count, weigh
+from jit.intrinsics.table import InPlace
+from jit.loop_facts import (
+    LARGE,
+    LONG_VOLUME,
+    Varying,
+    intrinsic_count,
+    moves_runs,
+    unroll_count,
+    volume,
+    weigh,
+)
 from jit.loop_ir.nodes import FLOATS, Carry, Combine, DType, For
 from jit.memory import Place, address, prefetch
 from jit.operations import OPERATIONS
 from jit.registers import Reg
 from jit.vectors import indices, literal, register, vector
+
+FEW, SOME = 2, 8
+"""A loop of so few functions has room for their constants, one of some more for what it holds."""
 
 
 def identity(combine: Combine, dtype: DType, init: str) -> str:
@@ -36,6 +49,14 @@ def combined(f: Frame, carry: Carry, lanes: int, a: str, b: str) -> str:
     return OPERATIONS[carry.combine or "add"](f.w, carry.init.dtype, lanes, (a, b))
 
 
+def in_place(stmt: For) -> InPlace:
+    """Which elementary functions a loop writes in place: few, and more where it takes long."""
+    count = intrinsic_count(stmt.body)
+    if count <= FEW:
+        return "short"
+    return "most" if count <= SOME and volume(stmt) >= LONG_VOLUME else "none"
+
+
 class VectorLoop:
     """One vector loop: the full steps, the rest, and the horizontal sums of its accumulators."""
 
@@ -53,7 +74,7 @@ class VectorLoop:
         self.unroll = 1 if brief else unroll_count(stmt, lanes)
         large = weigh(stmt.body) > LARGE and not moves_runs(stmt.body, stmt.var, {})
         self.brief = brief or large
-        self.inline = intrinsic_count(stmt.body) <= 2
+        self.in_place: InPlace = in_place(stmt)
         self.kinds = [register(c.init.dtype, lanes) for c in stmt.carries]
         self.varying = Varying(stmt)
 
@@ -106,7 +127,8 @@ class VectorLoop:
     def copy(self, i: str, values: Sequence[str], mask: str | None) -> list[str]:
         """One vector of iterations from i on; answers the accumulators."""
         f = self.f
-        f.lanes, f.mask, f.inline = self.lanes, mask, self.inline and mask is None
+        f.lanes, f.mask = self.lanes, mask
+        f.in_place = self.in_place if mask is None else "none"
         f.varying = self.varying
         self.ask_ahead(i)
         f.env[self.stmt.var] = Reg(i, 1, "", True)
@@ -114,7 +136,8 @@ class VectorLoop:
             f.env[carry.phi] = Reg("", None, value, True)
         f.block(self.stmt.body)
         nexts = [f.wide(c.next) for c in self.stmt.carries]
-        f.lanes, f.mask, f.inline = 1, None, False
+        f.lanes, f.mask = 1, None
+        f.in_place = "none"
         if mask is None:
             return nexts
         flags = vector("i1", self.lanes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from jit.conversions import rounded
 from jit.intrinsics import (
@@ -95,6 +95,10 @@ PARTS: dict[str, Generator] = {
 SHORT = frozenset({"exp", "exp2", "log", "log2", "log10", "sin", "cos", "logistic", "atan2"})
 # Those that are so short for floats alone.
 SHORT_SINGLE = SHORT | {"tan", "atan", "tanh", "pow"}
+# What a loop that takes long gains from as well: what it keeps in registers stays there.
+MOST = SHORT | {"tan", "atan", "tanh", "erf", "erfc", "expm1", "log1p"}
+InPlace: TypeAlias = Literal["none", "short", "most"]
+"""Which functions a loop writes in place."""
 
 
 # C functions that are right to one unit everywhere: what runs once is not worth compiling another.
@@ -127,17 +131,18 @@ class Intrinsics:
         dtype: DType,
         lanes: int,
         args: tuple[str, ...],
-        inline: bool = False,
+        in_place: InPlace = "none",
     ) -> str:
         """name(args) on vectors of `lanes` values of a float type, in register form.
 
-        With `inline` a short formula is written in place instead of called.
+        in_place: which formulas are written here instead of called.
         """
         scalar = register(dtype, 1)
         if self.once and name in LIBRARY:
             found = w.external(scalar, c_name(name, scalar), *[(scalar, a) for a in args])
             return rounded(w, dtype, 1, found)
-        if inline and name in (SHORT if scalar == "double" else SHORT_SINGLE):
+        short = SHORT if scalar == "double" else SHORT_SINGLE
+        if name in {"none": (), "short": short, "most": MOST | short}[in_place]:
             m = Maths(w, scalar, lanes, self)
             found = GENERATORS[name](m, *[F(m, a) for a in args])
             return rounded(w, dtype, lanes, found.text)
@@ -150,7 +155,7 @@ class Intrinsics:
         return rounded(w, dtype, lanes, w(f"call {self.convention}{kind} @{function}({passed})"))
 
     def sin_and_cos(
-        self, w: Writer, dtype: DType, lanes: int, arg: str, inline: bool = False
+        self, w: Writer, dtype: DType, lanes: int, arg: str, inline: bool
     ) -> tuple[str, str]:
         """Both of one argument: the bits that `call` gives for each, in less time."""
         scalar, kind = register(dtype, 1), register(dtype, lanes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -15,7 +16,7 @@ from jit.emit import emit_program
 from jit.loop_ir.builder import Builder
 from jit.loop_ir.check import check_program
 from jit.loop_ir.nodes import FLOATS, DType, LoopKind, Program, Value
-from jit.native import compile_program, host_target
+from jit.native import compile_program, host_target, portable_target
 from jit.vectors import Target
 from tests.jit.loop_programs import NUMPY, elementwise, execute, run, targets
 
@@ -820,3 +821,21 @@ def test_grown_memory_keeps_what_it_held(target: Target) -> None:
         assert_array_equal(found, [total])
     native = compile_program(program, target)
     assert execute(native, [np.array([10**7 + 1])], [(1, "i64")], 0)[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("functions", "size", "called"),
+    [(2, 1000, False), (3, 1000, True), (3, 1 << 21, False), (9, 1 << 21, True)],
+)
+def test_functions_are_written_in_place_where_there_are_few_or_it_takes_long(
+    functions: int, size: int, called: bool
+) -> None:
+    b = Builder("chain")
+    x, out = b.input("x", "f64", size), b.output("out", "f64", size)
+    with b.kernel("only"), b.for_(size, "vector") as loop:
+        value = b.load(x, loop.i)
+        for _ in range(functions):
+            value = b.op("exp", value)
+        b.store(out, loop.i, value)
+    text = emit_program(b.finish(), portable_target("avx2"), False).text
+    assert bool(re.search(r"call <\d+ x double> @ft\.exp", text)) == called
