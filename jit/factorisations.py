@@ -16,12 +16,20 @@ SOLVED = frozenset({"inverse", "solution"})
 """Those whose results have a column for each right side."""
 WRITTEN_OUT = SOLVED | {"determinant", "sign_and_log", "cholesky"}
 """Those of which small ones are done in registers."""
+BY_FACTORS = "_by_factors"
+"""So ends the name of what is found from factors that several take up."""
 ROWS = 4
 """So many rows are few."""
 STEPS = 160
 """So many multiplications are written out at most."""
 OF_REALS = frozenset({"determinant", "sign_and_log"})
 """Those that LAPACK does not do for complex matrices here."""
+
+
+def name_of(eqn: Eqn) -> str:
+    """The name of a factorisation."""
+    found = eqn.params.get("factorisation")
+    return found if found is not None else eqn.params["callback"].name
 
 
 def dtype_of(eqn: Eqn) -> np.dtype[Any]:
@@ -42,7 +50,7 @@ def is_written_out(eqn: Eqn) -> bool:
     """Is it done in registers, of real matrices of a few rows?"""
     if not is_factorisation(eqn):
         return False
-    name, n = eqn.params["callback"].name, eqn.inputs[0].aval.shape[-1]
+    name, n = name_of(eqn), eqn.inputs[0].aval.shape[-1]
     columns = eqn.outputs[0].aval.shape[-1] if name in SOLVED else 0
     small = n <= ROWS and n * n * (n + columns) <= STEPS
     return small and name in WRITTEN_OUT and dtype_of(eqn).kind == "f"
@@ -52,7 +60,7 @@ def is_of_lapack(eqn: Eqn) -> bool:
     """Is it done by NumPy's LAPACK?"""
     if not is_factorisation(eqn) or is_written_out(eqn) or openblas.find() is None:
         return False
-    return dtype_of(eqn).kind == "f" or eqn.params["callback"].name not in OF_REALS
+    return dtype_of(eqn).kind == "f" or name_of(eqn) not in OF_REALS
 
 
 def is_native(eqn: Eqn) -> bool:

@@ -8,29 +8,47 @@ with NumPy's message.
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
-from functrans.extend import Eqn
+from functrans.extend import Eqn, Primitive
 from jit import openblas
-from jit.factorisations import LETTERS, dtype_of, is_of_lapack, is_written_out
+from jit.factorisations import BY_FACTORS, LETTERS, dtype_of, is_of_lapack, name_of
 from jit.loop_ir.nodes import Value
 from jit.lowering import small_matrices
 from jit.lowering.lapack import ALIGNMENT, STATUS, Layout, Task, sizes_of
 from jit.lowering.lapack_methods import METHODS, Method
 from jit.lowering.root import RootContext
+from jit.lowering.rules import lowers_root
 from jit.names import FAILED
 
 SLOTS = 8
 """Stacks are cut into so many parts, each with a space of its own."""
 
 
+def no_host(*_: Any, **__: Any) -> Any:
+    raise NotImplementedError("only compiled programs hold this equation")
+
+
+factored_p = Primitive(name="factored", abstract_eval=no_host, impl=no_host, cheap=False)
+"""A matrix's factors, or what is found from them: see jit.passes.factored.
+
+`factorisation` names it, `turned` says whether it is of the transpose; batch, mapped and results
+are those of a callback.
+"""
+
+
+def calls_lapack(eqn: Eqn) -> bool:
+    return eqn.primitive is factored_p or is_of_lapack(eqn)
+
+
 def method_of(eqn: Eqn) -> Method:
     """How LAPACK computes what an equation calls back for."""
-    return METHODS[dtype_of(eqn).kind == "c"][eqn.params["callback"].name]
+    return METHODS[dtype_of(eqn).kind == "c"][name_of(eqn)]
 
 
 def calls_of(eqn: Eqn) -> tuple[str, ...]:
     """The runtime functions that the native form calls."""
-    if not is_of_lapack(eqn):
+    if not calls_lapack(eqn):
         return ()
     start = f"{openblas.LAPACK}{LETTERS[dtype_of(eqn).name]}"
     return (*openblas.GUARDS, *[f"{start}{name}" for name in method_of(eqn).routines])
@@ -56,24 +74,30 @@ def layout_of(eqn: Eqn) -> Layout:
 
 
 def workspace_of(eqn: Eqn) -> int:
-    if not is_of_lapack(eqn):
+    if not calls_lapack(eqn):
         return 0
     return ALIGNMENT + slots_of(eqn) * layout_of(eqn).bytes
 
 
 def factorise(ctx: RootContext, eqn: Eqn) -> None:
     """The native form of an equation that has one."""
-    b, name = ctx.b, eqn.params["callback"].name
+    b, name = ctx.b, name_of(eqn)
     with ctx.walk.kernel(ctx.name):
-        failed = in_registers(ctx, eqn) if is_written_out(eqn) else by_lapack(ctx, eqn)
-        if name in FAILED:
+        failed = by_lapack(ctx, eqn) if calls_lapack(eqn) else in_registers(ctx, eqn)
+        message = FAILED.get(name.removesuffix(BY_FACTORS))
+        if message is not None:
             place = f" (in {eqn.source})" if eqn.source else ""
-            b.fail(FAILED[name] + place, failed)
+            b.fail(message + place, failed)
+
+
+@lowers_root(factored_p, dense=True, workspace=workspace_of, calls=calls_of)
+def lower_factored(ctx: RootContext, eqn: Eqn) -> None:
+    factorise(ctx, eqn)
 
 
 def in_registers(ctx: RootContext, eqn: Eqn) -> Value:
     """Factorise matrices of a few rows; answers whether one failed."""
-    return small_matrices.write(ctx, eqn, eqn.params["callback"].name, count_of(eqn))
+    return small_matrices.write(ctx, eqn, name_of(eqn), count_of(eqn))
 
 
 def by_lapack(ctx: RootContext, eqn: Eqn) -> Value:

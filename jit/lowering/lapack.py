@@ -51,7 +51,7 @@ class Letter(NamedTuple):
 
 def sizes_of(eqn: Eqn) -> Sizes:
     m, n = eqn.inputs[0].aval.shape[-2:]
-    return Sizes(m, n, eqn.inputs[1].aval.shape[-1] if len(eqn.inputs) > 1 else 0)
+    return Sizes(m, n, eqn.outputs[0].aval.shape[-1] if eqn.outputs[0].aval.ndim else 0)
 
 
 def integers_of_lapack() -> DType:
@@ -88,6 +88,7 @@ class Task:
         self.letter = LETTERS[dtype_of(eqn).name]
         self.is_complex = self.layout.width == 2
         self.constants: dict[int | Letter, Buffer] = {}
+        self.homes: dict[str, tuple[Buffer, Value]] = {}
         self.slot: Value = self.b.index(0)
         self.matrix: Value = self.b.index(0)
 
@@ -101,7 +102,9 @@ class Task:
         return self.ctx.slot(dtype, self.total // ITEMSIZE[dtype], 0)
 
     def place(self, name: str) -> tuple[Buffer, Value]:
-        """A part of the slot: its buffer, and the place of its first element there."""
+        """A part of the slot, or what stands for one: its buffer, and its first element there."""
+        if name in self.homes:
+            return self.homes[name]
         at, dtype = (INFO, "i64") if name == "info" else self.layout.starts[name]
         size = ITEMSIZE[dtype]
         start = self.b.mul(self.slot, self.layout.bytes // size)
@@ -115,14 +118,15 @@ class Task:
         buffer, start = self.place(name)
         self.b.store(buffer, self.b.add(start, index), value)
 
-    def operand(self, j: int) -> tuple[Buffer, Value]:
-        """Operand j: its buffer, and where this matrix begins in it."""
+    def operand(self, j: int, ndim: int = 2) -> tuple[Buffer, Value]:
+        """Operand j, whose last `ndim` axes belong to one matrix: its buffer, its place there."""
         atom, shape = self.eqn.inputs[j], self.eqn.inputs[j].aval.shape
-        members = prod(shape[:-2])
+        members, size = prod(shape[:-ndim]), prod(shape[-ndim:])
         matrix = self.matrix
         if not self.eqn.params["mapped"][j]:
             matrix = self.b.rem(matrix, members)
-        return self.ctx.dense(atom), self.b.mul(matrix, prod(shape[-2:]) * self.layout.width)
+        width = self.layout.width if ndim == 2 else 1
+        return self.ctx.dense(atom), self.b.mul(matrix, size * width)
 
     def result(self, j: int, ndim: int) -> tuple[Buffer, Value]:
         """Result j, whose last `ndim` axes belong to one matrix."""
@@ -203,9 +207,13 @@ class Task:
         if may_fail:
             branch = b.if_(b.ne(self.load("info", 0), 0))
             with branch.then():
-                b.store(self.memory("i64"), STATUS, 1)
+                self.fail()
             with branch.orelse():
                 pass
+
+    def fail(self) -> None:
+        """Say that this matrix has no result."""
+        self.b.store(self.memory("i64"), STATUS, 1)
 
     def argument(self, given: int | str | Letter) -> Pointer:
         """The address of an argument: Fortran has no values."""

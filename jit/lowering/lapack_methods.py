@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from jit.factorisations import BY_FACTORS
 from jit.loop_ir.nodes import Value
 from jit.lowering.lapack import Letter, Part, Sizes, Task
 
@@ -81,29 +82,113 @@ def beside_diagonal(t: Task) -> tuple[Value, Value]:
 def sign_and_log_of(t: Task) -> tuple[Value, Value]:
     """The sign of a determinant and the logarithm of its size; 0 and -inf of a singular matrix."""
     b, n = t.b, t.sizes.n
-    t.take("a", 0, n, n)
-    t.call("getrf", n, n, "a", n, "pivots", may_fail=False)
     one, zero = b.const("f64", 1.0), b.const("f64", 0.0)
-    with b.for_(n, carries=[one, zero]) as step:
-        sign, log = step.carries
+    with b.for_(n, carries=[one, zero, b.const("bool", True)]) as step:
+        sign, log, regular = step.carries
         pivot = t.load("a", b.mul(step.i, n + 1))
         place = b.cast(t.load("pivots", step.i), "i64")
         turns = b.xor(b.lt(pivot, 0.0), b.ne(place, b.add(step.i, 1)))
-        step.yield_(b.select(turns, b.neg(sign), sign), b.add(log, b.op("log", b.abs(pivot))))
-    sign, log = step.results
-    regular = b.eq(t.load("info", 0), 0)
+        step.yield_(
+            b.select(turns, b.neg(sign), sign),
+            b.add(log, b.op("log", b.abs(pivot))),
+            b.and_(regular, b.ne(pivot, 0.0)),
+        )
+    sign, log, regular = step.results
     return b.select(regular, sign, zero), b.select(regular, log, b.const("f64", -math.inf))
 
 
-def sign_and_log(t: Task) -> None:
+def give_sign_and_log(t: Task) -> None:
     sign, log = sign_and_log_of(t)
     t.give_number(0, sign)
     t.give_number(1, log)
 
 
-def determinant(t: Task) -> None:
+def give_determinant(t: Task) -> None:
     sign, log = sign_and_log_of(t)
     t.give_number(0, t.b.mul(sign, t.b.op("exp", log)))
+
+
+def eliminated(give: Callable[[Task], None]) -> Callable[[Task], None]:
+    """What is given of the factors of matrices without one."""
+
+    def steps(t: Task) -> None:
+        n = t.sizes.n
+        t.take("a", 0, n, n)
+        t.call("getrf", n, n, "a", n, "pivots", may_fail=False)
+        give(t)
+
+    return steps
+
+
+# -- factors that several take up ---------------------------------------------------------------
+
+LOWER, UPPER = -1, -2
+"""What stands behind the pivots of triangular matrices; else what LAPACK reported."""
+
+
+def factors(t: Task) -> None:
+    """The matrix by columns, eliminated where it is not triangular, and the pivots."""
+    b, n = t.b, t.sizes.n
+    pivots, first = t.result(1, 1)
+    t.homes |= {"a": t.result(0, 2), "pivots": (pivots, first)}
+    t.take("a", 0, n, n)
+    above, below = beside_diagonal(t)
+
+    def keep(place: int | Value, value: int | Value) -> None:
+        b.store(pivots, b.add(first, place), b.cast(b.index(value), pivots.dtype))
+
+    triangular = b.if_(b.eq(b.min(above, below), 0))
+    with triangular.then():
+        with b.for_(n, "vector") as step:
+            keep(step.i, b.add(step.i, 1))
+        keep(n, b.select(b.eq(above, 0), b.index(LOWER), b.index(UPPER)))
+    with triangular.orelse():
+        t.call("getrf", n, n, "a", n, "pivots", may_fail=False)
+        keep(n, t.load("info", 0))
+
+
+def by_factors(steps: Callable[[Task], None]) -> Callable[[Task], None]:
+    """Steps that find factors and pivots in the first operands."""
+
+    def with_factors(t: Task) -> None:
+        t.homes |= {"a": t.operand(0), "pivots": t.operand(1, 1)}
+        steps(t)
+
+    return with_factors
+
+
+def solution_by_factors(t: Task) -> None:
+    n, k = t.sizes.n, t.sizes.k
+    t.take("b", 2, n, k)
+    solve_by_factors(t, k)
+    t.give("b", 0, n, k)
+
+
+def inverse_by_factors(t: Task) -> None:
+    n = t.sizes.n
+    t.unit("b", n)
+    solve_by_factors(t, n)
+    t.give("b", 0, n, n)
+
+
+def solve_by_factors(t: Task, columns: int) -> None:
+    """Solve for `columns` right sides, with the matrix or, as `turned` says, its transpose."""
+    b, n = t.b, t.sizes.n
+    kind = b.cast(t.load("pivots", n), "i64")
+    turned = Letter("T" if t.eqn.params["turned"] else "N")
+    lower = b.if_(b.eq(kind, LOWER))
+    with lower.then():
+        t.call("trtrs", Letter("L"), turned, Letter("N"), n, columns, "a", n, "b", n)
+    with lower.orelse():
+        upper = b.if_(b.eq(kind, UPPER))
+        with upper.then():
+            t.call("trtrs", Letter("U"), turned, Letter("N"), n, columns, "a", n, "b", n)
+        with upper.orelse():
+            singular = b.if_(b.ne(kind, 0))
+            with singular.then():
+                t.fail()
+            with singular.orelse():
+                t.call("getrs", turned, n, columns, "a", n, "pivots", "b", n, may_fail=False)
 
 
 # -- factors ----------------------------------------------------------------------------------
@@ -233,12 +318,20 @@ def square(s: Sizes) -> list[Part]:
     return [Part("a", "x", s.n * s.n), Part("pivots", "i", s.n)]
 
 
+def nothing(s: Sizes) -> list[Part]:
+    return []
+
+
+def right_side(s: Sizes) -> list[Part]:
+    return [Part("b", "x", s.n * s.k)]
+
+
 def inverse_parts(s: Sizes) -> list[Part]:
     return [*square(s), Part("b", "x", s.n * s.n)]
 
 
 def solution_parts(s: Sizes) -> list[Part]:
-    return [*square(s), Part("b", "x", s.n * s.k)]
+    return [*square(s), *right_side(s)]
 
 
 def qr_parts(width: Callable[[Sizes], int]) -> Callable[[Sizes], list[Part]]:
@@ -281,10 +374,20 @@ def methods(is_complex: bool) -> dict[str, Method]:
         "svd": Method(("gesdd",), svd_parts("S"), svd("S")),
         "full_svd": Method(("gesdd",), svd_parts("A"), svd("A")),
         "singular_values": Method(("gesdd",), svd_parts("N"), svd("N")),
+        "factors": Method(("getrf",), nothing, factors),
+    }
+    solving = ("getrs", "trtrs")
+    more = {
+        "inverse": Method(solving, right_side, inverse_by_factors),
+        "solution": Method(solving, right_side, solution_by_factors),
     }
     if not is_complex:
-        found["sign_and_log"] = Method(("getrf",), square, sign_and_log)
-        found["determinant"] = Method(("getrf",), square, determinant)
+        found["sign_and_log"] = Method(("getrf",), square, eliminated(give_sign_and_log))
+        found["determinant"] = Method(("getrf",), square, eliminated(give_determinant))
+        more["sign_and_log"] = Method((), nothing, give_sign_and_log)
+        more["determinant"] = Method((), nothing, give_determinant)
+    for name, method in more.items():
+        found[name + BY_FACTORS] = method._replace(steps=by_factors(method.steps))
     return found
 
 

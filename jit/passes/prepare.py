@@ -35,6 +35,7 @@ from jit.lowering.copying import stays_p
 from jit.lowering.elementwise import extremes
 from jit.lowering.graph import Graph
 from jit.lowering.rules import EXPANSIONS, REDUCTIONS, EquationBuilder, loop_dtype, needs_check
+from jit.passes.factored import factored_once
 from jit.passes.joining import joined
 from jit.passes.turning import sum_products, turn_products
 from jit.passes.updates import update_in_place
@@ -250,7 +251,7 @@ def to_graph(
 ) -> Graph:
     """The graph that fusion works on. taken[j]: the input whose memory result j may take."""
     eqns, outvars = expand(joined(jaxpr), control)
-    eqns = prune(nothing_of_nothing(eqns), outvars)
+    eqns = prune(factored_once(nothing_of_nothing(eqns)), outvars)
     eqns = sum_products(turn_products(eqns, outvars), outvars)
     sources = [None if i is None else jaxpr.invars[i] for i in taken or [None] * len(outvars)]
     results = distinct_results(eqns, outvars, jaxpr.out_avals, sources)

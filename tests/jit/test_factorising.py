@@ -12,8 +12,9 @@ import pytest
 import functrans as ft
 from functrans.primitives import factorisations
 from jit import openblas
-from jit.factorisations import OF_REALS, WRITTEN_OUT
+from jit.factorisations import BY_FACTORS, OF_REALS, WRITTEN_OUT
 from jit.lowering import lapack_methods, small_matrices
+from jit.passes.factored import SHARING
 from jit.runtime import threads
 
 la = np.linalg
@@ -252,6 +253,7 @@ def test_numpy_serves_where_there_is_no_lapack(monkeypatch: pytest.MonkeyPatch) 
 
 def test_tables_have_all_factorisations() -> None:
     real, pairs = (lapack_methods.METHODS[is_complex] for is_complex in (False, True))
-    assert real.keys() == factorisations.HOST.keys()
-    assert pairs.keys() == real.keys() - OF_REALS
+    shared = {"factors", *[name + BY_FACTORS for name in SHARING]}
+    assert real.keys() == factorisations.HOST.keys() | shared
+    assert pairs.keys() == real.keys() - {n for n in real if n.removesuffix(BY_FACTORS) in OF_REALS}
     assert small_matrices.STEPS_OF.keys() == WRITTEN_OUT
