@@ -199,6 +199,17 @@ def test_nan_is_what_it_is_for_numpy(n: int) -> None:
 
 
 @needs_lapack
+@pytest.mark.parametrize("dtype", "dD")
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_matrix_is_no_triangle_for_one_number_beside_it(dtype: str, turned: bool) -> None:
+    """The last number that is looked at, real or imaginary, on either side of the diagonal."""
+    a, b = np.tril(regular(7, dtype, ())), stack((7, 2), dtype)
+    a[5, 6] = 3j if dtype == "D" else 3
+    a = a.T if turned else a
+    np.testing.assert_allclose(ft.jit(la.solve)(a, b), la.solve(a, b), rtol=1e-10)
+
+
+@needs_lapack
 @pytest.mark.usefixtures("number_of_threads")
 @pytest.mark.parametrize("n", [3, 40])
 def test_bits_do_not_depend_on_threads(n: int) -> None:
