@@ -1,11 +1,11 @@
 """erf, erfc, erfinv.
 
 erf below 1 is a polynomial; beyond, 1 - exp(-x**2) g(x) with g(x) = exp(x**2) erfc(x), a polynomial
-in (x - c) / (x + c). erfc multiplies such parts everywhere, with every rounding corrected; (1 + x)
-g(x) is flat at 0, where roundings of its argument would tell most. erfinv is a polynomial in
-log(1 - x**2) in the middle and in s = sqrt(-log(1 - x)) towards the ends, where it is little less
-than s. Coefficients: own Remez fits in 50 digits; errors 2**-55 and better (double), 2**-26
-(float).
+in (x - c) / (x + c), and of floats 1 - exp of one polynomial. erfc multiplies such parts
+everywhere, with every rounding corrected; (1 + x) g(x) is flat at 0, where roundings of its
+argument would tell most. erfinv is a polynomial in log(1 - x**2) in the middle and in
+s = sqrt(-log(1 - x)) towards the ends, where it is little less than s. Coefficients: own Remez fits
+in 50 digits; errors 2**-55 and better (double), 2**-26 (float).
 """
 
 from __future__ import annotations

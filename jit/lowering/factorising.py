@@ -8,7 +8,6 @@ with NumPy's message.
 from __future__ import annotations
 
 from math import prod
-from typing import Any
 
 from functrans.extend import Eqn, Primitive
 from jit import openblas
@@ -18,18 +17,14 @@ from jit.lowering import small_matrices
 from jit.lowering.lapack import ALIGNMENT, STATUS, Layout, Task, sizes_of
 from jit.lowering.lapack_methods import METHODS, Method
 from jit.lowering.root import RootContext
-from jit.lowering.rules import lowers_root
+from jit.lowering.rules import lowers_root, only_lowered
 from jit.names import FAILED
 
 SLOTS = 8
 """Stacks are cut into so many parts, each with a space of its own."""
 
 
-def no_host(*_: Any, **__: Any) -> Any:
-    raise NotImplementedError("only compiled programs hold this equation")
-
-
-factored_p = Primitive(name="factored", abstract_eval=no_host, impl=no_host, cheap=False)
+factored_p = Primitive(name="factored", abstract_eval=only_lowered, impl=only_lowered, cheap=False)
 """A matrix's factors, or what is found from them: see jit.passes.factored.
 
 `factorisation` names it, `turned` says whether it is of the transpose; batch, mapped and results

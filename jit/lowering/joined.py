@@ -19,15 +19,14 @@ from jit.lowering.loops import (
     effect_of_programs,
     inner_programs,
     loop_workspace,
-    nothing,
     program_sweep_p,
 )
 from jit.lowering.root import RootContext
-from jit.lowering.rules import element_bytes, lowers_root
+from jit.lowering.rules import element_bytes, lowers_root, only_lowered
 from jit.lowering.sweeps import SweepWriter, operands_of
 
 program_joined_p = Primitive(
-    name="joined", abstract_eval=nothing, impl=nothing, effects=effect_of_programs
+    name="joined", abstract_eval=only_lowered, impl=only_lowered, effects=effect_of_programs
 )
 """Operands: those of the jaxpr. Results: those of its sweep, then those of `between.outvars`.
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from functrans.extend import Eqn
 from jit import openblas
-from jit.factorisations import LETTERS, dtype_of
+from jit.factorisations import BY_FACTORS, LETTERS, SOLVED, dtype_of, name_of
 from jit.loop_ir.nodes import ITEMSIZE, Buffer, DType, Pointer, Value
 from jit.lowering.root import RootContext
 
@@ -24,7 +24,7 @@ INFO = 0
 
 
 class Sizes(NamedTuple):
-    """The sizes of the first operand, and the columns of the second."""
+    """The sizes of the matrices, and how many right sides there are."""
 
     m: int
     n: int
@@ -51,7 +51,8 @@ class Letter(NamedTuple):
 
 def sizes_of(eqn: Eqn) -> Sizes:
     m, n = eqn.inputs[0].aval.shape[-2:]
-    return Sizes(m, n, eqn.outputs[0].aval.shape[-1] if eqn.outputs[0].aval.ndim else 0)
+    solved = name_of(eqn).removesuffix(BY_FACTORS) in SOLVED
+    return Sizes(m, n, eqn.outputs[0].aval.shape[-1] if solved else 0)
 
 
 def integers_of_lapack() -> DType:

@@ -15,7 +15,7 @@ from jit.loop_ir.nodes import Pointer, Program, Value
 from jit.lowering.copying import fill
 from jit.lowering.index import Point
 from jit.lowering.root import RootContext
-from jit.lowering.rules import element_bytes, is_complex, lowers_root
+from jit.lowering.rules import element_bytes, is_complex, lowers_root, only_lowered
 
 ALIGNMENT = 64
 SLOTS = 8
@@ -50,13 +50,11 @@ def calls_of(eqn: Eqn) -> list[str]:
     return [name for inner in inner_programs(eqn) for name in inner.calls]
 
 
-def nothing(*operands: Any, **params: Any) -> list[Any]:
-    raise NotImplementedError("equations of inner programs are lowered, never evaluated or typed")
-
-
 def inner_primitive(name: str) -> Primitive:
     """A control flow primitive whose bodies are programs, in the param `programs`."""
-    return Primitive(name=name, abstract_eval=nothing, impl=nothing, effects=effect_of_programs)
+    return Primitive(
+        name=name, abstract_eval=only_lowered, impl=only_lowered, effects=effect_of_programs
+    )
 
 
 def effect_of_programs(*, programs: tuple[Inner, ...], **params: Any) -> Effect:

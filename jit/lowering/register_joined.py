@@ -9,7 +9,7 @@ are never read: they are those of noting_p.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from functrans.extend import Aval, Eqn, Jaxpr, Primitive
 from jit.loop_ir.nodes import Value
@@ -18,22 +18,21 @@ from jit.lowering.carried import Carried, from_outside, pass_on, readable_inputs
 from jit.lowering.index import Index
 from jit.lowering.register_lanes import EachLane, with_lanes
 from jit.lowering.register_sweep import Rows, Sweep
+from jit.lowering.rules import only_lowered
 from jit.lowering.unrolled import Unrolled
 
 Asked = TypeVar("Asked", "Passes", "PassesOfLanes")
-
-
-def nothing(*operands: Any, **params: Any) -> list[Any]:
-    raise NotImplementedError("parts of joined equations are lowered, never evaluated or typed")
 
 
 def joined_abstract_eval(*avals: Aval, jaxpr: Jaxpr) -> list[Aval]:
     return jaxpr.out_avals
 
 
-joined_p = Primitive(name="joined", abstract_eval=joined_abstract_eval, impl=nothing, cheap=False)
+joined_p = Primitive(
+    name="joined", abstract_eval=joined_abstract_eval, impl=only_lowered, cheap=False
+)
 noting_p, passes_p = [
-    Primitive(name=name, abstract_eval=nothing, impl=nothing, cheap=False)
+    Primitive(name=name, abstract_eval=only_lowered, impl=only_lowered, cheap=False)
     for name in ("noting", "passes")
 ]
 

@@ -293,6 +293,11 @@ def runtime_calls(eqn: Eqn) -> Sequence[str]:
     return () if root is None else root.calls(eqn)
 
 
+def only_lowered(*operands: Any, **params: Any) -> list[Any]:
+    """What evaluates, or types, an equation that only compiled programs hold."""
+    raise NotImplementedError("equations of compiled programs are lowered, not evaluated or typed")
+
+
 def has_lowering(primitive: Primitive) -> bool:
     return any(primitive in t for t in (SCALARS, INDEXED, REDUCTIONS, EXPANSIONS, ROOTS))
 
@@ -324,6 +329,7 @@ __all__ = [
     "lowers",
     "lowers_root",
     "needs_check",
+    "only_lowered",
     "parts",
     "runtime_calls",
 ]
