@@ -16,15 +16,16 @@ from pathlib import Path
 import pytest
 
 from tests.laws import LAWS
-from tests.mutants.checks import Check, failure
+from tests.mutants.checks import Check, failure, test_files
 from tests.mutants.equivalent import EQUIVALENT
 from tests.mutants.forks import Task, Tell, allow, forked
 from tests.mutants.lane import Lane
 from tests.mutants.mutate import ROOT, mutants
+from tests.mutants.order import BESIDE, near
 from tests.mutants.reach import record
 from tests.mutants.store import Store
 
-HANDFUL, SEED = 25, 1139
+HANDFUL, SEED, MOST_UNDECIDED = 25, 1139, 2
 SHARE = 0.98
 
 
@@ -43,10 +44,14 @@ def survivors(found: list[dict[str, str]]) -> list[str]:
 
 
 def test_a_handful_is_caught(tmp_path: Path) -> None:
-    """Signs, terms, operands, axes and mask tails: none of this seed's mutants survives."""
+    """Signs, terms, operands, axes and mask tails: none of this seed's mutants survives.
+
+    A slow machine may not come to the check that would notice one.
+    """
     found = verdicts(tmp_path, "--count", str(HANDFUL), "--seed", str(SEED))
     assert len(found) == HANDFUL
     assert survivors(found) == []
+    assert sum(v["outcome"] == "undecided" for v in found) <= MOST_UNDECIDED
 
 
 @pytest.mark.full
@@ -75,6 +80,14 @@ def test_exemptions_are_used() -> None:
     """What is said to change nothing is still there to be said of."""
     made = mutants()
     assert [e for e in EQUIVALENT if not any(map(e.covers, made))] == []
+
+
+def test_every_lowering_has_tests_near_it() -> None:
+    """So that what notices a mutant is among the first to meet it; other files have laws."""
+    there = {file.stem for file in test_files()}
+    lowerings = [m for m in mutants() if m.file.startswith("jit/")]
+    assert {m.file for m in lowerings if not near(m).tests & there} == set()
+    assert {test for tests in BESIDE.values() for test in tests} <= there
 
 
 def law(kind: str, name: str) -> Check:

@@ -20,7 +20,7 @@ from tests.mutants.order import Near, in_order, near
 from tests.mutants.reach import Reach
 
 BUDGET = 60.0
-"""After so many seconds of CPU time no further check is begun, and the mutant has survived."""
+"""After so many seconds of CPU time no further check is begun."""
 LEAST_SECONDS, TIMES = 15.0, 20.0
 """What does not end: a check that computes for this long, and this many times as long as it did."""
 
@@ -30,8 +30,9 @@ class Verdict:
     """What became of a mutant, and by what.
 
     The outcome is "caught", "survived", "not applicable", or "undecided": something from outside
-    ended its process, or only some checks were to be tried. `check` is the check that caught it;
-    `text` is the digest of the function that the mutant changes.
+    ended its process, only some checks were to be tried, or there was time for some only of all
+    that there are, most of which do not evaluate it. `check` is the check that caught it; `text`
+    is the digest of the function that the mutant changes.
     """
 
     mutant: str
@@ -46,7 +47,8 @@ class Verdict:
 class Lane:
     """Judges mutants one after the other, and learns which checks catch those of a function.
 
-    Only where `whole`, the checks being all there are, has one survived that none notices.
+    Only where `whole`, the checks being all there are, has one survived that none notices; and
+    where the budget ends first, only if `reach` had left those that evaluate it.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Lane:
         self.reach = reach
         self.budget = budget
         self.survived = "survived" if whole else "undecided"
+        self.out_of_time = self.survived if reach is not None else "undecided"
         self.orders: dict[Near, list[Check]] = {}
         self.caught = defaultdict[tuple[str, str], dict[str, float]](dict)
 
@@ -123,7 +126,7 @@ class Lane:
             begin = time.process_time()
             for passed, check in enumerate(plan):
                 if time.process_time() - begin > self.budget:
-                    tell((self.survived, f"{passed} of {len(plan)} checks that evaluate it", ""))
+                    tell((self.out_of_time, f"{passed} of {len(plan)} checks", ""))
                     return
                 tell(("caught", "a crash", check.id))
                 allow(LEAST_SECONDS + TIMES * self.seconds(check))
@@ -131,7 +134,7 @@ class Lane:
                 if error:
                     tell(("caught", error, check.id))
                     return
-            tell((self.survived, f"all {len(plan)} checks that evaluate it", ""))
+            tell((self.survived, f"all {len(plan)} checks", ""))
 
         return task
 

@@ -28,6 +28,14 @@ BESIDE = {
     **dict.fromkeys(("cond", "scan", "while", "trajectories", "keeping", "stepping"), CONTROL),
     **dict.fromkeys(("loops", "register", "sweep", "unrolled"), CONTROL),
     "contraction": ("test_products", "test_asking"),
+    **dict.fromkeys(("factoris", "lapack", "small_matrices"), ("test_factorising", "test_factored")),
+    "carried": ("test_register_loops", "test_rolled"),
+    **dict.fromkeys(("formulas", "rules", "writer"), ("test_emit", "test_lowering", "test_edges")),
+    **dict.fromkeys(("graph", "nodes", "root"), ("test_apart", "test_blocked", "test_fusion")),
+    "largest": ("test_selection", "test_extrema"),
+    **dict.fromkeys(("recurrence", "running"), ("test_recurrences", "test_collecting", *CONTROL)),
+    "memory": ("test_buffers", "test_inplace", "test_workspaces"),
+    "vector_loop": ("test_emit", "test_masks", "test_loop_edges"),
     "complex": ("test_complex_edges",),
     "ordering": ("test_sort", "test_lowering_edges"),
     "gammas": ("test_gammas",),
@@ -39,7 +47,7 @@ BESIDE = {
     "callbacks": ("test_callbacks", "test_bfloat16"),
     "simplify": ("test_simplify",),
 }
-"""The tests of what a file whose name contains the first word makes."""
+"""The tests of what a file whose name contains the first word makes, beside those named like it."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,7 @@ class Near:
 def near(mutant: Mutant) -> Near:
     stem = Path(mutant.file).stem
     beside = {test for word, found in BESIDE.items() if word in stem for test in found}
+    beside.add(f"test_{stem}")  # where there is one
     return Near(str(Path(mutant.file).parent), tuple(served(mutant)), frozenset(beside))
 
 
