@@ -16,6 +16,7 @@ FAR = 1000
 MOMENT = 0.5
 CONVOLUTIONS = ("test_conv_layout", "test_conv", "test_conv_phases", "test_workspaces")
 CONTROL = ("test_control", "test_register_loops", "test_register_edges")
+FACTORING = ("test_lapack_bounds", "test_factorising", "test_factored")
 BESIDE = {
     **dict.fromkeys(("conv", "window", "padded"), CONVOLUTIONS),
     "indexing": ("test_scatter", "test_apart", "test_lowering_edges", "test_masks"),
@@ -28,7 +29,7 @@ BESIDE = {
     **dict.fromkeys(("cond", "scan", "while", "trajectories", "keeping", "stepping"), CONTROL),
     **dict.fromkeys(("loops", "register", "sweep", "unrolled"), CONTROL),
     "contraction": ("test_products", "test_asking"),
-    **dict.fromkeys(("factoris", "lapack", "small_matrices"), ("test_factorising", "test_factored")),
+    **dict.fromkeys(("factoris", "lapack", "small_matrices"), FACTORING),
     "carried": ("test_register_loops", "test_rolled"),
     **dict.fromkeys(("formulas", "rules", "writer"), ("test_emit", "test_lowering", "test_edges")),
     **dict.fromkeys(("graph", "nodes", "root"), ("test_apart", "test_blocked", "test_fusion")),
