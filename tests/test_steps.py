@@ -213,11 +213,7 @@ recipes = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
-@given(recipes, st.integers(12, 40), st.booleans(), st.booleans())
-def test_random_loops(
-    recipe: list[tuple[int, int, int]], count: int, collects: bool, reads: bool
-) -> None:
+def check_loop(recipe: list[tuple[int, int, int]], count: int, collects: bool, reads: bool) -> None:
     """Random steps on two carried arrays, with or without data for each and states that stay."""
     data = numpy.linspace(0.0, 1.0, count * 12).reshape(count, 12)
 
@@ -244,6 +240,13 @@ def test_random_loops(
     for got, near, expected in zip(ours, beside, forward, strict=True):
         # Some loops are chaotic: what rounding does at the start is all that is known at the end.
         assert_close(got, expected, 1e-9 + 10 * float(abs(got - near).max()))
+
+
+random_loops = given(recipes, st.integers(12, 40), st.booleans(), st.booleans())
+test_random_loops = settings(max_examples=8, deadline=None)(random_loops(check_loop))
+test_more_random_loops = pytest.mark.full(
+    settings(max_examples=100, deadline=None)(random_loops(check_loop))
+)
 
 
 def test_steps_are_evaluated_as_if_written_out() -> None:
