@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # Tests change the compiler under way and count what it does: they find no code that was kept, and
@@ -66,6 +67,14 @@ def fuzz_seconds(pytestconfig: pytest.Config) -> float:
 def update_snapshots(pytestconfig: pytest.Config) -> bool:
     """Should a pinned text be written instead of compared?"""
     return bool(pytestconfig.getoption("--update-snapshots"))
+
+
+@pytest.fixture
+def young_heap() -> Iterator[None]:
+    """What other tests left is not looked through whenever this one collects its garbage."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

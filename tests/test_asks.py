@@ -236,6 +236,7 @@ def test_a_known_decision_is_not_looked_up(
     assert looked == []
 
 
+@pytest.mark.usefixtures("young_heap")
 def test_a_long_loop_makes_nothing_that_is_collected() -> None:
     """Of each step the tape keeps numbers, which the garbage collector does not look through."""
     counts: list[int] = []
@@ -284,6 +285,7 @@ def test_known_asks_of_a_loop_are_native(way: str) -> None:
     assert asks < 3 if way == "native" else asks > 200
 
 
+@pytest.mark.usefixtures("young_heap")
 def test_asks_keep_nothing() -> None:
     """References to what asks take and give are as many after many calls as before."""
     low, high, kept = 1.25e-3, np.float64(3.5), np.array([1.0, 2.0])

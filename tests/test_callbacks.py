@@ -491,6 +491,7 @@ def test_exceptions_come_with_their_own_traceback(kind: str, runs: Callable[[Any
     assert len(notes) == 1 or runs is RUNS["evaluated"]
 
 
+@pytest.mark.usefixtures("young_heap")
 @pytest.mark.parametrize("kind", KINDS)
 def test_exceptions_leave_nothing_behind(kind: str, runs: Callable[[Any], Any]) -> None:
     f = runs(KINDS[kind])

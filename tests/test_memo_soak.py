@@ -24,6 +24,7 @@ from tests.jit.test_entry_soak import resident
 
 X = np.array([0.3, 0.7, 1.1])
 PATHS = ["native", "python"]
+pytestmark = pytest.mark.usefixtures("young_heap")
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.laws import LAWS
-from tests.mutants.checks import Check, failure, test_files
+from tests.mutants import checks as all_of_them
+from tests.mutants.checks import Check, failure
 from tests.mutants.equivalent import EQUIVALENT
 from tests.mutants.forks import Task, Tell, allow, forked
 from tests.mutants.lane import Lane
@@ -84,9 +85,9 @@ def test_exemptions_are_used() -> None:
 
 def test_every_lowering_has_tests_near_it() -> None:
     """So that what notices a mutant is among the first to meet it; other files have laws."""
-    there = {file.stem for file in test_files()}
-    lowerings = [m for m in mutants() if m.file.startswith("jit/")]
-    assert {m.file for m in lowerings if not near(m).tests & there} == set()
+    there = {file.stem for file in all_of_them.test_files()}
+    lowerings = {m.file: m for m in mutants() if m.file.startswith("jit/")}
+    assert [file for file, m in lowerings.items() if not near(m).tests & there] == []
     assert {test for tests in BESIDE.values() for test in tests} <= there
 
 

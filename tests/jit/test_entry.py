@@ -116,6 +116,7 @@ def test_arguments_and_results_of_every_kind(name: str) -> None:
     served(f, value, np.ones(2))
 
 
+@pytest.mark.usefixtures("young_heap")
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_references_are_exact(name: str) -> None:
     value = ARGUMENTS[name]
@@ -153,6 +154,7 @@ def no_growth(call: Callable[[], Any]) -> None:
     assert sys.getallocatedblocks() - before < 50
 
 
+@pytest.mark.usefixtures("young_heap")
 def test_misses_leave_nothing_behind() -> None:
     f = ft.jit(lambda tree: tree["a"][0] + tree["b"].w)
     good: dict[str, Any] = {"a": [np.ones(2)], "b": Model(np.ones(2))}
@@ -167,6 +169,7 @@ def test_misses_leave_nothing_behind() -> None:
     no_growth(lambda: [f(other) for other in (*others, good)])
 
 
+@pytest.mark.usefixtures("young_heap")
 def test_errors_leave_nothing_behind() -> None:
     f = ft.jit(lambda x, i: (x.at[i].get(mode="raise") if hasattr(x, "at") else x[i], x * 2))
     x = np.arange(3.0)
