@@ -21,8 +21,15 @@ MANY_COLUMNS = 2048
 ROWS_AT_ONCE = 512
 # Up to so many steps k is cut into blocks of up to twice the usual length, which C prefers.
 LONG_BLOCKS = 800
-# A tile of a C of more bytes comes from afar: fetching it pays from so many steps on already.
+# An A or C of more bytes comes from afar: fetching a tile of C pays from so many steps on already.
 FAR_BYTES, FAR_STEPS = 1 << 22, 8
+# So many steps ahead columns of A are fetched.
+STEPS_AHEAD = 16
+# Steps that lie a multiple of so many bytes apart crowd into few sets of the caches.
+CROWDING = 1024
+# Blocks of such an A have so many rows, where they are used for few columns.
+CROWDED_ROWS = 256
+CROWDED = ("m", "n", "k", "rsa", "csa")
 
 PRODUCT = (
     "i64 %m, i64 %n, i64 %k, ptr %a, i64 %rsa, i64 %csa, ptr %b, i64 %rsb, i64 %csb, "
@@ -54,7 +61,7 @@ def _panel(kind: Kind) -> str:
     f = Function(
         f"internal void @panel_{name}(i64 %steps, ptr %a, i64 %a_stride, i64 %ars, i64 %aks, "
         "ptr %b, i64 %ldb, ptr %c, i64 %ldc, i64 %first, i64 %height, i64 %w, i64 %columns, "
-        "i1 %more, i1 %far)",
+        "i1 %more, i1 %far, i64 %ahead)",
         COLD,
     )
     index = f.sub("%w", "1")
@@ -72,9 +79,18 @@ def _panel(kind: Kind) -> str:
             f.do(
                 f"call void {kernel}(i64 %steps, ptr {a}, i64 %ars, i64 %aks, i64 {height}, "
                 f"ptr %b, i64 %ldb, ptr {c}, i64 %ldc, i64 %columns, i64 {a_next}, i64 0, "
-                f"i64 {c_next}, i1 %more, i1 %far)"
+                f"i64 {c_next}, i1 %more, i1 %far, i64 %ahead)"
             )
     return f.text()
+
+
+def crowded(f: Function, kind: Kind, m: str, n: str, k: str, rsa: str, csa: str) -> str:
+    """Had A better be packed by whole columns, since their elements push each other out?"""
+    multiple = f.test("eq", f("and i64 " + f"{csa}, {CROWDING // kind.bytes - 1}"), "0")
+    columns = f.both(f.test("eq", rsa, "1"), multiple)
+    several = f.test("sgt", n, str(kind.panel))
+    afar = f.test("sgt", f.mul(m, k), str(FAR_BYTES // kind.bytes))
+    return f.both(f.both(columns, several), afar)
 
 
 def _block(kind: Kind) -> str:
@@ -108,7 +124,8 @@ def _blocks(kind: Kind) -> str:
     large = f.test("sgt", f.mul("%m", "%k"), str(UNPACKED_BYTES // kind.bytes))
     sparse = f.both(f.test("ne", "%rsa", "1"), f.test("ne", "%csa", "1"))
     often = f.test("sgt", "%n", str(MANY_COLUMNS))
-    pays = f.both(used, f.either(f.either(large, often), sparse))
+    apart = "false" if kind.pairs else crowded(f, kind, *(f"%{size}" for size in CROWDED))
+    pays = f.either(f.both(used, f.either(f.either(large, often), sparse)), apart)
     roomy = f("icmp ne ptr %space, null")
     packing = f.either(must_pack, f.both(pays, roomy))
     packed_a = f.select(roomy, "%space", packed_row, "ptr")
@@ -118,6 +135,7 @@ def _blocks(kind: Kind) -> str:
     k_blocks = f.ceil_div("%k", f.select("%narrow", str(narrowest), usual))
     k_size = f.round_up(f.ceil_div("%k", k_blocks), 8)
     room = f.div(str(tile.block_bytes // kind.bytes), k_size)
+    room = f.select(f.both(apart, f.negate(used)), f.min(room, str(CROWDED_ROWS)), room)
     most_rows = f.select(packing, f.sub(room, f.rem(room, str(rows))), str(ROWS_AT_ONCE))
     m_blocks = f.ceil_div("%m", most_rows)
     m_fair = f.round_up(f.ceil_div("%m", m_blocks), rows)
@@ -126,6 +144,12 @@ def _blocks(kind: Kind) -> str:
     # Is a tile of C fetched while it is computed?
     large_c = f.test("sgt", f.mul("%m", "%n"), str(FAR_BYTES // kind.bytes))
     far = f.test("sge", "%k", f.select(large_c, str(FAR_STEPS), str(FEW_STEPS + 1)))
+
+    # What is read where it lies and comes from afar is fetched before: no one foresees it.
+    afar = f.test("sgt", f.mul("%m", "%k"), str(FAR_BYTES // kind.bytes))
+    by_rows = f.test("eq", "%csa", "1")
+    distance = f.select(by_rows, f.mul("%rsa", str(rows)), f.mul("%csa", str(STEPS_AHEAD)))
+    ahead = f.select(f.both(afar, f.negate(packing)), distance, "0")
 
     # Steps and strides of the kernel's A: packed, or where it lies.
     ars = f.select(packing, "1", "%rsa")
@@ -136,7 +160,14 @@ def _blocks(kind: Kind) -> str:
         height = f.min(m_size, f.sub("%m", i0))
         more = f.either("%more", f.test("ne", k0, "0"))
         a_block = f.at(ty, "%a", f.add(f.mul(i0, "%rsa"), f.mul(k0, "%csa")))
-        with f.when(packing), f.loop("0", height, str(rows)) as i:
+        abreast = "0"
+        if not kind.pairs:
+            abreast = f.select(apart, f.sub(height, f.rem(height, str(rows))), "0")
+            f.do(
+                f"call void @pack_abreast_{name}(ptr {a_block}, i64 %csa, i64 {abreast}, "
+                f"i64 {steps}, ptr {packed_a})"
+            )
+        with f.when(packing), f.loop(abreast, height, str(rows)) as i:
             valid = f.min(str(rows), f.sub(height, i))
             arguments = (
                 f"ptr {f.at(ty, a_block, f.mul(i, '%rsa'))}, i64 %rsa, i64 %csa, i64 {valid}, "
@@ -166,6 +197,7 @@ def _blocks(kind: Kind) -> str:
             aks,
             f.both(few, straight),
             far,
+            ahead,
             packed_b,
         )
     return f.text()
@@ -185,6 +217,7 @@ def _panels(
     aks: str,
     raw: str,
     far: str,
+    ahead: str,
     packed_b: str,
 ) -> None:
     """Multiply one block of A with every panel of B, from left to right."""
@@ -225,7 +258,7 @@ def _panels(
             f"call void {kernel_name(kind, rows, tile.vectors, True)}(i64 {steps}, "
             f"ptr {a_start}, i64 {ars}, i64 {aks}, i64 {rows}, ptr {b_block}, i64 %rsb, "
             f"ptr {c_panel}, i64 %ldc, i64 {width}, i64 0, i64 0, i64 0, i1 {more}, i1 {far}, "
-            f"ptr {packed_b})"
+            f"i64 0, ptr {packed_b})"
         )
 
     def before() -> None:
@@ -242,7 +275,7 @@ def _panels(
     f.do(
         f"call void @panel_{name}(i64 {steps}, ptr {a_start}, i64 {a_stride}, i64 {ars}, "
         f"i64 {aks}, ptr {b_start}, i64 {ldb}, ptr {c_panel}, i64 %ldc, i64 {first}, "
-        f"i64 {height}, i64 {w}, i64 {columns}, i1 {more}, i1 {far})"
+        f"i64 {height}, i64 {w}, i64 {columns}, i1 {more}, i1 {far}, i64 {ahead})"
     )
     f.jump("panel.end")
     f.open("panel.end")

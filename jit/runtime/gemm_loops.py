@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from jit.names import COLD
 from jit.runtime import gemm_block, gemm_text, gemv_text
-from jit.runtime.gemm_block import PRODUCT, UNPACKED_COLUMNS
+from jit.runtime.gemm_block import CROWDED, PRODUCT, UNPACKED_COLUMNS
 from jit.runtime.gemm_tile import Kind, Tile
 from jit.runtime.writer import Function
 
@@ -109,6 +109,8 @@ def _task(kind: Kind) -> str:
     needed = f.test("sgt", field["n"], str(UNPACKED_COLUMNS))
     if kind.pairs:
         needed = f.either(needed, f.test("ne", field["csa"], "1"))
+    else:
+        needed = f.either(needed, gemm_block.crowded(f, kind, *(field[s] for s in CROWDED)))
     holder = f("alloca ptr, align 8")
     f.store("ptr", "null", holder)
     with f.when(needed):

@@ -68,12 +68,12 @@ def _product(kind: Kind) -> str:
         call = f"i64 %k, ptr {a}, i64 %rsa, i64 %csa, i64"
         f.do(
             f"call void {every}({call} {tiles}, ptr %packed, i64 {panel}, ptr {c}, i64 %ldc, "
-            f"i64 {panel}, i64 0, i64 {distance}, i64 {panel}, i1 false, i1 true)"
+            f"i64 {panel}, i64 0, i64 {distance}, i64 {panel}, i1 false, i1 true, i64 0)"
         )
         with f.when(some):
             f.do(
                 f"call void {kernel}({call} {rows}, ptr {room}, i64 {width}, "
                 f"ptr {f.at(ty, c, last)}, i64 %ldc, i64 {width}, i64 0, i64 0, i64 0, i1 false, "
-                "i1 true)"
+                "i1 true, i64 0)"
             )
     return f.text()

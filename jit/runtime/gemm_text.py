@@ -84,7 +84,8 @@ def kernel(kind: Kind, rows: int, w: int, packs: bool = False) -> str:
     step %ldb further; row r of C at %c[r * %ldc], of which the first %columns exist, which end in
     the last of `w` vectors. The operands of the next tile are %a_next, %b_next and %c_next behind.
     One that `packs` leaves the rows of B side by side at %packed, for what follows. A tile that is
-    %far is fetched while it is computed.
+    %far is fetched while it is computed. Some kernels fetch elements of A that are %ahead behind,
+    where that is not 0.
     """
     f = Function(kernel_signature(kind, rows, w, packs))
     scratch = f(f"alloca [{rows * w} x {kind.vector(kind.lanes)}], align 64")
@@ -328,6 +329,24 @@ def _transpose_lanes(kind: Kind) -> str:
     return f.text()
 
 
+def _pack_abreast(kind: Kind) -> str:
+    """Pack whole panels of %height rows of A that lie side by side, all of them step by step."""
+    rows, ty = kind.tile.rows, kind.scalar
+    f = Function(
+        f"internal void @pack_abreast_{kind.name}(ptr noalias %src, i64 %s_k, i64 %height, i64 %k, "
+        "ptr noalias %dst)",
+        COLD,
+    )
+    v = kind.vector(rows)
+    with f.when(f.test("sgt", "%height", "0")), f.loop("0", "%k") as step:
+        source = f.at(ty, "%src", f.mul(step, "%s_k"))
+        target = f.at(ty, "%dst", f.mul(step, str(rows)))
+        with f.loop("0", "%height", str(rows)) as row:
+            lanes = f.load(v, f.at(ty, source, row), kind.bytes)
+            f.store(v, lanes, f.at(ty, target, f.mul(row, "%k")), kind.bytes)
+    return f.text()
+
+
 def _pack_elements(kind: Kind) -> str:
     signature = pack_signature(f"@pack_elements_{kind.name}")
     if kind.tile.assembly:
@@ -416,6 +435,7 @@ def parts(kind: Kind) -> list[str]:
         unit = min(rows, kind.lanes)
         units.add(unit)
         packs = [
+            _pack_abreast(kind),
             pack(kind, f"@pack_b_{kind.name}", unit),
             write(kind, rows, tile.vectors, True),
         ]

@@ -87,6 +87,6 @@ def kernel_signature(kind: Kind, rows: int, w: int, packs: bool) -> str:
     return (
         f"internal void {kernel_name(kind, rows, w, packs)}(i64 %k, ptr noalias %a, i64 %ars, "
         "i64 %aks, i64 %height, ptr noalias %b, i64 %ldb, ptr noalias %c, i64 %ldc, i64 %columns, "
-        "i64 %a_next, i64 %b_next, i64 %c_next, i1 %more, i1 %far"
+        "i64 %a_next, i64 %b_next, i64 %c_next, i1 %more, i1 %far, i64 %ahead"
         + (", ptr noalias %packed)" if packs else ")")
     )

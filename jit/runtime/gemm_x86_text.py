@@ -19,7 +19,10 @@ SAVED = ("%rbx", "%rbp", "%r12", "%r13", "%r14", "%r15")
 STACK = {
     name: f"{8 * (len(SAVED) + 1 + place)}(%rsp)"
     for place, name in enumerate(
-        ("ldb", "c", "ldc", "columns", "a_next", "b_next", "c_next", "more", "far", "packed")
+        (
+            *("ldb", "c", "ldc", "columns", "a_next", "b_next", "c_next"),
+            *("more", "far", "ahead", "packed"),
+        )
     )
 }
 KEPT = {
@@ -41,6 +44,9 @@ TILE, START, STEP, END, OUT = (label(name) for name in ("tile", "start", "step",
 STORE, PART, STORE_PART = (label(name) for name in ("store", "part", "store_part"))
 SAME_ROWS, STEPPED, SEVERAL, REST = (
     label(name) for name in ("same_rows", "stepped", "several", "rest")
+)
+FORESEEN, FORESEEN_REST, UNFORESEEN = (
+    label(name) for name in ("foreseen", "foreseen_rest", "unforeseen")
 )
 TOGETHER = 2
 """So many steps are taken at a time."""
@@ -189,13 +195,31 @@ def together(kind: Kind, use: Registers, w: int) -> list[str]:
     has the other half of the core.
     """
     size = w * kind.tile.width
-    lines = [f"cmpq {number(size)}, %r8", f"jne {STEP}"]
+    lines = [f"cmpq {number(size)}, %r8", f"jne {STEP}", *foreseen(kind, use, size)]
     lines += [f"subq {number(TOGETHER)}, {STEPS}", f"jl {REST}", ".p2align 5", f"{SEVERAL}:"]
     for k in range(TOGETHER):
         lines += [*row_of_b(kind, use, k * size), *multiplied(kind, use)]
     lines += [f"addq {number(TOGETHER * size)}, {B}"]
     lines += [f"subq {number(TOGETHER)}, {STEPS}", f"jge {SEVERAL}"]
     return [*lines, f"{REST}:", f"addq {number(TOGETHER)}, {STEPS}", f"jle {STEPPED}"]
+
+
+def foreseen(kind: Kind, use: Registers, size: int) -> list[str]:
+    """As many steps at a time as there are rows, each of which fetches one of the rows of A ahead.
+
+    Where steps are further apart than rows, the rows lie in one line, which every step fetches.
+    """
+    rows = len(use.cells)
+    # rdx is where the steps have come to, ahead.
+    lines = [f"movq {STACK['ahead']}, %rdx", scaled(kind, "%rdx"), f"jz {UNFORESEEN}"]
+    lines += [f"subq {number(rows)}, {STEPS}", f"jl {FORESEEN_REST}"]
+    lines += [".p2align 5", f"{FORESEEN}:"]
+    for k, row in enumerate(A_ROWS[:rows]):
+        lines += [*row_of_b(kind, use, k * size), f"prefetcht0 ({row}, %rdx)"]
+        lines += [*multiplied(kind, use), f"addq {A_STEP}, %rdx"]
+    lines += [f"addq {number(rows * size)}, {B}", f"subq {number(rows)}, {STEPS}"]
+    lines += [f"jge {FORESEEN}", f"{FORESEEN_REST}:", f"addq {number(rows)}, {STEPS}"]
+    return [*lines, f"jle {STEPPED}", f"{UNFORESEEN}:"]
 
 
 def results(kind: Kind, rows: int, w: int) -> list[str]:

@@ -217,6 +217,21 @@ def test_many_steps_of_small_results(char: str, tile: str) -> None:
             assert allclose(call(a, b, c, True, tile), before + want, k)
 
 
+@pytest.mark.parametrize("tile", ["host", *TILES])
+@pytest.mark.parametrize("char", "fdFD")
+def test_operands_from_afar(char: str, tile: str) -> None:
+    """An A of megabytes is fetched ahead or packed by columns, and gives the bits of its parts."""
+    rng = np.random.default_rng(13)
+    for m, n, k in ((1100, 10, 1003), (1283, 30, 850), (2048, 40, 517), (2050, 26, 512)):
+        for layout in ("rows", "columns"):
+            a, b = laid_out(random(rng, (1, m, k), char), layout), random(rng, (1, k, n), char)
+            whole = np.full((1, m, n), np.nan, char)
+            assert allclose(call(a, b, whole, tile=tile), a.astype("D") @ b.astype("D"), k)
+            for rows in (slice(0, 7), slice(m - 130, m)):
+                part = call(a[:, rows], b, np.empty_like(whole[:, rows]), tile=tile)
+                assert part.tobytes() == whole[:, rows].tobytes()
+
+
 @pytest.mark.parametrize("char", "fdFD")
 def test_empty_sides(char: str) -> None:
     for m, n, k in ((0, 3, 3), (3, 0, 3), (0, 0, 0), (3, 4, 0), (1, 1, 0)):
