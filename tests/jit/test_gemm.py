@@ -222,12 +222,13 @@ def test_many_steps_of_small_results(char: str, tile: str) -> None:
 def test_operands_from_afar(char: str, tile: str) -> None:
     """An A of megabytes is fetched ahead or packed by columns, and gives the bits of its parts."""
     rng = np.random.default_rng(13)
-    for m, n, k in ((1100, 10, 1003), (1283, 30, 850), (2048, 40, 517), (2050, 26, 512)):
+    for m, n, k in ((1283, 10, 850), (2048, 30, 520)):
         for layout in ("rows", "columns"):
             a, b = laid_out(random(rng, (1, m, k), char), layout), random(rng, (1, k, n), char)
             whole = np.full((1, m, n), np.nan, char)
-            assert allclose(call(a, b, whole, tile=tile), a.astype("D") @ b.astype("D"), k)
-            for rows in (slice(0, 7), slice(m - 130, m)):
+            want = a.astype(np.promote_types(char, "d")) @ b
+            assert allclose(call(a, b, whole, tile=tile), want, k)
+            for rows in (slice(0, 7), slice(m - 30, m)):
                 part = call(a[:, rows], b, np.empty_like(whole[:, rows]), tile=tile)
                 assert part.tobytes() == whole[:, rows].tobytes()
 
