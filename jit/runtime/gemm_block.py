@@ -29,7 +29,9 @@ STEPS_AHEAD = 16
 CROWDING = 1024
 # Blocks of such an A have so many rows, where they are used for few columns.
 CROWDED_ROWS = 256
+
 CROWDED = ("m", "n", "k", "rsa", "csa")
+"""What `crowded` asks about."""
 
 PRODUCT = (
     "i64 %m, i64 %n, i64 %k, ptr %a, i64 %rsa, i64 %csa, ptr %b, i64 %rsb, i64 %csb, "
@@ -86,7 +88,7 @@ def _panel(kind: Kind) -> str:
 
 def crowded(f: Function, kind: Kind, m: str, n: str, k: str, rsa: str, csa: str) -> str:
     """Had A better be packed by whole columns, since their elements push each other out?"""
-    multiple = f.test("eq", f("and i64 " + f"{csa}, {CROWDING // kind.bytes - 1}"), "0")
+    multiple = f.test("eq", f.rem(csa, str(CROWDING // kind.bytes)), "0")
     columns = f.both(f.test("eq", rsa, "1"), multiple)
     several = f.test("sgt", n, str(kind.panel))
     afar = f.test("sgt", f.mul(m, k), str(FAR_BYTES // kind.bytes))
@@ -162,7 +164,7 @@ def _blocks(kind: Kind) -> str:
         a_block = f.at(ty, "%a", f.add(f.mul(i0, "%rsa"), f.mul(k0, "%csa")))
         abreast = "0"
         if not kind.pairs:
-            abreast = f.select(apart, f.sub(height, f.rem(height, str(rows))), "0")
+            abreast = f.select(f.both(apart, packing), f.sub(height, f.rem(height, str(rows))), "0")
             f.do(
                 f"call void @pack_abreast_{name}(ptr {a_block}, i64 %csa, i64 {abreast}, "
                 f"i64 {steps}, ptr {packed_a})"
