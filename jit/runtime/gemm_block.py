@@ -91,8 +91,12 @@ def crowded(f: Function, kind: Kind, m: str, n: str, k: str, rsa: str, csa: str)
     multiple = f.test("eq", f.rem(csa, str(CROWDING // kind.bytes)), "0")
     columns = f.both(f.test("eq", rsa, "1"), multiple)
     several = f.test("sgt", n, str(kind.panel))
-    afar = f.test("sgt", f.mul(m, k), str(FAR_BYTES // kind.bytes))
-    return f.both(f.both(columns, several), afar)
+    return f.both(f.both(columns, several), _afar(f, kind, m, k))
+
+
+def _afar(f: Function, kind: Kind, rows: str, columns: str) -> str:
+    """Is a matrix so large that it comes from memory?"""
+    return f.test("sgt", f.mul(rows, columns), str(FAR_BYTES // kind.bytes))
 
 
 def _block(kind: Kind) -> str:
@@ -144,14 +148,13 @@ def _blocks(kind: Kind) -> str:
     m_size = f.select(f.both(packing, f.negate(roomy)), str(rows), m_fair)
 
     # Is a tile of C fetched while it is computed?
-    large_c = f.test("sgt", f.mul("%m", "%n"), str(FAR_BYTES // kind.bytes))
-    far = f.test("sge", "%k", f.select(large_c, str(FAR_STEPS), str(FEW_STEPS + 1)))
+    far_c = _afar(f, kind, "%m", "%n")
+    far = f.test("sge", "%k", f.select(far_c, str(FAR_STEPS), str(FEW_STEPS + 1)))
 
     # What is read where it lies and comes from afar is fetched before: no one foresees it.
-    afar = f.test("sgt", f.mul("%m", "%k"), str(FAR_BYTES // kind.bytes))
     by_rows = f.test("eq", "%csa", "1")
     distance = f.select(by_rows, f.mul("%rsa", str(rows)), f.mul("%csa", str(STEPS_AHEAD)))
-    ahead = f.select(f.both(afar, f.negate(packing)), distance, "0")
+    ahead = f.select(f.both(_afar(f, kind, "%m", "%k"), f.negate(packing)), distance, "0")
 
     # Steps and strides of the kernel's A: packed, or where it lies.
     ars = f.select(packing, "1", "%rsa")

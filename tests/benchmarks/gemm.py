@@ -2,10 +2,11 @@
 
     python -m tests.benchmarks.gemm [--threads N] [--rounds N] [--without LIBRARY] [case ...]
 
-A case is type:MxNxK, such as f32:1024x1024x1024; without any, a list of squares and network shapes
-is run. The processes live through the run and take turns, since libraries in one process disturb
-each other's threads. Figures are medians in GF/s over results that are allocated once, where the
-library allows it.
+A case is type:MxNxK, such as f32:1024x1024x1024, with T behind it where the first matrix is the
+transpose of what lies in memory; without any, a list of squares and network shapes is run. The
+processes live through the run and take turns, since libraries in one process disturb each other's
+threads. Figures are medians in GF/s over results that are allocated once, where the library allows
+it.
 """
 
 from __future__ import annotations
@@ -26,17 +27,19 @@ CASES = (
     *(f"{t}:{n}x{n}x{n}" for t in ("f32", "f64") for n in (64, 256, 512, 1024, 2048)),
     *("f32:128x512x784", "f32:128x512x512", "f32:784x512x128", "f32:128x10x512"),
     *("f32:4096x1000x10", "f32:4096x10x1000", "f32:100000x1x50", "f64:100000x1x50"),
+    *("f32:1000x10x4096T", "f64:1000x10x4096T", "f64:4096x64x1000T"),
     *("c64:256x256x256", "c128:256x256x256"),
 )
 LIBRARIES = ("functrans", "numpy", "jax", "torch")
 DTYPES = {"f32": "float32", "f64": "float64", "c64": "complex64", "c128": "complex128"}
+TURNED = "T"
 PAUSE, WARM_UP, MEASURE = 0.06, 0.015, 0.06
 
 
 def parse(case: str) -> tuple[str, int, int, int]:
     """The type and m, n, k of a case."""
     name, _, shape = case.partition(":")
-    m, n, k = (int(size) for size in shape.split("x"))
+    m, n, k = (int(size) for size in shape.removesuffix(TURNED).split("x"))
     return name, m, n, k
 
 
@@ -48,7 +51,8 @@ def functrans_product(a: Any, b: Any, out: Any, name: str) -> Callable[[], objec
     (m, k), n = a.shape, b.shape[1]
     form = "gemv" if 1 in (m, n) and name.startswith("f") else "gemm"
     function = ctypes.CFUNCTYPE(None, *kinds)(symbols.address(f"ft_{form}_{name}"))
-    arguments = (m, n, k, a.ctypes.data, k, 1, b.ctypes.data, n, 1, out.ctypes.data, n)
+    rsa, csa = (stride // a.itemsize for stride in a.strides)
+    arguments = (m, n, k, a.ctypes.data, rsa, csa, b.ctypes.data, n, 1, out.ctypes.data, n)
 
     def call(_keep: tuple[Any, ...] = (a, b, out)) -> None:
         function(*arguments, 1, 0, 0, 0, 0)
@@ -56,12 +60,15 @@ def functrans_product(a: Any, b: Any, out: Any, name: str) -> Callable[[], objec
     return call
 
 
-def product(library: str, name: str, m: int, n: int, k: int) -> Callable[[], object]:
-    """A call that multiplies two random matrices of this type."""
+def product(library: str, case: str) -> Callable[[], object]:
+    """A call that multiplies two random matrices."""
     import numpy as np
 
+    (name, m, n, k), turned = parse(case), case.endswith(TURNED)
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal(shape).astype(DTYPES[name]) for shape in ((m, k), (k, n)))
+    if turned:
+        a = np.asfortranarray(a)
     out = np.empty((m, n), DTYPES[name])
     match library:
         case "functrans":
@@ -72,7 +79,8 @@ def product(library: str, name: str, m: int, n: int, k: int) -> Callable[[], obj
             import jax
 
             jax.config.update("jax_enable_x64", True)
-            x, y, call = jax.numpy.asarray(a), jax.numpy.asarray(b), jax.jit(jax.numpy.matmul)
+            x, y = jax.numpy.asarray(a.T if turned else a), jax.numpy.asarray(b)
+            call = jax.jit(lambda x, y: jax.numpy.matmul(x.T if turned else x, y))
             return lambda: call(x, y).block_until_ready()
         case _:
             import torch
@@ -89,7 +97,7 @@ def worker(library: str, threads: int) -> None:
     for line in sys.stdin:
         case = line.strip()
         if case not in calls:
-            calls[case] = product(library, *parse(case))
+            calls[case] = product(library, case)
             calls[case]()
         call, seconds = calls[case], list[float]()
         time.sleep(PAUSE)
