@@ -150,11 +150,13 @@ def restored_or_compiled(jaxpr: Jaxpr, donate: tuple[int, ...]) -> AnyExecutable
     found = None if key is None else restored(key, jaxpr, donate)
     if found is not None:
         return found
+    from jit.leaving import make_room
     from jit.pipeline import compile_jaxpr
 
     made = compile_jaxpr(jaxpr, donate)
     if key is not None:
         code_cache.keep(key, entry_of(made))
+    make_room(jaxpr.out_avals, made.program.arena_bytes)
     return made
 
 

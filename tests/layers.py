@@ -63,7 +63,7 @@ JIT = [
     {"runtime"},
     {"dispatch"},
     {"entry"},
-    {"pipeline", "layouts"},
+    {"pipeline", "layouts", "leaving"},
     {"programs"},
     {"options", "calls", "signatures", "captures", "specialised", "stages", "flat", "why"},
     {"api"},

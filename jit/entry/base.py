@@ -128,10 +128,21 @@ def entry_ready() -> bool:
     """Is the native entry there? If it is not it is made meanwhile, and calls go through Python."""
     if _ready:
         return dispatch_name() == "native"
-    if not _asked and layout() is not None and dispatch_name() == "native":
+    if not _asked and is_wanted():
         _asked.append(True)
         in_background(_make_ready)
     return False
+
+
+def is_wanted() -> bool:
+    """Can calls be native in this process?"""
+    return layout() is not None and dispatch_name() == "native"
+
+
+def prepared_entry() -> None:
+    """Make the native entry now, if calls can be native. Raises what goes wrong."""
+    if is_wanted():
+        enter_address()
 
 
 def _make_ready() -> None:
