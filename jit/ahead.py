@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
 
-from jit.loop_facts import stride_of, weigh
+from jit.loop_facts import stride_of
 from jit.loop_ir.nodes import (
     ITEMSIZE,
     Buffer,
@@ -22,6 +22,7 @@ from jit.loop_ir.nodes import (
     inner_blocks,
     static_extent,
 )
+from jit.loop_ir.weights import weigh
 
 ROW_BYTES = 1 << 14
 """Of longer rows the nearest cache does not keep several until they are used."""

@@ -29,6 +29,7 @@ from jit.loop_ir.nodes import (
     inner_blocks,
     static_extent,
 )
+from jit.loop_ir.weights import INTRINSIC_WEIGHT, weigh
 from jit.memory import CLOSE
 from jit.vectors import Target
 
@@ -39,8 +40,6 @@ LARGE = 60
 ABREAST, MOST_ABREAST, LEAST_WAIT = 2, 4, 3
 # So do bodies of so many instructions one after the other, and of at most so many times as many.
 CHAINS_ABREAST, LONG_WAIT, CHAIN = 4, 75, 2
-# Roughly the instructions of an elementary function.
-INTRINSIC_WEIGHT = 25
 # A parallel loop of less volume, some 50 us, does not pay for waking a thread that sleeps.
 SMALL_VOLUME = 1_250_000
 # One of more, some milliseconds, pays for compiling more.
@@ -51,24 +50,6 @@ FAR_BYTES = 1 << 24
 # Nor is one of so many in a cache near by.
 LARGE_BYTES = 1 << 20
 STREAM_BYTES = 1 << 26
-
-
-def weigh(block: Block) -> int:
-    """Roughly the number of instructions of a body."""
-    total = 0
-    for stmt in block.stmts:
-        match stmt:
-            case Op():
-                total += INTRINSIC_WEIGHT if stmt.name in INTRINSICS else 1
-            case For():
-                total += 4 + weigh(stmt.body)
-            case While():
-                total += 4 + weigh(stmt.test_block) + weigh(stmt.body)
-            case If():
-                total += 2 + weigh(stmt.then) + weigh(stmt.orelse)
-            case _:
-                total += 1
-    return total
 
 
 def is_straight(block: Block) -> bool:
@@ -284,7 +265,7 @@ def lane_count(target: Target, stmt: For) -> int:
 
 def unroll_count(stmt: For, lanes: int) -> int:
     """How many vectors one iteration of the main loop takes."""
-    weight = weigh(stmt.body)
+    weight = stmt.weight or weigh(stmt.body)
     if any(inner_blocks(s) for s in stmt.body.stmts):
         return 1
     count = 4 if weight <= 12 else 2 if weight <= 30 else 1

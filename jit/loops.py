@@ -17,9 +17,9 @@ from jit.loop_facts import (
     has_call,
     lane_count,
     volume,
-    weigh,
 )
 from jit.loop_ir.nodes import For, static_extent
+from jit.loop_ir.weights import weigh
 from jit.names import PARALLEL, PARALLEL_HOT
 from jit.registers import Module, Reg
 from jit.squares import squares_of, write_squares

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from jit.branches import BlockEmitter
 from jit.conversions import from_memory, to_memory
-from jit.loop_facts import LARGE, buffers_read, buffers_written, lane_count, stride_of, weigh
+from jit.loop_facts import LARGE, buffers_read, buffers_written, lane_count, stride_of
 from jit.loop_ir.nodes import (
     Block,
     For,
@@ -27,6 +27,7 @@ from jit.loop_ir.nodes import (
     reads,
     static_extent,
 )
+from jit.loop_ir.weights import weigh
 from jit.memory import Place, address
 from jit.registers import Reg
 from jit.target import Target

@@ -19,9 +19,9 @@ from jit.loop_facts import (
     moves_runs,
     unroll_count,
     volume,
-    weigh,
 )
 from jit.loop_ir.nodes import FLOATS, Carry, Combine, DType, For
+from jit.loop_ir.weights import weigh
 from jit.memory import Place, address, prefetch
 from jit.operations import OPERATIONS
 from jit.registers import Reg

@@ -189,7 +189,7 @@ class Outliner:
                 buffer, offset = self.buffer(stmt.buffer), self.offset(stmt, stmt.offset)
                 tokens += (buffer, offset, self.use(stmt.value), self.use(stmt.where))
             case For():
-                tokens += (stmt.kind, stmt.grain, self.use(stmt.extent))
+                tokens += (stmt.kind, stmt.grain, stmt.weight, self.use(stmt.extent))
                 self.carried(stmt.carries, stmt.var)
                 self.block(stmt.body)
                 self.results(stmt.carries)

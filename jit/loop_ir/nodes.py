@@ -275,10 +275,12 @@ class For:
     independent in the same sense, any body; chunks of whole multiples of `grain` iterations run
     on several threads. parallel_vector: chunks of a vector loop. A carry's value does not depend
     on the number of threads. A parallel loop inside a parallel loop runs in order,
-    with locals of its own like any other.
+    with locals of its own like any other. `weight` is what the body of the loop weighed
+    that this is a copy of (0: it is none): a total is then split in the same way, and has the same
+    bits, though the copy may compute with more indices.
     """
 
-    __slots__ = ("body", "carries", "extent", "grain", "kind", "var")
+    __slots__ = ("body", "carries", "extent", "grain", "kind", "var", "weight")
 
     def __init__(
         self,
@@ -288,6 +290,7 @@ class For:
         carries: tuple[Carry, ...] = (),
         kind: LoopKind = "serial",
         grain: int = 1,
+        weight: int = 0,
     ) -> None:
         self.var = var
         self.extent = extent
@@ -295,6 +298,7 @@ class For:
         self.carries = carries
         self.kind: LoopKind = kind
         self.grain = grain
+        self.weight = weight
 
 
 class While:

@@ -20,23 +20,14 @@ from typing import NamedTuple, TypeAlias
 
 from jit.loop_ir.nodes import (
     ITEMSIZE,
-    Address,
-    Block,
     Buffer,
-    Callback,
-    CallExtern,
-    Grow,
     Kernel,
-    Load,
-    Pointer,
     Program,
-    Run,
-    Store,
-    inner_blocks,
 )
+from jit.passes import again
 from jit.passes.buffers import rounded
 from jit.passes.merged import Cut, Merger
-from jit.passes.touches import Member, Touch, bytes_of, member_of
+from jit.passes.touches import Member, Touch, bytes_of, member_of, names_in, overlap
 
 LEAST_BYTES = 1 << 22
 """Smaller arrays stay in a cache by themselves."""
@@ -69,15 +60,43 @@ class Blocked(NamedTuple):
     lines: list[str]
 
 
+class Merged(NamedTuple):
+    """The same, with what the kernels were that became one, and the buffers that became small."""
+
+    blocked: Blocked
+    members: list[Member | None]
+    runs: list[range]
+    small: set[str]
+
+
 def in_blocks(program: Program) -> Blocked:
-    """The program with runs of kernels made one where that keeps arrays in a cache."""
+    """The program with runs of kernels made one where that keeps arrays in a cache.
+
+    What a later run wants of an earlier one is computed again if both then keep it in a cache.
+    """
     if not any(is_large(b) for b in program.buffers if b.kind in ("temp", "output")):
         return Blocked(program, [])
+    plain = merged(program)
+    found = plain.runs and again.candidates(program, plain.members, plain.runs, LEAST_BYTES)
+    while found:
+        longer = merged(again.with_again(program, found))
+        kept = [a for a in found if longer.small >= {a.buffer.name, a.name}]
+        if len(kept) == len(found):
+            lines = [f"{a.kernel.name}: computes {a.buffer.name} rather than keep it" for a in kept]
+            return Blocked(longer.blocked.program, longer.blocked.lines + lines)
+        found = kept
+    return plain.blocked
+
+
+def merged(program: Program) -> Merged:
+    """The program with runs of kernels made one, the longest first."""
     members = [member_of(kernel) for kernel in program.kernels]
     users = users_of(program)
     kernels: list[Kernel] = []
     buffers = {b.name: b for b in program.buffers}
     lines: list[str] = []
+    runs: list[range] = []
+    small: set[str] = set()
     arena, at = program.arena_bytes, 0
     while at < len(members):
         run, memory = next(settled_runs(members, at, users, arena), ([], None))
@@ -90,9 +109,11 @@ def in_blocks(program: Program) -> Blocked:
         buffers |= memory.moved
         names = ", ".join([member.kernel.name for member in run])
         lines.append(f"{names}: together, block by block of {memory.cut.blocks}")
+        runs.append(range(at, at + len(run)))
+        small.update(memory.small)
         arena, at = memory.arena, at + len(run)
-    blocked = Program(program.name, list(buffers.values()), kernels, arena, program.errors)
-    return Blocked(blocked, lines)
+    result = Program(program.name, list(buffers.values()), kernels, arena, program.errors)
+    return Merged(Blocked(result, lines), members, runs, small)
 
 
 def is_large(buffer: Buffer) -> bool:
@@ -123,12 +144,28 @@ def settled_runs(
 
 
 def joined(run: list[Member], member: Member) -> list[Member] | None:
-    """The run with one more kernel, as many of whose loops are outer ones as can be."""
+    """The run with one more kernel, as many of whose loops are outer ones as can be.
+
+    A product may go through what it makes in the order of what it is handed, as heads do where
+    their results lie side by side.
+    """
     for level in range(member.level, 0, -1):
-        longer = [*run, replace(member, level=level)]
-        if cut_of(longer) is not None:
-            return longer
+        for turned in orders_of(run, member):
+            longer = [*run, replace(turned, level=level)]
+            if cut_of(longer) is not None:
+                return longer
     return None
+
+
+def orders_of(run: Sequence[Member], member: Member) -> Iterator[Member]:
+    """The kernel with its loops in order of what it writes, and of what the run hands to it."""
+    yield member
+    written = {t.buffer.name for m in run for t in m.touches if t.writes}
+    handed = next((t for t in member.touches if t.buffer.name in written and not t.writes), None)
+    if member.call is not None and handed is not None:
+        turned = member.ordered_by(handed)
+        if turned.order != member.order:
+            yield turned
 
 
 def touched(run: Sequence[Member]) -> Touches:
@@ -309,27 +346,3 @@ def private_of(run: Sequence[Member], users: Users) -> set[str]:
     between = handed_on(run).items()
     temps = {name for name, touches in between if touches[0][1].buffer.kind == "temp"}
     return {name for name in temps if users[name] <= mine}
-
-
-def names_in(block: Block) -> Iterator[str]:
-    """The names of all buffers that a block mentions."""
-    for stmt in block.stmts:
-        pointers: Sequence[object] = ()
-        match stmt:
-            case Load() | Store() | Address() | Grow():
-                yield stmt.buffer.name
-            case CallExtern():
-                pointers = stmt.args
-            case Callback():
-                pointers = stmt.pointers
-            case Run():
-                pointers = (stmt.inputs, stmt.outputs, stmt.arena)
-            case _:
-                for inner in inner_blocks(stmt):
-                    yield from names_in(inner)
-        yield from [p.buffer.name for p in pointers if isinstance(p, Pointer)]
-
-
-def overlap(a: Buffer, b: Buffer) -> bool:
-    """Do two places in the arena share bytes?"""
-    return a.place < b.place + bytes_of(b) and b.place < a.place + bytes_of(a)

@@ -13,20 +13,17 @@ from jit.loop_ir.nodes import (
     Block,
     Buffer,
     CallExtern,
-    Carry,
     Const,
     For,
     Kernel,
-    Load,
     LoopKind,
     Op,
     Pointer,
-    Stmt,
-    Store,
     Value,
     Var,
 )
-from jit.passes.touches import STEPS, Member, Opaque, number
+from jit.passes.copying import Copier
+from jit.passes.touches import STEPS, Member, number
 
 
 class Cut(NamedTuple):
@@ -73,7 +70,7 @@ class Steps(NamedTuple):
         return all(self.start(k) is None for k in range(place, len(self.member.order)))
 
 
-class Merger:
+class Merger(Copier):
     """Writes a run of kernels as one.
 
     `small` are buffers of the run alone, by name, with the elements that a block has of each: they
@@ -83,10 +80,9 @@ class Merger:
     def __init__(
         self, run: Sequence[Member], cut: Cut, small: Mapping[str, int], moved: Mapping[str, Buffer]
     ) -> None:
+        super().__init__()
         self.run, self.cut, self.small, self.moved = run, cut, small, moved
         self.depth = 1
-        self.stmts: list[Stmt] = []
-        self.values: dict[Value, Value] = {}
         self.known: dict[tuple[object, ...], Value] = {}
         self.inside = False
         self.starts: dict[int, Value] = {}
@@ -224,58 +220,12 @@ class Merger:
             args[place] = Pointer(*self.place(pointer_of(call, place).buffer, offset))
         return CallExtern(call.symbol, tuple(args))
 
-    def value(self, value: Value) -> Value:
-        return self.values.get(value, value)
-
     def place(self, buffer: Buffer, offset: Value) -> tuple[Buffer, Value]:
         """Where an element lies: in a smaller buffer, as far from the start of the block."""
         size = self.small.get(buffer.name)
         if size is None:
             return buffer, offset
         return self.moved[buffer.name], self.op("sub", offset, self.starts[size])
-
-    def pointer(self, pointer: Pointer) -> Pointer:
-        return Pointer(*self.place(pointer.buffer, self.value(pointer.offset)))
-
-    def copy(self, stmt: Stmt) -> None:
-        """A statement of the loop of a kernel, with the values that it has in a block."""
-        match stmt:
-            case Op():
-                made = Op(stmt.dtype, stmt.level, stmt.name, tuple(map(self.value, stmt.args)))
-                self.values[stmt] = made
-                self.stmts.append(made)
-            case Load():
-                buffer, offset = self.place(stmt.buffer, self.value(stmt.offset))
-                where = None if stmt.where is None else self.value(stmt.where)
-                other = None if stmt.other is None else self.value(stmt.other)
-                self.values[stmt] = load = Load(stmt.level, buffer, offset, where, other)
-                self.stmts.append(load)
-            case Store():
-                buffer, offset = self.place(stmt.buffer, self.value(stmt.offset))
-                where = None if stmt.where is None else self.value(stmt.where)
-                self.stmts.append(Store(buffer, offset, self.value(stmt.value), where))
-            case For():
-                self.loop(stmt)
-            case CallExtern():
-                args = [
-                    self.pointer(a) if isinstance(a, Pointer) else self.value(a) for a in stmt.args
-                ]
-                self.stmts.append(CallExtern(stmt.symbol, tuple(args), stmt.result))
-            case _:
-                raise Opaque
-
-    def loop(self, loop: For) -> None:
-        outer, self.stmts = self.stmts, []
-        inits = [self.value(carry.init) for carry in loop.carries]
-        for stmt in loop.body.stmts:
-            self.copy(stmt)
-        carries = tuple(
-            Carry(init, c.phi, self.value(c.next), c.result, c.combine)
-            for init, c in zip(inits, loop.carries, strict=True)
-        )
-        body, self.stmts = self.stmts, outer
-        extent = self.value(loop.extent)
-        self.stmts.append(For(loop.var, extent, Block(body), carries, loop.kind, loop.grain))
 
 
 def pointer_of(call: CallExtern, place: int) -> Pointer:

@@ -128,7 +128,7 @@ class Roller:
             return stmt
         pairs = zip(stmt.carries, nexts, strict=True)
         carries = tuple([Carry(c.init, c.phi, after, c.result, c.combine) for c, after in pairs])
-        return For(stmt.var, stmt.extent, body, carries, stmt.kind, stmt.grain)
+        return For(stmt.var, stmt.extent, body, carries, stmt.kind, stmt.grain, stmt.weight)
 
     def table(self, literals: Each) -> Buffer:
         """Literals in memory, once for a program."""

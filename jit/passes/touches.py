@@ -6,25 +6,30 @@ The outer loops of a product are its batch and the rows of its result.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 from typing import NamedTuple, TypeAlias
 
 from jit.loop_ir.nodes import (
     ITEMSIZE,
+    Address,
     Block,
     Buffer,
+    Callback,
     CallExtern,
     Const,
     For,
+    Grow,
     Kernel,
     Load,
     Op,
     Pointer,
+    Run,
     Stmt,
     Store,
     Value,
+    inner_blocks,
     static_extent,
 )
 
@@ -109,6 +114,16 @@ class Member:
                 return None
             count //= extent
         return None
+
+    def ordered_by(self, touch: Touch) -> Member:
+        """The same with the loops in the order of their steps through what `touch` touches."""
+        order = order_of([touch._replace(writes=True)], len(self.extents))
+        return replace(
+            self,
+            order=tuple([self.order[k] for k in order]),
+            extents=tuple([self.extents[k] for k in order]),
+            touches=[turned(t, order) for t in self.touches],
+        )
 
     def along(self, touch: Touch) -> tuple[int, int] | None:
         """(slope, reach): iteration i touches only what lies in [slope * i, slope * i + reach]."""
@@ -301,3 +316,27 @@ def number(value: Value | Pointer) -> int:
     if not isinstance(value, Const):
         raise Opaque
     return int(value.value)
+
+
+def names_in(block: Block) -> Iterator[str]:
+    """The names of all buffers that a block mentions."""
+    for stmt in block.stmts:
+        pointers: Sequence[object] = ()
+        match stmt:
+            case Load() | Store() | Address() | Grow():
+                yield stmt.buffer.name
+            case CallExtern():
+                pointers = stmt.args
+            case Callback():
+                pointers = stmt.pointers
+            case Run():
+                pointers = (stmt.inputs, stmt.outputs, stmt.arena)
+            case _:
+                for inner in inner_blocks(stmt):
+                    yield from names_in(inner)
+        yield from [p.buffer.name for p in pointers if isinstance(p, Pointer)]
+
+
+def overlap(a: Buffer, b: Buffer) -> bool:
+    """Do two places in the arena share bytes?"""
+    return a.place < b.place + bytes_of(b) and b.place < a.place + bytes_of(a)
