@@ -59,6 +59,8 @@ def candidates(
     """What kernels after a run want of arrays of `least` bytes or more that it makes, and that can
     be computed again from no more than one such array.
     """
+    if not runs:
+        return []
     finder = Finder(program, members, least)
     return [again for run in runs for place in run for again in finder.made_by(place, run)]
 

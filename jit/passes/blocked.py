@@ -77,7 +77,7 @@ def in_blocks(program: Program) -> Blocked:
     if not any(is_large(b) for b in program.buffers if b.kind in ("temp", "output")):
         return Blocked(program, [])
     plain = merged(program)
-    found = plain.runs and again.candidates(program, plain.members, plain.runs, LEAST_BYTES)
+    found = again.candidates(program, plain.members, plain.runs, LEAST_BYTES)
     while found:
         longer = merged(again.with_again(program, found))
         kept = [a for a in found if longer.small >= {a.buffer.name, a.name}]
