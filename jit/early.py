@@ -99,10 +99,11 @@ def load_library() -> None:
 
 
 def compile_something() -> None:
-    """Compile a module of one function by the code generator that every first program uses."""
-    from jit import codegen, native
+    """Compile and link a module of one function by what every first program uses."""
+    from jit import codegen, leaving, native
 
-    codegen.compiled(PROGRAM, native.host_target(), codegen.PROGRAMS)
+    del leaving  # imported now, used later
+    native.loadable(codegen.compiled(PROGRAM, native.host_target(), codegen.PROGRAMS))
 
 
 def compile_again() -> None:
