@@ -26,10 +26,11 @@ from jit.loop_ir.nodes import (
     Value,
     Var,
     inner_blocks,
+    static_extent,
 )
 from jit.passes.buffers import rounded
 from jit.passes.copying import Copier
-from jit.passes.touches import Member, Opaque, bytes_of, names_in, overlap
+from jit.passes.touches import Member, Opaque, Span, Toucher, bytes_of, names_in, overlap
 
 MOST_OPERATIONS = 24
 """More, indices among them, are not computed again."""
@@ -97,8 +98,9 @@ class Finder:
     def slice_of(self, place: int, buffer: Buffer) -> Kernel | None:
         """What of a kernel is needed to make a buffer, from what the kernel writes beside it."""
         kernel = self.kernels[place]
+        written = [self.buffers[name] for name in self.written[place]]
         try:
-            return Slice(kernel, buffer).kernel(second(kernel.name))
+            return Slice(kernel, buffer, written).kernel(second(kernel.name))
         except Opaque:
             return None
 
@@ -146,86 +148,150 @@ class Renamer(Copier):
         return Kernel(kernel.name, Block(self.stmts))
 
 
+class Visit(NamedTuple):
+    """Where a kernel loads or stores: which statement in order it is, in which loops."""
+
+    number: int
+    loops: tuple[For, ...]
+
+
 class Slice(Copier):
-    """What of a kernel makes one buffer.
+    """What of a kernel makes one buffer. `written` are all that it writes.
 
     What the kernel stores elsewhere is read from there. Raises Opaque where something is needed
-    that takes long or is not known after the kernel.
+    that takes long, or that is not known after the kernel.
     """
 
-    def __init__(self, kernel: Kernel, buffer: Buffer) -> None:
+    def __init__(self, kernel: Kernel, buffer: Buffer, written: Sequence[Buffer]) -> None:
         super().__init__()
         self.original, self.buffer = kernel, buffer
         self.copied = buffer._replace(name=second(buffer.name))
-        self.stores = {
+        self.written = {b.name: b for b in written}
+        self.visits: dict[Load | Store, Visit] = {}
+        self.visit(kernel.body, ())
+        self.stores: dict[str, list[Store]] = {}
+        for store in stores_of(kernel.body):
+            self.stores.setdefault(store.buffer.name, []).append(store)
+        self.stored = {
             store.value: store
-            for store in stores_of(kernel.body)
-            if store.buffer.kind == "temp" and store.buffer.name != buffer.name and not store.where
+            for stores in self.stores.values()
+            for store in stores
+            if self.lasts(store)
         }
-        self.made: Store | None = None
-        self.path: set[For] = set()
-        self.needed: set[Value | Store] = set()
+        self.path: tuple[For, ...] = ()
+        self.needed: set[Value] = set()
+        self.reads: dict[Store, Value] = {}
         self.depth = 0
+
+    def visit(self, block: Block, around: tuple[For, ...]) -> None:
+        """Note all loads and stores but for those in branches and loops of unknown length."""
+        for stmt in block.stmts:
+            if isinstance(stmt, Load | Store):
+                self.visits[stmt] = Visit(len(self.visits), around)
+            elif isinstance(stmt, For):
+                self.visit(stmt.body, (*around, stmt))
+
+    def span(self, access: Load | Store, count: int) -> Span | None:
+        """The offset of a load or a store by the outermost `count` of its loops."""
+        loops = self.visits[access].loops
+        spans: dict[Value, Span] = {}
+        for place, loop in enumerate(loops):
+            extent = static_extent(loop) or 0
+            slopes = tuple([int(k == place) for k in range(count)])
+            spans[loop.var] = Span(slopes, 0, 0 if place < count else max(extent - 1, 0))
+        return Toucher(None, {}, count).span(access.offset, spans)
+
+    def lasts(self, store: Store) -> bool:
+        """Does the kernel store each of these once, and nothing else there?"""
+        buffer, visit = store.buffer, self.visits.get(store)
+        if visit is None or buffer.kind != "temp" or store.where is not None:
+            return False
+        if len(self.stores[buffer.name]) > 1 or buffer.name == self.buffer.name:
+            return False
+        if any(overlap(buffer, b) for b in self.others(buffer)):
+            return False
+        span = self.span(store, len(visit.loops))
+        if span is None or span.low != span.high:
+            return False
+        reach = 1
+        for slope, loop in sorted(zip(span.slopes, visit.loops, strict=True), key=lambda x: x[0]):
+            extent = static_extent(loop)
+            if extent is None or (extent > 1 and slope < reach):
+                return False
+            reach = max(reach, slope * extent)
+        return True
+
+    def others(self, buffer: Buffer) -> list[Buffer]:
+        """What else of the arena the kernel writes."""
+        return [b for b in self.written.values() if b.kind == "temp" and b.name != buffer.name]
+
+    def is_known_after(self, load: Load) -> bool:
+        """Does a load find the same after the kernel?"""
+        buffer = load.buffer
+        if buffer.kind in ("input", "const"):
+            return True
+        if buffer.kind != "temp" or any(overlap(buffer, b) for b in self.others(buffer)):
+            return False
+        if buffer.name not in self.written:
+            return True
+        store = self.stores.get(buffer.name, [None])[0]
+        return store is not None and self.lasts(store) and self.comes_after(load, store)
+
+    def comes_after(self, load: Load, store: Store) -> bool:
+        """Is what is loaded stored by then? By an earlier loop inside the loops of both, if so."""
+        here, there = self.visits[load], self.visits[store]
+        shared = [a for a, b in zip(here.loops, there.loops, strict=False) if a is b]
+        mine, other = self.span(load, len(shared)), self.span(store, len(shared))
+        if mine is None or other is None or there.number > here.number:
+            return False
+        return mine.slopes == other.slopes and other.low <= mine.low <= mine.high <= other.high
 
     def kernel(self, name: str) -> Kernel:
         """The kernel of that name that makes the copy."""
-        self.look_in(self.original.body, ())
-        if self.made is None or self.made.where is not None:
+        (made, *more) = self.stores.get(self.buffer.name, [None])
+        if made is None or more or made.where is not None or made not in self.visits:
             raise Opaque
-        self.need(self.made.value)
-        self.need(self.made.offset)
-        for loop in self.path:
-            self.need(loop.extent)
+        self.path = self.visits[made].loops
+        for value in (made.value, made.offset, *[loop.extent for loop in self.path]):
+            self.need(value)
         if sum(isinstance(value, Op) for value in self.needed) > MOST_OPERATIONS:
             raise Opaque
         self.block(self.original.body)
         return Kernel(name, Block(self.stmts))
 
-    def look_in(self, block: Block, around: tuple[For, ...]) -> None:
-        """Find the one store to the buffer, and the loops around it."""
-        for stmt in block.stmts:
-            if isinstance(stmt, Store) and stmt.buffer.name == self.buffer.name:
-                if self.made is not None:
-                    raise Opaque
-                self.made, self.path = stmt, set(around)
-            elif isinstance(stmt, For):
-                self.look_in(stmt.body, (*around, stmt))
-            elif any(True for inner in inner_blocks(stmt) for _ in stores_of(inner)):
-                raise Opaque  # a branch, or a loop of unknown length
-
     def need(self, value: Value) -> None:
         """Note what a value is computed from, which is what the kernel stored where it can be."""
         if value in self.needed or isinstance(value, Const):
             return
-        store = self.stores.get(value)
-        if store is not None and not isinstance(value, Load):
-            self.needed |= {value, store}
-            self.need(store.offset)
-            return
         self.needed.add(value)
+        store = self.stored.get(value)
         match value:
-            case Op() if value.name not in INTRINSICS:
-                for arg in value.args:
-                    self.need(arg)
-            case Load() if value.buffer.kind in ("temp", "input", "const"):
+            case Load() if value in self.visits and self.is_known_after(value):
                 for part in (value.offset, value.where, value.other):
                     if part is not None:
                         self.need(part)
+            case _ if store is not None:
+                self.reads[store] = value
+                self.need(store.offset)
+            case Op() if value.name not in INTRINSICS:
+                for arg in value.args:
+                    self.need(arg)
             case Var() if any(value is loop.var for loop in self.path):
                 pass
             case _:
                 raise Opaque
 
     def block(self, block: Block) -> None:
+        read = set(self.reads.values())
         for stmt in block.stmts:
             match stmt:
-                case Op() | Load() if stmt in self.needed and stmt not in self.stores:
+                case Op() | Load() if stmt in self.needed and stmt not in read:
                     self.copy(stmt)
-                case Store() if stmt is self.made:
+                case Store() if stmt.buffer.name == self.buffer.name:
                     self.copy(stmt)
-                case Store() if stmt in self.needed:
-                    offset = self.value(stmt.offset)
-                    self.values[stmt.value] = load = Load(self.depth, stmt.buffer, offset)
+                case Store() if stmt in self.reads:
+                    load = Load(self.depth, stmt.buffer, self.value(stmt.offset))
+                    self.values[stmt.value] = load
                     self.stmts.append(load)
                 case For() if stmt in self.path:
                     self.loop(stmt)

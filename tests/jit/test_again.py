@@ -29,7 +29,8 @@ def layer(spoilt: str = "", made: str = "plain") -> Program:
     beside = b.output("beside", "f64", 1)
     sizes = {"kept": COUNT, "shares": COUNT, "near": COUNT, "more": COUNT, "total": MEMBERS}
     kept, shares, near, more, total = [
-        b.temp(name, "f64", size, place * BYTES) for place, (name, size) in enumerate(sizes.items())
+        b.temp(name, "f64", size, (0 if made == "over it" and place == 1 else place) * BYTES)
+        for place, (name, size) in enumerate(sizes.items())
     ]
     with b.kernel("make"), b.for_(MEMBERS, "parallel") as member:
         start = b.mul(member.i, SIZE)
@@ -40,10 +41,13 @@ def layer(spoilt: str = "", made: str = "plain") -> Program:
             loop.yield_(b.add(loop.carries[0], value))
         (sums,) = loop.results
         if made != "no total":
-            b.store(total, member.i, sums)
+            b.store(total, b.mul(member.i, 0 if made == "one place" else 1), sums)
         with b.for_(SIZE, "vector") as loop:
             place = b.add(start, loop.i)
-            share = b.div(b.load(kept, place), sums)
+            ahead = SIZE if made == "ahead" else 0
+            share = b.div(b.load(kept, b.rem(b.add(place, ahead), COUNT) if ahead else place), sums)
+            if made == "on itself":
+                share = b.add(share, b.load(shares, place))
             if made == "long":
                 share = b.op("log", b.op("exp", share))
             if made == "of two":
@@ -108,7 +112,10 @@ def test_what_is_no_more_cannot_be_read(spoilt: str) -> None:
     assert found_in(layer(spoilt)) == []
 
 
-@pytest.mark.parametrize("made", ["no total", "long", "of two", "twice"])
+@pytest.mark.parametrize(
+    "made",
+    ["no total", "long", "of two", "twice", "over it", "one place", "ahead", "on itself"],
+)
 def test_what_takes_long_or_is_not_known_is_kept(made: str) -> None:
     assert found_in(layer(made=made)) == []
 
