@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from jit.loop_ir.nodes import (
+    FLOATS,
     INTRINSICS,
     Block,
     Buffer,
@@ -254,7 +255,10 @@ class Slice(Copier):
         self.path = self.visits[made].loops
         for value in (made.value, made.offset, *[loop.extent for loop in self.path]):
             self.need(value)
-        if sum(isinstance(value, Op) for value in self.needed) > MOST_OPERATIONS:
+        operations = [value for value in self.needed if isinstance(value, Op)]
+        names = {op.name for op in operations if op.dtype in FLOATS}
+        # A product and a sum may become one instruction, by what else uses the product: other bits.
+        if len(operations) > MOST_OPERATIONS or ("mul" in names and names & {"add", "sub"}):
             raise Opaque
         self.block(self.original.body)
         return Kernel(name, Block(self.stmts))

@@ -40,7 +40,7 @@ class Copier:
         return Pointer(*self.place(pointer.buffer, self.value(pointer.offset)))
 
     def copy(self, stmt: Stmt) -> None:
-        """A statement of the loop of a kernel, with the values that it has in a block."""
+        """A statement, with what its values and buffers are in the copy."""
         match stmt:
             case Op():
                 made = Op(stmt.dtype, stmt.level, stmt.name, tuple(map(self.value, stmt.args)))

@@ -46,6 +46,8 @@ def layer(spoilt: str = "", made: str = "plain") -> Program:
             place = b.add(start, loop.i)
             ahead = SIZE if made == "ahead" else 0
             share = b.div(b.load(kept, b.rem(b.add(place, ahead), COUNT) if ahead else place), sums)
+            if made == "sum of a product":
+                share = b.add(b.mul(b.load(kept, place), sums), 1.0)
             if made == "on itself":
                 share = b.add(share, b.load(shares, place))
             if made == "long":
@@ -114,7 +116,8 @@ def test_what_is_no_more_cannot_be_read(spoilt: str) -> None:
 
 @pytest.mark.parametrize(
     "made",
-    ["no total", "long", "of two", "twice", "over it", "one place", "ahead", "on itself"],
+    ["no total", "long", "of two", "twice", "over it", "one place", "ahead", "on itself"]
+    + ["sum of a product"],
 )
 def test_what_takes_long_or_is_not_known_is_kept(made: str) -> None:
     assert found_in(layer(made=made)) == []
