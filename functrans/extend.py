@@ -1,9 +1,11 @@
 """The seam: all that a backend or another package may import of functrans."""
 
+import sys
+from typing import TYPE_CHECKING
+
 from functrans import primitives, tree
 from functrans.api.arguments import split_arguments
 from functrans.api.border import Staged, array_leaf, finish, stage
-from functrans.api.inspecting import ShapeDtypeStruct, make_jaxpr, shaped
 from functrans.api.tape import Program, Tape
 from functrans.asking import Asked
 from functrans.bind import (
@@ -19,18 +21,6 @@ from functrans.bind import (
 from functrans.collecting import collecting_rarely
 from functrans.config import config
 from functrans.control.call import Engine, call, call_p
-from functrans.control.checkpoint import barrier_p, checkpoint_p
-from functrans.control.cond import cond_p
-from functrans.control.custom import (
-    custom_jvp_call_p,
-    custom_tangent_p,
-    custom_vjp_call_p,
-    forward_of,
-)
-from functrans.control.scan import scan_p
-from functrans.control.solve import linear_solve_p
-from functrans.control.sweep import sweep_p
-from functrans.control.while_loop import while_p
 from functrans.engine import IMPORTED, engine_name, jit, native_engine, plug
 from functrans.errors import (
     ConcretizationError,
@@ -52,6 +42,7 @@ from functrans.errors import (
     user_frame,
     where,
 )
+from functrans.exports import on_demand
 from functrans.ir import (
     Array,
     Atom,
@@ -79,19 +70,58 @@ from functrans.memo.trie import Root, Step
 from functrans.position import Position
 from functrans.primitives import ALL as PRIMITIVES
 from functrans.primitives import derive
-from functrans.primitives.factorisations import Factorisation
+from functrans.primitives.derive import is_provided, provided_among
 from functrans.recording import Trace, stage_walk
 from functrans.surface.operators import operators
 from functrans.surface.promotion import in_range
 from functrans.tracing import Node, Tracer
-from functrans.transforms import (
-    batch_jaxpr,
-    jvp_jaxpr,
-    linearize_jaxpr,
-    partial_eval_jaxpr,
-    simplify,
-    transpose_jaxpr,
-)
+from functrans.transforms.jvp import jvp_jaxpr
+from functrans.transforms.linearize import linearize_jaxpr
+from functrans.transforms.partial_eval import partial_eval_jaxpr
+from functrans.transforms.simplify import simplify
+from functrans.transforms.transpose import transpose_jaxpr
+
+if TYPE_CHECKING:
+    from functrans.api.inspecting import ShapeDtypeStruct, make_jaxpr, shaped
+    from functrans.control.checkpoint import barrier_p, checkpoint_p
+    from functrans.control.cond import cond_p
+    from functrans.control.custom import (
+        custom_jvp_call_p,
+        custom_tangent_p,
+        custom_vjp_call_p,
+    )
+    from functrans.control.scan import scan_p
+    from functrans.control.solve import linear_solve_p
+    from functrans.control.sweep import sweep_p
+    from functrans.control.while_loop import while_p
+    from functrans.primitives.factorisations import Factorisation
+    from functrans.transforms.batching import batch_jaxpr
+
+_HOMES = {
+    "functrans.api.inspecting": (
+        "ShapeDtypeStruct",
+        "make_jaxpr",
+        "shaped",
+    ),
+    "functrans.control.checkpoint": (
+        "barrier_p",
+        "checkpoint_p",
+    ),
+    "functrans.control.cond": ("cond_p",),
+    "functrans.control.custom": (
+        "custom_jvp_call_p",
+        "custom_tangent_p",
+        "custom_vjp_call_p",
+    ),
+    "functrans.control.scan": ("scan_p",),
+    "functrans.control.solve": ("linear_solve_p",),
+    "functrans.control.sweep": ("sweep_p",),
+    "functrans.control.while_loop": ("while_p",),
+    "functrans.primitives.factorisations": ("Factorisation",),
+    "functrans.transforms.batching": ("batch_jaxpr",),
+}
+"""Where the names are made that are imported when they are first asked for."""
+__getattr__ = on_demand(sys.modules[__name__], _HOMES)
 
 __all__ = [
     "IMPORTED",
@@ -168,10 +198,10 @@ __all__ = [
     "finish",
     "format_eqn",
     "format_jaxpr",
-    "forward_of",
     "in_range",
     "is_evaluating",
     "is_inexact",
+    "is_provided",
     "jaxprs_in",
     "jit",
     "jvp_jaxpr",
@@ -185,6 +215,7 @@ __all__ = [
     "partial_eval_jaxpr",
     "plug",
     "primitives",
+    "provided_among",
     "prune",
     "same_type",
     "scan_p",

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from functrans import tree
-from functrans.api import jvp, vjp
+from functrans.api.forward import jvp
+from functrans.api.reverse import vjp
 from functrans.errors import DtypeError, describe, name_of
 from functrans.ir import aval_of, is_inexact
 

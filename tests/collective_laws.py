@@ -10,7 +10,7 @@ import numpy as np
 from functrans.ir import Collective, Jaxpr, MappedAxis, aval_of
 from functrans.primitives import collective
 from functrans.recording import stage_walk
-from functrans.transforms import batch_jaxpr
+from functrans.transforms.batching import batch_jaxpr
 from tests.law_tools import (
     WIDE,
     Arrays,

@@ -14,7 +14,9 @@ from functrans.bind import bind, eval_jaxpr
 from functrans.ir import Collective, Jaxpr, aval_of, check_jaxpr, is_inexact
 from functrans.primitives.derive import full
 from functrans.recording import stage_walk
-from functrans.transforms import jvp_jaxpr, linearize_jaxpr, transpose_jaxpr
+from functrans.transforms.jvp import jvp_jaxpr
+from functrans.transforms.linearize import linearize_jaxpr
+from functrans.transforms.transpose import transpose_jaxpr
 from tests.samples import Sample, Variant
 from tests.samples_of import samples_of
 

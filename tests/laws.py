@@ -16,7 +16,8 @@ import numpy as np
 
 from functrans.ir import Elementwise, MappedAxis, aval_of, check_jaxpr, jaxprs_in
 from functrans.primitives import MODULES
-from functrans.transforms import batch_jaxpr, transpose_jaxpr
+from functrans.transforms.batching import batch_jaxpr
+from functrans.transforms.transpose import transpose_jaxpr
 from tests.collective_laws import collective_under_its_axis
 from tests.definitions import DEFINITIONS
 from tests.law_tools import (

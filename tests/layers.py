@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 # Each layer is a set of modules or packages that may import each other and all that is lower.
 FUNCTRANS = [
-    {"errors", "collecting"},
+    {"errors", "collecting", "exports"},
     {"keypath", "treedef", "containers", "registration", "tree", "tree_util"},
     {"ir"},
     {"typing"},

@@ -16,8 +16,9 @@ from functrans.ir import Elementwise, Jaxpr, MappedAxis, aval_of
 from functrans.primitives import elementwise as e
 from functrans.primitives import structural as st
 from functrans.recording import stage_walk
-from functrans.transforms import Curve, batch_jaxpr, taylor_jaxpr
-from functrans.transforms.taylor import orders_of, packed
+from functrans.transforms.batching import batch_jaxpr
+from functrans.transforms.series import Curve
+from functrans.transforms.taylor import orders_of, packed, taylor_jaxpr
 from jit import native
 from jit.lowering import contraction, convolution, indexing
 from tests.guarded import can_guard, guarded

@@ -9,8 +9,8 @@ import numpy as np
 
 from functrans.bind import eval_jaxpr
 from functrans.ir import Jaxpr, check_jaxpr, is_inexact
-from functrans.transforms import Curve, taylor_jaxpr
-from functrans.transforms.taylor import Coefficients, orders_of, packed, unpacked
+from functrans.transforms.series import Curve
+from functrans.transforms.taylor import Coefficients, orders_of, packed, taylor_jaxpr, unpacked
 from tests.law_tools import WIDE, Arrays, Case, agree, cases, eps, jvp_program, random_like
 
 ORDER = 3

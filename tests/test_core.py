@@ -19,8 +19,10 @@ from functrans.ir import Aval, Jaxpr, Primitive, Var, check_jaxpr, jaxprs_in
 from functrans.ir.check import JaxprTypeError
 from functrans.ir.jaxpr import Eqn
 from functrans.primitives import ALL
-from functrans.transforms import jvp_jaxpr, linearize_jaxpr, simplify
 from functrans.transforms.cache import derived
+from functrans.transforms.jvp import jvp_jaxpr
+from functrans.transforms.linearize import linearize_jaxpr
+from functrans.transforms.simplify import simplify
 
 X = np.array([0.3, -0.7, 1.2])
 

@@ -18,7 +18,7 @@ from functrans.primitives.structural import convert_p
 from functrans.recording import Argument, Trace, root_of, tracing
 from functrans.surface.promotion import is_unlike_arrays
 from functrans.tracing import Tracer
-from functrans.transforms import simplify
+from functrans.transforms.simplify import simplify
 
 Function = Callable[..., Any]
 

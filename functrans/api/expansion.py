@@ -23,14 +23,16 @@ from functrans.primitives.derive import broadcast_at, full
 from functrans.primitives.elementwise import times
 from functrans.primitives.structural import concatenate, convert
 from functrans.recording import stage_walk
-from functrans.transforms import Curve, simplify, taylor_jaxpr
 from functrans.transforms.cache import derived
+from functrans.transforms.series import Curve
+from functrans.transforms.simplify import simplify
 from functrans.transforms.taylor import (
     Coefficients,
     Orders,
     orders_of,
     packed,
     packed_avals,
+    taylor_jaxpr,
     unpacked,
 )
 

@@ -17,7 +17,10 @@ from functrans.bind import is_evaluating
 from functrans.control.steps import in_steps
 from functrans.errors import TransformTypeError, describe, name_of, where
 from functrans.ir import Aval, Jaxpr, is_inexact
-from functrans.transforms import jvp_jaxpr, linearize_jaxpr, require_linear, transpose_jaxpr
+from functrans.transforms.affine import require_linear
+from functrans.transforms.jvp import jvp_jaxpr
+from functrans.transforms.linearize import linearize_jaxpr
+from functrans.transforms.transpose import transpose_jaxpr
 
 
 def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:

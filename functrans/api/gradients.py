@@ -10,7 +10,7 @@ import numpy as np
 
 from functrans.api.arguments import Argnums, plain_places, split_arguments
 from functrans.api.border import Function, Staged, finish, run, stage, zeros
-from functrans.api.gradient_programs import Gradient, value_and_grad_jaxpr, within_memory
+from functrans.api.gradient_programs import Gradient, value_and_grad_jaxpr
 from functrans.api.quick import Call, Quick
 from functrans.api.results import AuxOutput
 from functrans.api.reverse import Before
@@ -146,6 +146,8 @@ class _ValueAndGrad:
         tape = Tape([True] * len(leaves))
         build = value_and_grad_jaxpr
         if self.memory is not None:
+            from functrans.api.budget import within_memory
+
             build = functools.partial(
                 within_memory, memory=self.memory, what=f"{what} of {name_of(f)}"
             )

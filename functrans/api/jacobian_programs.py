@@ -22,9 +22,10 @@ from functrans.ir.aval import Shape
 from functrans.primitives import structural
 from functrans.primitives.derive import full
 from functrans.recording import stage_walk
-from functrans.transforms import batch_jaxpr, linearize_jaxpr, simplify
+from functrans.transforms.batching import batch_jaxpr
 from functrans.transforms.cache import derived
-from functrans.transforms.linearize import Linearized
+from functrans.transforms.linearize import Linearized, linearize_jaxpr
+from functrans.transforms.simplify import simplify
 
 T = TypeVar("T")
 Flags = tuple[bool, ...]

@@ -24,8 +24,7 @@ from functrans.errors import (
 )
 from functrans.ir import Aval, Jaxpr, MappedAxis, aval_of
 from functrans.recording import stage_walk
-from functrans.transforms import batch_jaxpr
-from functrans.transforms.batching import move_to
+from functrans.transforms.batching import batch_jaxpr, move_to
 from functrans.transforms.cache import derived
 
 

@@ -13,7 +13,7 @@ from functrans.api.tape import Tape
 from functrans.bind import eval_jaxpr
 from functrans.errors import name_of
 from functrans.ir import Aval, aval_of, is_inexact
-from functrans.transforms import Linearized
+from functrans.transforms.linearize import Linearized
 
 
 class Point:

@@ -60,3 +60,7 @@ def checkpoint(
         return tree.unflatten(staged.out_tree, outs)
 
     return checkpointed
+
+
+remat = checkpoint
+"""Its older name."""

@@ -14,7 +14,7 @@ from functrans.api.tangents import check_tangents
 from functrans.api.tape import Tape, add_bar
 from functrans.control.steps import in_steps
 from functrans.ir import Aval
-from functrans.transforms import Linearized, linearize_jaxpr
+from functrans.transforms.linearize import Linearized, linearize_jaxpr
 
 
 def vjp(f: Function, *primals: Any, has_aux: bool = False) -> Any:

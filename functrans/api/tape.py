@@ -19,7 +19,8 @@ from functrans.config import config
 from functrans.errors import ConcretizationError
 from functrans.ir import Jaxpr, is_inexact, jaxprs_in
 from functrans.memo.trie import Leaf
-from functrans.transforms import Linearized, linearize_jaxpr, transpose_jaxpr
+from functrans.transforms.linearize import Linearized, linearize_jaxpr
+from functrans.transforms.transpose import transpose_jaxpr
 
 Flags = tuple[bool, ...]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from functrans.bind import bind, eval_jaxpr, is_evaluating
 from functrans.forcing import Hooks, provide_hooks
@@ -19,15 +19,17 @@ from functrans.ir import (
     Var,
     any_acts,
 )
+from functrans.primitives.derive import provide
 from functrans.primitives.structural import stop_gradient_p
-from functrans.transforms.batching import batch_jaxpr
 from functrans.transforms.cache import derived
 from functrans.transforms.jvp import jvp_jaxpr
 from functrans.transforms.partial_eval import partial_eval_jaxpr
-from functrans.transforms.series import Curve
 from functrans.transforms.simplify import simplify
-from functrans.transforms.taylor import Coefficients, orders_of, packed, taylor_jaxpr, unpacked
 from functrans.transforms.transpose import transpose_jaxpr
+
+if TYPE_CHECKING:
+    from functrans.transforms.series import Curve
+    from functrans.transforms.taylor import Coefficients
 
 
 class Engine(Protocol):
@@ -92,6 +94,8 @@ def call_batch(
     engine: Any,
 ) -> tuple[list[Any], list[int | None]]:
     """The call of the batched jaxpr."""
+    from functrans.transforms.batching import batch_jaxpr
+
     batched, out_dims = batch_jaxpr(jaxpr, axis, tuple(dims))
     outs = call(batched, *operands, name=f"vmap({name})", engine=engine)
     return outs, list(out_dims)
@@ -101,6 +105,8 @@ def call_taylor(
     curve: Curve, coefficients: list[Coefficients], *, jaxpr: Jaxpr, name: str, engine: Any
 ) -> list[Coefficients]:
     """The call of the Taylor jaxpr."""
+    from functrans.transforms.taylor import orders_of, packed, taylor_jaxpr, unpacked
+
     program, orders = taylor_jaxpr(jaxpr, curve, orders_of(coefficients))
     outs = call(program, *packed(coefficients), name=f"taylor({name})", engine=engine)
     return unpacked(outs, orders, curve)
@@ -156,17 +162,20 @@ def call_effects(*, jaxpr: Jaxpr, name: str, engine: Any) -> Effect:
     return jaxpr.effect
 
 
-call_p = Primitive(
-    name="call",
-    abstract_eval=call_abstract_eval,
-    impl=call_impl,
-    jvp=call_jvp,
-    transpose=call_transpose,
-    batch=call_batch,
-    partial_eval=call_partial_eval,
-    taylor=call_taylor,
-    effects=call_effects,
-    cheap=False,
+call_p = provide(
+    Primitive(
+        name="call",
+        abstract_eval=call_abstract_eval,
+        impl=call_impl,
+        jvp=call_jvp,
+        transpose=call_transpose,
+        batch=call_batch,
+        partial_eval=call_partial_eval,
+        taylor=call_taylor,
+        effects=call_effects,
+        stands_for=lambda *, jaxpr, **params: jaxpr,
+        cheap=False,
+    )
 )
 
 provide_hooks(Hooks(call=call_p, stop_gradient=stop_gradient_p))

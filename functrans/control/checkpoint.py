@@ -20,6 +20,7 @@ from functrans.ir import (
     acts,
     without_effects,
 )
+from functrans.primitives.derive import provide
 from functrans.transforms.batching import batch_jaxpr
 from functrans.transforms.jvp import jvp_jaxpr
 from functrans.transforms.partial_eval import partial_eval_jaxpr
@@ -176,18 +177,21 @@ def checkpoint_effects(*, jaxpr: Jaxpr, policy: Any) -> Effect:
     return jaxpr.effect
 
 
-checkpoint_p = Primitive(
-    name="checkpoint",
-    abstract_eval=checkpoint_abstract_eval,
-    impl=lambda *xs, jaxpr, policy: eval_jaxpr(jaxpr, xs),
-    jvp=checkpoint_jvp,
-    transpose=checkpoint_transpose,
-    batch=checkpoint_batch,
-    partial_eval=checkpoint_partial_eval,
-    taylor=checkpoint_taylor,
-    effects=checkpoint_effects,
-    cheap=False,
-    opaque=True,
+checkpoint_p = provide(
+    Primitive(
+        name="checkpoint",
+        abstract_eval=checkpoint_abstract_eval,
+        impl=lambda *xs, jaxpr, policy: eval_jaxpr(jaxpr, xs),
+        jvp=checkpoint_jvp,
+        transpose=checkpoint_transpose,
+        batch=checkpoint_batch,
+        partial_eval=checkpoint_partial_eval,
+        taylor=checkpoint_taylor,
+        effects=checkpoint_effects,
+        stands_for=lambda *, jaxpr, **params: jaxpr,
+        cheap=False,
+        opaque=True,
+    )
 )
 
 

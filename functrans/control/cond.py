@@ -47,7 +47,7 @@ from functrans.ir import (
     jaxprs_in,
 )
 from functrans.primitives import elementwise as e
-from functrans.primitives.derive import full, move_axis
+from functrans.primitives.derive import full, move_axis, provide
 from functrans.primitives.structural import broadcast, select
 from functrans.recording import stage_walk
 from functrans.transforms.batching import Dims, batch_jaxpr
@@ -347,17 +347,19 @@ def _place(atom: Atom, among: list[Var]) -> int | None:
     return next((i for i, v in enumerate(among) if v is atom), None)
 
 
-cond_p = Primitive(
-    name="cond",
-    abstract_eval=cond_abstract_eval,
-    impl=cond_impl,
-    jvp=cond_jvp,
-    transpose=cond_transpose,
-    batch=cond_batch,
-    partial_eval=cond_partial_eval,
-    taylor=cond_taylor,
-    follow=cond_follow,
-    narrow=cond_narrow,
-    effects=cond_effects,
-    cheap=False,
+cond_p = provide(
+    Primitive(
+        name="cond",
+        abstract_eval=cond_abstract_eval,
+        impl=cond_impl,
+        jvp=cond_jvp,
+        transpose=cond_transpose,
+        batch=cond_batch,
+        partial_eval=cond_partial_eval,
+        taylor=cond_taylor,
+        follow=cond_follow,
+        narrow=cond_narrow,
+        effects=cond_effects,
+        cheap=False,
+    )
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 from functrans.bind import bind, eval_jaxpr
 from functrans.ir import Aval, Effect, Jaxpr, Linear, MappedAxis, Primitive, aval_of, is_inexact
-from functrans.primitives.derive import full, instantiate
+from functrans.primitives.derive import full, instantiate, provide
 from functrans.primitives.structural import reduce_sum_p
 from functrans.recording import stage_walk
 from functrans.transforms.affine import require_linear
@@ -122,15 +122,18 @@ def _effect(*, jaxpr: Jaxpr, **params: Any) -> Effect:
     return jaxpr.effect
 
 
-custom_jvp_call_p = Primitive(
-    name="custom_jvp_call",
-    abstract_eval=_out_avals,
-    impl=_evaluated,
-    jvp=custom_jvp_call_jvp,
-    transpose=custom_jvp_call_transpose,
-    batch=custom_jvp_call_batch,
-    effects=_effect,
-    cheap=False,
+custom_jvp_call_p = provide(
+    Primitive(
+        name="custom_jvp_call",
+        abstract_eval=_out_avals,
+        impl=_evaluated,
+        jvp=custom_jvp_call_jvp,
+        transpose=custom_jvp_call_transpose,
+        batch=custom_jvp_call_batch,
+        effects=_effect,
+        stands_for=lambda *, jaxpr, **params: jaxpr,
+        cheap=False,
+    )
 )
 
 
@@ -229,15 +232,18 @@ def sum_outputs(jaxpr: Jaxpr, chosen: tuple[bool, ...]) -> Jaxpr:
     return stage_walk(walk, jaxpr.in_avals, "vmap")
 
 
-custom_vjp_call_p = Primitive(
-    name="custom_vjp_call",
-    abstract_eval=_out_avals,
-    impl=_evaluated,
-    jvp=custom_vjp_call_jvp,
-    transpose=lambda cts, *operands, jaxpr, **params: transposed_in_place(jaxpr, operands, cts),
-    batch=custom_vjp_call_batch,
-    effects=_effect,
-    cheap=False,
+custom_vjp_call_p = provide(
+    Primitive(
+        name="custom_vjp_call",
+        abstract_eval=_out_avals,
+        impl=_evaluated,
+        jvp=custom_vjp_call_jvp,
+        transpose=lambda cts, *operands, jaxpr, **params: transposed_in_place(jaxpr, operands, cts),
+        batch=custom_vjp_call_batch,
+        effects=_effect,
+        stands_for=lambda *, jaxpr, **params: jaxpr,
+        cheap=False,
+    )
 )
 
 
@@ -319,12 +325,15 @@ def custom_tangent_batch(
     return outs, [0] * len(outs)
 
 
-custom_tangent_p = Primitive(
-    name="custom_tangent",
-    abstract_eval=custom_tangent_abstract_eval,
-    impl=custom_tangent_impl,
-    jvp=custom_tangent_jvp,
-    transpose=custom_tangent_transpose,
-    batch=custom_tangent_batch,
-    cheap=False,
+custom_tangent_p = provide(
+    Primitive(
+        name="custom_tangent",
+        abstract_eval=custom_tangent_abstract_eval,
+        impl=custom_tangent_impl,
+        jvp=custom_tangent_jvp,
+        transpose=custom_tangent_transpose,
+        batch=custom_tangent_batch,
+        stands_for=lambda *, bwd, num_residuals, **params: forward_of(bwd, num_residuals),
+        cheap=False,
+    )
 )

@@ -17,7 +17,7 @@ from functrans.bind import bind, eval_jaxpr
 from functrans.control.bodies import cut, require_types, restricted
 from functrans.errors import NonLinearError, TransformTypeError
 from functrans.ir import Aval, Effect, Jaxpr, Linear, MappedAxis, Primitive, aval_of
-from functrans.primitives.derive import add_all, full
+from functrans.primitives.derive import add_all, full, provide
 from functrans.primitives.elementwise import neg
 from functrans.transforms.batching import batch_jaxpr, move_to
 from functrans.transforms.jvp import eval_jvp
@@ -136,13 +136,16 @@ def _effect(*, solve: Jaxpr, **params: Any) -> Effect:
     return solve.effect
 
 
-linear_solve_p = Primitive(
-    name="linear_solve",
-    abstract_eval=linear_solve_abstract_eval,
-    impl=_evaluated,
-    jvp=linear_solve_jvp,
-    transpose=linear_solve_transpose,
-    batch=linear_solve_batch,
-    effects=_effect,
-    cheap=False,
+linear_solve_p = provide(
+    Primitive(
+        name="linear_solve",
+        abstract_eval=linear_solve_abstract_eval,
+        impl=_evaluated,
+        jvp=linear_solve_jvp,
+        transpose=linear_solve_transpose,
+        batch=linear_solve_batch,
+        effects=_effect,
+        stands_for=lambda *, solve, **params: solve,
+        cheap=False,
+    )
 )

@@ -22,10 +22,10 @@ from functrans.control import (
     stepping,
     sweep_batch,
     sweep_forward,
-    sweep_narrow,
     sweep_reverse,
     trajectories,
 )
+from functrans.control.sweep import sweep_p
 from functrans.ir import Effect, Jaxpr, MappedAxis, Primitive
 from functrans.primitives.derive import provide
 from functrans.transforms.series import Curve
@@ -84,10 +84,10 @@ while_p = provide(
         jvp=while_jvp,
         transpose=while_transpose,
         batch=while_batch,
-        partial_eval=sweep_forward.partial_eval,
+        partial_eval=sweep_p.partial_eval,
         taylor=while_taylor,
         follow=while_follow,
-        narrow=sweep_narrow.narrow,
+        narrow=sweep_p.narrow,
         effects=while_effects,
         cheap=False,
     )

@@ -111,6 +111,8 @@ class Primitive:
     taylor        : see transforms/taylor.py; only primitives that hold a jaxpr have one: for all
                     others the Taylor rule follows from jvp
     effects       : (**params) -> Effect; what an equation of this primitive does
+    stands_for    : (**params) -> jaxpr: an equation is no more than the equations of this one,
+                    compiled in its place; what holds bodies that stay apart has none
     cheap         : computing it again costs less than keeping its result
     opaque        : simplification and fusion may not look through it or merge two of it
     """
@@ -127,6 +129,7 @@ class Primitive:
     taylor: Callable[..., list[list[Any]]] | None = None
     effects: Callable[..., Effect] | None = None
     property: Property = None
+    stands_for: Callable[..., Any] | None = None
     cheap: bool = True
     opaque: bool = False
 

@@ -1,6 +1,6 @@
 """functrans.lax: operations on exact operands, with JAX's names; nothing is promoted silently."""
 
-from functrans.api import stop_gradient
+from functrans.api.modes import stop_gradient
 from functrans.lax.branches import cond, switch
 from functrans.lax.collectives import (
     all_gather,

@@ -19,7 +19,9 @@ from functrans.lax.staging import Leaves, sharing_consts, stage_abstract
 from functrans.primitives.derive import full
 from functrans.primitives.elementwise import neg
 from functrans.surface.promotion import cast
-from functrans.transforms import eval_jvp, require_linear, transpose_jaxpr
+from functrans.transforms.affine import require_linear
+from functrans.transforms.jvp import eval_jvp
+from functrans.transforms.transpose import transpose_jaxpr
 
 Solve = Callable[[Function, Any], Any]
 

@@ -15,7 +15,7 @@ from functrans.ir import Aval, Eqn, Jaxpr, Primitive, Var, aval_of, inlined, int
 from functrans.recording import stage_walk
 from functrans.surface.promotion import cast, placeholder
 from functrans.tracing import Tracer
-from functrans.transforms import simplify
+from functrans.transforms.simplify import simplify
 
 
 def apply_program(walk: Callable[..., list[Any]], operands: Sequence[Any]) -> list[Any]:

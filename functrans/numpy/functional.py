@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from functrans import tree
-from functrans.api import vmap
+from functrans.api.mapping import vmap
 from functrans.errors import ShapeError, describe
 from functrans.ir import aval_of
 from functrans.primitives import structural as p

@@ -142,6 +142,16 @@ def provided(name: str) -> Primitive:
     return _TABLE[name]
 
 
+def is_provided(primitive: Primitive) -> bool:
+    """Is it one that `provide` was given?"""
+    return _TABLE.get(primitive.name) is primitive
+
+
+def provided_among(*names: str) -> frozenset[Primitive]:
+    """Those that there are: of what no file that was imported provides, no program holds any."""
+    return frozenset([_TABLE[name] for name in names if name in _TABLE])
+
+
 def batching_elementwise(primitive: Callable[[], Primitive]) -> Callable[..., Any]:
     """The batch rule of anything that acts position by position on operands of one shape."""
 
