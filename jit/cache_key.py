@@ -26,17 +26,8 @@ from functrans.extend import (
     Jaxpr,
     Literal,
     Var,
-    call_p,
-    checkpoint_p,
-    cond_p,
-    custom_jvp_call_p,
-    custom_tangent_p,
-    custom_vjp_call_p,
-    linear_solve_p,
+    is_provided,
     primitives,
-    scan_p,
-    sweep_p,
-    while_p,
 )
 from jit import disk_cache
 from jit.disk_cache import DIGEST, blake2b
@@ -46,19 +37,6 @@ from jit.processor import processor
 
 VERSION = 2
 """The version of marshal's format: the last one in which equal values have equal bytes."""
-INNER = {
-    call_p: "jaxpr",
-    checkpoint_p: "jaxpr",
-    custom_jvp_call_p: "jaxpr",
-    custom_vjp_call_p: "jaxpr",
-    custom_tangent_p: "bwd",
-    linear_solve_p: "solve",
-}
-"""Equations that stand for those of a jaxpr in their params: of the rest of these, nothing is left
-in the code but what is named beside."""
-CONTROL = frozenset({cond_p, scan_p, while_p, sweep_p})
-"""Equations whose jaxprs are params like others: their bodies stay apart in the code."""
-BESIDE = {custom_tangent_p: "num_residuals"}
 SETTLED = 10.0
 """Seconds: sources that changed later than this before functrans was imported may have done so
 while it was, or since, and then the code that runs is not the code that is read here."""
@@ -128,8 +106,7 @@ class Contents:
         for eqn in jaxpr.eqns:
             primitive = eqn.primitive
             name = primitive.name
-            own = primitive in INNER or primitive in CONTROL
-            if PRIMITIVES.get(name) is not primitive and not own:
+            if PRIMITIVES.get(name) is not primitive and not is_provided(primitive):
                 raise Unkeyed(name)
             parts.append(name)
             for atom in eqn.inputs:
@@ -138,13 +115,11 @@ class Contents:
             if name == "pure_callback":
                 parts.append(self.factorisation(eqn))
             elif params:
-                inner = INNER.get(primitive)
-                if inner is None:
+                stands_for = primitive.stands_for
+                if stands_for is None:
                     parts.append(tuple([(k, self.value(v)) for k, v in params.items()]))
-                else:
-                    beside = BESIDE.get(primitive)
-                    number = None if beside is None else self.value(params[beside])
-                    parts.append((content_of(params[inner]), number))
+                else:  # Nothing else of the params is left in the code.
+                    parts.append(content_of(stands_for(**params)))
             else:
                 parts.append(None)
             if primitive in CHECKED:

@@ -34,18 +34,15 @@ from jit.codegen import module_code
 from jit.dispatch import Dispatcher
 from jit.emit import emit_program
 from jit.fusion import Plan
-from jit.loop_ir.check import check_program
 from jit.loop_ir.nodes import Program
-from jit.loop_ir.pprint import format_program
 from jit.lowering.rules import runtime_calls
 from jit.passes.blocked import in_blocks
-from jit.passes.explain import explain
 from jit.passes.lines import kernel_lines
 from jit.passes.loops import Written, write_program
-from jit.passes.nested import Nesting
-from jit.passes.prepare import inline_calls, to_graph
+from jit.passes.prepare import inline_calls
 from jit.passes.rolled import rolled
 from jit.passes.sharing import shared_plan
+from jit.passes.whole import whole_graph
 from jit.runtime import callbacks, symbols, threads
 
 CHECKED = os.environ.get("FUNCTRANS_CHECK", "") not in ("", "0")
@@ -105,6 +102,8 @@ class Executable:
             case "jaxpr":
                 return str(self.jaxpr)
             case "loops":
+                from jit.loop_ir.pprint import format_program
+
                 return format_program(self.program)
             case "llvm":
                 return self.native.llvm_text
@@ -117,6 +116,8 @@ class Executable:
 
     def compile_report(self) -> Report:
         """What compiling took and decided, and what calls have donated until now."""
+        from jit.passes.explain import explain
+
         details = explain(self.jaxpr)
         return replace(self.report, donated=self.dispatch.donations(), details=details)
 
@@ -161,15 +162,17 @@ def compile_jaxpr(jaxpr: Jaxpr, donate: Sequence[int] = ()) -> Executable:
             check_jaxpr(prepared)
         taken = match_donated(prepared, donate)
     with timer.stage("fuse"):
-        nesting = Nesting(callback)
-        graph = to_graph(prepared, nesting.expand, taken)
+        errors: list[str] = []
+        graph = whole_graph(prepared, callback, errors, taken)
         symbols.prepare(name for eqn in graph.eqns for name in runtime_calls(eqn))
         plan = shared_plan(graph)
     with timer.stage("loops"):
-        written = write_program(plan, "program", taken, callback, nesting.errors)
+        written = write_program(plan, "program", taken, callback, errors)
         program, together = in_blocks(written.program)
         program, loops = rolled(program)
         if CHECKED:
+            from jit.loop_ir.check import check_program
+
             check_program(program)
     target = native.host_target()
     with timer.stage("llvm"):

@@ -10,10 +10,8 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 
 from functrans.extend import Atom, Eqn, Var
-from jit.lowering.contraction import looped_dot_p
-from jit.lowering.convolution import looped_conv_p
 from jit.lowering.graph import Graph, view_base
-from jit.lowering.rules import INDEXED, ROOTS, SCALARS
+from jit.lowering.rules import INDEXED, PRODUCTS, ROOTS, SCALARS
 from jit.lowering.walk import scalar_cost
 
 CHEAP = 4.0
@@ -167,7 +165,7 @@ def rereads(eqn: Eqn, atom: Var) -> bool:
         return min(eqn.params["axes"], default=0) < max(own, default=-1)
     if eqn.primitive.name == "gather":
         return eqn.outputs[0].aval.size > size
-    return eqn.primitive in (looped_dot_p, looped_conv_p)
+    return eqn.primitive in PRODUCTS
 
 
 def is_heavy_join(eqn: Eqn, costs: dict[Var, float]) -> bool:

@@ -7,26 +7,85 @@ Replacing a C function by a formula is one line there.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
+from importlib import import_module
 from typing import Literal, TypeAlias
 
 from jit.conversions import rounded
-from jit.intrinsics import (
-    error,
-    exponential,
-    gamma,
-    inverse,
-    logarithm,
-    power,
-    trigonometric,
-    waves,
-)
+from jit.intrinsics import trigonometric
 from jit.intrinsics.algebra import Careful, F, Maths, several
-from jit.loop_ir.nodes import DType
+from jit.loop_ir.nodes import COMPLEX_PARTS, DType
 from jit.names import COLD
 from jit.vectors import Target, Writer, mangled, register, vector
 
 Generator: TypeAlias = Callable[..., F]
+
+
+GENERATORS: dict[str, str] = {
+    "exp": "exponential.exp",
+    "exp2": "exponential.exp2",
+    "expm1": "exponential.expm1",
+    "tanh": "exponential.tanh",
+    "logistic": "exponential.logistic",
+    "log": "logarithm.log",
+    "log2": "logarithm.log2",
+    "log10": "logarithm.log10",
+    "log1p": "logarithm.log1p",
+    "sin": "trigonometric.sin",
+    "cos": "trigonometric.cos",
+    "tan": "trigonometric.tan",
+    "pow": "power.pow",
+    "fmod": "power.fmod",
+    "erf": "error.erf",
+    "erfc": "error.erfc",
+    "erfinv": "error.erfinv",
+    "sinh": "exponential.sinh",
+    "cosh": "exponential.cosh",
+    "asin": "inverse.asin",
+    "acos": "inverse.acos",
+    "atan": "inverse.atan",
+    "atan2": "inverse.atan2",
+    "asinh": "inverse.asinh",
+    "acosh": "inverse.acosh",
+    "atanh": "inverse.atanh",
+    "lgamma": "gamma.lgamma",
+    "digamma": "gamma.digamma",
+    "cbrt": "inverse.cbrt",
+    "exp_cos": "waves.exp_cos",
+    "exp_sin": "waves.exp_sin",
+    "cosh_cos": "waves.cosh_cos",
+    "cosh_sin": "waves.cosh_sin",
+    "sinh_cos": "waves.sinh_cos",
+    "sinh_sin": "waves.sinh_sin",
+    "tanh_re": "waves.tanh_re",
+    "tanh_im": "waves.tanh_im",
+    "norm": "waves.norm",
+    "norm_rest": "waves.norm_rest",
+}
+"""The formula of each function, and the file that it stands in."""
+PARTS: dict[str, str] = {
+    "any log": "logarithm.log_of_any",
+    "any log2": "logarithm.log2_of_any",
+    "any log10": "logarithm.log10_of_any",
+    "signed pow": "power.signed_pow",
+    "reflected lgamma": "gamma.reflected_lgamma",
+    "reflected digamma": "gamma.reflected_digamma",
+}
+"""What formulas call where arguments are rare."""
+BY_DOUBLE = COMPLEX_PARTS | {"fmod", "lgamma", "digamma"}
+"""Functions of floats that go by way of double."""
+# Formulas so short that the call and the spills around it show: 15 to 20 % for exp.
+SHORT = frozenset({"exp", "exp2", "log", "log2", "log10", "sin", "cos", "logistic", "atan2"})
+# Those that are so short for floats alone.
+SHORT_SINGLE = SHORT | {"tan", "atan", "tanh", "pow"}
+# What a loop that takes long gains from as well: what it keeps in registers stays there.
+MOST = SHORT | {"tan", "atan", "tanh", "erf", "erfc", "expm1", "log1p"}
+InPlace: TypeAlias = Literal["none", "short", "most"]
+"""Which functions a loop writes in place."""
+
+
+# C functions that are right to one unit everywhere: what runs once is not worth compiling another.
+LIBRARY = frozenset({"exp", "exp2", "log", "log2", "sin", "cos", "pow"})
 
 
 def through_double(formula: Generator) -> Generator:
@@ -41,68 +100,12 @@ def through_double(formula: Generator) -> Generator:
     return both
 
 
-GENERATORS: dict[str, Generator] = {
-    "exp": exponential.exp,
-    "exp2": exponential.exp2,
-    "expm1": exponential.expm1,
-    "tanh": exponential.tanh,
-    "logistic": exponential.logistic,
-    "log": logarithm.log,
-    "log2": logarithm.log2,
-    "log10": logarithm.log10,
-    "log1p": logarithm.log1p,
-    "sin": trigonometric.sin,
-    "cos": trigonometric.cos,
-    "tan": trigonometric.tan,
-    "pow": power.pow,
-    "fmod": through_double(power.fmod),
-    "erf": error.erf,
-    "erfc": error.erfc,
-    "erfinv": error.erfinv,
-    "sinh": exponential.sinh,
-    "cosh": exponential.cosh,
-    "asin": inverse.asin,
-    "acos": inverse.acos,
-    "atan": inverse.atan,
-    "atan2": inverse.atan2,
-    "asinh": inverse.asinh,
-    "acosh": inverse.acosh,
-    "atanh": inverse.atanh,
-    "lgamma": through_double(gamma.lgamma),
-    "digamma": through_double(gamma.digamma),
-    "cbrt": inverse.cbrt,
-    "exp_cos": through_double(waves.exp_cos),
-    "exp_sin": through_double(waves.exp_sin),
-    "cosh_cos": through_double(waves.cosh_cos),
-    "cosh_sin": through_double(waves.cosh_sin),
-    "sinh_cos": through_double(waves.sinh_cos),
-    "sinh_sin": through_double(waves.sinh_sin),
-    "tanh_re": through_double(waves.tanh_re),
-    "tanh_im": through_double(waves.tanh_im),
-    "norm": through_double(waves.norm),
-    "norm_rest": through_double(waves.norm_rest),
-}
-PARTS: dict[str, Generator] = {
-    "any log": logarithm.log_of_any,
-    "any log2": logarithm.log2_of_any,
-    "any log10": logarithm.log10_of_any,
-    "signed pow": power.signed_pow,
-    "reflected lgamma": gamma.reflected_lgamma,
-    "reflected digamma": gamma.reflected_digamma,
-}
-"""What formulas call where arguments are rare."""
-# Formulas so short that the call and the spills around it show: 15 to 20 % for exp.
-SHORT = frozenset({"exp", "exp2", "log", "log2", "log10", "sin", "cos", "logistic", "atan2"})
-# Those that are so short for floats alone.
-SHORT_SINGLE = SHORT | {"tan", "atan", "tanh", "pow"}
-# What a loop that takes long gains from as well: what it keeps in registers stays there.
-MOST = SHORT | {"tan", "atan", "tanh", "erf", "erfc", "expm1", "log1p"}
-InPlace: TypeAlias = Literal["none", "short", "most"]
-"""Which functions a loop writes in place."""
-
-
-# C functions that are right to one unit everywhere: what runs once is not worth compiling another.
-LIBRARY = frozenset({"exp", "exp2", "log", "log2", "sin", "cos", "pow"})
+@cache
+def generator(name: str) -> Generator:
+    """What writes a function: its file is imported when a program first calls it."""
+    file, formula = (GENERATORS.get(name) or PARTS[name]).split(".")
+    found: Generator = getattr(import_module(f"jit.intrinsics.{file}"), formula)
+    return through_double(found) if name in BY_DOUBLE else found
 
 
 class Intrinsics:
@@ -144,7 +147,7 @@ class Intrinsics:
         short = SHORT if scalar == "double" else SHORT_SINGLE
         if name in {"none": (), "short": short, "most": MOST | short}[in_place]:
             m = Maths(w, scalar, lanes, self)
-            found = GENERATORS[name](m, *[F(m, a) for a in args])
+            found = generator(name)(m, *[F(m, a) for a in args])
             return rounded(w, dtype, lanes, found.text)
         if name in GENERATORS:
             function = self.formula(name, scalar, lanes, len(args))
@@ -187,8 +190,7 @@ class Intrinsics:
             self._written.add(function)
             w = Writer(self.target, self.declares, self.externals)
             m = Maths(w, scalar, lanes, self)
-            generator = GENERATORS.get(name) or PARTS[name]
-            result = generator(m, *[F(m, f"%a{k}") for k in range(arity)])
+            result = generator(name)(m, *[F(m, f"%a{k}") for k in range(arity)])
             self.define(function, w, vector(scalar, lanes), arity, result.text)
         return function
 

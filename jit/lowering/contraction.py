@@ -18,6 +18,7 @@ from jit.lowering.formulas import NARROW
 from jit.lowering.index import Index, Point
 from jit.lowering.root import RootContext
 from jit.lowering.rules import (
+    PRODUCTS,
     EquationBuilder,
     Fold,
     Pair,
@@ -129,6 +130,9 @@ def spread_over(
     eqs: EquationBuilder, x: Atom, shape: tuple[int, ...], axes: tuple[int, ...]
 ) -> Atom:
     return eqs.bind(st.broadcast_p, x, shape=shape, axes=axes)[0] if axes else x
+
+
+PRODUCTS.add(looped_dot_p)
 
 
 @folds(looped_dot_p)

@@ -12,7 +12,7 @@ from jit.lowering import conv_direct, conv_windows
 from jit.lowering.contraction import GEMMS, product
 from jit.lowering.formulas import NARROW
 from jit.lowering.index import Index, Point
-from jit.lowering.rules import EquationBuilder, Fold, Walk, expands, folds, loop_dtype
+from jit.lowering.rules import PRODUCTS, EquationBuilder, Fold, Walk, expands, folds, loop_dtype
 from jit.lowering.window import Axis, Phase, Window, axis_of
 
 ft = primitives.contraction
@@ -225,6 +225,9 @@ def multi_indices(shape: Sequence[int]) -> Iterator[tuple[int, ...]]:
     for first in range(shape[0]):
         for rest in multi_indices(shape[1:]):
             yield (first, *rest)
+
+
+PRODUCTS.add(looped_conv_p)
 
 
 @folds(looped_conv_p)

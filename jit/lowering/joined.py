@@ -9,15 +9,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from functrans.extend import Atom, Eqn, Jaxpr, Primitive, Var
+from jit.lowering.inner import Inner, inner_programs
 from jit.lowering.loops import (
-    Inner,
     Space,
     Table,
     address_of,
     begin_at,
     calls_of,
     effect_of_programs,
-    inner_programs,
     loop_workspace,
     program_sweep_p,
 )

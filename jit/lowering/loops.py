@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from functrans.extend import Atom, Effect, Eqn, Primitive, Var
-from jit.loop_ir.nodes import Pointer, Program, Value
+from jit.loop_ir.nodes import Pointer, Value
 from jit.lowering.copying import fill
 from jit.lowering.index import Point
+from jit.lowering.inner import Inner, inner_programs
 from jit.lowering.root import RootContext
 from jit.lowering.rules import element_bytes, is_complex, lowers_root, only_lowered
 
@@ -23,27 +24,6 @@ SLOTS = 8
 GUESSED_STEPS = 10
 """So many steps a loop is taken to run whose number is not known."""
 Offset: TypeAlias = int | Value
-
-
-class Inner(NamedTuple):
-    """A body as a program.
-
-    in_place[j]: result j is written over the operand that it may take, not to a place of its own.
-    calls: the functions of the runtime that it needs; kernels: the lines of a report about it;
-    cost: its work, in simple operations, as far as that is known.
-    """
-
-    program: Program
-    in_place: tuple[bool, ...]
-    calls: tuple[str, ...]
-    kernels: tuple[str, ...]
-    effect: Effect
-    cost: float
-
-
-def inner_programs(eqn: Eqn) -> tuple[Inner, ...]:
-    programs: tuple[Inner, ...] = eqn.params.get("programs", ())
-    return programs
 
 
 def calls_of(eqn: Eqn) -> list[str]:

@@ -1,4 +1,4 @@
-"""Linear recurrences: a product and a sum for each step, one after the other."""
+"""What runs along an axis: cumulative reductions, and linear recurrences."""
 
 from __future__ import annotations
 
@@ -8,11 +8,22 @@ from functrans.extend import primitives
 from jit.loop_ir.builder import Builder
 from jit.loop_ir.nodes import Value
 from jit.lowering import complex as cx
+from jit.lowering.elementwise import maximum, minimum
 from jit.lowering.running import Step, runs
+
+ft = primitives.reduction
+
+for _p, _step in (
+    (ft.cumsum_p, Step(lambda b, last, x: b.add(last, x), cx.add)),
+    (ft.cumprod_p, Step(lambda b, last, x: b.mul(last, x), cx.mul)),
+    (ft.cummax_p, Step(maximum)),
+    (ft.cummin_p, Step(minimum)),
+):
+    runs(_p, _step)
 
 
 def linear(b: Builder, last: Value, factor: Value, term: Value) -> Value:
-    """term + factor last, without the product where either factor is 0.
+    """A step of a linear recurrence: term + factor last, the product only where neither is 0.
 
     Nothing waits for `last` but one instruction and a choice.
     """

@@ -7,10 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from functrans.extend import Atom, Eqn, Literal, Primitive, primitives
-from jit.lowering import complex as cx
-from jit.lowering.elementwise import maximum, minimum
 from jit.lowering.rules import EquationBuilder, Fold, expands, folds
-from jit.lowering.running import Step, runs
 from jit.lowering.structural import fold_axes
 
 ft = primitives.reduction
@@ -55,15 +52,3 @@ def expand_position(extremum: Primitive) -> Callable[[EquationBuilder, Eqn], lis
 
 expands(ft.argmax_p)(expand_position(ft.reduce_max_p))
 expands(ft.argmin_p)(expand_position(ft.reduce_min_p))
-
-
-# -- cumulative reductions --------------------------------------------------------------------
-
-
-for _p, _step in (
-    (ft.cumsum_p, Step(lambda b, last, x: b.add(last, x), cx.add)),
-    (ft.cumprod_p, Step(lambda b, last, x: b.mul(last, x), cx.mul)),
-    (ft.cummax_p, Step(maximum)),
-    (ft.cummin_p, Step(minimum)),
-):
-    runs(_p, _step)

@@ -218,6 +218,8 @@ INDEXED: dict[Primitive, IndexedRule] = {}
 REDUCTIONS: dict[Primitive, ReductionRule] = {}
 EXPANSIONS: dict[Primitive, Expansion] = {}
 ROOTS: dict[Primitive, Root] = {}
+PRODUCTS: set[Primitive] = set()
+"""The reductions that read an element of an operand for many elements of the result."""
 CHECKS: dict[Primitive, Callable[[Eqn], bool]] = {}
 """Which equations of a primitive need an index check of their own."""
 
@@ -306,6 +308,7 @@ __all__ = [
     "CHECKS",
     "EXPANSIONS",
     "INDEXED",
+    "PRODUCTS",
     "REDUCTIONS",
     "ROOTS",
     "SCALARS",

@@ -13,9 +13,9 @@ from typing import NamedTuple
 from functrans.extend import Aval, Eqn, Jaxpr, Var
 from jit.loop_ir.nodes import Value
 from jit.lowering.contraction import GEMMS
+from jit.lowering.inner import Inner, inner_programs
 from jit.lowering.loops import (
     Carries,
-    Inner,
     Space,
     Table,
     begin_lanes,
@@ -24,7 +24,6 @@ from jit.lowering.loops import (
     home_address,
     homes_of_pass,
     in_lanes,
-    inner_programs,
     lanes_workspace,
     program_sweep_p,
     slice_units,

@@ -8,15 +8,15 @@ from functrans.extend import Jaxpr, Var, simplify
 from jit.fusion import Kernel, Plan, RootCall
 from jit.lowering.nodes import Node
 from jit.lowering.rules import element_bytes
-from jit.passes.nested import Nesting
-from jit.passes.prepare import inline_calls, to_graph
+from jit.passes.prepare import inline_calls
 from jit.passes.schedule import Schedule, schedule
 from jit.passes.sharing import shared_plan
+from jit.passes.whole import whole_graph
 
 
 def explain(jaxpr: Jaxpr) -> list[str]:
     """The lines of a report, found by planning the program again."""
-    graph = to_graph(simplify(inline_calls(jaxpr)), Nesting(lambda eqn: 0).expand)
+    graph = whole_graph(simplify(inline_calls(jaxpr)), lambda eqn: 0, [])
     plan = shared_plan(graph)
     return list(explain_plan(plan))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from jit.fusion import Kernel, Plan, RootCall
-from jit.lowering.loops import inner_programs
+from jit.lowering.inner import inner_programs
 from jit.passes.schedule import Schedule, Step
 
 

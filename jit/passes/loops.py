@@ -14,11 +14,9 @@ from jit.lowering.root import RootContext
 from jit.lowering.rules import is_complex, loop_dtype
 from jit.lowering.writer import Writer
 from jit.passes.buffers import Storage, plan_storage
-from jit.passes.columns import ColumnWriter
 from jit.passes.nest import KernelWriter
 from jit.passes.schedule import NS_PER_COST, PARALLEL_NS, Schedule, grain_of, schedule
 from jit.passes.taking import taken_over
-from jit.passes.tiles import TileWriter
 
 
 def declare(b: Builder, plan: Plan, storage: Storage, shared: dict[Var, Var]) -> dict[Var, Buffer]:
@@ -95,10 +93,14 @@ def write_program(
             assert scheduled is not None
             name, space = f"nest{number}", storage.workspaces.get(number, 0)
             if scheduled.tiles:
+                from jit.passes.tiles import TileWriter
+
                 TileWriter(writer, step, scheduled, name, space, storage.scratch).write()
                 continue
             scratch_rows(writer, step, scheduled, storage, number)
             if scheduled.columns:
+                from jit.passes.columns import ColumnWriter
+
                 ColumnWriter(writer, step, scheduled, name, space).write()
             else:
                 KernelWriter(writer, step, scheduled, name).write()

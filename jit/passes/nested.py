@@ -24,11 +24,10 @@ from functrans.extend import (
 from jit.fusion import Kernel, Step
 from jit.lowering.asking import MOST_ELEMENTS
 from jit.lowering.forms import Form, choose
+from jit.lowering.inner import Inner, inner_programs
 from jit.lowering.joined import names_of, parts_of, program_joined_p
 from jit.lowering.loops import (
-    Inner,
     cost_of,
-    inner_programs,
     program_cond_p,
     program_scan_p,
     program_sweep_p,
@@ -63,9 +62,9 @@ FORMS: dict[Primitive, Primitive] = {
 class Nesting:
     """Lowers the bodies in a program. `errors` is the table that they share with it."""
 
-    def __init__(self, callback: Callable[[Eqn], int]) -> None:
+    def __init__(self, callback: Callable[[Eqn], int], errors: list[str]) -> None:
         self.callback = callback
-        self.errors: list[str] = []
+        self.errors = errors
         self._expanded: dict[Jaxpr, Jaxpr] = {}
         self._made: dict[tuple[Jaxpr, Taken], Inner] = {}
 

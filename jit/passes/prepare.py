@@ -19,24 +19,16 @@ from functrans.extend import (
     Literal,
     Primitive,
     Var,
-    barrier_p,
-    call_p,
-    checkpoint_p,
-    custom_jvp_call_p,
-    custom_tangent_p,
-    custom_vjp_call_p,
-    forward_of,
-    linear_solve_p,
     primitives,
+    provided_among,
     prune,
     simplify,
 )
+from jit.lowering import families
 from jit.lowering.copying import stays_p
 from jit.lowering.elementwise import extremes
 from jit.lowering.graph import Graph
 from jit.lowering.rules import EXPANSIONS, REDUCTIONS, EquationBuilder, loop_dtype, needs_check
-from jit.passes.factored import factored_once
-from jit.passes.joining import joined
 from jit.passes.turning import sum_products, turn_products
 from jit.passes.updates import update_in_place
 
@@ -44,18 +36,9 @@ broadcast_p = primitives.structural.broadcast_p
 reshape_p = primitives.structural.reshape_p
 add_p = primitives.elementwise.add_p
 copy_p = primitives.structural.stop_gradient_p
+pure_callback_p = primitives.callbacks.pure_callback_p
 Control: TypeAlias = Callable[[EquationBuilder, Eqn], list[Atom] | None]
 """Gives the results of equations that hold bodies, None for any other."""
-HOLDERS = frozenset(
-    {
-        call_p,
-        checkpoint_p,
-        custom_jvp_call_p,
-        custom_vjp_call_p,
-        custom_tangent_p,
-        linear_solve_p,
-    }
-)
 
 
 # -- calls ------------------------------------------------------------------------------------
@@ -63,7 +46,7 @@ HOLDERS = frozenset(
 
 def inline_calls(jaxpr: Jaxpr) -> Jaxpr:
     """The same program with the equations of inner jaxprs in place of their calls."""
-    if not any(eqn.primitive in HOLDERS for eqn in jaxpr.eqns):
+    if not any(eqn.primitive.stands_for for eqn in jaxpr.eqns):
         return jaxpr
     eqns: list[Eqn] = []
     env: dict[Var, Atom] = {}
@@ -80,7 +63,7 @@ def append_inlined(jaxpr: Jaxpr, env: dict[Var, Atom], eqns: list[Eqn]) -> None:
     """Append the equations of `jaxpr`, its variables renamed by `env`."""
     for eqn in jaxpr.eqns:
         inputs = [renamed(a, env) for a in eqn.inputs]
-        if eqn.primitive in HOLDERS:
+        if eqn.primitive.stands_for is not None:
             env.update(zip(eqn.outputs, append_call(eqn, inputs, eqns), strict=True))
             continue
         outputs = [Var(v.aval) for v in eqn.outputs]
@@ -89,12 +72,13 @@ def append_inlined(jaxpr: Jaxpr, env: dict[Var, Atom], eqns: list[Eqn]) -> None:
 
 
 def append_call(eqn: Eqn, inputs: list[Atom], eqns: list[Eqn]) -> list[Atom]:
-    """The equations of a call; a checkpoint's go behind a barrier, so that they stay apart."""
-    if eqn.primitive is custom_tangent_p:
-        inner = forward_of(eqn.params["bwd"], eqn.params["num_residuals"])
-    else:
-        inner = eqn.params["solve" if eqn.primitive is linear_solve_p else "jaxpr"]
-    if eqn.primitive is checkpoint_p and inputs:
+    """The equations of a call; of an opaque one, behind a barrier, so that they stay apart."""
+    stands_for = eqn.primitive.stands_for
+    assert stands_for is not None
+    inner: Jaxpr = stands_for(**eqn.params)
+    if eqn.primitive.opaque and inputs:
+        from functrans.extend import barrier_p
+
         outputs = [Var(a.aval) for a in inputs]
         eqns.append(Eqn(barrier_p, inputs, outputs, {}, eqn.source))
         inputs = list(outputs)
@@ -126,6 +110,7 @@ class Expander:
         return self.makers.get(atom)
 
     def bind(self, primitive: Primitive, *inputs: Atom, **params: Any) -> list[Atom]:
+        families.load([primitive])
         avals = primitive.abstract_eval(*[a.aval for a in inputs], **params)
         outputs = [Var(aval) for aval in avals]
         return self.add(Eqn(primitive, inputs, outputs, params, self.source))
@@ -184,6 +169,7 @@ def identity(monoid: str, aval: Aval) -> Any:
 
 def expand(jaxpr: Jaxpr, control: Control) -> tuple[list[Eqn], list[Atom]]:
     """The equations with expansions written out, and the atoms of the results."""
+    families.load({eqn.primitive for eqn in jaxpr.eqns})
     work = Expander(control)
     env = work.env
     for eqn in jaxpr.eqns:
@@ -244,14 +230,33 @@ def distinct_results(
     return found
 
 
+def with_steps_once(jaxpr: Jaxpr) -> Jaxpr:
+    """The program with each while and the sweep that takes its steps again as one equation."""
+    sweeps = provided_among("sweep")
+    if not any(eqn.primitive in sweeps for eqn in jaxpr.eqns):
+        return jaxpr
+    from jit.passes.joining import joined
+
+    return joined(jaxpr)
+
+
+def with_factors_once(eqns: list[Eqn]) -> list[Eqn]:
+    """The equations, where what LAPACK does of one matrix shares its factors."""
+    if not any(eqn.primitive is pure_callback_p for eqn in eqns):
+        return eqns
+    from jit.passes.factored import factored_once
+
+    return factored_once(eqns)
+
+
 def to_graph(
     jaxpr: Jaxpr,
     control: Control = lambda eqs, eqn: None,
     taken: Sequence[int | None] = (),
 ) -> Graph:
     """The graph that fusion works on. taken[j]: the input whose memory result j may take."""
-    eqns, outvars = expand(joined(jaxpr), control)
-    eqns = prune(factored_once(nothing_of_nothing(eqns)), outvars)
+    eqns, outvars = expand(with_steps_once(jaxpr), control)
+    eqns = prune(with_factors_once(nothing_of_nothing(eqns)), outvars)
     eqns = sum_products(turn_products(eqns, outvars), outvars)
     sources = [None if i is None else jaxpr.invars[i] for i in taken or [None] * len(outvars)]
     results = distinct_results(eqns, outvars, jaxpr.out_avals, sources)

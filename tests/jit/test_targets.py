@@ -21,9 +21,9 @@ from jit import native
 from jit.emit import Emitted, emit_program
 from jit.entry.text import enter_module
 from jit.passes.loops import write_program
-from jit.passes.nested import Nesting
-from jit.passes.prepare import inline_calls, to_graph
+from jit.passes.prepare import inline_calls
 from jit.passes.sharing import shared_plan
+from jit.passes.whole import whole_graph
 from jit.pipeline import match_donated
 from jit.runtime import block_arrays_text, blocks_text, conv, symbols
 from jit.runtime.conv_text import conv_module
@@ -206,10 +206,11 @@ def test_a_random_program_at_every_width(number: int, width: str) -> None:
 def emitted_for(jaxpr: Jaxpr, target: Target) -> Emitted:
     """The text of a program for another machine."""
     prepared = simplify(inline_calls(jaxpr))
-    nesting = Nesting(lambda eqn: 1)
-    plan = shared_plan(to_graph(prepared, nesting.expand))
+    errors: list[str] = []
+    callback = lambda eqn: 1
+    plan = shared_plan(whole_graph(prepared, callback, errors))
     taken = match_donated(prepared, ())
-    written = write_program(plan, "program", taken, nesting.callback, nesting.errors)
+    written = write_program(plan, "program", taken, callback, errors)
     return emit_program(written.program, target, True)
 
 
