@@ -34,9 +34,12 @@ def start() -> None:
     loading = threading.Thread(target=load_library, name="functrans-early")
     loading.start()
     from jit import api, cache_key, native, pipeline
-    from jit.runtime import gemm_loops
+    from jit.entry import text
+    from jit.intrinsics import exponential, logarithm
+    from jit.runtime import gemm, gemm_loops, threads_text
 
-    del api, gemm_loops, pipeline  # imported now, used later
+    # imported now, used later
+    del api, exponential, gemm, gemm_loops, logarithm, pipeline, text, threads_text
     loading.join()
     native.load_llvm()
     in_turn([compile_something, cache_key.read_ahead, compile_again])
