@@ -191,7 +191,7 @@ print(*failed)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="each program has a process of its own")
-@pytest.mark.parametrize("cache", ["on", "off"])
+@pytest.mark.parametrize("cache", ["off", pytest.param("on", marks=pytest.mark.full)])
 def test_each_feature_alone(cache: str, tmp_path: object) -> None:
     """Forked from a process that has done nothing but import; with `on` the disk has them all."""
     environment = os.environ | {"FUNCTRANS_CACHE": cache, "FUNCTRANS_CACHE_DIR": str(tmp_path)}

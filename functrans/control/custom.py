@@ -12,6 +12,7 @@ from functrans.primitives.structural import reduce_sum_p
 from functrans.recording import stage_walk
 from functrans.transforms.affine import require_linear
 from functrans.transforms.batching import batch_jaxpr, move_to
+from functrans.transforms.cache import derived
 from functrans.transforms.jvp import eval_jvp
 from functrans.transforms.transpose import eval_transpose, transpose_jaxpr
 
@@ -250,6 +251,7 @@ custom_vjp_call_p = provide(
 # -- custom_tangent: linear in the tangents, and bwd is its transpose ----------------------------
 
 
+@derived
 def forward_of(bwd: Jaxpr, num_residuals: int) -> Jaxpr:
     """(residuals, tangents) -> output tangents, by transposing bwd in its cotangents."""
     linear = _in_cotangents(bwd, num_residuals)
