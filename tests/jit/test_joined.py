@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -198,9 +197,9 @@ def test_an_error_between_frees_the_stack() -> None:
     gradient(B)
 
 
-def test_the_value_beside_the_gradient_costs_nothing() -> None:
-    """It is the time of a scan's gradient; with the steps taken twice it would be half as much
-    again."""
+def test_the_steps_are_taken_once() -> None:
+    """The constant of a step stands once in the loops: the value costs nothing beside the
+    gradient, as with a scan."""
 
     def step(c: Any) -> Any:
         x, y, z = c
@@ -211,20 +210,14 @@ def test_the_value_beside_the_gradient_costs_nothing() -> None:
         )
 
     def looped(c: Any) -> Any:
-        go_on, more = lambda c: c[0] < 20_000, lambda c: (c[0] + 1, step(c[1]))
+        go_on, more = lambda c: c[0] < 2000, lambda c: (c[0] + 1, step(c[1]))
         return sum(lax.while_loop(go_on, more, (0, c))[1]) ** 2
 
     def scanned(c: Any) -> Any:
-        return sum(lax.scan(lambda c, _: (step(c), None), c, None, length=20_000)[0]) ** 2
+        return sum(lax.scan(lambda c, _: (step(c), None), c, None, length=2000)[0]) ** 2
 
     start = (1.0, 2.0, 3.0)
-    run = {f: ft.jit(ft.value_and_grad(f)) for f in (looped, scanned)}
-    for a, b in zip(*[ft.tree.leaves(f(start)) for f in run.values()], strict=True):
+    run = [ft.jit(ft.value_and_grad(f)) for f in (looped, scanned)]
+    for a, b in zip(*[ft.tree.leaves(f(start)) for f in run], strict=True):
         np.testing.assert_allclose(a, b)
-    best = dict.fromkeys(run, np.inf)
-    for _ in range(15):
-        for f, compiled in run.items():
-            begin = time.thread_time()
-            compiled(start)
-            best[f] = min(best[f], time.thread_time() - begin)
-    assert best[looped] < 1.3 * best[scanned]
+    assert [f.lower(start).as_text("loops").count("28.0") for f in run] == [1, 1]
