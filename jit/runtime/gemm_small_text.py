@@ -7,6 +7,7 @@ depend neither on the batch nor on the threads.
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from typing import NamedTuple
 
 from jit.names import COLD
 from jit.runtime.gemm_small import fields_of
@@ -23,6 +24,12 @@ from jit.vectors import transposed
 
 UNROLLED = 64
 """Loops over k with so few multiply-adds of vectors in all are unrolled."""
+STEPS = 2
+"""Steps of k in one turn of a loop."""
+LINE, LEAST_FETCHED, LEAST_SIDE = 64, 2048, 8
+"""Bytes of a cache line. A matrix of fewer bytes is left to the processor's own prefetching, which
+ends with a page of memory and so falls behind where every matrix is a page of its own; so are
+products with a shorter side, which take less time than their matrices need to come."""
 SERIAL_WORK = 500_000
 """Below this work one thread does it all; up to HOT times as much is shared with those awake."""
 HOT = 20
@@ -54,6 +61,19 @@ class Small:
     @cached_property
     def vectors(self) -> int:
         return -(-self.n // self.lanes)
+
+    def extent(self, name: str) -> int:
+        """Bytes from the first to the last element of matrix a, b or c, if next to none of them
+        belong to others; else 0."""
+        m, n, k = self.m, self.n, self.k
+        steps = {
+            "a": ((m, self.rsa), (k, self.csa)),
+            "b": ((k, self.rsb), (n, self.csb)),
+            "c": ((m, self.ldc), (n, 1)),
+        }[name]
+        reach = 1 + sum((size - 1) * step for size, step in steps)
+        own = steps[0][0] * steps[1][0]
+        return reach * self.kind.bytes if 4 * reach <= 5 * own else 0
 
 
 def small_module(name: str, tile: Tile) -> str:
@@ -87,24 +107,57 @@ def _task(s: Small) -> str:
     ty, row = s.kind.scalar, s.vectors * s.lanes
     packed = "" if s.csb == 1 else f(f"alloca [{s.k * row} x {ty}], align 64")
     with f.loop("%lo", "%hi") as t:
-        a, b, c = (f.at(ty, fields[i], f.mul(t, fields[3 + i])) for i in range(3))
+        here = [f.at(ty, fields[i], f.mul(t, fields[3 + i])) for i in range(3)]
+        ahead = _ahead(s, [f.at(ty, x, fields[3 + i]) for i, x in enumerate(here)])
+        a, b, c = here
         if packed:
             _pack(f, s, b, packed)
             b = packed
-        _rows(f, s, a, b, row if packed else s.rsb, not packed, c)
+        _rows(f, s, a, b, row if packed else s.rsb, not packed, c, ahead)
     return f.text()
 
 
-def _rows(f: Function, s: Small, a: str, b: str, rsb: int, masked: bool, c: str) -> None:
-    """One product, by blocks of columns and rows that fit the registers."""
+class Ahead(NamedTuple):
+    """A matrix of the next product, of which a share is fetched with every row of this one."""
+
+    pointer: str
+    share: int
+    writes: bool
+
+    def fetch(self, f: Function, row: str, rows: int) -> None:
+        """The bytes that belong to `rows` rows of this product from row `row` on."""
+        start = f.at("i8", self.pointer, f.mul(row, str(self.share)))
+        for byte in range(0, rows * self.share, LINE):
+            line = f.at("i8", start, str(byte))
+            f.do(f"call void @llvm.prefetch.p0(ptr {line}, i32 {int(self.writes)}, i32 3, i32 1)")
+
+
+def _ahead(s: Small, pointers: list[str]) -> list[Ahead]:
+    """What is fetched of the next product, whose A, B and C are at `pointers`."""
+    if min(s.m, s.n, s.k) < LEAST_SIDE:
+        return []
+    extents = map(s.extent, "abc")
+    return [
+        Ahead(pointer, -(-size // s.m), name == "c")
+        for name, pointer, size in zip("abc", pointers, extents, strict=True)
+        if size >= LEAST_FETCHED
+    ]
+
+
+def _rows(
+    f: Function, s: Small, a: str, b: str, rsb: int, masked: bool, c: str, ahead: list[Ahead]
+) -> None:
+    """One product, by blocks of columns and rows that fit the registers, as equal as can be.
+
+    What is fetched ahead is spread over the blocks of all columns.
+    """
     tile, ty = s.kind.tile, s.kind.scalar
     most = tile.rows * tile.vectors
     blocks = -(-s.vectors // tile.vectors)
     width = -(-s.vectors // blocks)
     for first in range(0, s.vectors, width):
         w = min(width, s.vectors - first)
-        pieces = -(-s.m // max(1, min(16, most // w)))
-        height = -(-s.m // pieces)
+        low, higher = divmod(s.m, -(-s.m // max(1, min(16, most // w))))
         columns = min(s.n - first * s.lanes, w * s.lanes)
         b_block, c_block = (f.at(ty, x, str(first * s.lanes)) for x in (b, c))
 
@@ -115,19 +168,21 @@ def _rows(f: Function, s: Small, a: str, b: str, rsb: int, masked: bool, c: str)
             columns: int = columns,
             b_block: str = b_block,
             c_block: str = c_block,
+            fetch: list[Ahead] = ahead[first // width :: blocks],
         ) -> None:
+            for matrix in fetch:
+                matrix.fetch(f, i, rows)
             a_rows = f.at(ty, a, f.mul(i, str(s.rsa)))
             c_rows = f.at(ty, c_block, f.mul(i, str(s.ldc)))
             _block(f, s, rows, w, columns, a_rows, b_block, rsb, masked, c_rows)
 
-        whole = s.m // height
-        if whole > 1:
-            with f.loop("0", str(whole * height), str(height)) as i:
-                block(i, height)
-        else:
-            block("0", height)
-        if s.m % height:
-            block(str(whole * height), s.m % height)
+        split = higher * (low + 1)
+        for start, stop, height in ((0, split, low + 1), (split, s.m, low)):
+            if stop - start > height:
+                with f.loop(str(start), str(stop), str(height)) as i:
+                    block(i, height)
+            elif stop > start:
+                block(str(start), height)
 
 
 def _block(
@@ -166,13 +221,19 @@ def _block(
         return new
 
     sums = ["zeroinitializer"] * len(cells)
-    if s.k * len(cells) <= UNROLLED:
-        for k in range(s.k):
-            sums = step(f.at(ty, a, str(k * s.csa)), f.at(ty, b, str(k * rsb)), sums)
-    else:
-        with f.fold("0", str(s.k), "1", [(v, x) for x in sums]) as (k, sums, set_next):
-            a_step = f.at(ty, a, f.mul(k, str(s.csa)))
-            set_next(*step(a_step, f.at(ty, b, f.mul(k, str(rsb))), sums))
+    looped = 0 if s.k * len(cells) <= UNROLLED else s.k - s.k % STEPS
+    if looped:
+        with f.fold("0", str(looped), str(STEPS), [(v, x) for x in sums]) as (k, sums, set_next):
+            new = sums
+            for k_step in [k, *(f.add(k, str(i)) for i in range(1, STEPS))]:
+                new = step(
+                    f.at(ty, a, f.mul(k_step, str(s.csa))),
+                    f.at(ty, b, f.mul(k_step, str(rsb))),
+                    new,
+                )
+            set_next(*new)
+    for k in range(looped, s.k):
+        sums = step(f.at(ty, a, str(k * s.csa)), f.at(ty, b, str(k * rsb)), sums)
     for (r, j), total in zip(cells, sums, strict=True):
         place = f.at(ty, c, str(r * s.ldc + j * lanes))
         if mask and j == w - 1:

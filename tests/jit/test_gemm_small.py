@@ -102,3 +102,26 @@ def test_what_is_small() -> None:
     assert not is_small(1000, 64, 64, 64)
     assert not is_small(2, 4, 4, 4)
     assert not is_small_name("ft_small_f32_4x4_1_1_1_1_1")
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides", "fetched"),
+    [
+        ((32, 32, 32), (32, 1, 32, 1, 32), 3),
+        ((32, 32, 32), (1, 32, 1, 32, 32), 3),
+        ((32, 32, 32), (320, 1, 32, 1, 32), 2),
+        ((64, 16, 32), (32, 1, 16, 1, 16), 3),
+        ((64, 8, 32), (32, 1, 8, 1, 8), 2),
+        ((4, 64, 64), (64, 1, 64, 1, 64), 0),
+        ((16, 16, 16), (16, 1, 16, 1, 16), 0),
+    ],
+)
+def test_the_next_product_is_fetched_ahead(
+    shape: tuple[int, int, int], strides: tuple[int, ...], fetched: int
+) -> None:
+    """Dense matrices of half a page, each line once; nothing of one whose rows are far apart."""
+    text = small_module(small_name("f32", *shape, strides), TILES["avx2"])
+    lines = text.count("call void @llvm.prefetch")
+    m, n, k = shape
+    largest = sorted([4 * m * k, 4 * k * n, 4 * m * n])[3 - fetched :]
+    assert fetched <= lines <= sum(size // 64 for size in largest)
