@@ -6,7 +6,6 @@ python .ci/architecture.py --write   write it
 
 from __future__ import annotations
 
-import ast
 import re
 import sys
 from pathlib import Path
@@ -28,8 +27,8 @@ and nothing else of functrans; only `functrans/__init__.py` names `jit`. This pa
 
 def first_sentence(file: Path) -> str:
     """The first sentence of a file's docstring, on one line; '' where it has none."""
-    docstring = ast.get_docstring(ast.parse(file.read_text())) or ""
-    text = " ".join(docstring.split("\n\n")[0].split())
+    docstring = re.match(r'"""(.*?)"""', file.read_text(), re.DOTALL)
+    text = " ".join(docstring[1].split("\n\n")[0].split()) if docstring else ""
     end = re.search(r"\.(?=\s|$)", text)
     return text[: end.end()] if end else text
 

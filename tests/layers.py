@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,9 +91,15 @@ def part_of(file: Path) -> str:
     return "" if first == "__init__.py" else first.removesuffix(".py")
 
 
+@cache
+def tree_of(file: Path) -> ast.Module:
+    """What a file parses to, once for all tests."""
+    return ast.parse(file.read_text(), str(file))
+
+
 def imports_of(file: Path) -> Iterator[Import]:
     """The imports of a file at any depth, those for type checking alone left out."""
-    tree = ast.parse(file.read_text(), str(file))
+    tree = tree_of(file)
     hidden = {id(node) for block in _type_checking(tree) for node in ast.walk(block)}
     package = list(file.relative_to(ROOT).parent.parts)
     for node in ast.walk(tree):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.layers import FUNCTRANS, JIT, ROOT, Import, imports_of, part_of, source_files
+from tests.layers import FUNCTRANS, JIT, ROOT, Import, imports_of, part_of, source_files, tree_of
 
 
 def level_of(part: str, layers: list[set[str]]) -> int | None:
@@ -64,9 +64,7 @@ def names_jit(file: Path) -> bool:
     """Does a file import jit, or name it in a string that an import could use?"""
     if any(found.module.split(".")[0] == "jit" for found in imports_of(file)):
         return True
-    strings = [
-        n.value for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Constant)
-    ]
+    strings = [n.value for n in ast.walk(tree_of(file)) if isinstance(n, ast.Constant)]
     return any(isinstance(s, str) and (s == "jit.api" or s.startswith("jit.")) for s in strings)
 
 
