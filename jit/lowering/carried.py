@@ -15,6 +15,8 @@ ONE: Elements = {ZERO: None}
 """The only element of a scalar."""
 STRIDES = 3
 """Where a lane needs more of the others at so many steps, it needs all of them in time."""
+MOST_FOREIGN = 8
+"""More of what other lanes have is not worth computing again, and takes long to ask for."""
 
 
 class Carried:
@@ -127,5 +129,5 @@ def closed(
             return needs
         before, foreign = foreign, carried.foreign(limits.lanes)
         strides += foreign > before
-        if strides > STRIDES:
+        if strides > STRIDES or foreign > MOST_FOREIGN:
             raise TooLarge("each reaches further into the others at each step")
