@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -38,10 +39,22 @@ class Hold:
     def undo(self) -> None:
         """Give the flags back, where no other hold is on."""
         with _lock:
-            for link in reversed(self._chain):
-                _, flag, holds = _held.get(id(link), (link, False, {id(self)}))
-                holds.discard(id(self))
-                if not holds:
-                    if flag:
-                        link.flags.writeable = True
-                    _held.pop(id(link), None)
+            for link in self._chain:
+                if id(link) in _held:
+                    _held[id(link)][2].discard(id(self))
+            _give_back()
+
+
+def _give_back() -> None:
+    """The flags of all arrays without a hold, each after that of what it is a view of.
+
+    NumPy refuses another order; so a view of what another hold is on waits for that one.
+    """
+    free = [link for link, _, holds in _held.values() if not holds and id(link.base) not in _held]
+    for link in free:
+        if _held[id(link)][1]:
+            with suppress(ValueError):  # who else has made its base read-only
+                link.flags.writeable = True
+        del _held[id(link)]
+    if free:
+        _give_back()

@@ -13,6 +13,7 @@ import pytest
 
 import functrans as ft
 from functrans import recording
+from functrans.held import Hold
 from functrans.memo import trie
 from tests.memo_tools import FUNCTIONS, Counts, X, agree, check, steps_then
 
@@ -147,6 +148,32 @@ def test_a_large_captured_array_is_held() -> None:
         else:
             assert ft.grad(f)(2.0, write) == c.size
         assert c.flags.writeable
+
+
+@pytest.mark.parametrize("jitted", [False, True])
+def test_views_of_a_large_captured_array_are_held(jitted: bool) -> None:
+    """With the array itself, before and after it, and held by runs that end in another order."""
+    c = np.ones((1 << 13, 32))
+    wide, tall = c[:, None], c.T
+    views = (wide, c, tall, c[1:])
+
+    def f(x: Any) -> Any:
+        y = (x * wide).sum() + (x * c).sum() + (x * c[:, :1]).sum() + (x * tall).sum()
+        assert not c.flags.writeable
+        return y + ft.grad(lambda x: (x * x * views[3]).sum())(x)
+
+    g = ft.grad(f)
+    for _ in range(3):
+        assert (ft.jit(g) if jitted else g)(2.0) == (3 * c.size + len(c)) + 2 * (c.size - 32)
+        assert all(view.flags.writeable for view in views)
+    first, second = Hold(wide), Hold(c)
+    first.begin()
+    second.begin()
+    first.undo()
+    assert not c.flags.writeable
+    assert not wide.flags.writeable
+    second.undo()
+    assert all(view.flags.writeable for view in views)
 
 
 def test_errors_that_depend_on_values() -> None:
