@@ -23,8 +23,8 @@ MOST_ELEMENTS = 64
 """An array of more elements is not unrolled."""
 MOST_CARRIED = 160
 """So many elements a loop may carry from step to step."""
-WIDE, WIDE_FOLD = 40, 400
-"""Work on so many elements at once is sooner done on vectors, and folds of so many terms in all."""
+WIDE = 40
+"""Work on so many elements at once is sooner done on vectors."""
 MOST_COST = 3000.0
 """A body of more work, in simple operations, is not unrolled: its code would not be small."""
 SIDE_BY_SIDE, LANES = 4, 8
@@ -232,7 +232,6 @@ class Asker(Scout):
                 rule(self, eqn, Point(out.aval.shape, flat=flat))
         if eqn.primitive in REDUCTIONS:
             cost = self.cost - before
-            self.wide += cost if cost >= WIDE_FOLD else 0.0
             self.shared += cost * sum(not flat.terms for flat in done) / len(done)
         if needs_check(eqn):
             self.check(eqn)

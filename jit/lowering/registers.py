@@ -39,11 +39,15 @@ from jit.lowering.index import Divided, Dynamic, Index, Loop, Point, constant, o
 from jit.lowering.root import RootContext
 from jit.lowering.rules import REDUCTIONS, Element, Pair, is_complex, lowers_root
 from jit.lowering.unrolled import Sink, Source, Unrolled
+from jit.lowering.walk import COMPLEX
 
 FORMS = (register_cond, register_scan, register_sweep, register_while, register_joined)
 """The files of controls; importing them fills the table."""
 LEAST_LANES = 8
 """Fewer independent elements are sooner unrolled."""
+MOST_TERMS = 128
+"""Products and reductions of more terms in all are faster on vectors than one by one, and compiled
+several times as fast."""
 GRAIN = 256
 """Threads take whole multiples of so many lanes."""
 GUESSED_STEPS = 10
@@ -120,30 +124,33 @@ def register_form(eqn: Eqn, expanded: Callable[[Jaxpr], Jaxpr]) -> RegisterForm 
     return min(found, key=lambda form: form.cost) if found else "; ".join(whys)
 
 
-def folded_terms(eqn: Eqn, expanded: Callable[[Jaxpr], Jaxpr]) -> int:
-    """How many terms there are in the reductions and products of its bodies, one after the other.
+def folded_terms(eqn: Eqn, expanded: Callable[[Jaxpr], Jaxpr]) -> float:
+    """How many terms there are in the reductions and products of its bodies, one after the other;
+    a complex one counts as what it takes.
 
     All of them are to be written, unless few elements of an array are ever read: so what is far too
     much is seen before each term is asked for.
     """
     bodies = [expanded(jaxpr) for jaxpr in jaxprs_in(eqn.params)]
-    count = 0
+    count = 0.0
     for inner in (inner for body in bodies for inner in body.eqns):
         if inner.primitive in REDUCTIONS:
-            count += prod(REDUCTIONS[inner.primitive](inner).extents)
+            weight = COMPLEX if is_complex(inner.outputs[0].aval.dtype) else 1.0
+            count += weight * prod(REDUCTIONS[inner.primitive](inner).extents)
         elif inner.primitive in CONTROLS:
             count += folded_terms(inner, expanded)
     return count
 
 
-def require_short(terms: int) -> None:
+def require_short(terms: float) -> None:
     if terms > MOST_COST:
         raise TooLarge("its body is too long to be unrolled")
 
 
-def in_registers(eqn: Eqn, expanded: Callable[[Jaxpr], Jaxpr], terms: int) -> RegisterForm:
+def in_registers(eqn: Eqn, expanded: Callable[[Jaxpr], Jaxpr], terms: float) -> RegisterForm:
     """The form without lanes."""
-    require_short(terms)
+    if terms > MOST_TERMS:
+        raise TooLarge(f"its products and sums of {terms:.0f} terms are sooner done on vectors")
     part = ask(eqn, expanded, None, {k: every(eqn, k) for k in range(len(eqn.outputs))})
     if 2 * part.needs.wide > part.needs.work:
         raise TooLarge("most of its work is on arrays that are wide enough for vectors")
@@ -195,7 +202,9 @@ def lane_counts(eqn: Eqn) -> Iterator[int]:
         yield from (count for count in firsts if count >= LEAST_LANES)
 
 
-def in_lanes(eqn: Eqn, expanded: Callable[[Jaxpr], Jaxpr], count: int, terms: int) -> RegisterForm:
+def in_lanes(
+    eqn: Eqn, expanded: Callable[[Jaxpr], Jaxpr], count: int, terms: float
+) -> RegisterForm:
     """The form in `count` lanes."""
     require_short(terms // count)
     lanes = Loop(count, "lane")

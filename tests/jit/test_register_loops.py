@@ -515,6 +515,24 @@ def test_products_of_complex_matrices_run_on_vectors_where_real_ones_fit_in_regi
     def power(a: Any, v: Any) -> Any:
         return lax.fori_loop(0, 5, lambda _, v: 0.1 * (a @ v), v)
 
-    a, v = RNG.normal(size=(16, 16)), RNG.normal(size=16)
+    a, v = RNG.normal(size=(11, 11)), RNG.normal(size=11)
     check(power, a, v, form="registers")
     check(power, a + 1j, v + 1j, form="program")
+
+
+@pytest.mark.parametrize(("n", "form"), [(5, "registers"), (8, "program")])
+def test_products_of_many_terms_run_on_vectors(n: int, form: str) -> None:
+    """However they are divided: here into two for each of two gates."""
+
+    def unit(w: Any, u: Any, h: Any, xs: Any) -> Any:
+        def step(h: Any, x: Any) -> Any:
+            gate = fnp.exp(-abs(w[0] @ h + u[0] @ x))
+            return gate * h + (1.0 - gate) * fnp.tanh(w[1] @ h + u[1] @ x), None
+
+        return lax.scan(step, h, xs)[0]
+
+    w, u = RNG.normal(size=(2, n, n)), RNG.normal(size=(2, n, n // 2))
+    h, xs = RNG.normal(size=n), RNG.normal(size=(7, n // 2))
+    check(unit, w, u, h, xs, form=form)
+    many = lambda *args: fnp.sum(unit(*args) ** 2)
+    check(ft.grad(many, (0, 1, 2)), w, u, h, xs, form=None)
