@@ -149,7 +149,7 @@ def mark_stored(
     for atom in eqn.inputs:
         if isinstance(atom, Var):
             contexts.setdefault(atom, set()).update(inherited)
-            if rereads(eqn, atom) and costs.get(atom, 0.0) > CHEAP and atom in graph.producers:
+            if rereads(eqn, atom) and costs.get(atom, 0.0) >= CHEAP and atom in graph.producers:
                 stored.setdefault(atom, f"read many times by {eqn.primitive.name}")
     if eqn.primitive in ROOTS:
         store_operands(graph, eqn, stored)
