@@ -79,3 +79,77 @@ def test_equations_that_became_equal_are_one_where_programs_are_composed() -> No
     check_jaxpr(made)
     assert names(made) == ["sin", "sin", "exp"]
     np.testing.assert_allclose(eval_jaxpr(made, [1.5])[1], np.exp(np.sin(np.sin(1.5))))
+
+
+def broadcast(x: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> Any:
+    """x repeated along the new axes."""
+    return lax.broadcast_in_dim(x, shape, [d for d in range(len(shape)) if d not in axes])
+
+
+ROW, COLUMN = np.array([1.0, -2.0, np.inf]), np.array([[0.5], [np.nan]])
+
+
+@pytest.mark.parametrize(
+    ("f", "name", "shape"),
+    [
+        (lambda r, c: 1.0 / broadcast(r, (2, 3), (0,)), "div", (3,)),
+        (lambda r, c: np.exp(broadcast(c[:, 0], (2, 3), (1,)) + 1.0), "exp", (2,)),
+        (lambda r, c: broadcast(r, (2, 3), (0,)) > 0, "gt", (3,)),
+        (
+            lambda r, c: broadcast(r, (2, 4, 3), (0, 1)) * broadcast(r, (2, 4, 3), (0, 1)),
+            "mul",
+            (3,),
+        ),
+        (
+            lambda r, c: broadcast(r, (4, 2, 3), (0, 1)) + broadcast(c[:, 0], (4, 2, 3), (0, 2)),
+            "add",
+            (2, 3),
+        ),
+        (lambda r, c: r + c, "add", (2, 3)),
+        (lambda r, c: lax.full((2, 3), 2.0) * 3.0 * c, "mul", (2,)),
+        (lambda r, c: np.where(r > 0, c, 1.0), "select", (2, 3)),
+    ],
+)
+def test_what_a_broadcast_repeats_is_computed_once(
+    f: Callable[..., Any], name: str, shape: tuple[int, ...]
+) -> None:
+    """Along the axes that all operands are repeated along, and no others."""
+    jaxpr = ft.make_jaxpr(f)(ROW, COLUMN).jaxpr
+    simple = simplify(jaxpr)
+    check_jaxpr(simple)
+    made = [eqn.outputs[0].aval.shape for eqn in simple.eqns if eqn.primitive.name == name]
+    assert made == [shape]
+    with np.errstate(all="ignore"):
+        for found in (simple, jaxpr):
+            np.testing.assert_array_equal(eval_jaxpr(found, [ROW, COLUMN])[0], f(ROW, COLUMN))
+
+
+def test_logic_with_constants() -> None:
+    """Truth values that a program holds decide and vanish; bits of integers stay."""
+    x = np.array([True, False, True])
+    masks: list[tuple[Callable[[Any], Any], list[str]]] = [
+        (lambda x: x & fnp.full(3, True), []),
+        (lambda x: fnp.full(3, False) | x, []),
+        (lambda x: x & fnp.full(3, False), ["broadcast"]),
+        (lambda x: fnp.full(3, True) | x, ["broadcast"]),
+        (lambda x: x & x, []),
+        (lambda x: fnp.where(fnp.full(3, True), x, ~x), []),
+        (lambda x: fnp.where(fnp.full(3, False), x, ~x), ["not"]),
+        (lambda x: fnp.where(~x, x, x), []),
+    ]
+    for f, left in masks:
+        jaxpr = simplify(ft.make_jaxpr(f)(x).jaxpr)
+        assert names(jaxpr) == left
+        np.testing.assert_array_equal(eval_jaxpr(jaxpr, [x])[0], f(x))
+    assert names(ft.make_jaxpr(lambda n: n & 1)(np.arange(3)).jaxpr) == ["broadcast", "and"]
+
+
+def test_a_gradient_divides_by_what_is_repeated_once_for_each_row() -> None:
+    """The derivative of a quotient has the reciprocal of what divides: one for each column."""
+
+    def loss(x: Any) -> Any:
+        return np.sum(np.tanh(x / np.sqrt(np.mean(x * x, axis=0))))
+
+    jaxpr = ft.make_jaxpr(ft.grad(loss))(np.ones((5, 3))).jaxpr
+    shapes = [e.outputs[0].aval.shape for e in jaxpr.eqns if e.primitive.name == "reciprocal"]
+    assert shapes == [(3,)]

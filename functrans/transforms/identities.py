@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from functrans.ir import Atom, Eqn, Literal, Var
+from functrans.ir import Atom, Elementwise, Eqn, Literal, Primitive, Var
 from functrans.primitives import ALL
 from functrans.transforms.rewriting import RULES, Rewriter, Rule, atom_key
 
@@ -288,6 +288,31 @@ def _broadcast(
     )
 
 
+def _logic(deciding: bool) -> Rule:
+    """and, or: `deciding` decides the result, the other truth value says nothing."""
+
+    def rule(
+        work: Rewriter, origin: Eqn, inputs: list[Atom], params: dict[str, Any]
+    ) -> Atom | None:
+        if inputs[0].aval.dtype.kind != "b":
+            return None
+        for atom, other in (inputs, inputs[::-1]):
+            value = constant(work, atom)
+            if value is not None:
+                return atom if bool(value) == deciding else other
+        return inputs[0] if inputs[0] == inputs[1] else None
+
+    return rule
+
+
+def _select(work: Rewriter, origin: Eqn, inputs: list[Atom], params: dict[str, Any]) -> Atom | None:
+    where, yes, no = inputs
+    value = constant(work, where)
+    if value is None:
+        return yes if yes == no else None
+    return yes if value else no
+
+
 RULES.update(
     {
         "neg": _neg,
@@ -299,6 +324,67 @@ RULES.update(
         "reshape": _reshape,
         "convert": _convert,
         "broadcast": _broadcast,
+        "and": _logic(deciding=False),
+        "or": _logic(deciding=True),
+        "select": _select,
         "reduce_sum": _identity_params("axes", lambda x, axes: axes == ()),
     }
 )
+
+
+# -- what a broadcast repeats ------------------------------------------------------------------
+
+
+def _once(primitive: Primitive, rule: Rule | None) -> Rule:
+    """The rule of a function of each element; where it says nothing, that of `_repeated`."""
+
+    def of_elements(
+        work: Rewriter, origin: Eqn, inputs: list[Atom], params: dict[str, Any]
+    ) -> Atom | None:
+        found = None if rule is None else rule(work, origin, inputs, params)
+        return _repeated(primitive, work, origin, inputs, params) if found is None else found
+
+    return of_elements
+
+
+def _repeated(
+    primitive: Primitive, work: Rewriter, origin: Eqn, inputs: list[Atom], params: dict[str, Any]
+) -> Atom | None:
+    """f(broadcast x, broadcast y) = broadcast f(x, y), along the axes that all have in common."""
+    aval = origin.outputs[0].aval
+    common: frozenset[int] = frozenset(range(aval.ndim))
+    sources: list[Eqn] = []
+    for atom in inputs:
+        source = work.defined_by(atom, "broadcast")
+        common = frozenset() if source is None else common.intersection(source.params["axes"])
+        if source is None or not common:
+            return None
+        sources.append(source)
+    if not sources:
+        return None
+    kept = [d for d in range(aval.ndim) if d not in common]
+    shape = tuple(aval.shape[d] for d in kept)
+    narrow = [_narrow(work, source, kept, shape) for source in sources]
+    inner = Eqn(primitive, narrow, [Var(aval.with_shape(shape))], params, origin.source)
+    single = work.apply(inner, primitive, narrow, params)
+    repeat = {"shape": aval.shape, "axes": tuple(sorted(common))}
+    return work.apply(origin, ALL["broadcast"], [single], repeat)
+
+
+def _narrow(work: Rewriter, source: Eqn, kept: list[int], shape: tuple[int, ...]) -> Atom:
+    """What a broadcast gives along the axes `kept`, all others being its own."""
+    (x,) = source.inputs
+    axes = tuple(i for i, d in enumerate(kept) if d in source.params["axes"])
+    if not axes:
+        return x
+    out = Var(x.aval.with_shape(shape))
+    params = {"shape": shape, "axes": axes}
+    return work.keep(Eqn(source.primitive, [x], [out], params, source.source))
+
+
+OF_ELEMENTS = frozenset({"select", "convert", "real", "imag", "conj", "complex"})
+"""Functions of each element that have another property."""
+
+for _name, _primitive in ALL.items():
+    if isinstance(_primitive.property, Elementwise) or _name in OF_ELEMENTS:
+        RULES[_name] = _once(_primitive, RULES.get(_name))
