@@ -34,7 +34,11 @@ MOST_BLOCKS, BLOCK_BYTES, BLOCK_ROWS = 256, 1 << 19, 128
 """Sums of columns take in the rows of a large matrix in more blocks than COLUMN_BLOCKS, of no fewer
 bytes and rows than this."""
 COLUMN_BYTES = 1 << 15
-STRIP_BYTES = 256, 1024
+LINE = 64
+STRIP_BYTES = 256, 512, 1024
+"""Of each row a strip has one of these, the last of wide rows: vectors come in fours."""
+STRIP_CACHE = 1 << 21
+"""A strip of more bytes than these is made no wider than it must be."""
 LARGE_BYTES = 1 << 19
 """From so many bytes on columns are summed row by row, COLUMN_BYTES of sums at a time."""
 MAX_CUTS = 4
@@ -392,8 +396,23 @@ def strips_of(kernel: Kernel, height: int, width: int) -> Columns | None:
     row = width * size
     if height < 16 or row < 2 * STRIP_BYTES[0] or height * row < LARGE_BYTES // 4:
         return None
-    low, high = STRIP_BYTES
-    return Columns(1, height, 0, min(max(row // 16, low), high) // 64 * 64 // size)
+    return Columns(1, height, 0, strip_lines(height, row) * LINE // size)
+
+
+def strip_lines(height: int, row: int) -> int:
+    """How many cache lines of each row a strip has.
+
+    Two threads are to have about the same to do, and what is read of a row is to be long.
+    """
+    least, some, most = STRIP_BYTES
+    wide = some if height * some <= STRIP_CACHE else least
+    whole = -(-row // LINE)
+
+    def share(lines: int) -> int:
+        return -(-whole // (2 * lines)) * lines
+
+    widths = [n // LINE for n in STRIP_BYTES if n <= max(least, min(max(row // 16, wide), most))]
+    return min(widths, key=lambda lines: (share(lines), -lines))
 
 
 def cuts_of(

@@ -12,6 +12,7 @@ import pytest
 import functrans.numpy as fnp
 from functrans import grad, jit, nn
 from jit.passes.columns import MORE_TOGETHER
+from jit.passes.schedule import strip_lines
 
 FOLDS: dict[str, Callable[[Any], Any]] = {
     "sum": lambda x: fnp.sum(x, 0),
@@ -69,3 +70,12 @@ def test_a_small_matrix_stays_in_one_kernel() -> None:
     report = str(jit(scores).lower(np.ones((100, 7))).compile().compile_report())
     assert "passes over each row" in report
     assert "\n  1:" not in report
+
+
+@pytest.mark.parametrize(
+    ("height", "row", "lines"),
+    [(1024, 4096, 8), (2000, 2000, 8), (300, 3200, 4), (5000, 1600, 4), (100, 1 << 16, 16)],
+)
+def test_strips_share_the_columns(height: int, row: int, lines: int) -> None:
+    """Equal halves; half a kilobyte of a row if the strip fits a cache, one of a wide row."""
+    assert strip_lines(height, row) == lines
