@@ -352,6 +352,8 @@ def _repeated(
 ) -> Atom | None:
     """f(broadcast x, broadcast y) = broadcast f(x, y), along the axes that all have in common."""
     aval = origin.outputs[0].aval
+    if not aval.shape or not inputs:
+        return None
     common: frozenset[int] = frozenset(range(aval.ndim))
     sources: list[Eqn] = []
     for atom in inputs:
@@ -360,8 +362,6 @@ def _repeated(
         if source is None or not common:
             return None
         sources.append(source)
-    if not sources:
-        return None
     kept = [d for d in range(aval.ndim) if d not in common]
     shape = tuple(aval.shape[d] for d in kept)
     narrow = [_narrow(work, source, kept, shape) for source in sources]
