@@ -3,9 +3,9 @@
     python -m tests.benchmarks [--list] [--rounds N] [--alone] [--compile] [--without L] [name ...]
 
 Timings of one row are interleaved in one process, on equal inputs, with fresh results, after the
-results were seen to agree; each figure is a median. With --alone each library also runs in a
-process that holds no other. Libraries that multiply with NumPy are timed apart where there are
-matrix products, since NumPy's BLAS threads go on spinning and slow the others down.
+results were seen to agree; each figure is a median. With --alone each library also runs in
+processes that hold no other, taken in turn. Libraries that multiply with NumPy are timed apart
+where there are matrix products, since NumPy's BLAS threads go on spinning and slow the others down.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from tests.benchmarks.libraries import KINDS, installed
 OURS = "functrans"
 NUMPY = "numpy"
 MULTIPLY_WITH_NUMPY = ("autograd", NUMPY)
+TURNS = 5
+"""So many processes each library gets alone."""
 
 
 @dataclass
@@ -70,9 +72,20 @@ def measure_cases(rows: dict[str, Row], cases: dict[str, Case], options: Options
                 row = rows[answer["case"]]
                 row.together |= answer["seconds"]
                 row.faults |= answer["faults"]
-    for library in options.libraries if options.alone else ():
-        for answer in run_worker(plain + products, [library], options.rounds):
-            rows[answer["case"]].alone |= answer["seconds"]
+    if options.alone:
+        measure_alone(rows, plain + products, options)
+
+
+def measure_alone(rows: dict[str, Row], names: Sequence[str], options: Options) -> None:
+    """Each library in processes of its own, in turn: the machine changes from minute to minute."""
+    times: dict[tuple[str, str], list[float]] = {}
+    for _ in range(TURNS):
+        for library in options.libraries:
+            for answer in run_worker(names, [library], max(3, options.rounds // 2)):
+                for found, seconds in answer["seconds"].items():
+                    times.setdefault((answer["case"], found), []).append(seconds)
+    for (name, library), found in times.items():
+        rows[name].alone[library] = statistics.median(found)
 
 
 def measure_fresh(rows: dict[str, Row], cases: dict[str, Case], options: Options) -> None:
