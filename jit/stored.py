@@ -149,6 +149,7 @@ def mark_stored(
     for atom in eqn.inputs:
         if isinstance(atom, Var):
             contexts.setdefault(atom, set()).update(inherited)
+            # A division is as cheap as that, but not when it is repeated for each of many.
             if rereads(eqn, atom) and costs.get(atom, 0.0) >= CHEAP and atom in graph.producers:
                 stored.setdefault(atom, f"read many times by {eqn.primitive.name}")
     if eqn.primitive in ROOTS:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+CACHE_LINE = 64
+"""Bytes of a line of the caches."""
+
 
 @dataclass(frozen=True)
 class Target:

@@ -35,6 +35,7 @@ MOST_BLOCKS, BLOCK_BYTES, BLOCK_ROWS = 256, 1 << 19, 128
 bytes and rows than this."""
 COLUMN_BYTES = 1 << 15
 LINE = 64
+"""Bytes of a line of the caches, whatever the target."""
 STRIP_BYTES = 256, 512, 1024
 """Of each row a strip has one of these, the last of wide rows: vectors come in fours."""
 STRIP_CACHE = 1 << 21
@@ -411,7 +412,8 @@ def strip_lines(height: int, row: int) -> int:
     def share(lines: int) -> int:
         return -(-whole // (2 * lines)) * lines
 
-    widths = [n // LINE for n in STRIP_BYTES if n <= max(least, min(max(row // 16, wide), most))]
+    limit = min(max(row // 16, wide), most)
+    widths = [n // LINE for n in STRIP_BYTES if n <= limit]
     return min(widths, key=lambda lines: (share(lines), -lines))
 
 

@@ -20,14 +20,15 @@ from jit.runtime.gemm_text import (
 )
 from jit.runtime.gemm_tile import Kind, Tile
 from jit.runtime.writer import Function
+from jit.target import CACHE_LINE
 from jit.vectors import transposed
 
 UNROLLED = 64
 """Loops over k with so few multiply-adds of vectors in all are unrolled."""
 STEPS = 2
 """Steps of k in one turn of a loop."""
-LINE, LEAST_FETCHED, LEAST_SIDE = 64, 2048, 8
-"""Bytes of a cache line. A matrix of fewer bytes is left to the processor's own prefetching, which
+LEAST_FETCHED, LEAST_SIDE = 2048, 8
+"""A matrix of fewer bytes is left to the processor's own prefetching, which
 ends with a page of memory and so falls behind where every matrix is a page of its own; so are
 products with a shorter side, which take less time than their matrices need to come."""
 SERIAL_WORK = 500_000
@@ -127,7 +128,7 @@ class Ahead(NamedTuple):
     def fetch(self, f: Function, row: str, rows: int) -> None:
         """The bytes that belong to `rows` rows of this product from row `row` on."""
         start = f.at("i8", self.pointer, f.mul(row, str(self.share)))
-        for byte in range(0, rows * self.share, LINE):
+        for byte in range(0, rows * self.share, CACHE_LINE):
             line = f.at("i8", start, str(byte))
             f.do(f"call void @llvm.prefetch.p0(ptr {line}, i32 {int(self.writes)}, i32 3, i32 1)")
 

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 from jit.names import COLD
 from jit.runtime.gemm_tile import Kind, kernel_signature
+from jit.target import CACHE_LINE
 
 # The arguments %k, %a, %ars, %aks, %height and %b come in registers, the others on the stack behind
 # the saved registers and the return address.
@@ -50,8 +51,6 @@ FORESEEN, FORESEEN_REST, UNFORESEEN = (
 )
 TOGETHER = 2
 """So many steps are taken at a time."""
-LINE = 64
-"""Bytes of a line of the caches."""
 A_ROWS = (A, "%rbx", "%rbp", "%r12", "%r13", "%r14", "%r15", "%r11")
 
 
@@ -173,7 +172,7 @@ def passed_on(kind: Kind, use: Registers, w: int) -> list[str]:
 def fetched(kind: Kind, w: int) -> list[str]:
     """Fetch the same row of the next panel: of a B read as it lies no one foresees the rows."""
     size = w * kind.tile.width
-    return [f"prefetcht0 {size + line}({B})" for line in range(0, size, LINE)]
+    return [f"prefetcht0 {size + line}({B})" for line in range(0, size, CACHE_LINE)]
 
 
 def multiplied(kind: Kind, use: Registers) -> list[str]:

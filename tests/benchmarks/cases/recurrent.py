@@ -114,3 +114,32 @@ def rnn_scan(lib):
         return np.sum(h * h)
 
     return lib.jit(lib.value_and_grad(loss))
+
+
+def gates(rng):
+    """Weights of a small gated unit, inward and onward for each of two, and its inputs."""
+    weights = [0.3 * rng.normal(size=(16, n)) for n in (8, 16, 8, 16)]
+    return weights, rng.normal(size=(200, 8))
+
+
+@case(
+    "gru_small",
+    "gated unit of 16 over 200 steps f64, gradient",
+    gates,
+    products=True,
+    without=("autograd", "torch", "torch.compile"),
+)
+def gru_small(lib):
+    np = lib.np
+
+    def loss(weights, xs):
+        a, b, c, d = weights
+
+        def step(h, x):
+            gate = lib.sigmoid(a @ x + b @ h)
+            return (1 - gate) * h + gate * np.tanh(c @ x + d @ h), None
+
+        h, _ = scanned(lib, step, 0.0 * b[0], xs)
+        return np.sum(h * h)
+
+    return lib.jit(lib.value_and_grad(loss))

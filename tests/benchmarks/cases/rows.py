@@ -89,6 +89,12 @@ def scores(lib):
     return lib.jit(lambda x: (x - np.mean(x, axis=0)) / np.sqrt(np.mean(x * x, axis=0)))
 
 
+@case("scores_wide", "z-scores down 256 columns, 4096x256 f32", matrix(4096, 256), tolerance=1e-3)
+def scores_wide(lib):
+    np = lib.np
+    return lib.jit(lambda x: (x - np.mean(x, axis=0)) / (np.std(x, axis=0) + 1e-6))
+
+
 @case("running_sums", "cumsum along short rows, 50003x7 f32", matrix(50_003, 7), tolerance=1e-4)
 def running_sums(lib):
     return lib.jit(lambda x: lib.np.cumsum(x, axis=1))
