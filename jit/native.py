@@ -213,7 +213,9 @@ def widest_vector(present: Mapping[str, bool]) -> int:
 
 
 AVX2 = "+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt"
+AVX512 = f"{AVX2},+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl,-prefer-256-bit"
 PORTABLE: dict[str, tuple[str, str, str, int]] = {
+    "avx512": ("", "skylake-avx512", AVX512, 64),
     "avx2": ("", "x86-64-v3", AVX2, 32),
     "sse2": ("", "x86-64", "+sse,+sse2", 16),
     "aarch64-linux": ("aarch64-unknown-linux-gnu", "generic", "+neon", 16),

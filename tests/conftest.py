@@ -20,6 +20,7 @@ from functrans import config, tiers
 from functrans.memo import trie
 from jit import native
 from jit.runtime import threads
+from tests.emulation import refused
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,16 +28,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--full", action="store_true", help="also run the slow tests (full lane)")
     group.addoption("--fuzz-seconds", type=float, default=0.0, help="how long fuzzers search on")
     group.addoption("--update-snapshots", action="store_true", help="write what tests pin")
-    group.addoption("--vectors", choices=["avx2", "sse2"], help="compile for narrower vectors")
+    group.addoption(
+        "--vectors", choices=["avx512", "avx2", "sse2"], help="compile for such vectors"
+    )
     group.addoption("--threads", type=int, help="how many threads compiled programs use")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Compile for the processor and run on the threads that the options ask for."""
     vectors, count = config.getoption("--vectors"), config.getoption("--threads")
     if vectors:
         chosen = native.portable_target(vectors)
         native.host_target = lambda: chosen
+        if chosen.vector_bytes > native.widest_vector(native.load_llvm().get_host_cpu_features()):
+            refused.install()
     if count:
         threads.set_num_threads(count)
 
