@@ -42,6 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
         chosen = native.portable_target(vectors)
         native.host_target = lambda: chosen
         if chosen.vector_bytes > native.widest_vector(native.load_llvm().get_host_cpu_features()):
+            if count != 1:
+                raise pytest.UsageError("these vectors are emulated, on one thread: --threads 1")
             refused.install()
     if count:
         threads.set_num_threads(count)

@@ -322,7 +322,7 @@ def _derivative_jobs(case: Case, thorough: bool) -> Iterator[Job]:
 def compiled_in_company(name: str, thorough: bool) -> None:
     """Among equations that move elements, before and after, so that kernels are fused."""
     variants = ("plain", "one", "odd", "empty")
-    run_jobs([_company_job(case) for case in cases(name, thorough, "bifc", variants, few=5)])
+    run_jobs([_company_job(case) for case in cases(name, thorough, "bifc", variants, few=3)])
 
 
 def _company_job(case: Case) -> Job:

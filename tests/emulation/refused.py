@@ -8,6 +8,7 @@ import gc
 import mmap
 import os
 import signal
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -49,6 +50,7 @@ class Refused:
         self._code: dict[int, bool] = {}
         self._changed = True
         self._log = os.dup(2)
+        self._thread = threading.get_ident()
         self._processor = Processor(self._is_code)
         for kind in (Mapped, native.Linked):
             kind.__init__ = self._noticed(kind.__init__)  # type: ignore[method-assign]
@@ -105,6 +107,8 @@ class Refused:
     def _emulate(self, context: int) -> None:
         general = (ctypes.c_uint64 * 18).from_address(context + GENERAL)
         vectors = ctypes.c_uint64.from_address(context + FLOATING).value
+        if threading.get_ident() != self._thread:
+            raise RuntimeError("AVX-512 is emulated on one thread: --threads 1")
         if not self._is_code(general[PLACE]):
             raise RuntimeError(f"refused at {general[PLACE]:#x}, outside compiled code")
         if self._changed:

@@ -41,9 +41,15 @@ def dtype_of(array: NDArray[np.generic]) -> DType:
     return DTYPES[array.dtype.str[1:]]
 
 
+def narrower() -> dict[str, Target]:
+    """Processors with shorter vectors than this one's, which runs their code."""
+    found = {name: portable_target(name) for name in ("avx2", "sse2")}
+    return {n: t for n, t in found.items() if t.vector_bytes < host_target().vector_bytes}
+
+
 def targets() -> dict[str, Target]:
-    """This machine, and the smaller ones that it can run."""
-    return {"host": host_target(), "avx2": portable_target("avx2"), "sse2": portable_target("sse2")}
+    """This machine, and the narrower ones."""
+    return {"host": host_target(), **narrower()}
 
 
 def guarded(nbytes: int) -> NDArray[np.uint8]:

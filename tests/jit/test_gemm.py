@@ -20,6 +20,7 @@ from jit.runtime import gemm, gemm_rows, symbols, threads
 from jit.runtime.gemm_loops import gemm_module
 from jit.runtime.gemm_tile import Tile, tile_for
 from jit.runtime.objects import build_object, host_features, library_symbols, link_object
+from tests.lanes import one_in
 
 Matrix = NDArray[Any]
 NAMES = {"f": "f32", "d": "f64", "F": "c64", "D": "c128"}
@@ -201,8 +202,16 @@ def test_few_steps_have_the_same_bits_by_rows_and_by_blocks(char: str, tile: str
                 assert part.tobytes() == room[i : i + below, :n].tobytes()
 
 
-@pytest.mark.parametrize("tile", ["host", *TILES])
-@pytest.mark.parametrize("char", "fdFD")
+large = pytest.mark.parametrize(
+    ("tile", "char"),
+    [
+        *(("host", char) for char in "fdFD"),
+        *one_in(2, ((f"{tile}-{char}", (tile, char)) for tile in TILES for char in "fdFD")),
+    ],
+)
+
+
+@large
 def test_many_steps_of_small_results(char: str, tile: str) -> None:
     """Their sums are taken in parts, for each product of a batch, and added to what is there."""
     rng = np.random.default_rng(12)
@@ -220,8 +229,7 @@ def test_many_steps_of_small_results(char: str, tile: str) -> None:
             assert allclose(call(a, b, c, True, tile), before + want, k)
 
 
-@pytest.mark.parametrize("tile", ["host", *TILES])
-@pytest.mark.parametrize("char", "fdFD")
+@large
 def test_operands_from_afar(char: str, tile: str) -> None:
     """An A of megabytes is fetched ahead or packed by columns, and gives the bits of its parts."""
     rng = np.random.default_rng(13)

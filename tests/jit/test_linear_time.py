@@ -98,7 +98,7 @@ def test_twice_the_steps_take_twice_the_calls(
     monkeypatch.setattr("jit.pipeline.module_code", lambda *args: counted_out(code, *args))
     symbols.addresses(["ft_gemm_f64", "ft_gemm_f32"])
     calls(*program(5))
-    short, long = calls(*program(25)), calls(*program(50))
+    short, long = calls(*program(20)), calls(*program(40))
     assert long <= 2 * SLACK * short
 
 

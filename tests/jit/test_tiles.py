@@ -10,21 +10,21 @@ import pytest
 
 import functrans as ft
 import functrans.numpy as fnp
-from jit import native, pipeline
+from jit import pipeline
 from jit.runtime import threads
+from tests.jit.loop_programs import targets
 
 Program = Callable[..., Any]
 RNG = np.random.default_rng(17)
-TARGETS = ["host", "avx2", "sse2"]
+TARGETS = targets()
 SHAPES = [(1, 16), (9, 33), (64, 24), (203, 257)]
 
 
-@pytest.fixture(params=TARGETS)
+@pytest.fixture(params=list(TARGETS))
 def target(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The vector width that programs are compiled for."""
     name = request.param
-    chosen = native.host_target() if name == "host" else native.portable_target(name)
-    monkeypatch.setattr(pipeline.native, "host_target", lambda: chosen)
+    monkeypatch.setattr(pipeline.native, "host_target", lambda: TARGETS[name])
     return name
 
 
