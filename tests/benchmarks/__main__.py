@@ -1,11 +1,13 @@
 """The table: every case in functrans and in the installed peers, with the ratio to the best peer.
 
-    python -m tests.benchmarks [--list] [--rounds N] [--alone] [--compile] [--without L] [name ...]
+    python -m tests.benchmarks [--list] [--rounds N] [--alone] [--limits] [--compile] [--without L]
+                               [name ...]
 
 Timings of one row are interleaved in one process, on equal inputs, with fresh results, after the
 results were seen to agree; each figure is a median. With --alone each library also runs in
-processes that hold no other, taken in turn. Libraries that multiply with NumPy are timed apart
-where there are matrix products, since NumPy's BLAS threads go on spinning and slow the others down.
+processes that hold no other, taken in turn; with --limits so do we and C by hand. Libraries that
+multiply with NumPy are timed apart where there are matrix products, since NumPy's BLAS threads go
+on spinning and slow the others down.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from dataclasses import dataclass, field
 
 from tests.benchmarks import fresh
 from tests.benchmarks.case import Case, load_cases
-from tests.benchmarks.libraries import KINDS, installed
+from tests.benchmarks.libraries import BY_HAND, KINDS, installed
 
 OURS = "functrans"
 NUMPY = "numpy"
@@ -37,6 +39,7 @@ class Row:
     together: dict[str, float] = field(default_factory=dict)
     alone: dict[str, float] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
+    limit: float | None = None
 
 
 def ratio(seconds: dict[str, float], peer: str | None = None) -> float | None:
@@ -78,14 +81,31 @@ def measure_cases(rows: dict[str, Row], cases: dict[str, Case], options: Options
 
 def measure_alone(rows: dict[str, Row], names: Sequence[str], options: Options) -> None:
     """Each library in processes of its own, in turn: the machine changes from minute to minute."""
+    for (name, library), seconds in in_turn(names, options.libraries, options.rounds).items():
+        rows[name].alone[library] = seconds
+
+
+def in_turn(
+    names: Sequence[str], libraries: Sequence[str], rounds: int
+) -> dict[tuple[str, str], float]:
+    """The medians by case and library."""
     times: dict[tuple[str, str], list[float]] = {}
     for _ in range(TURNS):
-        for library in options.libraries:
-            for answer in run_worker(names, [library], max(3, options.rounds // 2)):
+        for library in libraries:
+            for answer in run_worker(names, [library], max(3, rounds // 2)):
                 for found, seconds in answer["seconds"].items():
                     times.setdefault((answer["case"], found), []).append(seconds)
-    for (name, library), found in times.items():
-        rows[name].alone[library] = statistics.median(found)
+    return {key: statistics.median(found) for key, found in times.items()}
+
+
+def measure_limits(rows: dict[str, Row], cases: dict[str, Case], options: Options) -> None:
+    """Ours and what was written by hand, in processes in turn, after they were seen to agree."""
+    names = [name for name in rows if name in cases and BY_HAND in cases[name].better]
+    for answer in run_worker(names, [BY_HAND, OURS], 1):
+        rows[answer["case"]].faults |= answer["faults"]
+    measured = in_turn(names, [OURS, BY_HAND], options.rounds)
+    for name in names:
+        rows[name].limit = measured[name, OURS] / measured[name, BY_HAND]
 
 
 def measure_fresh(rows: dict[str, Row], cases: dict[str, Case], options: Options) -> None:
@@ -125,12 +145,14 @@ def format_row(name: str, row: Row, options: Options) -> list[str]:
     ]
     ratios = [ratio(row.together), ratio(row.together, "jax"), ratio(row.together, NUMPY)]
     ratios += [ratio(row.alone)] if options.alone else []
+    ratios += [row.limit] if options.limits else []
     return [f"{name}: {row.text}", *times, *("-" if r is None else f"{r:.2f}" for r in ratios)]
 
 
 def format_table(rows: dict[str, Row], options: Options) -> str:
     """The rows as aligned text, and below them what went wrong."""
     heads = ["case", *options.libraries, "ratio", "to jax", "to numpy"] + ["alone"] * options.alone
+    heads += ["to hand"] * options.limits
     table = [heads, *(format_row(name, row, options) for name, row in rows.items())]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = []
@@ -149,6 +171,7 @@ class Options:
     libraries: list[str]
     rounds: int
     alone: bool
+    limits: bool
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -161,6 +184,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
     parser.add_argument("--rounds", type=int, default=9, help="blocks per library and case")
     parser.add_argument("--alone", action="store_true", help="time each library alone as well")
+    parser.add_argument("--limits", action="store_true", help="what C by hand reaches, too (cc)")
     parser.add_argument("--compile", action="store_true", help="torch.compile too (slow to start)")
     parser.add_argument("--without", action="append", default=[], help="a library to leave out")
     return parser.parse_args(arguments)
@@ -178,14 +202,20 @@ def main() -> None:
     wanted = [
         name
         for name in KINDS
-        if name not in arguments.without and (name != "torch.compile" or arguments.compile)
+        if name not in (*arguments.without, BY_HAND)
+        and (name != "torch.compile" or arguments.compile)
     ]
     options = Options(
-        [name for name in wanted if installed(name)], arguments.rounds, arguments.alone
+        [name for name in wanted if installed(name)],
+        arguments.rounds,
+        arguments.alone,
+        arguments.limits,
     )
     rows = {name: Row(text) for name, text in texts.items() if name in (arguments.names or texts)}
     measure_cases(rows, cases, options)
     measure_fresh(rows, cases, options)
+    if options.limits:
+        measure_limits(rows, cases, options)
     print(format_table(rows, options))
     absent = [name for name in wanted if not installed(name)]
     if absent:

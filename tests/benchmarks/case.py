@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.libraries import Function, Library
+from tests.benchmarks.libraries import BY_HAND, Function, Library
 
 Program = Callable[[Any], Function]
 Inputs = Callable[[np.random.Generator], Sequence[Any]]
@@ -34,6 +34,7 @@ MODULES = (
     "loops",
     "recurrent",
     "matrices",
+    "by_hand",
 )
 CASES: dict[str, Case] = {}
 
@@ -71,6 +72,8 @@ class Case:
 
     def runs_in(self, library: str) -> bool:
         """Is this library timed?"""
+        if library == BY_HAND:
+            return library in self.better
         return library not in self.without and (self.eager or library != "numpy")
 
     def function(self, library: Library) -> Function:

@@ -6,7 +6,8 @@ A case is type:MxNxK, such as f32:1024x1024x1024, with T behind it where the fir
 transpose of what lies in memory; without any, a list of squares and network shapes is run. The
 processes live through the run and take turns, since libraries in one process disturb each other's
 threads. Figures are medians in GF/s of calls as users make them; NumPy and torch write to a result
-that is allocated once, functrans and jax to a new one.
+that is allocated once, functrans and jax to a new one. With one thread the last column, where there
+is a C compiler, is as many multiply-adds that wait for nothing: what the core can do.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -29,6 +31,7 @@ CASES = (
     *("c64:256x256x256", "c128:256x256x256"),
 )
 LIBRARIES = ("functrans", "numpy", "jax", "torch")
+CORE = "core"
 DTYPES = {"f32": "float32", "f64": "float64", "c64": "complex64", "c128": "complex128"}
 TURNED = "T"
 PAUSE, WARM_UP, MEASURE = 0.06, 0.015, 0.06
@@ -46,6 +49,8 @@ def product(library: str, case: str) -> Callable[[], object]:
     import numpy as np
 
     (name, m, n, k), turned = parse(case), case.endswith(TURNED)
+    if library == CORE:
+        return multiply_adds(name, m * n * k)
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal(shape).astype(DTYPES[name]) for shape in ((m, k), (k, n)))
     if turned:
@@ -71,6 +76,19 @@ def product(library: str, case: str) -> Callable[[], object]:
 
             x, y, z = (torch.from_numpy(array) for array in (a, b, out))
             return lambda: torch.matmul(x, y, out=z)
+
+
+def multiply_adds(dtype: str, count: int) -> Callable[[], object]:
+    """So many multiply-adds on whole vectors."""
+    import ctypes
+
+    from tests.benchmarks.by_hand import ByHand
+
+    room, function = (ctypes.c_double * 128)(), ByHand().compiled.multiply_adds
+    function.restype = ctypes.c_double
+    doubles = count * {"f32": 1, "f64": 2, "c64": 4, "c128": 8}[dtype] // 2
+    steps = ctypes.c_ssize_t(max(1, 2 * doubles // int(function(ctypes.c_ssize_t(1), room))))
+    return lambda: function(steps, room)
 
 
 def worker(library: str, threads: int) -> None:
@@ -125,7 +143,7 @@ def compare(cases: Sequence[str], libraries: Sequence[str], threads: int, rounds
                 process.stdin.flush()
                 speeds[library].append(work / float(process.stdout.readline()))
         medians = {library: statistics.median(found) for library, found in speeds.items()}
-        peers = [medians[library] for library in libraries if library != "functrans"]
+        peers = [medians[x] for x in libraries if x not in ("functrans", CORE)]
         ratio = f"{medians['functrans'] / max(peers):>10.2f}x" if peers else ""
         print(
             f"{case:<24}" + "".join(f"{medians[x]:>11.1f}" for x in libraries) + ratio, flush=True
@@ -139,13 +157,15 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", metavar="case")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--without", action="append", default=[], choices=LIBRARIES[1:])
-    parser.add_argument("--worker", choices=LIBRARIES, help=argparse.SUPPRESS)
+    parser.add_argument("--without", action="append", default=[], choices=(*LIBRARIES[1:], CORE))
+    parser.add_argument("--worker", choices=(*LIBRARIES, CORE), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         worker(options.worker, options.threads)
         return
     present = ["functrans", *(x for x in LIBRARIES[1:] if importlib.util.find_spec(x))]
+    if options.threads == 1 and shutil.which("cc"):
+        present.append(CORE)
     libraries = [library for library in present if library not in options.without]
     compare(options.cases or CASES, libraries, options.threads, options.rounds)
 

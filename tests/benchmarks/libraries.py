@@ -271,6 +271,11 @@ class Eager:
         pass
 
 
+def _by_hand() -> Any:
+    return importlib.import_module("tests.benchmarks.by_hand").ByHand()
+
+
+BY_HAND = "by hand"
 KINDS: dict[str, tuple[str, Callable[[], Library]]] = {
     "functrans": ("functrans", Functrans),
     "jax": ("jax", Jax),
@@ -278,6 +283,7 @@ KINDS: dict[str, tuple[str, Callable[[], Library]]] = {
     "torch.compile": ("torch", TorchCompile),
     "autograd": ("autograd", Autograd),
     "numpy": ("numpy", Eager),
+    BY_HAND: ("numpy", _by_hand),
 }
 
 
