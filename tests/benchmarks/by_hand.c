@@ -161,18 +161,22 @@ double chain(const float *x, float *grad, ptrdiff_t n) {
 #define LANES 4
 #endif
 #define SUMS 12
+#define EACH(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11)
 
 /* Multiply-adds of one core that wait for nothing; the operations that were done. */
 double multiply_adds(ptrdiff_t steps, double *result) {
     typedef double vector __attribute__((vector_size(8 * LANES)));
-    vector sums[SUMS] = {{0}}, a, b;
+    vector a, b;
     for (int i = 0; i < LANES; i++) a[i] = 1e-3 * i, b[i] = 1 - 1e-3 * i;
-    for (ptrdiff_t k = 0; k < steps; k++)
-#pragma GCC unroll 12
-        for (int i = 0; i < SUMS; i++) {
-            sums[i] = sums[i] * a + b;
-            __asm__("" : "+x"(sums[i]));
-        }
-    for (int i = 0; i < SUMS; i++) memcpy(result + i * LANES, &sums[i], sizeof(vector));
+#define START(I) vector s##I = b + I;
+#define STEP(I)         \
+    s##I = s##I * a + b; \
+    __asm__("" : "+x"(s##I));
+#define KEEP(I) memcpy(result + I * LANES, &s##I, sizeof(vector));
+    EACH(START)
+    for (ptrdiff_t k = 0; k < steps; k++) {
+        EACH(STEP)
+    }
+    EACH(KEEP)
     return 2.0 * LANES * SUMS * steps;
 }
