@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import shutil
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -288,7 +289,9 @@ KINDS: dict[str, tuple[str, Callable[[], Library]]] = {
 
 
 def installed(name: str) -> bool:
-    """Can this library be imported here? It is not imported."""
+    """Can this library be imported, or compiled, here? That is not done."""
+    if name == BY_HAND:
+        return shutil.which("cc") is not None
     return importlib.util.find_spec(KINDS[name][0]) is not None
 
 

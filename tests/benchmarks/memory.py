@@ -21,7 +21,7 @@ import time
 from typing import TypeAlias
 
 from tests.benchmarks.case import load_cases
-from tests.benchmarks.libraries import KINDS, installed, load
+from tests.benchmarks.libraries import BY_HAND, KINDS, installed, load
 
 OURS = "functrans"
 KEEPING = (OURS, "torch.compile")
@@ -107,7 +107,7 @@ def main() -> None:
 
 def all_peers(found: Measured) -> list[dict[str, float]]:
     """What was measured of other libraries."""
-    return [row for name, row in found.items() if not name.startswith(OURS)]
+    return [row for name, row in found.items() if not name.startswith((OURS, BY_HAND))]
 
 
 def compiled_peers(found: Measured) -> list[dict[str, float]]:
