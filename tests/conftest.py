@@ -37,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Compile for the processor and run on the threads that the options ask for."""
+    config.option.loadscopereorder = False  # of pytest-xdist: files keep the order given below
     vectors, count = config.getoption("--vectors"), config.getoption("--threads")
     if vectors:
         chosen = native.portable_target(vectors)
@@ -49,8 +50,14 @@ def pytest_configure(config: pytest.Config) -> None:
         threads.set_num_threads(count)
 
 
+LONG = ("test_fuzz", "test_laws", "test_mutants", "test_memo_programs", "test_steps")
+"""Files that take a minute and more: they begin first, or one worker would end long after all."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the full lane's tests out of the normal one (deselected, not skipped)."""
+    """Long files first; the full lane's tests are left out of the normal one (deselected, not
+    skipped)."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
     if config.getoption("--full"):
         return
     slow = [item for item in items if item.get_closest_marker("full")]

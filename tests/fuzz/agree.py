@@ -131,13 +131,12 @@ def vjp_is_the_adjoint(s: Subject) -> None:
 
 
 def vmap_is_a_loop(s: Subject) -> None:
-    """The program and its gradient, over some of the arguments, along some of their axes."""
+    """The program or its gradient, by turns, over some of the arguments, along some axes."""
     batch, axes = batched(s)
-    members = [member(batch, axes, k) for k in range(MEMBERS)]
-    for what, f in (("vmap", s.outputs), ("vmap of grad", s.gradient(s.loss))):
-        loop = [f(*m) for m in members]
-        expected = [np.stack(column) for column in zip(*loop, strict=True)]
-        s.same(list(ft.vmap(f, in_axes=axes)(*batch)), expected, what)
+    what, f = ("vmap", s.outputs) if s.rng.random() < 0.5 else ("vmap of grad", s.gradient(s.loss))
+    loop = [f(*member(batch, axes, k)) for k in range(MEMBERS)]
+    expected = [np.stack(column) for column in zip(*loop, strict=True)]
+    s.same(list(ft.vmap(f, in_axes=axes)(*batch)), expected, what)
 
 
 def batched(s: Subject) -> tuple[list[Any], tuple[int | None, ...]]:
@@ -168,7 +167,9 @@ def member(batch: list[Any], axes: tuple[int | None, ...], k: int) -> list[Any]:
 
 
 def grad_of_jit_is_jit_of_grad(s: Subject) -> None:
-    """In either order (by turns, to save time), jit leaves the gradient as it is."""
+    """In either order, jit leaves the gradient as it is: one for every second program, by turns."""
+    if s.rng.random() < 0.5:
+        return
     order = "grad of jit" if s.rng.random() < 0.5 else "jit of grad"
     f = s.gradient(ft.jit(s.loss)) if order == "grad of jit" else ft.jit(s.gradient(s.loss))
     s.same(f(*s.args), s.gradient(s.loss)(*s.args), order)
