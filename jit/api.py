@@ -65,6 +65,10 @@ MOST_UNKEPT = 100
 """So many of the last traces that could not be kept are remembered for `why`."""
 
 
+PLAIN = frozenset("?bBhHiIlLqQefdFD")
+"""The characters of NumPy's dtypes whose arrays need no further look; long doubles have others."""
+
+
 @callable_natively
 class Jitted(entry_base()):
     """What jit returns: a function that compiles itself for each signature it meets.
@@ -258,7 +262,7 @@ class Jitted(entry_base()):
         return None
 
     def _leaf(self, value: Any, position: int, made: Call) -> Any:
-        if type(value) is np.ndarray and value.dtype.isnative and value.dtype.kind in "fiubc":
+        if type(value) is np.ndarray and value.dtype.isnative and value.dtype.char in PLAIN:
             return value
         if type(value) is Tracer or type(value) is float:
             return value

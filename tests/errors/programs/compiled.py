@@ -431,6 +431,20 @@ def jit_with_a_masked_array():
     ft.jit(f)(np.ma.masked_invalid([1.0, np.nan]))  # here
 
 
+@misuse(DtypeError)
+def jit_with_long_doubles():
+    """
+    jit: argument 0 (x) of f has the dtype float128, which functrans does not have (in
+    jit_with_long_doubles at HERE). Convert it with .astype to bool, an integer of 8 to 64 bits,
+    float16, float32, float64, complex64 or complex128.
+    """
+
+    def f(x):
+        return x[::-1]
+
+    ft.jit(f)(np.ones(2, np.longdouble))  # here
+
+
 @misuse(TransformTypeError)
 def jit_that_returns_text():
     """
