@@ -13,6 +13,7 @@ os.environ["FUNCTRANS_CHECK"] = "1"
 
 from collections.abc import Iterator
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -21,6 +22,15 @@ from functrans.memo import trie
 from jit import native
 from jit.runtime import threads
 from tests.emulation import refused
+
+# A slow machine is no reason to fail, and only the full lane looks for what was never seen.
+for _name in ("normal", "full"):
+    hypothesis.settings.register_profile(
+        _name,
+        deadline=None,
+        derandomize=_name == "normal",
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,6 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Compile for the processor and run on the threads that the options ask for."""
+    hypothesis.settings.load_profile("full" if config.getoption("--full") else "normal")
     config.option.loadscopereorder = False  # of pytest-xdist: files keep the order given below
     vectors, count = config.getoption("--vectors"), config.getoption("--threads")
     if vectors:

@@ -248,10 +248,8 @@ def check_loop(recipe: list[tuple[int, int, int]], count: int, collects: bool, r
 
 
 random_loops = given(recipes, st.integers(12, 40), st.booleans(), st.booleans())
-test_random_loops = settings(max_examples=4, deadline=None)(random_loops(check_loop))
-test_more_random_loops = pytest.mark.full(
-    settings(max_examples=100, deadline=None)(random_loops(check_loop))
-)
+test_random_loops = settings(max_examples=4)(random_loops(check_loop))
+test_more_random_loops = pytest.mark.full(settings(max_examples=100)(random_loops(check_loop)))
 
 
 def test_steps_are_evaluated_as_if_written_out() -> None:
