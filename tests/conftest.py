@@ -61,7 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
         threads.set_num_threads(count)
 
 
-LONG = ("test_fuzz", "test_laws", "test_mutants", "test_memo_programs", "test_steps")
+LONG = ("test_widths", "test_fuzz", "test_laws", "test_mutants", "test_memo_programs", "test_steps")
 """Files that take a minute and more: they begin first, or one worker would end long after all."""
 
 
