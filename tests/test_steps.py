@@ -26,6 +26,16 @@ def assert_close(ours: Any, theirs: Any, tolerance: float) -> None:
     numpy.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
+def interpreted(jaxpr: Jaxpr, args: Sequence[Any]) -> list[Any]:
+    """The outputs by NumPy alone: what is compiled once it has taken long has other last bits."""
+    before = ft.config.unjitted
+    ft.config.unjitted = "interpreted"
+    try:
+        return eval_jaxpr(jaxpr, args)
+    finally:
+        ft.config.unjitted = before
+
+
 Function = Callable[..., Any]
 X = numpy.linspace(-1.0, 1.0, 12)
 
@@ -112,7 +122,7 @@ def test_steps_have_the_bits_of_what_was_written(
 ) -> None:
     jaxpr = program(f, *args)
     for ours, theirs in zip(
-        eval_jaxpr(in_steps(jaxpr), args), eval_jaxpr(jaxpr, args), strict=True
+        interpreted(in_steps(jaxpr), args), interpreted(jaxpr, args), strict=True
     ):
         assert numpy.asarray(ours).tobytes() == numpy.asarray(theirs).tobytes()
 
@@ -176,7 +186,7 @@ def test_steps_whose_insides_differ_stay() -> None:
 
     jaxpr = program(rolled, X)
     found = in_steps(jaxpr)
-    a, b = eval_jaxpr(found, [X]), eval_jaxpr(jaxpr, [X])
+    a, b = interpreted(found, [X]), interpreted(jaxpr, [X])
     assert numpy.array_equal(a[0], b[0])
     assert_close(ft.jit(ft.grad(rolled))(X), ft.jacfwd(rolled)(X), 1e-11)
 
@@ -238,7 +248,7 @@ def check_loop(recipe: list[tuple[int, int, int]], count: int, collects: bool, r
     found = in_steps(closed.jaxpr)
     check_jaxpr(found)
     inputs = [*closed.consts, *args]
-    assert numpy.array_equal(eval_jaxpr(found, inputs)[0], eval_jaxpr(closed.jaxpr, inputs)[0])
+    assert numpy.array_equal(interpreted(found, inputs)[0], interpreted(closed.jaxpr, inputs)[0])
     gradient = ft.jit(ft.grad(f, (0, 1)))
     ours, beside = gradient(*args), gradient(*[(1 + 1e-15) * a for a in args])
     forward = ft.jit(ft.jacfwd(f, (0, 1)))(*args)
