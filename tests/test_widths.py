@@ -25,6 +25,7 @@ HARD = ("conv", "dot_general", "gather", "reduce_sum", "scatter_add", "sort")
 COMPILED = [law for law in LAWS if law.startswith("compiled")]
 WIDE = native.widest_vector(native.load_llvm().get_host_cpu_features()) == 64
 X86 = native.host_target().triple.startswith("x86_64")
+pytestmark = pytest.mark.skipif(not X86, reason="these are widths of x86-64")
 PROGRAM = """
 import numpy as np
 import functrans as ft
@@ -48,9 +49,6 @@ def emulated() -> bool:
         return False
 
 
-needs_emulator = pytest.mark.skipif(not emulated(), reason="there is no emulator for this Python")
-
-
 def run_tests(width: str, *tests: str) -> None:
     """Run these tests with what they compile at this width, as the normal lane does."""
     if width == "avx512" and not WIDE and not emulated():
@@ -63,7 +61,6 @@ def run_tests(width: str, *tests: str) -> None:
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
 
 
-@pytest.mark.skipif(not X86, reason="these are widths of x86-64")
 @pytest.mark.parametrize("width", WIDTHS)
 def test_hard_primitives(width: str) -> None:
     """The hard primitives under one law, and some under another."""
@@ -73,7 +70,6 @@ def test_hard_primitives(width: str) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.skipif(not X86, reason="these are widths of x86-64")
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("law", COMPILED)
 def test_laws(law: str, width: str) -> None:
@@ -81,14 +77,12 @@ def test_laws(law: str, width: str) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.skipif(not X86, reason="these are widths of x86-64")
 @pytest.mark.parametrize("width", WIDTHS)
 def test_random_programs(width: str) -> None:
     run_tests(width, "tests/test_fuzz.py")
 
 
-@needs_emulator
-@pytest.mark.skipif(WIDE, reason="this processor has AVX-512")
+@pytest.mark.skipif(WIDE or not emulated(), reason="nothing is emulated on this machine")
 def test_refused_instructions_are_emulated() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, check=True
@@ -104,7 +98,6 @@ def assembled(instruction: str) -> bytes:
     return code[start : start + LONGEST]
 
 
-@pytest.mark.skipif(not X86, reason="these are instructions of x86-64")
 @pytest.mark.parametrize(
     ("written", "index", "moved"),
     [

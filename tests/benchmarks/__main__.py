@@ -194,6 +194,8 @@ def main() -> None:
     arguments, cases = parse(), load_cases()
     texts = {name: case.text for name, case in cases.items()} | fresh.PROGRAMS
     unknown = sorted(set(arguments.names) - set(texts))
+    if arguments.limits and not installed(BY_HAND):
+        sys.exit("--limits compiles C, and there is no `cc` here")
     if arguments.list or unknown:
         known = "\n".join(f"{name:20} {text}" for name, text in texts.items())
         sys.exit(

@@ -44,8 +44,8 @@ class ByHand:
     def derivatives(self, name: str, *places: int, valued: bool = True) -> Callable[..., Any]:
         """A function that writes derivatives in the inputs at these places.
 
-        It takes the inputs, those results, and the extents of the first input of more axes than
-        one, or its size; the value that it returns comes first, if it does.
+        It takes the inputs, those results, and the extents of the first of the inputs with most
+        axes; the value that it returns, if any, comes first.
         """
         function: Any = self.compiled[name]
         function.restype = ctypes.c_double if valued else None
